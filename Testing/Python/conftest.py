@@ -1,0 +1,24 @@
+"""What every test may use: the engine on the path, and the real volumes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "USEMASegmentation"))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real labelled volumes that lies beside the repository."""
+    folder = ROOT.parent / "shared" / "data"
+    assert folder.is_dir(), f"the real volumes are missing: {folder}"
+    return folder
