@@ -1,0 +1,189 @@
+"""The pieces that the networks share. Maps are channels first, (B, C, *spatial), in 2D or 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..sema import sema_attention
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED_CONV = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def _padding(kernel: Sequence[int]) -> tuple[int, ...]:
+    return tuple(side // 2 for side in kernel)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, instance normalisation and, unless it is left to the caller, leaky ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel, stride=1, *, bias: bool = True, activation: bool = True):
+        axes = len(kernel)
+        layers = [
+            CONV[axes](inputs, outputs, tuple(kernel), stride, _padding(kernel), bias=bias),
+            INSTANCE_NORM[axes](outputs, eps=1e-5, affine=True),
+        ]
+        super().__init__(*layers, *([nn.LeakyReLU(0.01, inplace=True)] if activation else []))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut: average pooling where strided, 1x1 convolution where channels change.
+
+    Source: nnU-Net's residual encoder (Isensee et al. 2024), as U-Mamba (arXiv 2401.04722) uses it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: Sequence[int], stride: Sequence[int] | None = None):
+        super().__init__()
+        axes = len(kernel)
+        stride = tuple(stride) if stride is not None else (1,) * axes
+        self.conv1 = ConvNorm(inputs, outputs, kernel, stride)
+        self.conv2 = ConvNorm(outputs, outputs, kernel, activation=False)
+        shortcut: list[nn.Module] = []
+        if max(stride) > 1:
+            shortcut.append(AVERAGE_POOL[axes](stride, stride))
+        if inputs != outputs:
+            shortcut.append(ConvNorm(inputs, outputs, (1,) * axes, bias=False, activation=False))
+        self.shortcut = nn.Sequential(*shortcut)
+        self.activation = nn.LeakyReLU(0.01, inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.conv2(self.conv1(x)) + self.shortcut(x))
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution of a channels-first map: the CPE and LePE of the attention blocks."""
+
+    def __init__(self, channels: int, kernel: Sequence[int]):
+        super().__init__()
+        self.conv = CONV[len(kernel)](channels, channels, tuple(kernel), padding=_padding(kernel), groups=channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+class Mlp(nn.Sequential):
+    """Linear, GELU, Linear on channels-last tokens."""
+
+    def __init__(self, channels: int, ratio: float):
+        hidden = int(channels * ratio)
+        super().__init__(nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
+
+
+class DropPath(nn.Module):
+    """Leave a residual branch out for some samples of a batch in training (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, probability: float = 0.0):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.probability == 0:
+            return x
+        keep = 1 - self.probability
+        mask = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(keep)
+        return x * mask / keep
+
+
+class SEMABlock(nn.Module):
+    """SEMA attention in MILA's Mamba-like block (Han et al. 2024), on a channels-first map.
+
+    x += CPE(x); s = x; x = LN(x); g = SiLU(Linear(x)); u = SiLU(DWConv(Linear(x))); q, k, v = Linear(u);
+    x = s + Linear((SEMA(q, k, v) + LePE(v)) * g); x += CPE(x); x += MLP(LN(x)).
+
+    Args:
+        channels: C, divisible by heads.
+        kernel: kernel of the depthwise convolutions, one side per axis.
+        heads: attention heads.
+        window: side of the attention windows.
+        value_projection: v = Linear(u); otherwise v = u, as in MILA.
+        mlp_ratio: hidden width of the MLP over C; 0 leaves out the MLP and the second CPE.
+        rope, lepe, cpe: position encodings on or off.
+        mean, local: the two halves of SEMA; off only to study what each gives.
+        drop_path: probability of leaving out a residual branch in training.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: Sequence[int],
+        *,
+        heads: int,
+        window: int,
+        value_projection: bool = True,
+        mlp_ratio: float = 4.0,
+        rope: bool = True,
+        lepe: bool = True,
+        cpe: bool = True,
+        mean: bool = True,
+        local: bool = True,
+        drop_path: float = 0.0,
+    ):
+        super().__init__()
+        self.heads, self.window, self.rope, self.mean, self.local = heads, window, rope, mean, local
+        self.value_projection = value_projection
+        self.cpe1 = DepthwiseConv(channels, kernel) if cpe else None
+        self.norm1 = nn.LayerNorm(channels)
+        self.gate = nn.Linear(channels, channels)
+        self.inner = nn.Linear(channels, channels)
+        self.inner_conv = DepthwiseConv(channels, kernel)
+        self.qkv = nn.Linear(channels, channels * (3 if value_projection else 2))
+        self.lepe = DepthwiseConv(channels, kernel) if lepe else None
+        self.out = nn.Linear(channels, channels)
+        self.drop_path = DropPath(drop_path)
+        self.cpe2 = DepthwiseConv(channels, kernel) if cpe and mlp_ratio else None
+        self.norm2 = nn.LayerNorm(channels) if mlp_ratio else None
+        self.mlp = Mlp(channels, mlp_ratio) if mlp_ratio else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.cpe1 is not None:
+            x = x + self.cpe1(x)
+        x = x + _channels_first(self.drop_path(self._attention(_channels_last(x))))
+        if self.mlp is not None:
+            if self.cpe2 is not None:
+                x = x + self.cpe2(x)
+            x = x + _channels_first(self.drop_path(self.mlp(self.norm2(_channels_last(x)))))
+        return x
+
+    def _attention(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, *map, C) to (B, *map, C)."""
+        tokens = self.norm1(tokens)
+        gate = nn.functional.silu(self.gate(tokens))
+        u = nn.functional.silu(_channels_last(self.inner_conv(_channels_first(self.inner(tokens)))))
+        if self.value_projection:
+            q, k, v = self.qkv(u).chunk(3, dim=-1)
+        else:
+            (q, k), v = self.qkv(u).chunk(2, dim=-1), u
+        attended = sema_attention(
+            q, k, v, heads=self.heads, window=self.window, rope=self.rope, mean=self.mean, local=self.local
+        )
+        if self.lepe is not None:
+            attended = attended + _channels_last(self.lepe(_channels_first(v)))
+        return self.out(attended * gate)
+
+
+def _channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.movedim(1, -1)
+
+
+def _channels_first(x: torch.Tensor) -> torch.Tensor:
+    return x.movedim(-1, 1)
+
+
+def initialise(module: nn.Module) -> None:
+    """Initial weights: He (slope 0.01) for dense convolutions, truncated normal 0.02 for Linear, as the sources do."""
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d) and module.groups == 1:
+        nn.init.kaiming_normal_(module.weight, a=0.01)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, ResidualBlock):
+        # A residual block starts as its shortcut (U-Mamba, after Goyal et al. 2017).
+        nn.init.zeros_(module.conv2[1].weight)
