@@ -1,0 +1,41 @@
+"""Lets nnU-Net's own command line find USEMA's trainers: `nnUNetv2_train DATASET 2d 0 -tr nnUNetTrainerUSEMA`.
+
+nnU-Net v2 looks for trainer classes among the files of its own package (its variable nnUNet_extTrainer exists only in
+recent releases). So one file is put there that imports ours; it holds no code. Run `python -m usema.training.plugin`.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import MissingDependencyError, OutputError
+
+LINK = '"""Put here by USEMA (python -m usema.training.plugin)."""\n\nfrom usema.training.trainers import *  # noqa: F403\n'
+
+
+def link_trainers() -> Path:
+    """Make USEMA's trainers known to the installed nnU-Net. Safe to repeat.
+
+    Returns:
+        the file that does it.
+
+    Raises:
+        MissingDependencyError: nnU-Net is not installed.
+        OutputError: nnU-Net's folder is not writable.
+    """
+    spec = find_spec("nnunetv2")
+    if spec is None:
+        raise MissingDependencyError("nnU-Net is not installed.", "Install it with: pip install 'usema[train]'")
+    link = Path(spec.origin).parent / "training" / "nnUNetTrainer" / "variants" / "nnUNetTrainerUSEMA.py"
+    if not link.is_file() or link.read_text(encoding="utf-8") != LINK:
+        try:
+            link.write_text(LINK, encoding="utf-8")
+        except OSError as error:
+            hint = "Use a virtual environment of your own."
+            raise OutputError(f"nnU-Net's folder cannot be written: {link} ({error.strerror}).", hint) from None
+    return link
+
+
+if __name__ == "__main__":
+    print(f"nnU-Net finds USEMA's trainers through {link_trainers()}")

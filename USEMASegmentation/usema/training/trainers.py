@@ -1,0 +1,204 @@
+"""Trainer classes with which nnU-Net v2 trains USEMA, in 2D and 3D: the plan decides which.
+
+nnU-Net keeps planning, preprocessing, augmentation, loss and validation; the classes here put in the network, and add
+what a small machine needs: a time budget, bfloat16 on CPUs that compute it, weights beside each checkpoint as
+safetensors. Environment variables (nnU-Net's command line passes no options to a trainer):
+
+    USEMA_MINUTES   train this long in all, resumed runs counted together; the learning rate falls to 0 by then
+    USEMA_SEED      seed of weights and augmentation (default 0)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from safetensors.torch import save_file
+
+from ..networks import USEMA, USEMAConfig
+
+
+class PolynomialDecay:
+    """nnU-Net's learning rate, initial * (1 - epoch / epochs) ** 0.9.
+
+    nnU-Net 2.5's own class cannot be built with torch 2.7 and newer, and its length cannot follow a time budget.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, initial_lr: float, epochs: int):
+        self.optimizer, self.initial_lr, self.epochs = optimizer, initial_lr, epochs
+
+    def step(self, epoch: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.initial_lr * (1 - epoch / self.epochs) ** 0.9
+
+
+class nnUNetTrainerUSEMA(nnUNetTrainer):
+    """nnU-Net's own recipe with the USEMA network of the plan: every stage has a SEMA block.
+
+    A variant is a subclass that changes the class attributes.
+    """
+
+    switches: dict = {}  # USEMAConfig fields that differ from their defaults
+    width = 1.0  # channels of each stage, over the plan's
+
+    @classmethod
+    def network_config(cls, arch_init_kwargs: dict, in_channels: int, num_classes: int) -> USEMAConfig:
+        """The USEMA network that stands for the architecture of an nnU-Net plan."""
+        return USEMAConfig.from_dict(
+            {
+                "in_channels": in_channels,
+                "num_classes": num_classes,
+                "features": [round(channels * cls.width) for channels in arch_init_kwargs["features_per_stage"]],
+                "kernels": arch_init_kwargs["kernel_sizes"],
+                "strides": arch_init_kwargs["strides"],
+                **cls.switches,
+            }
+        )
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        architecture_class_name: str,
+        arch_init_kwargs: dict,
+        arch_init_kwargs_req_import,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> torch.nn.Module:
+        config = cls.network_config(arch_init_kwargs, num_input_channels, num_output_channels)
+        return USEMA(config, deep_supervision=enable_deep_supervision)
+
+    def set_deep_supervision_enabled(self, enabled: bool):
+        network = self.network.module if self.is_ddp else self.network
+        getattr(network, "_orig_mod", network).deep_supervision = enabled  # _orig_mod: behind torch.compile
+
+    def initialize(self):
+        seed = int(os.environ.get("USEMA_SEED", "0"))
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
+        torch.manual_seed(seed)
+        # bfloat16 pays on CPUs with matrix units (measured 1.6x per iteration); elsewhere it is emulated and slower.
+        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        self.cpu_bfloat16 = self.device.type == "cpu" and amx()
+        super().initialize()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
+        )
+
+    def configure_optimizers(self):
+        optimizer = self.make_optimizer()
+        return optimizer, PolynomialDecay(optimizer, self.initial_lr, self.num_epochs)
+
+    # -- time budget ------------------------------------------------------------------------------------------------
+
+    @property
+    def budget_seconds(self) -> float | None:
+        minutes = float(os.environ.get("USEMA_MINUTES", "0"))
+        return minutes * 60 if minutes > 0 else None
+
+    def seconds_trained(self) -> float:
+        """Time spent in finished epochs. nnU-Net keeps the time stamps in its checkpoints, so resumed runs count."""
+        log = self.logger.my_fantastic_logging
+        stamps = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
+        return sum(end - start for start, end in stamps)
+
+    def on_epoch_start(self):
+        if self.budget_seconds is not None:
+            # nnU-Net counts epochs. Turn the time into epochs, so that its polynomial schedule ends with the budget.
+            done, spent = self.current_epoch, self.seconds_trained()
+            if done:
+                self.num_epochs = max(done + 1, math.floor(self.budget_seconds / (spent / done)))
+                self.lr_scheduler.epochs = self.num_epochs
+        super().on_epoch_start()
+
+    def run_training(self):
+        if self.budget_seconds is None:
+            return super().run_training()
+        # nnU-Net's loop, but `num_epochs` is asked for anew after each epoch.
+        self.on_train_start()
+        while self.current_epoch < self.num_epochs and self.seconds_trained() < self.budget_seconds:
+            self.on_epoch_start()
+            self.on_train_epoch_start()
+            self.on_train_epoch_end(
+                [self.train_step(next(self.dataloader_train)) for _ in range(self.num_iterations_per_epoch)]
+            )
+            with torch.no_grad():
+                self.on_validation_epoch_start()
+                self.on_validation_epoch_end(
+                    [self.validation_step(next(self.dataloader_val)) for _ in range(self.num_val_iterations_per_epoch)]
+                )
+            self.on_epoch_end()
+        self.on_train_end()
+
+    # -- bfloat16 on CPUs -------------------------------------------------------------------------------------------
+
+    def _autocast(self):
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.cpu_bfloat16)
+
+    def train_step(self, batch: dict) -> dict:
+        with self._autocast():
+            return super().train_step(batch)
+
+    def validation_step(self, batch: dict) -> dict:
+        with self._autocast():
+            return super().validation_step(batch)
+
+    def _build_loss(self):
+        loss = super()._build_loss()
+        if not self.cpu_bfloat16:
+            return loss
+
+        def in_float32(output, target):
+            with torch.autocast("cpu", enabled=False):
+                return loss([x.float() for x in output] if isinstance(output, list) else output.float(), target)
+
+        return in_float32
+
+    # -- weights without pickle -------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, filename: str) -> None:
+        super().save_checkpoint(filename)
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            network = self.network.module if self.is_ddp else self.network
+            state = getattr(network, "_orig_mod", network).state_dict()
+            weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+            save_file(weights, Path(filename).with_suffix(".safetensors"))
+
+
+class nnUNetTrainerUSEMASmall(nnUNetTrainerUSEMA):
+    """The recipe of the bundled models: small enough for two CPU cores and for the repository.
+
+    Half the plan's channels; no SEMA block at full resolution, where on a CPU it costs as much as all other stages
+    together; AdamW, which needs fewer iterations than SGD; no mirroring, because the labels (front, back) are told
+    apart by their place.
+    """
+
+    switches = {"sema_stages": "skip_full_resolution"}
+    width = 0.5
+
+    def initialize(self):
+        self.initial_lr = 1e-3
+        self.weight_decay = 1e-2
+        self.num_iterations_per_epoch = 50
+        self.num_val_iterations_per_epoch = 6
+        self.save_every = 1
+        super().initialize()
+
+    def _set_batch_size_and_oversample(self):
+        super()._set_batch_size_and_oversample()
+        self.batch_size = min(self.batch_size, 2 if len(self.configuration_manager.patch_size) == 3 else 32)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        rotation, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        self.inference_allowed_mirroring_axes = None
+        return rotation, dummy_2d, initial_patch_size, None
