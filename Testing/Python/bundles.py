@@ -33,6 +33,7 @@ METADATA = {
     ],
     "architecture": {"name": "USEMA", "config": {"features": [8, 16], "window": [4, 4, 4]}},
     "preprocessing": {"spacing": [1.0, 1.0, 1.0], "patch_size": [40, 56, 40]},
+    "inference": {"mirror_axes": []},
     "training": {
         "dataset": "Dataset004_Hippocampus",
         "cases": 182,

@@ -54,6 +54,7 @@ class ModelMetadata:
     labels: tuple[Label, ...]
     architecture: dict[str, Any]
     preprocessing: dict[str, Any]
+    inference: dict[str, Any]
     training: dict[str, Any]
     metrics: dict[str, Any]
     licence: dict[str, Any]
