@@ -58,3 +58,39 @@ def weights() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3), torch.nn.BatchNorm3d(4), torch.nn.Conv3d(4, 3, 1))
     return network.state_dict()
+
+
+TINY = {
+    "in_channels": 1,
+    "num_classes": 3,
+    "features": [8, 16],
+    "kernels": [[3, 3, 3], [3, 3, 3]],
+    "strides": [[1, 1, 1], [2, 2, 2]],
+    "blocks": 1,
+    "window": 4,
+    "head_dim": 8,
+}
+
+
+def plan(channels: int = 1) -> dict:
+    """Preprocessing of the tiny network: 1 mm, z-scores."""
+    return {
+        "spacing": [1.0, 1.0, 1.0],
+        "patch_size": [24, 32, 24],
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "normalization": ["ZScoreNormalization"] * channels,
+        "use_mask_for_norm": [False] * channels,
+        "intensity_properties": [{}] * channels,
+    }
+
+
+def write_tiny_bundle(folder, **changes):
+    """A bundle of a small untrained USEMA network that runs in no time; ``changes`` replace keys of METADATA."""
+    from usema.bundle import write_bundle
+    from usema.networks import build
+
+    architecture = {"name": "USEMA", "config": TINY}
+    metadata = {**METADATA, "architecture": architecture, "preprocessing": plan(), **changes}
+    torch.manual_seed(0)
+    return write_bundle(folder, metadata, build(metadata["architecture"]).state_dict())

@@ -23,7 +23,7 @@ from .itk_messages import itk_reason
 from .volume import Volume
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
-IMAGE_SUFFIXES = (".nii.gz", ".nrrd", ".mha")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _ALL_SUFFIXES = (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES)  # in this order: .seg.nrrd must not be taken for .nrrd
 
 # The names under which 3D Slicer has the lists that SNOMED CT codes of segments come from.
@@ -68,7 +68,7 @@ def write_label_map(path: str | Path, labels: np.ndarray, geometry: Geometry, ov
     """Write labels as one image of integers.
 
     Args:
-        path: .nii.gz, .nrrd or .mha.
+        path: .nii.gz, .nii, .nrrd or .mha.
         labels: integers (z, y, x) from 0 to 65535; written as uint8 where they fit, else as uint16.
         geometry: the grid of ``labels``. NIfTI rounds it to float32.
 
@@ -141,7 +141,7 @@ def write_probabilities(
     the background. 3D Slicer and ITK read them as a vector volume; in NIfTI the fifth dimension holds the classes.
 
     Args:
-        path: .nii.gz, .nrrd or .mha.
+        path: .nii.gz, .nii, .nrrd or .mha.
         probabilities: floating point (K, z, y, x).
         geometry: the grid of the last three axes.
 

@@ -169,7 +169,7 @@ class USEMA(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        # Channels last in memory: tokens of the attention are then contiguous, and CPU convolutions several times faster.
+        # Channels last in memory: the attention's tokens are then contiguous, and CPU convolutions much faster.
         x = self.stem(x.contiguous(memory_format=MEMORY_FORMAT[self.config.axes]))
         skips = []
         for convolutions, attention in zip(self.encoder, self.attention, strict=True):

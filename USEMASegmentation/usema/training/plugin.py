@@ -11,7 +11,9 @@ from pathlib import Path
 
 from ..errors import MissingDependencyError, OutputError
 
-LINK = '"""Put here by USEMA (python -m usema.training.plugin)."""\n\nfrom usema.training.trainers import *  # noqa: F403\n'
+LINK = """# Put here by USEMA (python -m usema.training.plugin).
+from usema.training.trainers import *  # noqa: F403
+"""
 
 
 def link_trainers() -> Path:

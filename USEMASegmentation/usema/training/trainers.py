@@ -6,14 +6,19 @@ safetensors. Environment variables (nnU-Net's command line passes no options to 
 
     USEMA_MINUTES   train this long in all, resumed runs counted together; the learning rate falls to 0 by then
     USEMA_SEED      seed of weights and augmentation (default 0)
+    USEMA_THREADS   threads of PyTorch on a CPU (default: every core)
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +26,9 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from safetensors.torch import save_file
 
 from ..networks import USEMA, USEMAConfig
+
+# The function by which NumPy pickles a number; its module was renamed in NumPy 2.
+_numpy_scalar = np.float32(0).__reduce__()[0]
 
 
 class PolynomialDecay:
@@ -43,7 +51,7 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
     A variant is a subclass that changes the class attributes.
     """
 
-    switches: dict = {}  # USEMAConfig fields that differ from their defaults
+    switches: ClassVar[dict] = {}  # USEMAConfig fields that differ from their defaults
     width = 1.0  # channels of each stage, over the plan's
 
     @classmethod
@@ -78,13 +86,13 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         getattr(network, "_orig_mod", network).deep_supervision = enabled  # _orig_mod: behind torch.compile
 
     def initialize(self):
-        seed = int(os.environ.get("USEMA_SEED", "0"))
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
-        torch.manual_seed(seed)
-        if "OMP_NUM_THREADS" in os.environ:
+        self.seed = int(os.environ.get("USEMA_SEED", "0"))
+        random.seed(self.seed)
+        np.random.seed(self.seed)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
+        torch.manual_seed(self.seed)
+        if "USEMA_THREADS" in os.environ:
             # nnU-Net takes every core; with others at work on the machine that is many times slower than one core.
-            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+            torch.set_num_threads(int(os.environ["USEMA_THREADS"]))
         # bfloat16 pays on CPUs with matrix units (measured 1.6x per iteration); elsewhere it is emulated and slower.
         amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         self.cpu_bfloat16 = self.device.type == "cpu" and amx()
@@ -164,15 +172,45 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
 
         return in_float32
 
-    # -- weights without pickle -------------------------------------------------------------------------------------
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def load_checkpoint(self, filename_or_checkpoint) -> None:
+        # nnU-Net 2.5 keeps NumPy numbers in its checkpoints, which torch 2.6 and newer refuse to load unless allowed.
+        numbers = [_numpy_scalar, np.dtype, *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i8"))]
+        with torch.serialization.safe_globals(numbers):
+            super().load_checkpoint(filename_or_checkpoint)
 
     def save_checkpoint(self, filename: str) -> None:
         super().save_checkpoint(filename)
         if self.local_rank == 0 and not self.disable_checkpointing:
             network = self.network.module if self.is_ddp else self.network
-            state = getattr(network, "_orig_mod", network).state_dict()
-            weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-            save_file(weights, Path(filename).with_suffix(".safetensors"))
+            network = getattr(network, "_orig_mod", network)
+            weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+            save_file(weights, Path(filename).with_suffix(".safetensors"), metadata=self._description(network))
+
+    def _description(self, network: USEMA) -> dict[str, str]:
+        """What an export needs to know beside the weights; safetensors holds text by name."""
+        epochs = self.current_epoch + 1
+        training, validation = self.do_split()
+        described = {
+            "architecture": {"name": "USEMA", "config": network.config.to_dict()},
+            "inference": {"mirror_axes": list(self.inference_allowed_mirroring_axes or ())},
+            "training": {
+                "dataset": self.plans_manager.dataset_name,
+                "cases": len(training),
+                "validation_cases": len(validation),
+                "framework": f"nnU-Net {version('nnunetv2')}",
+                "trainer": type(self).__name__,
+                "configuration": self.configuration_name,
+                "fold": self.fold,
+                "iterations": epochs * self.num_iterations_per_epoch,
+                "batch_size": self.batch_size,
+                "minutes": round(self.seconds_trained() / 60),
+                "seed": self.seed,
+                "date": date.today().isoformat(),
+            },
+        }
+        return {name: json.dumps(value) for name, value in described.items()}
 
 
 class nnUNetTrainerUSEMASmall(nnUNetTrainerUSEMA):
@@ -183,7 +221,7 @@ class nnUNetTrainerUSEMASmall(nnUNetTrainerUSEMA):
     mirroring, because the labels (front, back) are told apart by their place.
     """
 
-    switches = {"sema_stages": "skip_full_resolution", "blocks": 1}
+    switches: ClassVar[dict] = {"sema_stages": "skip_full_resolution", "blocks": 1}
     width = 0.5
 
     def initialize(self):

@@ -1,0 +1,59 @@
+"""The command `usema`. Each command is a file of this folder, and loads what it needs when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from .. import __version__
+from ..errors import UsemaError
+
+# name -> one line of help; the function of the same name lies in the file of the same name
+COMMANDS = {
+    "segment": "Segment volumes with a model.",
+    "evaluate": "Compare segmentations with reference labels.",
+    "models": "List the models that are here, or show one.",
+    "networks": "Parameters and operations of the network per configuration.",
+    "train": "Train USEMA on a dataset in nnU-Net's layout.",
+    "export": "Turn a training's results into a model bundle.",
+    "doctor": "What runs here: versions, devices, attention backend.",
+}
+
+
+class _Commands(click.Group):
+    """Loads a command's file only when it is used: `usema --help` must not wait for torch."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f".{name}", __package__), name)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, context: click.Context):
+        """Every expected error ends as one message on stderr and exit code 1, without a traceback."""
+        try:
+            return super().invoke(context)
+        except UsemaError as error:
+            report(error)
+            context.exit(1)
+
+
+def report(error: UsemaError, case: str = "") -> None:
+    """Tell an error on stderr: what is wrong, and in a second line what to do."""
+    prefix = f"{case}: " if case else ""
+    click.secho(f"Error: {prefix}{error.message}", fg="red", err=True)
+    if error.hint:
+        click.echo(f"       {error.hint}", err=True)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="usema")
+def main() -> None:
+    """USEMA: segmentation of 3D medical images."""

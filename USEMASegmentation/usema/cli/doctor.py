@@ -1,0 +1,73 @@
+"""`usema doctor`: what runs here, in a form that can be pasted without patient data."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from .. import __version__
+from ..errors import UsemaError
+
+PACKAGES = ("torch", "triton", "numpy", "scipy", "SimpleITK", "safetensors", "nnunetv2", "monai", "matplotlib")
+
+
+@click.command()
+def doctor() -> None:
+    """Report versions, devices, memory, the attention backend with its reason, and the models that are here."""
+    for name, value in report_lines():
+        click.echo(f"{name:<12} {value}")
+
+
+def report_lines() -> list[tuple[str, str]]:
+    """(what, value) pairs; the user's home folder is written as ~."""
+    import torch
+
+    from ..device import choose_device, describe
+    from ..memory import free_memory
+    from ..sema import choose
+
+    lines = [("usema", __version__), ("python", platform.python_version()), ("system", platform.platform())]
+    lines += [(package, _version(package)) for package in PACKAGES]
+    lines += [("cuda", torch.version.cuda or "not in this PyTorch")]
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    for device in map(torch.device, devices):
+        free = free_memory(str(device)) if device.type != "mps" else None
+        memory = f", {free / 2**30:.1f} GiB free" if free is not None else ""
+        lines.append(("device", f"{describe(device)}{memory}"))
+    automatic = choose_device("auto")
+    lines.append(("attention", f"{choose(automatic)} on {automatic}"))
+    return lines + _models()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _models() -> list[tuple[str, str]]:
+    from ..bundle import read_bundle
+    from ..resources import bundled_models, resources_folder
+
+    try:
+        lines = [("resources", _without_home(resources_folder()))]
+    except UsemaError as error:
+        return [("resources", str(error))]
+    for name, path in bundled_models().items():
+        try:
+            bundle = read_bundle(path)
+            bundle.verify()
+            lines.append(("model", f"{name} {bundle.metadata.version}, weights verified"))
+        except UsemaError as error:
+            lines.append(("model", f"{name}: {error}".replace(str(Path.home()), "~")))
+    return lines
+
+
+def _without_home(path: Path) -> str:
+    return str(path).replace(str(Path.home()), "~")

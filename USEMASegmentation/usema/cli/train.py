@@ -1,0 +1,33 @@
+"""`usema train`: plan, preprocess, train, in one command that resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--configuration", type=click.Choice(["2d", "3d_fullres"]), default="3d_fullres", show_default=True)
+@click.option("--trainer", default="nnUNetTrainerUSEMASmall", show_default=True, help="Or nnUNetTrainerUSEMA.")
+@click.option("--fold", default="0", show_default=True, help="Fold to validate on, or 'all'.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Train this long, resumed runs included.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Work folder.")
+def train(dataset, configuration, trainer, fold, device, minutes, seed, runs) -> None:
+    """Train USEMA on DATASET, a folder in nnU-Net's raw layout (DatasetNNN_Name). Run again to resume."""
+    from ..training.run import train_dataset
+
+    results = train_dataset(
+        dataset,
+        runs,
+        configuration=configuration,
+        trainer=trainer,
+        fold=fold,
+        device=device,
+        minutes=minutes,
+        seed=seed,
+    )
+    click.echo(f"Trained. Make a bundle of it with: usema export '{results}' -o BUNDLE --dataset '{dataset}'")

@@ -1,0 +1,139 @@
+"""From the results of a training to a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..bundle import Bundle, write_bundle
+from ..errors import BundleError, InputError
+from ..plan import Plan
+from ..volume import read_volume
+
+# Distinct colours, and the code for any tissue, for labels that the card does not describe.
+_COLORS = ((216, 101, 79), (128, 174, 128), (241, 214, 145), (111, 184, 210), (177, 122, 101), (183, 156, 220))
+_ANY = {
+    "category": {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"},
+    "type": {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"},
+}
+
+
+def export_bundle(
+    results: Path,
+    folder: Path,
+    *,
+    card: Path | None = None,
+    dataset: Path | None = None,
+    fold: str = "0",
+    checkpoint: str = "final",
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle from an nnU-Net results folder that a USEMA trainer made.
+
+    Args:
+        results: the folder that holds plans.json, dataset.json and fold_N.
+        folder: the bundle's.
+        card: JSON with what a person has to say (title, intended use, limits, labels with codes, licence, ...); its
+            keys are those of model.json and override all others.
+        dataset: the dataset's raw folder; its images tell orientation and range of spacings.
+        checkpoint: "final", "best" or "latest".
+
+    Raises:
+        InputError: a file of the results is missing.
+        BundleError: the plan, the labels or the card cannot be used.
+        OutputError: the folder exists, or cannot be written.
+    """
+    import safetensors
+
+    plans, description = _json(results / "plans.json"), _json(results / "dataset.json")
+    weights = results / f"fold_{fold}" / f"checkpoint_{checkpoint}.safetensors"
+    if not weights.is_file():
+        raise InputError(f"{weights} is missing.", "Train with nnUNetTrainerUSEMA or one of its variants.")
+    with safetensors.safe_open(weights, framework="pt") as file:
+        metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+
+    document = _described(description)
+    document |= metadata
+    document["preprocessing"] = Plan.from_nnunet(plans, metadata["training"]["configuration"]).to_dict()
+    document["metrics"] = _validation(results / f"fold_{fold}" / "validation" / "summary.json", document["labels"])
+    if dataset is not None:
+        document |= _seen(dataset)
+    if card is not None:
+        document |= _json(card)
+    return write_bundle(folder, document, state, overwrite=overwrite)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing.", "Check the path.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from None
+
+
+def _described(dataset: dict[str, Any]) -> dict[str, Any]:
+    """Defaults from nnU-Net's dataset.json."""
+    labels = {name: value for name, value in dataset["labels"].items() if name != "background"}
+    if "regions_class_order" in dataset or list(labels.values()) != list(range(1, len(labels) + 1)):
+        raise BundleError(
+            f"The dataset's labels are {labels}; regions and gaps are not supported.", "Number the labels 1, 2, 3, ..."
+        )
+    name = dataset.get("name", "model")
+    unknown = "Not described."
+    return {
+        "name": "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-"),
+        "title": name,
+        "version": "0.1.0",
+        "description": dataset.get("description", unknown),
+        "intended_use": "Research only. Not a medical device.",
+        "limits": unknown,
+        "modality": "OT",
+        "anatomy": unknown,
+        "channels": [{"name": channel} for channel in dataset["channel_names"].values()],
+        "expected_spacing_mm": {"min": [0.1] * 3, "max": [10.0] * 3},
+        "expected_intensity_range": None,
+        "orientation": None,
+        "labels": [
+            {"value": value, "name": label, "color": list(_COLORS[(value - 1) % len(_COLORS)]), "terminology": _ANY}
+            for label, value in labels.items()
+        ],
+        "licence": {
+            "name": dataset.get("licence", unknown),
+            "url": "https://example.org",
+            "commercial_use": False,
+            "attribution": dataset.get("reference", unknown),
+        },
+        "citation": dataset.get("reference", unknown),
+    }
+
+
+def _validation(summary: Path, labels: list[dict]) -> dict[str, Any]:
+    """What nnU-Net measured on the cases that training left out; nothing if it did not get that far."""
+    if not summary.is_file():
+        return {}
+    measured = _json(summary)
+    dice = {label["name"]: round(measured["mean"][str(label["value"])]["Dice"], 4) for label in labels}
+    return {
+        "validation": {
+            "cases": len(measured["metric_per_case"]),
+            "mean_dice": round(sum(dice.values()) / len(dice), 4),
+            "dice": dice,
+        }
+    }
+
+
+def _seen(dataset: Path) -> dict[str, Any]:
+    """Orientation and spacings of the training images; the orientation only if all agree."""
+    images = sorted((dataset / "imagesTr").glob("*"))
+    if not images:
+        raise InputError(f"{dataset / 'imagesTr'} is empty.", "Name the raw folder of the training's dataset.")
+    geometries = [read_volume(path).geometry for path in images]
+    orientations = {geometry.orientation for geometry in geometries}
+    axes = list(zip(*(geometry.spacing for geometry in geometries), strict=True))
+    return {
+        "orientation": orientations.pop() if len(orientations) == 1 else None,
+        "expected_spacing_mm": {"min": [min(axis) for axis in axes], "max": [max(axis) for axis in axes]},
+    }

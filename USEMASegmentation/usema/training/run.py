@@ -1,0 +1,95 @@
+"""Plans, preprocesses and trains with nnU-Net's own command line, in one call that can be repeated to resume."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ..device import choose_device
+from ..errors import InputError, UsemaError
+from .plugin import link_trainers
+
+PLANS = "nnUNetPlans"
+_PLAN = "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as f; f()"
+_TRAIN = "from nnunetv2.run.run_training import run_training_entry as f; f()"
+
+
+def train_dataset(
+    dataset: Path,
+    runs: Path,
+    *,
+    configuration: str,
+    trainer: str,
+    fold: str = "0",
+    device: str = "auto",
+    minutes: float | None = None,
+    seed: int = 0,
+) -> Path:
+    """Train on a dataset in nnU-Net's raw layout; a run that was interrupted goes on where its last checkpoint is.
+
+    Args:
+        dataset: a folder named DatasetNNN_Name with imagesTr, labelsTr and dataset.json; its splits_final.json, if
+            there is one, gives the folds.
+        runs: folder for preprocessed data, checkpoints and logs; made if need be.
+        configuration: "2d" or "3d_fullres".
+        trainer: class name, nnUNetTrainerUSEMA or nnUNetTrainerUSEMASmall.
+        minutes: time budget, all resumed runs together; None: the trainer's number of epochs.
+
+    Returns:
+        the results folder, which `usema export` takes.
+
+    Raises:
+        InputError: the folder is not such a dataset.
+        UsemaError: nnU-Net ended with an error; its own output says which.
+    """
+    dataset = dataset.resolve()
+    _check_dataset(dataset)
+    link_trainers()
+    runs = runs.resolve()
+    preprocessed = runs / "preprocessed" / dataset.name
+    environment = {
+        **os.environ,
+        "nnUNet_raw": str(dataset.parent),
+        "nnUNet_preprocessed": str(runs / "preprocessed"),
+        "nnUNet_results": str(runs / "results"),
+        "USEMA_SEED": str(seed),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if minutes is not None:
+        environment["USEMA_MINUTES"] = str(minutes)
+    for folder in ("preprocessed", "results"):
+        (runs / folder).mkdir(parents=True, exist_ok=True)
+
+    plans = preprocessed / f"{PLANS}.json"
+    if not plans.is_file() or not (preprocessed / f"{PLANS}_{configuration}").is_dir():
+        number = dataset.name[7:10]
+        _run(_PLAN, ["-d", number, "-c", configuration, "--verify_dataset_integrity"], environment)
+    if (dataset / "splits_final.json").is_file():
+        shutil.copy(dataset / "splits_final.json", preprocessed / "splits_final.json")
+
+    results = runs / "results" / dataset.name / f"{trainer}__{PLANS}__{configuration}"
+    arguments = [dataset.name, configuration, fold, "-tr", trainer, "-device", choose_device(device).type]
+    if any((results / f"fold_{fold}").glob("checkpoint_*.pth")):
+        arguments.append("--c")
+    _run(_TRAIN, arguments, environment)
+    return results
+
+
+def _check_dataset(dataset: Path) -> None:
+    name = dataset.name
+    if not (name.startswith("Dataset") and name[7:10].isdigit() and name[10:11] == "_"):
+        raise InputError(f"'{name}' is not the name of an nnU-Net dataset.", "Name the folder like Dataset004_Name.")
+    for part in ("dataset.json", "imagesTr", "labelsTr"):
+        if not (dataset / part).exists():
+            raise InputError(f"{dataset} has no {part}.", "nnU-Net's documentation describes the layout of a dataset.")
+
+
+def _run(code: str, arguments: list[str], environment: dict[str, str]) -> None:
+    status = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=False).returncode
+    if status:
+        raise UsemaError(
+            f"nnU-Net ended with exit code {status}.", "Its last lines above say why; run the command again to resume."
+        )
