@@ -10,6 +10,9 @@ from rich.table import Table
 
 from ..errors import InputError
 
+# metric -> column title
+TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
+
 
 @click.command()
 @click.argument("predictions", type=click.Path(path_type=Path))
@@ -24,7 +27,7 @@ def evaluate(predictions, references, model, tolerance, csv_file, overwrite) -> 
     Files are paired by name, whatever their format.
     """
     from ..bundle import find_model, read_bundle
-    from ..evaluation import METRICS, evaluate_folders, summary, write_csv
+    from ..evaluation import evaluate_folders, summary, write_csv
 
     if csv_file is not None and csv_file.exists() and not overwrite:
         raise InputError(f"{csv_file} exists already.", "Choose another name, or --overwrite.")
@@ -32,9 +35,9 @@ def evaluate(predictions, references, model, tolerance, csv_file, overwrite) -> 
     if model is not None:
         labels = {label.value: label.name for label in read_bundle(find_model(model)).metadata.labels}
     scores = evaluate_folders(predictions, references, labels, tolerance)
-    table = Table("label", "cases", *(f"{metric} {kind}" for metric in METRICS for kind in ("mean", "median")))
+    table = Table("label", "cases", *TITLES.values(), caption="mean / median over cases")
     for row in summary(scores):
-        values = (f"{value[metric]:.4f}" for metric in METRICS for value in (row.mean, row.median))
+        values = (f"{row.mean[metric]:.3f} / {row.median[metric]:.3f}" for metric in TITLES)
         table.add_row(row.name, str(row.cases), *values)
     Console().print(table)
     if csv_file is not None:
