@@ -52,7 +52,8 @@ def write_preview(path: str | Path, volume: Volume, segmentation: Segmentation, 
         plane = np.take(image.array, centre[cut], axis=cut)
         origin = "lower" if flip else "upper"
         aspect = spacing[rows] / spacing[columns]
-        axes.imshow(plane, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), origin=origin, aspect=aspect)
+        shades = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-6)}
+        axes.imshow(plane, origin=origin, aspect=aspect, interpolation="bilinear", **shades)
         for label in segmentation.model_labels:
             mask = np.take(labels, centre[cut], axis=cut) == label.value
             if mask.any():

@@ -54,7 +54,9 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
         predictor = Predictor(read_bundle(find_model(model)), device)
     console.print(
         f"Model {predictor.metadata.title} {predictor.metadata.version} on {predictor.device}, "
-        f"attention: {predictor.backend}"
+        f"attention: {predictor.backend}",
+        soft_wrap=True,
+        highlight=False,
     )
     failed = 0
     with _stop_on_interrupt() as stop, _progress(console) as bar:
@@ -99,7 +101,7 @@ def _segment_case(predictor, case: Case, bar: Progress, task, stop, overlap: flo
         should_stop=stop.is_set,
     )
     for warning in result.warnings:
-        bar.console.print(f"[yellow]{case.name}: {warning}")
+        bar.console.print(f"{case.name}: {warning}", style="yellow", soft_wrap=True, highlight=False, markup=False)
     if case.output.name.lower().endswith(output.SEGMENTATION_SUFFIX):
         output.write_segmentation(
             case.output, result.labels, result.geometry, result.model_labels, result.provenance, overwrite
@@ -117,7 +119,8 @@ def _segment_case(predictor, case: Case, bar: Progress, task, stop, overlap: flo
         f"{label.name} {(result.labels == label.value).sum() * _millilitres(result.geometry):.2f} ml"
         for label in result.model_labels
     )
-    bar.console.print(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {', '.join(map(str, written))}")
+    line = f"{case.name}: {found} ({result.provenance['seconds']} s) -> {', '.join(map(str, written))}"
+    bar.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _millilitres(geometry) -> float:
