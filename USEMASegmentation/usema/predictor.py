@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import numpy as np
+import torch
 
 from . import __version__
 from .bundle import Bundle
@@ -19,10 +20,11 @@ from .errors import BundleError, Cancelled, InputError
 from .geometry import Geometry
 from .input_checks import input_warnings
 from .logits_to_labels import LogitsToLabels
+from .memory import free_memory
 from .metadata import Label
 from .networks import build
 from .preprocessing import Plan, preprocess
-from .sema import choose
+from .sema import Layer, choose
 from .sliding_window import predict_logits
 from .volume import Volume, check_volume, reorient, resample_onto, restore
 
@@ -67,7 +69,7 @@ class Predictor:
         self.device = choose_device(device)
         self.plan = Plan.from_dict(self.metadata.preprocessing)
         self.num_classes = len(self.metadata.labels) + 1
-        self.backend = choose(self.device)
+        self.backend = choose(self.device, layer=self._attention_layer())
         try:
             self.network = build(self.metadata.architecture)
         except InputError as error:
@@ -110,6 +112,8 @@ class Predictor:
         started = time.monotonic()
         volumes = [volumes] if isinstance(volumes, Volume) else list(volumes)
         warnings = self.check(volumes)
+        if probabilities:
+            self._refuse_too_many_probabilities(volumes[0])
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
 
@@ -150,6 +154,12 @@ class Predictor:
             warnings=warnings,
         )
 
+    def _attention_layer(self) -> Layer:
+        """What the network's attention layers are like, to know the backend before they run."""
+        config = self.metadata.architecture["config"]
+        dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        return Layer(dtype, (config.get("window", 7),) * self.plan.dimensions, config.get("head_dim", 32))
+
     def check(self, volumes: Sequence[Volume]) -> list[str]:
         """What speaks against segmenting these volumes with this model, before any work is done.
 
@@ -187,6 +197,16 @@ class Predictor:
                     f"{voxels * distance:g} mm, and the model '{self.metadata.name}' needs {window * wanted:g} mm.",
                     "Give a volume that shows more, not a cut-out or a localizer.",
                 )
+
+    def _refuse_too_many_probabilities(self, volume: Volume) -> None:
+        """Say before the work, not after it, that they do not fit: in half precision and, for writing, in full."""
+        needed, free = 6 * self.num_classes * volume.array.size, free_memory("cpu")
+        if free is not None and needed > free:
+            raise InputError(
+                f"Keeping the probabilities of {self.num_classes} classes needs {needed / 2**30:.1f} GiB of memory, "
+                f"and {free / 2**30:.1f} GiB are free.",
+                "Segment without probabilities, or a smaller part of the volume.",
+            )
 
     def _oriented(self, volume: Volume) -> Volume:
         orientation = self.metadata.orientation

@@ -60,6 +60,8 @@ def export_bundle(
     document["metrics"] = _validation(results / f"fold_{fold}" / "validation" / "summary.json", document["labels"])
     if dataset is not None:
         document |= _seen(dataset)
+    if plans.get("image_reader_writer") == "NibabelIOWithReorient":
+        document["orientation"] = "RAS"  # that reader turns every image before training sees it
     if card is not None:
         document |= _json(card)
     return write_bundle(folder, document, state, overwrite=overwrite)
