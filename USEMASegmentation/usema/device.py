@@ -39,6 +39,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def available_devices() -> list[str]:
+    """The names of the devices that are here, the CPU first."""
+    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
 def describe(device: torch.device) -> str:
     """The device in words, for provenance and diagnostics."""
     if device.type == "cuda":

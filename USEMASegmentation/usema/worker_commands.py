@@ -6,6 +6,7 @@ or may be missing: the worker answers before torch is there, and can say why it 
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import tempfile
@@ -44,7 +45,7 @@ class Commands:
 
     def _hello(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         torch = _load_engine()
-        from .device import choose_device
+        from .device import available_devices, choose_device
         from .memory import free_memory
         from .sema import choose
 
@@ -53,15 +54,15 @@ class Commands:
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)
             gpu = {"name": torch.cuda.get_device_name(device), "total": total, "free": free}
-        devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         return {
             "event": "hello",
             "protocol": PROTOCOL,
+            "pid": os.getpid(),
             "usema": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "device": str(device),
-            "devices": [*devices, "mps"] if torch.backends.mps.is_available() else devices,
+            "devices": available_devices(),
             "memory_bytes": free_memory(),
             "gpu": gpu,
             "attention": str(choose(device)),
@@ -86,7 +87,7 @@ class Commands:
             overlap=request.get("overlap", 0.5),
             mirror=request.get("mirror", False),
             probabilities=keep,
-            progress=_throttled(send),
+            progress=throttled(send),
             should_stop=should_stop,
         )
         if should_stop():
@@ -118,7 +119,7 @@ class Commands:
         return self._predictor
 
 
-def _throttled(send: Send) -> Callable[[int, int, float | None], None]:
+def throttled(send: Send) -> Callable[[int, int, float | None], None]:
     """Progress as often as a panel can show it; the first and the last always."""
     last = None
 

@@ -25,17 +25,14 @@ def report_lines() -> list[tuple[str, str]]:
     """(what, value) pairs; the user's home folder is written as ~."""
     import torch
 
-    from ..device import choose_device, describe
+    from ..device import available_devices, choose_device, describe
     from ..memory import free_memory
     from ..sema import choose
 
     lines = [("usema", __version__), ("python", platform.python_version()), ("system", platform.platform())]
     lines += [(package, _version(package)) for package in PACKAGES]
     lines += [("cuda", torch.version.cuda or "not in this PyTorch")]
-    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    for device in map(torch.device, devices):
+    for device in map(torch.device, available_devices()):
         free = free_memory(str(device)) if device.type != "mps" else None
         memory = f", {free / 2**30:.1f} GiB free" if free is not None else ""
         lines.append(("device", f"{describe(device)}{memory}"))

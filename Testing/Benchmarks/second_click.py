@@ -1,0 +1,149 @@
+"""From a click to the first progress and to the result: the first click, the second, and a new process for each.
+
+    python Testing/Benchmarks/second_click.py [--model NAME_OR_PATH] [--volume FILE] [--rounds 3] [--write]
+    python Testing/Benchmarks/second_click.py --tiny     # a small untrained model, to try the script
+
+The first click starts the worker, the second finds it warm. "New process" is what a click costs without a worker: a
+Python that imports the engine, loads the model, segments, and ends. All read the same .npy file, which a panel has to
+write in either case. The median of the rounds, each with a new worker. --write appends to results/second_click.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python")]
+
+from usema.bundle import find_model  # noqa: E402
+from usema.client import WorkerClient  # noqa: E402
+from usema.resources import sample_volume  # noqa: E402
+from usema.volume import read_volume  # noqa: E402
+
+RESULTS = Path(__file__).with_name("results") / "second_click.md"
+HEADER = """# From the click to the first progress and to the result
+
+Made by `Testing/Benchmarks/second_click.py`, which says what is compared. Seconds, median of the rounds.
+
+| date | machine | model | voxels | device | | to the first progress | to the result | rounds |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+ONE_SHOT = """
+import json, sys
+import numpy as np
+from usema.bundle import read_bundle
+from usema.predictor import Predictor
+from usema.volume import Geometry, Volume
+asked = json.loads(sys.argv[1])
+given = asked["inputs"][0]
+volume = Volume(np.load(given["array"]), Geometry.from_dict(given["geometry"]))
+result = Predictor(read_bundle(asked["model"]), asked["device"]).segment(
+    volume, overlap=asked["overlap"], progress=lambda *step: print(step, flush=True)
+)
+np.save(asked["output"] + "/labels.npy", result.labels)
+"""
+
+
+def click(client: WorkerClient, asked: dict) -> tuple[float, float]:
+    """Seconds until the first progress and until the result."""
+    started, first = time.monotonic(), None
+    client.request("segment", **asked)
+    while client.busy:
+        for event in client.poll():
+            if event["event"] == "error":
+                raise SystemExit(f"{event['message']} {event['hint']}\n{event['detail']}")
+            if event["event"] == "progress" and first is None:
+                first = time.monotonic() - started
+        time.sleep(0.002)
+    return first, time.monotonic() - started
+
+
+def one_shot(asked: dict) -> tuple[float, float]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "USEMASegmentation")}
+    started = time.monotonic()
+    command = [sys.executable, "-c", ONE_SHOT, json.dumps(asked)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        first = time.monotonic() - started
+        process.stdout.read()
+    if process.returncode:
+        raise SystemExit(f"The process ended with exit code {process.returncode}.")
+    return first, time.monotonic() - started
+
+
+def measure(asked: dict, rounds: int) -> tuple[dict[str, list[tuple[float, float]]], str]:
+    """(first progress, result) of each round by way, and the device that was used."""
+    seconds = {"new process": [], "first click": [], "second click": []}
+    for _ in range(rounds):
+        seconds["new process"].append(one_shot(asked))
+        client = WorkerClient()
+        try:
+            seconds["first click"].append(click(client, asked))
+            seconds["second click"].append(click(client, asked))
+        finally:
+            client.stop()
+    gpu = client.hello["gpu"]
+    return seconds, gpu["name"] if gpu and asked["device"] != "cpu" else "cpu"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="hippocampus-mr")
+    parser.add_argument("--tiny", action="store_true", help="take a small untrained model instead")
+    parser.add_argument("--volume", type=Path, help="default: the sample volume")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+
+    volume = read_volume(options.volume or sample_volume())
+    with tempfile.TemporaryDirectory() as folder:
+        if options.tiny:
+            from bundles import write_tiny_bundle
+
+            options.model = write_tiny_bundle(Path(folder) / "tiny").path
+        array = Path(folder) / "input.npy"
+        np.save(array, volume.array)
+        asked = {
+            "model": str(find_model(options.model)),
+            "device": options.device,
+            "overlap": options.overlap,
+            "inputs": [{"array": str(array), "geometry": volume.geometry.to_dict()}],
+            "output": folder,
+        }
+        seconds, device = measure(asked, options.rounds)
+
+    about = [
+        datetime.date.today().isoformat(),
+        f"{os.cpu_count()} cores",
+        "tiny" if options.tiny else Path(options.model).name,
+        " x ".join(map(str, volume.geometry.size)),
+        device,
+    ]
+    rows = []
+    for way, rounds in seconds.items():
+        first, result = (f"{median(values):.2f}" for values in zip(*rounds, strict=True))
+        rows.append(f"| {' | '.join([*about, way, first, result, str(options.rounds)])} |\n")
+    print("".join(rows), end="")
+    if options.write:
+        if not RESULTS.exists():
+            RESULTS.write_text(HEADER)
+        with RESULTS.open("a") as results:
+            results.writelines(rows)
+
+
+if __name__ == "__main__":
+    main()
