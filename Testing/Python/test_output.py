@@ -269,7 +269,7 @@ def test_paths_that_cannot_be_written_are_refused_before_the_work(small, tmp_pat
     (tmp_path / "file").touch()
     (tmp_path / "folder.nrrd").mkdir()
     for name, words in (
-        ("labels.png", ["labels.png", ".nii.gz, .nrrd, .mha"]),
+        ("labels.png", ["labels.png", ".nii.gz, .nii, .nrrd, .mha"]),
         ("labels", ['"labels"', ".nii.gz"]),
         ("labels.nii.zip", ["labels.nii.zip"]),
         ("missing/labels.nrrd", ["missing", "does not exist"]),
@@ -287,11 +287,11 @@ def test_paths_that_cannot_be_written_are_refused_before_the_work(small, tmp_pat
 
 
 def test_each_kind_of_result_has_its_own_suffixes(small, tmp_path):
-    with pytest.raises(OutputError, match=r"Use \.nii\.gz, \.nrrd, \.mha"):
+    with pytest.raises(OutputError, match=r"Use \.nii\.gz, \.nii, \.nrrd, \.mha"):
         write_label_map(tmp_path / "labels.seg.nrrd", some_labels(small), small)
     with pytest.raises(OutputError, match=r"Use \.seg\.nrrd"):
         write_segmentation(tmp_path / "labels.nrrd", some_labels(small), small, LABELS, {})
-    with pytest.raises(OutputError, match=r"Use \.nii\.gz, \.nrrd, \.mha"):
+    with pytest.raises(OutputError, match=r"Use \.nii\.gz, \.nii, \.nrrd, \.mha"):
         write_probabilities(tmp_path / "p.seg.nrrd", np.zeros((2, *small.shape), np.float16), small)
 
 

@@ -20,15 +20,12 @@ from .errors import InputError, OutputError
 from .filecheck import check_file
 from .geometry import Geometry
 from .itk_messages import itk_reason
+from .terminology import tag_text, terminology_entry
 from .volume import Volume
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 _ALL_SUFFIXES = (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES)  # in this order: .seg.nrrd must not be taken for .nrrd
-
-# The names under which 3D Slicer has the lists that SNOMED CT codes of segments come from.
-_TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
-_REGION_CONTEXT = "Anatomic codes - DICOM master list"
 
 
 class ModelLabel(Protocol):
@@ -104,7 +101,7 @@ def write_segmentation(
         OutputError: as :func:`check_writable`, or writing failed.
     """
     image = Volume(_compact(labels, geometry), geometry).to_image()
-    tags = [f"USEMA.{key}:{_tag_text(value)}" for key, value in provenance.items()]
+    tags = [f"USEMA.{key}:{tag_text(value)}" for key, value in provenance.items()]
     fields = {
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
@@ -113,7 +110,7 @@ def write_segmentation(
         "Segmentation_ConversionParameters": f"Reference image geometry|{_slicer_geometry(geometry)}|&",
     }
     for index, label in enumerate(model_labels):
-        own_tags = [f"TerminologyEntry:{_terminology(label.terminology)}"] if label.terminology else []
+        own_tags = [f"TerminologyEntry:{terminology_entry(label.terminology)}"] if label.terminology else []
         segment = {
             "ID": f"Segment_{label.value}",
             "Name": label.name,
@@ -231,17 +228,3 @@ def _slicer_geometry(geometry: Geometry) -> str:
     """Index-to-RAS matrix and extent, as Slicer's vtkSegmentationConverter serialises a grid."""
     matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine  # LPS to RAS
     return "".join(f"{value};" for value in [*map(float, matrix.flat), *_extent(geometry).split()])
-
-
-def _terminology(codes: Mapping[str, Mapping[str, str] | None]) -> str:
-    """Slicer's TerminologyEntry: list~category~type~modifier~list~region~modifier, each code scheme^value^meaning."""
-    triples = [
-        "^".join(_tag_text(code[part]) for part in ("scheme", "value", "meaning")) if code else "^^"
-        for code in (codes["category"], codes["type"], codes.get("type_modifier"))
-    ]
-    return "~".join([_TERMINOLOGY_CONTEXT, *triples, _REGION_CONTEXT, "^^", "^^"])
-
-
-def _tag_text(value: str) -> str:
-    """Text without the sign that separates tags."""
-    return str(value).replace("|", "/")
