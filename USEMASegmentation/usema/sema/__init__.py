@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import InputError
-from .dispatch import BACKENDS, Choice, choose
+from .dispatch import BACKENDS, Choice, Layer, choose
 
-__all__ = ["Choice", "choose", "sema_attention"]
+__all__ = ["Choice", "Layer", "choose", "sema_attention"]
 
 
 def sema_attention(
@@ -51,5 +51,13 @@ def sema_attention(
     sides = (window,) * axes if isinstance(window, int) else tuple(window)
     if len(sides) != axes or min(sides) < 1:
         raise InputError(f"window {window!r} does not fit a {axes}D map: give one positive side, or {axes} of them.")
-    function = BACKENDS[choose(v.device, backend).name]
+    layer = Layer(
+        dtype=torch.get_autocast_dtype("cuda") if v.is_cuda and torch.is_autocast_enabled("cuda") else v.dtype,
+        window=sides,
+        head_dim=v.shape[-1] // heads,
+        rope=rope,
+        mean=mean,
+        training=torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad),
+    )
+    function = BACKENDS[choose(v.device, backend, layer).name]
     return function(q, k, v, heads=heads, window=sides, rope=rope, mean=mean, local=local)
