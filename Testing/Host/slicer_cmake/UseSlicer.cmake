@@ -1,0 +1,22 @@
+# The macros that a scripted module calls.
+include(CTest)
+
+macro(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MY_SLICER "WITH_GENERIC_TESTS;WITH_SUBDIR;VERBOSE" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  if(MY_SLICER_UNPARSED_ARGUMENTS OR NOT MY_SLICER_NAME)
+    message(FATAL_ERROR "slicerMacroBuildScriptedModule(${ARGN})")
+  endif()
+  foreach(file ${MY_SLICER_SCRIPTS} ${MY_SLICER_RESOURCES})
+    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${file}" OR IS_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}/${file}")
+      message(FATAL_ERROR "slicerMacroBuildScriptedModule was given the nonexistent file '${file}'")
+    endif()
+    get_filename_component(folder "${file}" DIRECTORY)
+    install(FILES "${file}" DESTINATION "${Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR}/${folder}")
+  endforeach()
+endmacro()
+
+macro(slicer_add_python_unittest)
+  cmake_parse_arguments(MY "" "TESTNAME_PREFIX;SCRIPT" "SLICER_ARGS" ${ARGN})
+  get_filename_component(test_name ${MY_SCRIPT} NAME_WE)
+  add_test(NAME py_${MY_TESTNAME_PREFIX}${test_name} COMMAND Slicer --testing ${MY_SCRIPT})
+endmacro()

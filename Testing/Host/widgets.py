@@ -1,0 +1,133 @@
+"""Stand-ins for the ctk and qMRML widgets of the panel: their properties, signals and slots; looks are not theirs.
+
+Plain PySide classes, which pythonqt.py shows as PythonQt would. The scene behind them is real, and so is the segment
+editor's logic. MRML nodes travel through signals as Python objects.
+"""
+
+import slicer
+from PySide6 import QtGui, QtWidgets
+from PySide6.QtCore import Property, Signal, Slot
+from pythonqt import standIn, stored
+from shiboken6 import isValid
+
+
+@standIn
+class ctkCollapsibleButton(QtWidgets.QWidget):
+    text, collapsed = stored(str, "text", ""), stored(bool, "collapsed", False)
+
+
+standIn(type("ctkSliderWidget", (QtWidgets.QDoubleSpinBox,), {}))
+
+
+@standIn
+class qMRMLWidget(QtWidgets.QWidget):
+    mrmlSceneChanged = Signal(object)
+
+    @Slot(object)
+    def setMRMLScene(self, scene):
+        self.mrmlSceneChanged.emit(scene)
+
+
+@standIn
+class qMRMLNodeComboBox(QtWidgets.QComboBox):
+    """Follows the scene as the real one does: takes the first node where it may not be empty."""
+
+    currentNodeChanged = Signal(object)
+    nodeTypes, showChildNodeTypes = stored("QStringList", "nodeTypes", ()), stored(bool, "children", True)
+    noneEnabled, noneDisplay = stored(bool, "noneEnabled", False), stored(str, "noneDisplay", "None")
+    addEnabled, removeEnabled = stored(bool, "addEnabled", True), stored(bool, "removeEnabled", True)
+    renameEnabled = stored(bool, "renameEnabled", False)
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.setMinimumContentsLength(8)
+        self.setSizeAdjustPolicy(self.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.scene, self.ids, self.chosen = None, [], None
+        self.activated.connect(lambda row: self.choose(self.ids[row]))
+
+    @Slot(object)
+    def setMRMLScene(self, scene):
+        self.scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndImportEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, lambda *_: self.refresh())
+        self.refresh()
+
+    def refresh(self):
+        if isValid(self) and self.scene is not None:  # the scene outlives selectors
+            nodes = [(node, kind) for kind in self.nodeTypes for node in slicer.util.getNodesByClass(kind, self.scene)]
+            nodes = [node for node, kind in nodes if self.showChildNodeTypes or node.GetClassName() == kind]
+            self.ids = [None] * self.noneEnabled + [node.GetID() for node in nodes]
+            self.clear()
+            self.addItems([self.noneDisplay] * self.noneEnabled + [node.GetName() for node in nodes])
+            self.choose(self.chosen if self.chosen in self.ids else next(iter(self.ids), None))
+
+    def choose(self, nodeId):
+        self.setCurrentIndex(self.ids.index(nodeId) if nodeId in self.ids else -1)
+        if nodeId != self.chosen:
+            self.chosen = nodeId
+            self.currentNodeChanged.emit(self.currentNode())
+
+    def currentNode(self):
+        return self.scene.GetNodeByID(self.chosen) if self.scene and self.chosen else None
+
+    def setCurrentNode(self, node):
+        self.choose(node.GetID() if node else None)
+
+
+@standIn
+class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.setCheckable(True)
+        self.toggled.connect(self.show3D)
+        self.node = None
+
+    def setSegmentationNode(self, node):
+        self.node = node
+        self.setEnabled(node is not None and node.GetSegmentation().GetNumberOfSegments() > 0)
+        self.setChecked(node is not None and node.GetSegmentation().ContainsRepresentation("Closed surface"))
+
+    def show3D(self, shown):
+        if self.node is not None:
+            self.node.CreateClosedSurfaceRepresentation() if shown else self.node.RemoveClosedSurfaceRepresentation()
+
+
+@standIn
+class qMRMLSegmentEditorWidget(qMRMLWidget):
+    """The real vtkSlicerSegmentEditorLogic, under an empty widget."""
+
+    segmentationNodeSelectorVisible = stored(bool, "segmentationSelector", True)
+    sourceVolumeNodeSelectorVisible = stored(bool, "volumeSelector", True)
+    switchToSegmentationsButtonVisible = stored(bool, "switchButton", True)
+    maximumNumberOfUndoStates = Property(
+        int, lambda s: s.editor.GetMaximumNumberOfUndoStates(), lambda s, n: s.editor.SetMaximumNumberOfUndoStates(n)
+    )
+
+    def __init__(self, parent=None):
+        super().__init__(parent)
+        self.editor, self.shortcuts = slicer.vtkSlicerSegmentEditorLogic(), []
+
+    @Slot(object)
+    def setMRMLScene(self, scene):
+        self.editor.SetMRMLScene(scene)
+        self.editor.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+
+    def installKeyboardShortcuts(self):
+        for keys, slot in (("Z", self.undo), ("Ctrl+Z", self.undo), ("Y", self.redo), ("Ctrl+Y", self.redo)):
+            self.shortcuts.append(QtGui.QShortcut(QtGui.QKeySequence(keys), self.window(), slot))
+
+    def uninstallKeyboardShortcuts(self):
+        while self.shortcuts:
+            self.shortcuts.pop().setParent(None)
+
+    def setActiveEffect(self, effect=None):
+        assert effect is None, "the stand-in has no effects"
+
+    def _ofLogic(name):
+        return lambda self, *arguments: getattr(self.editor, name)(*arguments)
+
+    segmentationNode, sourceVolumeNode = _ofLogic("GetSegmentationNode"), _ofLogic("GetSourceVolumeNode")
+    mrmlSegmentEditorNode, setMRMLSegmentEditorNode = _ofLogic("GetSegmentEditorNode"), _ofLogic("SetSegmentEditorNode")
+    setSegmentationNode, setSourceVolumeNode = _ofLogic("SetSegmentationNode"), _ofLogic("SetSourceVolumeNode")
+    saveStateForUndo = _ofLogic("SaveStateForUndo")
+    undo, redo, removeViewObservations = _ofLogic("Undo"), _ofLogic("Redo"), setActiveEffect

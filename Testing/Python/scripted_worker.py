@@ -1,0 +1,88 @@
+"""A worker that speaks the protocol but computes nothing, for faults that the real one cannot be brought to.
+
+    python scripted_worker.py FAULT
+
+Answers hello and sends progress; what comes then depends on FAULT.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+
+def send(request, event, **fields):
+    print(json.dumps({"id": request["id"], "event": event, **fields}), flush=True)
+
+
+def result(request, **changes):
+    shape = np.load(request["inputs"][0]["array"]).shape
+    labels = np.zeros(changes.pop("shape", shape), np.uint8)
+    labels[1:3, 2:5, 2:6] = 1
+    path = os.path.join(request["output"], "labels.npy")
+    np.save(path, labels.astype(changes.pop("dtype", np.uint8)))
+    answer = {
+        "labels": path,
+        "probabilities": None,
+        "geometry": request["inputs"][0]["geometry"],
+        "provenance": {"model": "hippocampus-mr"},
+        "warnings": [],
+        "max_foreground_probability": 0.9,
+        "seconds": 0.1,
+    }
+    send(request, "result", **{**answer, **changes})
+
+
+def segment(request, fault):
+    send(request, "progress", done=0, total=4, seconds_left=None)
+    send(request, "progress", done=1, total=4, seconds_left=2.0)
+    if fault == "none":
+        result(request)
+    elif fault == "waits":
+        pass  # until it is cancelled
+    elif fault == "hangs":
+        time.sleep(600)
+    elif fault == "dies":
+        print("the last words", file=sys.stderr, flush=True)
+        os._exit(7)
+    elif fault == "memory":
+        send(request, "error", code="memory", message="Memory is too small.", hint="Crop it.", detail="MemoryError")
+    elif fault == "shape":
+        result(request, shape=(2, 2, 2))
+    elif fault == "floats":
+        result(request, dtype=np.float32)
+    elif fault == "no numbers":
+        send(request, "progress", done=2)
+        time.sleep(600)
+    elif fault == "no file":
+        result(request, labels=os.path.join(request["output"], "nothing.npy"))
+    elif fault == "garbage":
+        print("{[ this is no JSON", flush=True)
+        print(json.dumps({"id": 9999, "event": "result"}), flush=True)
+        print(json.dumps(["a list"]), flush=True)
+        sys.stdout.buffer.write(b"\xff\xfe\x00\n")
+        sys.stdout.flush()
+        result(request)
+
+
+def main():
+    fault = sys.argv[1]
+    if fault == "silent":
+        time.sleep(600)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["command"] == "hello":
+            send(request, "hello", device="cpu", devices=["cpu"], attention="none (a script)", memory_bytes=2**33)
+        elif request["command"] == "segment":
+            segment(request, fault)
+        elif request["command"] == "cancel":
+            target = {"id": request["target"]}
+            send(target, "error", code="cancelled", message="Stopped.", hint="", detail="")
+        elif request["command"] == "quit":
+            break
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Correcting a result: the Segment Editor inside the panel. Knows the widget's functions, but no Qt."""
+
+from __future__ import annotations
+
+import slicer
+
+SINGLETON_TAG = "USEMASegmentation"
+
+
+class CorrectSection:
+    """Keeps a qMRMLSegmentEditorWidget on the panel's segmentation.
+
+    It has an editor node of its own, so that effects and masks chosen here and in the module Segment Editor do not
+    change each other.
+
+    Args:
+        editor: the widget; its scene is not set yet, so that what it chooses by itself is kept in the node.
+    """
+
+    def __init__(self, editor):
+        self.editor = editor
+        self.selectEditorNode()
+
+    def selectEditorNode(self) -> None:
+        node = slicer.mrmlScene.GetSingletonNode(SINGLETON_TAG, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.vtkMRMLSegmentEditorNode()
+            node.SetSingletonTag(SINGLETON_TAG)
+            node = slicer.mrmlScene.AddNode(node)
+        if self.editor.mrmlSegmentEditorNode() != node:
+            self.editor.setMRMLSegmentEditorNode(node)
+
+    def show(self, segmentationNode, inputVolume) -> None:
+        """Opens a segmentation, over the volume it was made from.
+
+        Args:
+            segmentationNode: or None for none.
+            inputVolume: the source volume of a segmentation that does not know its own.
+        """
+        self.selectEditorNode()
+        # Setting a node again would end the user's effect and forget what can be undone.
+        if self.editor.segmentationNode() != segmentationNode:
+            self.editor.setSegmentationNode(segmentationNode)
+        if segmentationNode is None:
+            return
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        volume = segmentationNode.GetNodeReference(role) or inputVolume
+        if self.editor.sourceVolumeNode() != volume:
+            self.editor.setSourceVolumeNode(volume)
+
+    def saveForUndo(self, segmentationNode) -> None:
+        """Makes what is now done to the segmentation a step that the user can undo."""
+        if self.editor.segmentationNode() == segmentationNode:
+            self.editor.saveStateForUndo()
+
+    def enter(self) -> None:
+        # The shortcuts go to the main window, which a Slicer that runs a script may not have.
+        if slicer.util.mainWindow() is not None:
+            self.editor.installKeyboardShortcuts()
+
+    def exit(self) -> None:
+        self.editor.setActiveEffect(None)
+        self.editor.uninstallKeyboardShortcuts()
+        self.editor.removeViewObservations()
+
+    def close(self) -> None:
+        """Lets go of the scene's nodes, which are about to go."""
+        self.editor.setSegmentationNode(None)
+        self.editor.removeViewObservations()

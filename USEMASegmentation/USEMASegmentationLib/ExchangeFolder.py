@@ -1,0 +1,79 @@
+"""The folder through which voxels go to the worker and labels come back; it lives as long as one segmentation."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import slicer
+from usema.errors import OutputError, UsemaError
+
+from .VolumeBridge import Box, cropped, wholeBox, worldGeometries
+
+_FREE_SPACE = "Free some disk space, or choose another temporary folder in the application settings."
+
+
+class ExchangeFolder:
+    """A new folder in the application's temporary folder.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+
+    def __init__(self):
+        parent = slicer.app.temporaryPath if hasattr(slicer, "app") else tempfile.gettempdir()
+        try:
+            self.path = Path(tempfile.mkdtemp(prefix="USEMA-", dir=parent))
+        except OSError as error:
+            raise OutputError(
+                f"Nothing can be written to the temporary folder {parent}: {error.strerror}.", _FREE_SPACE
+            ) from error
+
+    def export(self, volumeNodes: Sequence, box: Box) -> list[dict]:
+        """Write the volumes for the worker; the box is of the first, the others are resampled onto it there.
+
+        Returns:
+            the request's ``inputs``: path of the array and geometry, for each volume.
+
+        Raises:
+            OutputError: the disk is full, or not writable.
+            InputError: see `worldGeometries`.
+        """
+        inputs = []
+        for index, (node, geometry) in enumerate(zip(volumeNodes, worldGeometries(volumeNodes), strict=True)):
+            part = wholeBox(node) if index else box
+            path = self.path / f"channel-{index}.npy"
+            try:
+                np.save(path, slicer.util.arrayFromVolume(node)[part], allow_pickle=False)  # no copy in memory
+            except OSError as error:
+                # A write that came out short is a bare OSError of numpy's, without strerror.
+                raise OutputError(
+                    f"The volume cannot be written to the temporary folder {self.path.parent}: "
+                    f"{error.strerror or error}.",
+                    _FREE_SPACE,
+                ) from error
+            inputs.append({"array": str(path), "geometry": cropped(geometry, part).to_dict()})
+        return inputs
+
+    @staticmethod
+    def load(path: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Read an array that the worker wrote.
+
+        Raises:
+            UsemaError: it cannot be read, or is not of this shape.
+        """
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"The engine's result cannot be read: {error}.", _FREE_SPACE) from error
+        if array.shape != shape:
+            raise UsemaError(f"The engine's result has the shape {array.shape}, not {shape}.", "Please report it.")
+        return array
+
+    def remove(self) -> bool:
+        """Whether it is gone: on Windows a file stays as long as the worker has it open."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        return not self.path.exists()

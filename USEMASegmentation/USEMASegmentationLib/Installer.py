@@ -1,0 +1,153 @@
+"""What the worker needs beyond 3D Slicer's own Python, and how it gets there: asked first, never while loading.
+
+PyTorch comes through the PyTorch extension, which knows the computer's GPU and driver; the rest through pip. Nothing
+here imports torch: that would keep its files open, and a later update would fail on Windows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import re
+import sys
+from dataclasses import dataclass
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from usema.errors import Cancelled, MissingDependencyError
+
+AFTER_RESTART = "USEMA/InstallAfterRestart"  # in the settings: "online", or the folder to install from
+ONLINE = "online"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    package: str
+    version: tuple[int, int]  # the least that does
+    title: str
+
+    @property
+    def specifier(self) -> str:
+        return ">={}.{}".format(*self.version)
+
+    def installed(self) -> str | None:
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    def isMet(self) -> bool:
+        version = self.installed()
+        # None also where an interrupted installation left a folder without a version
+        return version is not None and tuple(map(int, re.findall(r"\d+", version)[:2])) >= self.version
+
+    def words(self) -> str:
+        found = self.installed()
+        state = _("{version} is installed").format(version=found) if found else _("not installed")
+        return f"{self.title} {self.specifier} ({state})"
+
+
+TORCH = Requirement("torch", (2, 4), "PyTorch")
+REQUIREMENTS = (TORCH, Requirement("safetensors", (0, 4), "safetensors"))
+
+
+class Installer:
+    """Finds and installs what is missing."""
+
+    def missing(self) -> list[Requirement]:
+        importlib.invalidate_caches()
+        return [requirement for requirement in REQUIREMENTS if not requirement.isMet()]
+
+    def words(self) -> str:
+        """What is missing, as a sentence; empty if nothing is."""
+        missing = [requirement.words() for requirement in self.missing()]
+        return _("Segmenting needs {packages}.").format(packages=_(" and ").join(missing)) if missing else ""
+
+    def isPending(self) -> bool:
+        """Whether the user agreed to an installation that waits for a restart."""
+        return bool(qt.QSettings().value(AFTER_RESTART))
+
+    def install(self, folder: str = "") -> None:
+        """Installs what is missing. Asks, unless the user agreed before a restart or named a folder.
+
+        Args:
+            folder: of wheel files; then nothing is downloaded.
+
+        Raises:
+            Cancelled: the user does not want to.
+            MissingDependencyError: it did not work; says what to do.
+        """
+        pending = qt.QSettings().value(AFTER_RESTART)
+        qt.QSettings().remove(AFTER_RESTART)
+        if pending and not folder:
+            folder = "" if pending == ONLINE else pending
+        elif not folder and not self._agreed():
+            raise Cancelled(_("Nothing was installed."))
+        missing = self.missing()
+        if TORCH in missing and "torch" in sys.modules:
+            self._continueAfterRestart(
+                folder,
+                _("PyTorch {version} is in use and cannot be replaced now.").format(version=TORCH.installed()),
+                _("Restart 3D Slicer and open this module first: the installation then goes on."),
+            )
+        try:
+            if folder:
+                self._pip(["--no-index", "--find-links", folder, *(one.package + one.specifier for one in missing)])
+            else:
+                self._fromTheInternet(missing)
+        except MissingDependencyError:
+            raise
+        except Exception as error:  # pip's and the extension's own, of any kind
+            message = _("The installation failed: {error}").format(error=error)
+            raise MissingDependencyError(message, self._help()) from error
+        if self.missing():
+            raise MissingDependencyError(self.words(), self._help())
+
+    def _agreed(self) -> bool:
+        text = _(
+            "{what}\n\nThis downloads between 200 MB and 3 GB, depending on the computer's GPU, and installs it into "
+            "3D Slicer's Python. It may take some minutes.\n\nInstall now?"
+        )
+        return slicer.util.confirmOkCancelDisplay(text.format(what=self.words()), windowTitle="USEMA Segmentation")
+
+    def _fromTheInternet(self, missing: list[Requirement]) -> None:
+        if TORCH in missing:
+            try:
+                import PyTorchUtils
+            except ModuleNotFoundError:
+                self._continueAfterRestart(
+                    "",
+                    _("The extension PyTorch is not installed."),
+                    _("Install it with View > Extensions Manager and restart 3D Slicer: this then goes on by itself."),
+                )
+            # The extension blocks the application while it works.
+            slicer.util.showStatusMessage(_("Installing PyTorch; this takes some minutes"))
+            slicer.app.processEvents()
+            logic = PyTorchUtils.PyTorchUtilsLogic()
+            logic.installTorch(askConfirmation=False, torchVersionRequirement=TORCH.specifier)
+        others = [one.package + one.specifier for one in missing if one is not TORCH]
+        if others:
+            self._pip(others)
+
+    @staticmethod
+    def _pip(arguments: list[str]) -> None:
+        try:
+            from slicer.packaging import pip_install  # since 5.12: shows progress and keeps the application alive
+        except ImportError:
+            slicer.util.pip_install(arguments)
+        else:
+            pip_install(arguments, requester="USEMA Segmentation")
+
+    @staticmethod
+    def _continueAfterRestart(folder: str, message: str, hint: str) -> None:
+        qt.QSettings().setValue(AFTER_RESTART, folder or ONLINE)
+        raise MissingDependencyError(message, hint)
+
+    @staticmethod
+    def _help() -> str:
+        return _(
+            "The Python console shows pip's own words. Without internet access: on another computer with the same "
+            "operating system and 3D Slicer, run 'PythonSlicer -m pip download torch safetensors -d wheels', copy the "
+            "folder wheels here, and choose Install from folder."
+        )

@@ -1,0 +1,85 @@
+"""What the panel and scripts tell the logic, and what they hear back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+EXISTING = ("new", "replace", "keep")
+
+
+@dataclass
+class Parameters:
+    """One segmentation to be made. ``ParameterNode`` has the same fields, kept in the scene.
+
+    Attributes:
+        inputVolume: the volume node; the first channel of the model.
+        channels: volume nodes of the model's further channels, in its order.
+        modelName: of a model that comes with USEMA, or the path of a bundle.
+        labels: names of the labels to write; empty: all.
+        segmentation: the node to write into; None: a new one.
+        existing: "new": a new node in any case. "replace": segments that this model made in ``segmentation`` are
+            replaced, all others kept. "keep": new segments are added beside all that are there.
+        roi: markups ROI node; only the voxels it touches are segmented. None: all.
+        device: see ``usema.device.choose_device``.
+        overlap: of neighbouring tiles, 0 to 0.9 of their side.
+        mirror: average over mirrored copies.
+        keepProbabilities: also make a volume with the probability of each label.
+        show3D: make surfaces.
+    """
+
+    inputVolume: Any = None
+    channels: list = field(default_factory=list)
+    modelName: str = ""
+    labels: list = field(default_factory=list)
+    segmentation: Any = None
+    existing: str = "new"
+    roi: Any = None
+    device: str = "auto"
+    overlap: float = 0.5
+    mirror: bool = False
+    keepProbabilities: bool = False
+    show3D: bool = False
+
+    @classmethod
+    def copyOf(cls, parameters) -> Parameters:
+        """A copy of this or of a parameter node, which later clicks do not change."""
+        values = {one.name: getattr(parameters, one.name) for one in fields(cls)}
+        return cls(**{**values, "channels": list(values["channels"]), "labels": list(values["labels"])})
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether a segmentation can be started; if not, ``reason`` says why. Warnings do not stand in its way."""
+
+    ready: bool
+    reason: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Status:
+    """How far the present or the last segmentation is.
+
+    Attributes:
+        state: "idle", "starting", "running", "cancelling", "done", "cancelled" or "failed".
+        done: tiles finished, of ``total``.
+        secondsLeft: estimated; None: not known yet.
+        message: for the user, in a sentence or two.
+        hint: what the user can do.
+        detail: the log, where something failed.
+        code: kind of failure, see ``usema.errors``; also "worker-died", "memory", "internal".
+        warnings: what the user should know about a result.
+        segmentation: the node that was written.
+    """
+
+    state: str = "idle"
+    done: int = 0
+    total: int = 0
+    secondsLeft: float | None = None
+    message: str = ""
+    hint: str = ""
+    detail: str = ""
+    code: str = ""
+    warnings: list[str] = field(default_factory=list)
+    segmentation: Any = None
