@@ -24,7 +24,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
-VOLUME = ROOT.parent / "shared/data/nnUNet_raw/Dataset051_SarcomaMR/imagesTr"
+VOLUME = ROOT.parent / "shared/data/volumes/body_ct/example_mr_sm.nii.gz"
 ENGINES = ("usema", "nnunet", "monai")
 
 
@@ -96,7 +96,7 @@ def run_engine(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--volume", type=Path, help="default: the first sarcoma MR")
+    parser.add_argument("--volume", type=Path, default=VOLUME)
     parser.add_argument("--model", default="hippocampus-mr")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--overlap", type=float, default=0.5)
@@ -110,7 +110,7 @@ def main() -> None:
         run_engine(arguments)
         return
 
-    volume = arguments.volume or sorted(VOLUME.glob("*.nii.gz"))[0]
+    volume = arguments.volume
     with tempfile.TemporaryDirectory() as folder:
         prepare(arguments.model, volume, Path(folder) / "data.npy")
         measured = {engine: [] for engine in ENGINES}

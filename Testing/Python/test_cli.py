@@ -134,8 +134,33 @@ def test_a_folder_result_never_replaces_its_input(model, volume, tmp_path):
     before = (tmp_path / "a.nii.gz").read_bytes()
     result = usema("segment", tmp_path / "a.nii.gz", "-o", tmp_path, "--model", model, "--overwrite")
     assert result.exit_code == 1
-    assert "would replace its input" in result.output
+    assert "would replace its input" in re.sub(r"\s+", " ", result.output)
     assert (tmp_path / "a.nii.gz").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", ["-o", "--probabilities", "--channel"])
+def test_no_result_replaces_an_input_or_another_result(model, volume, tmp_path, option):
+    shutil.copy(volume, tmp_path / "a.nii.gz")
+    before = (tmp_path / "a.nii.gz").read_bytes()
+    arguments = {
+        "-o": ["-o", tmp_path / "a.nii.gz"],
+        "--probabilities": ["-o", tmp_path / "b.nii.gz", "--probabilities", tmp_path / "a.nii.gz"],
+        "--channel": ["-o", tmp_path / "b.nii.gz", "--probabilities", tmp_path / "b.nii.gz"],
+    }[option]
+    result = usema("segment", tmp_path / "a.nii.gz", *arguments, "--model", model, "--overwrite")
+    assert result.exit_code == 1
+    assert re.search("would replace its input|Two results", re.sub(r"\s+", " ", result.output))
+    assert (tmp_path / "a.nii.gz").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_a_spacing_that_no_memory_is_enough_for_is_refused_by_its_value(model, volume, tmp_path):
+    image = sitk.ReadImage(str(volume))
+    image.SetSpacing((1000.0, 1000.0, 1000.0))
+    sitk.WriteImage(image, str(tmp_path / "metres.nrrd"))
+    result = usema("segment", tmp_path / "metres.nrrd", "-o", tmp_path / "a.nrrd", "--model", model)
+    assert result.exit_code == 1
+    assert "1000 x 1000 x 1000 mm" in re.sub(r"\s+", " ", result.output)
 
 
 def test_interrupting_leaves_nothing_behind(model, data, tmp_path):

@@ -179,7 +179,7 @@ def _write(image: sitk.Image, temporary: Path, path: str | Path) -> None:
         sitk.WriteImage(image, str(temporary), useCompression=True)
         check_file(temporary)
     except (RuntimeError, InputError) as error:
-        # For NIfTI, ITK reports success on a full disk; only check_file notices.
+        # For NIfTI and small NRRD files, ITK reports success on a full disk; only check_file notices.
         detail = itk_reason(error) if isinstance(error, RuntimeError) else "the file came out incomplete"
         free = shutil.disk_usage(temporary.parent).free
         raise OutputError(
@@ -199,7 +199,7 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", "Give the name of a file.")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already.", "Choose another name, or allow overwriting.")
+        raise OutputError(f"{path} exists already.", "Choose another name, or overwrite it (--overwrite).")
 
 
 def _temporary_name(path: Path, suffix: str) -> Path:

@@ -6,6 +6,7 @@ is in `logits_to_labels`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from .errors import InputError
+from .memory import free_memory
 from .normalization import SCHEMES
 from .plan import Plan
 from .resampling import resample_image, resampled_shape, separate_axis
@@ -72,8 +74,20 @@ def preprocess(array: np.ndarray, spacing_zyx: Sequence[float], plan: Plan) -> P
     data = np.array(array.transpose(0, *(1 + axis for axis in forward))[(slice(None), *crop)], np.float32, order="C")
     _normalize(data, plan)
     new_shape = resampled_shape(data.shape[1:], input_spacing, spacing)
+    _refuse_too_large(len(data), new_shape, input_spacing)
     data = resample_image(data, new_shape, separate_axis(input_spacing, spacing))
     return Preprocessed(data, array.shape[1:], forward, crop, spacing, input_spacing)
+
+
+def _refuse_too_large(channels: int, shape: Sequence[int], input_spacing: Sequence[float]) -> None:
+    """A wrong spacing in a header, metres for millimetres say, would ask for more memory than any computer has."""
+    needed, free = 4 * channels * math.prod(int(length) for length in shape), free_memory("cpu")
+    if free is not None and needed > free:
+        raise InputError(
+            f"At the model's spacing it has {' x '.join(map(str, shape))} voxels, {needed / 2**30:.0f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free. Its own spacing is {' x '.join(f'{mm:g}' for mm in input_spacing)} mm.",
+            "Check the spacing; if it is right, segment a smaller part of the volume.",
+        )
 
 
 def _nonzero_bounds(array: np.ndarray) -> list[slice]:

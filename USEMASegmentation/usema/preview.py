@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def write_preview(path: str | Path, volume: Volume, segmentation: Segmentation, 
     _legend(figure, segmentation, float(np.prod(spacing)) / 1000)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.91, bottom=0.12, wspace=0.04)
     FigureCanvasAgg(figure)
-    temporary = path.with_name(f".usema-{path.name}")
+    temporary = path.with_name(f".usema-{uuid.uuid4().hex}.png")
     try:
         figure.savefig(temporary, dpi=160, format="png", facecolor="black")
         temporary.replace(path)
@@ -92,6 +93,8 @@ def check_preview(path: Path, overwrite: bool) -> None:
         raise OutputError(f"A preview is a .png file, not '{path.name}'.")
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder.", "Give the name of a .png file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already.", "Choose another name, or --overwrite.")
 

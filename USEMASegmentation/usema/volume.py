@@ -64,6 +64,11 @@ def load_volume(path: str | Path) -> Volume:
         InputError: there is no such file, it is of another kind, damaged, or not one three-dimensional scalar volume.
     """
     path = Path(path)
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        # ITK would end the process over it.
+        raise InputError(f"The name {str(path)!r} has bytes that are no UTF-8 text.", "Rename the file.") from None
     if not path.exists():
         raise InputError(f"{path} does not exist.", "Check the path.")
     image = read_series(path) if is_dicom(path) else _read_file(path)

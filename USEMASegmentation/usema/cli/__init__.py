@@ -43,7 +43,9 @@ class _Commands(click.Group):
             return super().invoke(context)
         except UsemaError as error:
             report(error)
-            context.exit(1)
+        except OSError as error:  # paths that are too long, may not be looked at, are no folders, ...
+            report(UsemaError(f"{error.filename or 'A file'}: {error.strerror or error}."))
+        context.exit(1)
 
 
 def report(error: UsemaError, case: str = "") -> None:

@@ -51,7 +51,9 @@ def plan_cases(
     if output.name.lower().endswith(suffixes) and not output.is_dir():
         if len(volumes) != 1:
             raise OutputError(f"'{output}' is one file, but there are {len(volumes)} inputs.", "Name a folder.")
-        return [Case((volumes[0], *channels), output, probabilities, preview)]
+        cases = [Case((volumes[0], *channels), output, probabilities, preview)]
+        _refuse_clashes(cases)
+        return cases
     if output.suffix and not output.is_dir():
         raise OutputError(
             f"'{output.name}' has none of the suffixes that can be written: {', '.join(suffixes)}.",
@@ -66,22 +68,29 @@ def plan_cases(
         )
         for volume in volumes
     ]
-    seen: dict[Path, Path] = {}
-    for case in cases:
-        if case.output in seen:
-            raise OutputError(
-                f"{seen[case.output]} and {case.inputs[0]} would both be written to {case.output}.",
-                "Segment them into different folders.",
-            )
-        if case.output.resolve() in (path.resolve() for path in case.inputs):
-            raise OutputError(f"The result would replace its input {case.inputs[0]}.", "Name another folder.")
-        seen[case.output] = case.inputs[0]
+    _refuse_clashes(cases)
     for folder in {folder for folder in (output, probabilities, preview) if folder is not None}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
     return cases
+
+
+def _refuse_clashes(cases: Sequence[Case]) -> None:
+    """No result may replace an input of any case, or another result."""
+    inputs = {path.resolve() for case in cases for path in case.inputs}
+    seen: dict[Path, Path] = {}
+    for case in cases:
+        for path in filter(None, (case.output, case.probabilities, case.preview)):
+            if path.resolve() in inputs:
+                raise OutputError(f"The result {path} would replace its input.", "Choose another name or folder.")
+            if path.resolve() in seen:
+                raise OutputError(
+                    f"Two results would be written to {path}, of {seen[path.resolve()]} and {case.inputs[0]}.",
+                    "Choose different names or folders.",
+                )
+            seen[path.resolve()] = case.inputs[0]
 
 
 def _volumes(path: Path) -> list[Path]:

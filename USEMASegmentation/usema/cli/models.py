@@ -6,7 +6,8 @@ import json
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from ..bundle import find_model, read_bundle
 from ..errors import UsemaError
@@ -21,15 +22,16 @@ def models() -> None:
 @models.command("list")
 def list_models() -> None:
     """One line per model."""
-    table = Table("name", "version", "title", "modality", "labels", "licence", "state")
+    table = Table(Column("name", no_wrap=True), "version", "title", "modality", "labels", "licence", "state")
     for name, path in bundled_models().items():
         try:
             model = read_bundle(path).metadata
         except UsemaError as error:
-            table.add_row(name, "", "", "", "", "", f"[red]{error}")
+            table.add_row(name, "", "", "", "", "", f"[red]{escape(str(error))}")
             continue
         labels = ", ".join(label.name for label in model.labels)
-        table.add_row(name, model.version, model.title, model.modality, labels, model.licence["name"], "bundled")
+        cells = (name, model.version, model.title, model.modality, labels, model.licence["name"], "bundled")
+        table.add_row(*map(escape, cells))
     Console().print(table)
 
 

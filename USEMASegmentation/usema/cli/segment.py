@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
         raise click.UsageError("Give a volume to segment, or --sample.")
     if output is None:
         raise click.UsageError("Say where the result goes: -o FILE or -o FOLDER.")
+    if not 0 <= overlap <= 0.9:
+        raise InputError(f"The overlap {overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
     cases = plan_cases(inputs, channels, output, probabilities, preview)
 
     console = Console(stderr=True)
@@ -57,6 +60,7 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
         f"attention: {predictor.backend}",
         soft_wrap=True,
         highlight=False,
+        markup=False,
     )
     failed = 0
     with _stop_on_interrupt() as stop, _progress(console) as bar:
@@ -72,6 +76,13 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
                 failed += 1
                 bar.remove_task(task)
                 report(error, case.name if len(cases) > 1 else "")
+            except Exception as error:  # a defect in one case must not cost the others
+                if "USEMA_DEBUG" in os.environ:
+                    raise
+                failed += 1
+                bar.remove_task(task)
+                hint = "Please report it with what `usema doctor` prints; USEMA_DEBUG=1 shows where it happened."
+                report(UsemaError(f"USEMA failed: {type(error).__name__}: {error}", hint), case.name)
     if failed:
         if len(cases) > 1:
             click.echo(f"{failed} of {len(cases)} failed.", err=True)
