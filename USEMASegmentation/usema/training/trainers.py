@@ -98,6 +98,14 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         self.cpu_bfloat16 = self.device.type == "cpu" and amx()
         super().initialize()
 
+    def on_train_start(self):
+        if getattr(self, "unpack_dataset", False) and self.local_rank == 0:
+            # nnU-Net 2.5 starts its loaders before it unpacks what they read, so they can meet half a file.
+            from nnunetv2.training.dataloading.utils import unpack_dataset
+
+            unpack_dataset(self.preprocessed_dataset_folder, unpack_segmentation=True, num_processes=1, verify_npy=True)
+        super().on_train_start()
+
     def make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
