@@ -53,6 +53,17 @@ def test_a_nifti_header_or_voxel_that_itk_would_hide_is_refused(nifti, offset, f
         read_volume(nifti(offset, form, value))
 
 
+def test_the_last_voxel_of_an_odd_number_is_looked_at_and_what_follows_it_is_not(tmp_path):
+    path = tmp_path / "odd.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(125, dtype=np.float32).reshape(5, 5, 5)), str(path))
+    content = path.read_bytes()
+    path.write_bytes(content + struct.pack("<f", np.nan))
+    read_volume(path)
+    path.write_bytes(content[:-4] + struct.pack("<f", np.nan))
+    with pytest.raises(InputError, match="NaN or infinite voxels, 1 of them"):
+        read_volume(path)
+
+
 def test_nan_in_a_compressed_big_endian_file_is_found_too(nifti, tmp_path):
     content = bytearray(nifti(0, "i", 348).read_bytes())
     array = np.frombuffer(content[352:], "<f4").astype(">f4")

@@ -22,7 +22,11 @@ from .errors import InputError
 # NIfTI's codes of scalar types that are read here: bytes of a voxel. Others are refused by ITK or as not scalar.
 _NIFTI_BYTES = {2: 1, 4: 2, 8: 4, 16: 4, 64: 8, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8}
 _NIFTI_FLOATS = {16: "f4", 64: "f8"}
-_NRRD_BYTES = {"char": 1, "short": 2, "int": 4, "long long": 8, "float": 4, "double": 8}
+_NRRD_BYTES = {"char": 1, "short": 2, "int": 4, "long long": 8, "float": 4, "double": 8} | {
+    "uchar": 1,
+    "ushort": 2,
+    "uint": 4,
+}
 
 _CHUNK = 1 << 22  # bytes
 _COPY_AGAIN = "Copy or export it again."
@@ -82,18 +86,19 @@ def _check_nifti(path: Path) -> None:
                 )
         # Reading on to the very end makes gzip compare its checksum.
         found = len(header) + len(file.read(max(0, int(vox_offset) - len(header))))
-        float_type = _NIFTI_FLOATS.get(datatype) if least else None
+        expected = int(vox_offset) + math.prod(dim[:dimensions]) * bitpix // 8
+        float_type = np.dtype(order + _NIFTI_FLOATS[datatype]) if least and datatype in _NIFTI_FLOATS else None
         while chunk := file.read(_CHUNK):
             if float_type:
-                whole = chunk[: len(chunk) // 8 * 8]
-                bad = np.count_nonzero(~np.isfinite(np.frombuffer(whole, order + float_type)))
-                if bad and found < int(vox_offset) + math.prod(dim[:dimensions]) * bitpix // 8:
+                voxels = chunk[: max(0, expected - found)]  # what follows the voxels is none of them
+                count = len(voxels) // float_type.itemsize
+                bad = np.count_nonzero(~np.isfinite(np.frombuffer(voxels, float_type, count)))
+                if bad:
                     raise InputError(
                         f"{path} has NaN or infinite voxels, {bad} of them in the first part that has any.",
                         "Replace them, for example by the value of the background.",
                     )
             found += len(chunk)
-    expected = int(vox_offset) + math.prod(dim[:dimensions]) * bitpix // 8
     if found < expected:
         raise InputError(f"{path} is incomplete: it ends after {found} of {expected} bytes.", _COPY_AGAIN)
 
@@ -113,7 +118,7 @@ def _check_nrrd(path: Path) -> None:
         if "space directions" not in fields:
             _warn_of_orientation(path, "it has no space directions")
         kind = fields.get("type", "").removeprefix("signed ").removeprefix("unsigned ").removesuffix(" int")
-        size = _NRRD_BYTES.get(kind, _NRRD_BYTES.get({"uchar": "char", "ushort": "short", "uint": "int"}.get(kind, "")))
+        size = _NRRD_BYTES.get(kind)
         if size is None or fields.get("encoding") not in ("raw", "gzip", "gz"):
             return
         expected = size * math.prod(int(n) for n in fields["sizes"].split())
