@@ -6,6 +6,7 @@ import pytest
 import torch
 from usema.errors import InputError
 from usema.networks import USEMA, USEMAConfig, build
+from usema.networks.cost import cost
 
 FEATURES = (32, 64, 128, 256, 512, 512, 512, 512, 512)
 
@@ -117,13 +118,22 @@ def test_a_configuration_survives_json():
         ({"sema_stages": "some"}, "'some'"),
         ({"features": [8, 16]}, "2, 3 and 3"),
         ({"features": [8, 16, 33]}, "33 features"),
-        ({"windows": 7}, "windows"),
+        ({"windows": 7}, "USEMA network: windows"),
+        ({"features": 8}, "USEMA network does not fit"),
         ({"kernels": [[3, 3], [3, 3, 3], [3, 3, 3]]}, r"\[2, 3\]"),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_its_value(change, message):
     with pytest.raises(InputError, match=message):
         build({"name": "USEMA", "config": small(3).to_dict() | change})
+
+
+def test_cost_counts_any_network_without_memory_for_it():
+    assert cost(lambda: torch.nn.Conv2d(1, 4, 3, padding=1), (1, 1, 8, 8)) == (40, 4 * 9 * 64)
+    description = {"name": "MLLA-UNet", "config": {"in_channels": 1, "num_classes": 14}}
+    parameters, macs = cost(lambda: build(description), (1, 1, 224, 224))
+    assert parameters / 1e6 == pytest.approx(28.5, abs=0.05)
+    assert macs / 1e9 > 4.13  # those of its encoder alone, which the classifier MILA-T is known by
 
 
 def test_an_unknown_architecture_is_refused_by_name():

@@ -158,7 +158,7 @@ def short_files(sources: Sources) -> Iterator[str]:
             yield f"{path} has {lines} lines"
 
 
-LOW = under(ENGINE + "networks/", ENGINE + "sema/")
+LOW = under(ENGINE + "networks/", ENGINE + "sema/", ENGINE + "scan/")
 TRAINERS = under(ENGINE + "training/", ENGINE + "cli/")
 
 RULES = {
@@ -174,6 +174,7 @@ RULES = {
         )),
     ),
     "attention never knows networks": never_imports(under(ENGINE + "sema/"), "usema.networks"),
+    "the scan never knows networks": never_imports(under(ENGINE + "scan/"), "usema.networks"),
     "training is used by the command line alone": never_imports(
         lambda path: path.startswith("USEMASegmentation/") and not TRAINERS(path), "usema.training"
     ),
@@ -198,7 +199,9 @@ BREACHES = [
     ("networks never know volumes", {"usema/networks/a.py": "from ..volume import Volume"}),
     ("networks never know volumes", {"usema/sema/__init__.py": "from .. import preprocessing"}),
     ("networks never know volumes", {"usema/sema/aot/a.py": "import SimpleITK as sitk"}),
+    ("networks never know volumes", {"usema/scan/a.py": "from usema.predictor import Predictor"}),
     ("attention never knows networks", {"usema/sema/a.py": "from usema import networks"}),
+    ("the scan never knows networks", {"usema/scan/a.py": "from ..networks.blocks import DepthwiseConv"}),
     ("training is used by the command line alone", {"usema/predictor.py": "def f():\n    import usema.training"}),
     ("the command line loads training when asked", {"usema/cli/export.py": "from ..training import export"}),
     ("what opens the panel needs the standard library alone", {"usema/bundle.py": "import torch"}),

@@ -23,8 +23,9 @@ from .logits_to_labels import LogitsToLabels
 from .memory import free_memory
 from .metadata import Label
 from .networks import build
+from .networks.blocks import SEMABlock
 from .preprocessing import Plan, preprocess
-from .sema import Layer, choose
+from .sema import Choice, Layer, choose
 from .sliding_window import predict_logits
 from .volume import Volume, check_volume, reorient, resample_onto, restore
 
@@ -69,11 +70,17 @@ class Predictor:
         self.device = choose_device(device)
         self.plan = Plan.from_dict(self.metadata.preprocessing)
         self.num_classes = len(self.metadata.labels) + 1
-        self.backend = choose(self.device, layer=self._attention_layer())
         try:
             self.network = build(self.metadata.architecture)
         except InputError as error:
             raise BundleError(f"{bundle.path}: {error.message}", error.hint) from error
+        if self.network.config.axes != self.plan.dimensions:
+            raise BundleError(
+                f"{bundle.path}: the network is {self.network.config.axes}D, its preprocessing plan "
+                f"{self.plan.dimensions}D.",
+                "Export the model again.",
+            )
+        self.backend = self._attention_backend()
         try:
             self.network.load_state_dict(bundle.load_weights())
         except RuntimeError as error:
@@ -154,11 +161,14 @@ class Predictor:
             warnings=warnings,
         )
 
-    def _attention_layer(self) -> Layer:
-        """What the network's attention layers are like, to know the backend before they run."""
+    def _attention_backend(self) -> Choice:
+        """What computes the network's SEMA attention, known before it runs."""
+        if not any(isinstance(module, SEMABlock) for module in self.network.modules()):
+            return Choice("eager", f"{self.metadata.architecture['name']} without SEMA attention")
         config = self.metadata.architecture["config"]
         dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        return Layer(dtype, (config.get("window", 7),) * self.plan.dimensions, config.get("head_dim", 32))
+        window = (config.get("window", 7),) * self.plan.dimensions
+        return choose(self.device, layer=Layer(dtype, window, config.get("head_dim", 32)))
 
     def check(self, volumes: Sequence[Volume]) -> list[str]:
         """What speaks against segmenting these volumes with this model, before any work is done.

@@ -1,8 +1,9 @@
-"""`usema networks`: what each configuration of the network costs."""
+"""`usema networks`: what each network costs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import click
 from rich.console import Console
@@ -44,19 +45,26 @@ VARIANTS = ("none", "bottleneck", "alternate", "skip_full_resolution", "all")
 @click.option("--value-projection/--no-value-projection", default=True, show_default=True, help="v = Linear(u), or u.")
 @click.option("--mlp-ratio", default=4.0, show_default=True, help="Hidden width of the MLP; 0: no MLP.")
 def networks(value_projection: bool, mlp_ratio: float) -> None:
-    """Print parameters and multiply-accumulates (MACs) of USEMA on known plans, by which stages have a SEMA block.
+    """Print parameters and multiply-accumulates (MACs) of the networks on known plans.
 
-    "none" is the attention-free control network. Operations are those of convolutions, linear layers and attention.
+    USEMA is shown by which stages have a SEMA block; "none" is the attention-free control network. The options are
+    USEMA's. The other networks are 2D, of their papers' size. Operations are those of convolutions, linear layers and
+    attention.
     """
-    from ..networks import USEMAConfig
+    from ..networks import ARCHITECTURES, USEMA, USEMAConfig
     from ..networks.cost import cost
 
-    table = Table("plan", "SEMA blocks", "parameters / M", "MACs / G")
+    table = Table("plan", "network", "parameters / M", "MACs / G")
     for name, patch, values in PLANS:
+        channels, classes = values["in_channels"], values["num_classes"]
         config = USEMAConfig(**values, value_projection=value_projection, mlp_ratio=mlp_ratio)
-        for variant in VARIANTS:
-            parameters, macs = cost(replace(config, sema_stages=variant), patch)
-            table.add_row(name, variant, f"{parameters / 1e6:.2f}", f"{macs / 1e9:.1f}")
+        rows = [(f"USEMA {variant}", USEMA, replace(config, sema_stages=variant)) for variant in VARIANTS]
+        if config.axes == 2:
+            others = [(other, *pair) for other, pair in ARCHITECTURES.items() if other != "USEMA"]
+            rows += [(other, network, settings(channels, classes)) for other, network, settings in others]
+        for title, network, settings in rows:
+            parameters, macs = cost(partial(network, settings), (1, channels, *patch))
+            table.add_row(name, title, f"{parameters / 1e6:.2f}", f"{macs / 1e9:.1f}")
             name = ""
         table.add_section()
     Console().print(table)

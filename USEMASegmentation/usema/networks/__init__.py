@@ -7,11 +7,26 @@ from typing import Any
 from torch import nn
 
 from ..errors import InputError
+from .attention_mamba import AttentionMamba, AttentionMambaConfig
+from .mlla_unet import MLLAUNet, MLLAUNetConfig
 from .usema import USEMA, USEMAConfig
 
-__all__ = ["ARCHITECTURES", "USEMA", "USEMAConfig", "build"]
+__all__ = [
+    "ARCHITECTURES",
+    "USEMA",
+    "AttentionMamba",
+    "AttentionMambaConfig",
+    "MLLAUNet",
+    "MLLAUNetConfig",
+    "USEMAConfig",
+    "build",
+]
 
-ARCHITECTURES = {"USEMA": (USEMA, USEMAConfig)}
+ARCHITECTURES = {
+    "USEMA": (USEMA, USEMAConfig),
+    "MLLA-UNet": (MLLAUNet, MLLAUNetConfig),
+    "Attention-Mamba": (AttentionMamba, AttentionMambaConfig),
+}
 
 
 def build(architecture: dict[str, Any], **options: Any) -> nn.Module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -30,6 +31,14 @@ class ConvNorm(nn.Sequential):
             INSTANCE_NORM[axes](outputs, eps=1e-5, affine=True),
         ]
         super().__init__(*layers, *([nn.LeakyReLU(0.01, inplace=True)] if activation else []))
+
+
+class ConvBatchNorm(nn.Sequential):
+    """Convolution without bias, batch normalisation and, if asked for, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, side: int, stride: int = 1, *, activation: bool = True):
+        convolution = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(outputs), *([nn.ReLU(inplace=True)] if activation else []))
 
 
 class ResidualBlock(nn.Module):
@@ -90,21 +99,19 @@ class DropPath(nn.Module):
         return x * mask / keep
 
 
-class SEMABlock(nn.Module):
-    """SEMA attention in MILA's Mamba-like block (Han et al. 2024), on a channels-first map.
+class MambaLikeBlock(nn.Module):
+    """MILA's Mamba-like block (Han et al. 2024) around any attention, on a channels-first map.
 
     x += CPE(x); s = x; x = LN(x); g = SiLU(Linear(x)); u = SiLU(DWConv(Linear(x))); q, k, v = Linear(u);
-    x = s + Linear((SEMA(q, k, v) + LePE(v)) * g); x += CPE(x); x += MLP(LN(x)).
+    x = s + Linear((attend(q, k, v) + LePE(v)) * g); x += CPE(x); x += MLP(LN(x)).
 
     Args:
-        channels: C, divisible by heads.
+        channels: C.
         kernel: kernel of the depthwise convolutions, one side per axis.
-        heads: attention heads.
-        window: side of the attention windows.
+        attend: the attention, from q, k, v, each (B, *map, C), to (B, *map, C); it has no parameters.
         value_projection: v = Linear(u); otherwise v = u, as in MILA.
         mlp_ratio: hidden width of the MLP over C; 0 leaves out the MLP and the second CPE.
-        rope, lepe, cpe: position encodings on or off.
-        mean, local: the two halves of SEMA; off only to study what each gives.
+        lepe, cpe: position encodings by depthwise convolutions, on or off.
         drop_path: probability of leaving out a residual branch in training.
     """
 
@@ -112,20 +119,16 @@ class SEMABlock(nn.Module):
         self,
         channels: int,
         kernel: Sequence[int],
+        attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor],
         *,
-        heads: int,
-        window: int,
-        value_projection: bool = True,
+        value_projection: bool,
         mlp_ratio: float = 4.0,
-        rope: bool = True,
         lepe: bool = True,
         cpe: bool = True,
-        mean: bool = True,
-        local: bool = True,
         drop_path: float = 0.0,
     ):
         super().__init__()
-        self.heads, self.window, self.rope, self.mean, self.local = heads, window, rope, mean, local
+        self.attend = attend
         self.value_projection = value_projection
         self.cpe1 = DepthwiseConv(channels, kernel) if cpe else None
         self.norm1 = nn.LayerNorm(channels)
@@ -143,47 +146,82 @@ class SEMABlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.cpe1 is not None:
             x = x + self.cpe1(x)
-        x = x + _channels_first(self.drop_path(self._attention(_channels_last(x))))
+        x = x + channels_first(self.drop_path(self._attention(channels_last(x))))
         if self.mlp is not None:
             if self.cpe2 is not None:
                 x = x + self.cpe2(x)
-            x = x + _channels_first(self.drop_path(self.mlp(self.norm2(_channels_last(x)))))
+            x = x + channels_first(self.drop_path(self.mlp(self.norm2(channels_last(x)))))
         return x
 
     def _attention(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, *map, C) to (B, *map, C)."""
         tokens = self.norm1(tokens)
         gate = nn.functional.silu(self.gate(tokens))
-        u = nn.functional.silu(_channels_last(self.inner_conv(_channels_first(self.inner(tokens)))))
+        u = nn.functional.silu(channels_last(self.inner_conv(channels_first(self.inner(tokens)))))
         if self.value_projection:
             q, k, v = self.qkv(u).chunk(3, dim=-1)
         else:
             (q, k), v = self.qkv(u).chunk(2, dim=-1), u
-        attended = sema_attention(
-            q, k, v, heads=self.heads, window=self.window, rope=self.rope, mean=self.mean, local=self.local
-        )
+        attended = self.attend(q, k, v)
         if self.lepe is not None:
-            attended = attended + _channels_last(self.lepe(_channels_first(v)))
+            attended = attended + channels_last(self.lepe(channels_first(v)))
         return self.out(attended * gate)
 
 
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
+class SEMABlock(MambaLikeBlock):
+    """SEMA attention in the Mamba-like block.
+
+    Args:
+        channels: C, divisible by heads.
+        kernel: see MambaLikeBlock.
+        heads: attention heads.
+        window: side of the attention windows.
+        rope: rotate q and k by their position.
+        mean, local: the two halves of SEMA; off only to study what each gives.
+        value_projection, switches: see MambaLikeBlock.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: Sequence[int],
+        *,
+        heads: int,
+        window: int,
+        rope: bool = True,
+        mean: bool = True,
+        local: bool = True,
+        value_projection: bool = True,
+        **switches,
+    ):
+        attend = partial(sema_attention, heads=heads, window=window, rope=rope, mean=mean, local=local)
+        super().__init__(channels, kernel, attend, value_projection=value_projection, **switches)
+        self.heads, self.window, self.rope, self.mean, self.local = heads, window, rope, mean, local
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.movedim(1, -1)
 
 
-def _channels_first(x: torch.Tensor) -> torch.Tensor:
+def channels_first(x: torch.Tensor) -> torch.Tensor:
     return x.movedim(-1, 1)
 
 
 def initialise(module: nn.Module) -> None:
-    """Initial weights: He (slope 0.01) for dense convolutions, truncated normal 0.02 for Linear, as the sources do."""
+    """Initial weights: He (slope 0.01) for dense convolutions, and those of :func:`initialise_linear`."""
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d) and module.groups == 1:
         nn.init.kaiming_normal_(module.weight, a=0.01)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
     elif isinstance(module, ResidualBlock):
         # A residual block starts as its shortcut (U-Mamba, after Goyal et al. 2017).
         nn.init.zeros_(module.conv2[1].weight)
+    initialise_linear(module)
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Initial weights of Linear: truncated normal 0.02, as in MILA; all others keep PyTorch's."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

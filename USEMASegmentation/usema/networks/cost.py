@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .usema import USEMA, USEMAConfig
 
-
-def cost(config: USEMAConfig, patch: Sequence[int]) -> tuple[int, int]:
+def cost(make: Callable[[], nn.Module], shape: Sequence[int]) -> tuple[int, int]:
     """Parameters (deep-supervision heads included) and multiply-accumulates of one forward pass.
 
     Args:
-        patch: spatial size of the input; batch 1.
+        make: builds the network, any one; PyTorch's default device is "meta" meanwhile.
+        shape: of the input, (1, C, *spatial).
 
     Returns:
         (parameters, MACs); MACs are those of convolutions, linear layers and attention.
     """
     with torch.device("meta"):  # shapes alone: no memory, no arithmetic
-        network = USEMA(config).eval()
-        image = torch.empty(1, config.in_channels, *patch)
+        network = make().eval()
+        image = torch.empty(*shape)
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
         network(image)

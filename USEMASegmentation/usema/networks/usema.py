@@ -7,20 +7,21 @@ inferred is a switch of :class:`USEMAConfig`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from ..errors import InputError
 from .blocks import CONV, MEMORY_FORMAT, TRANSPOSED_CONV, ConvNorm, ResidualBlock, SEMABlock, initialise
+from .config import NetworkConfig
 
 SEMA_STAGES = ("all", "bottleneck", "alternate", "skip_full_resolution", "none")
 
 
 @dataclass(frozen=True)
-class USEMAConfig:
+class USEMAConfig(NetworkConfig):
     """Everything that defines a USEMA network. Per-stage values go from full resolution down to the bottleneck.
 
     Attributes:
@@ -36,6 +37,8 @@ class USEMAConfig:
         head_dim: channels per attention head; a stage with fewer channels has one head.
         value_projection, mlp_ratio, rope, lepe, cpe, mean, local, drop_path: see SEMABlock.
     """
+
+    architecture: ClassVar[str] = "USEMA"
 
     in_channels: int
     num_classes: int
@@ -90,29 +93,6 @@ class USEMAConfig:
             "skip_full_resolution": stage > 0,
             "none": False,
         }[self.sema_stages]
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> USEMAConfig:
-        """Read a configuration as :meth:`to_dict` gives it; lists become tuples.
-
-        Raises:
-            InputError: an unknown or missing key.
-        """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise InputError(f"Unknown setting of the USEMA network: {', '.join(unknown)}.", "Update USEMA.")
-        try:
-            return cls(**{key: _as_tuple(value) for key, value in values.items()})
-        except TypeError as error:
-            raise InputError(f"Incomplete configuration of the USEMA network: {error}.") from None
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold."""
-        return asdict(self)
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(_as_tuple(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 class USEMA(nn.Module):
