@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +18,8 @@ from usema.bundle import read_bundle
 from usema.cli import main
 from usema.errors import BundleError, InputError
 from usema.networks import build
+from usema.resources import bundled_models
+from usema.training import controls, neighbours
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
 from usema.volume import load_volume, read_volume
@@ -105,6 +109,92 @@ def test_nnunets_own_command_line_finds_the_trainers(trained):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stdout.split()[-1:] == ["USEMA"], run.stderr
+
+
+# One step of every trainer on a real slice, in a process of its own, because nnU-Net reads its folders when imported.
+STEP = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from usema.training import controls, neighbours
+from usema.training.trainers import nnUNetTrainerUSEMA
+
+trainers = {**vars(controls), **vars(neighbours)}
+preprocessed = Path(sys.argv[1])
+plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+dataset = json.loads((preprocessed / "dataset.json").read_text())
+case = np.load(next((preprocessed / "nnUNetPlans_2d").glob("*.npz")))
+window = np.s_[:, 10:12, :48, :32]  # two slices
+image, labels = (torch.from_numpy(case[name][window].astype("f4")).movedim(1, 0) for name in ("data", "seg"))
+for name in sys.argv[2:]:
+    trainer = trainers[name](plans=plans, configuration="2d", fold=0, dataset_json=dataset, device=torch.device("cpu"))
+    trainer.initialize()
+    trainer.lr_scheduler.step(0)
+    scales = trainer._get_deep_supervision_scales()
+    target = labels.clamp(0)
+    if scales:
+        target = [torch.nn.functional.interpolate(target, scale_factor=tuple(scale)) for scale in scales]
+    before = {key: value.clone() for key, value in trainer.network.state_dict().items()}
+    loss = float(trainer.train_step({"data": image, "target": target})["loss"])
+    moved = sum(not value.equal(before[key]) for key, value in trainer.network.state_dict().items())
+    trainer.network.eval()
+    output = trainer.network(image)
+    transforms = trainer.get_training_transforms((56, 40), (-1, 1), scales, (0, 1), False)
+    print(json.dumps({
+        "trainer": name,
+        "loss": loss,
+        "moved": moved / len(before),
+        "epochs": trainer.num_epochs,
+        "outputs": len(output) if isinstance(output, list) else 1,
+        "transforms": [type(transform).__name__ for transform in transforms.transforms],
+    }))
+"""
+
+
+def take_steps(results: Path, *trainers: str, **variables: str) -> dict[str, dict]:
+    runs = results.parents[2]
+    preprocessed = runs / "preprocessed" / results.parent.name
+    folders = {"nnUNet_raw": runs, "nnUNet_preprocessed": preprocessed.parent, "nnUNet_results": runs / "steps"}
+    environment = {**os.environ, **{name: str(path) for name, path in folders.items()}, **variables}
+    run = subprocess.run(
+        [sys.executable, "-c", STEP, str(preprocessed), *trainers],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    rows = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"trainer"')]
+    return {row["trainer"]: row for row in rows}
+
+
+CONTROLS = [name for name in vars(controls) if name.startswith("nnUNetTrainerControl")]
+NEIGHBOURS = [name for name in vars(neighbours) if re.match("nnUNetTrainer(MLLA|AttentionMamba)", name)]
+
+
+def test_every_trainer_of_the_experiment_takes_a_step(trained):
+    assert len(CONTROLS) == 7
+    assert len(NEIGHBOURS) == 6
+    steps = take_steps(trained[1], *CONTROLS, *NEIGHBOURS, USEMA_ITERATIONS="101", USEMA_THREADS="1")
+    assert list(steps) == CONTROLS + NEIGHBOURS
+    for name, step in steps.items():
+        assert math.isfinite(step["loss"]), name
+        assert step["moved"] > 0.5, name
+        assert step["epochs"] == 3, name
+        # Training on a control compares the decoder's levels; a neighbour's further outputs are for training alone.
+        assert step["outputs"] == (3 if name in CONTROLS else 1), name
+
+
+def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
+    name = "nnUNetTrainerAttentionMamba"
+    transforms = take_steps(trained[1], name, USEMA_THREADS="1")[name]["transforms"]
+    assert "SpatialTransform" in transforms
+    assert "MirrorTransform" in transforms
+    assert "RandomTransform" not in transforms
+
+
+def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained):
+    with pytest.raises(AssertionError, match="cannot start this training: its network is another one"):
+        take_steps(trained[1], "nnUNetTrainerControlAllStages", USEMA_START=str(bundled_models()["hippocampus-mr"]))
 
 
 def test_a_folder_that_is_no_dataset_is_refused_by_name(tmp_path):

@@ -10,13 +10,16 @@ import click
 @click.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--configuration", type=click.Choice(["2d", "3d_fullres"]), default="3d_fullres", show_default=True)
-@click.option("--trainer", default="nnUNetTrainerUSEMASmall", show_default=True, help="Or nnUNetTrainerUSEMA.")
+@click.option("--trainer", default="nnUNetTrainerUSEMASmall", show_default=True, help="A class of usema.training.")
 @click.option("--fold", default="0", show_default=True, help="Fold to validate on, or 'all'.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Train on so many GPUs.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Train this long, resumed runs included.")
+@click.option("--iterations", type=click.IntRange(min=1), help="Train for so many iterations.")
+@click.option("--start", type=click.Path(path_type=Path), help="Bundle of the same network: start from its weights.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Work folder.")
-def train(dataset, configuration, trainer, fold, device, minutes, seed, runs) -> None:
+def train(dataset, configuration, trainer, fold, device, gpus, minutes, iterations, start, seed, runs) -> None:
     """Train USEMA on DATASET, a folder in nnU-Net's raw layout (DatasetNNN_Name). Run again to resume."""
     from ..training.run import train_dataset
 
@@ -27,7 +30,10 @@ def train(dataset, configuration, trainer, fold, device, minutes, seed, runs) ->
         trainer=trainer,
         fold=fold,
         device=device,
+        gpus=gpus,
         minutes=minutes,
+        iterations=iterations,
+        start=start,
         seed=seed,
     )
     click.echo(f"Trained. Make a bundle of it with: usema export '{results}' -o BUNDLE --dataset '{dataset}'")

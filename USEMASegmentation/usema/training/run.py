@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from ..device import choose_device
-from ..errors import InputError, UsemaError
+from ..errors import DeviceError, InputError, UsemaError
 from .plugin import link_trainers
 
 PLANS = "nnUNetPlans"
@@ -25,7 +27,10 @@ def train_dataset(
     trainer: str,
     fold: str = "0",
     device: str = "auto",
+    gpus: int = 1,
     minutes: float | None = None,
+    iterations: int | None = None,
+    start: Path | None = None,
     seed: int = 0,
 ) -> Path:
     """Train on a dataset in nnU-Net's raw layout; a run that was interrupted goes on where its last checkpoint is.
@@ -35,18 +40,24 @@ def train_dataset(
             there is one, gives the folds.
         runs: folder for preprocessed data, checkpoints and logs; made if need be.
         configuration: "2d" or "3d_fullres".
-        trainer: class name, nnUNetTrainerUSEMA or nnUNetTrainerUSEMASmall.
-        minutes: time budget, all resumed runs together; None: the trainer's number of epochs.
+        trainer: class name, nnUNetTrainerUSEMA or any other of this room.
+        gpus: with more than 1, nnU-Net's distributed training: it spreads the plan's batch over the first GPUs.
+        minutes: time budget, all resumed runs together.
+        iterations: budget in iterations, rounded up to whole epochs. Without either, the trainer's number of epochs.
+        start: a bundle of the same network, whose weights to start from.
 
     Returns:
         the results folder, which `usema export` takes.
 
     Raises:
-        InputError: the folder is not such a dataset.
+        InputError: the folder is not such a dataset, or a time budget is to be shared by several GPUs.
+        DeviceError: there are not so many GPUs.
         UsemaError: nnU-Net ended with an error; its own output says which.
     """
     dataset = dataset.resolve()
     _check_dataset(dataset)
+    kind = choose_device(device).type
+    _check_gpus(gpus, kind, minutes)
     link_trainers()
     runs = runs.resolve()
     preprocessed = runs / "preprocessed" / dataset.name
@@ -58,8 +69,8 @@ def train_dataset(
         "USEMA_SEED": str(seed),
         "PYTHONUNBUFFERED": "1",
     }
-    if minutes is not None:
-        environment["USEMA_MINUTES"] = str(minutes)
+    budget = {"USEMA_MINUTES": minutes, "USEMA_ITERATIONS": iterations, "USEMA_START": start and start.resolve()}
+    environment |= {name: str(value) for name, value in budget.items() if value is not None}
     for folder in ("preprocessed", "results"):
         (runs / folder).mkdir(parents=True, exist_ok=True)
 
@@ -70,12 +81,17 @@ def train_dataset(
     if (dataset / "splits_final.json").is_file():
         shutil.copy(dataset / "splits_final.json", preprocessed / "splits_final.json")
 
-    results = runs / "results" / dataset.name / f"{trainer}__{PLANS}__{configuration}"
-    arguments = [dataset.name, configuration, fold, "-tr", trainer, "-device", choose_device(device).type]
+    results = results_folder(dataset, runs, configuration, trainer)
+    arguments = [dataset.name, configuration, fold, "-tr", trainer, "-device", kind, "-num_gpus", str(gpus)]
     if any((results / f"fold_{fold}").glob("checkpoint_*.pth")):
         arguments.append("--c")
     _run(_TRAIN, arguments, environment)
     return results
+
+
+def results_folder(dataset: Path, runs: Path, configuration: str, trainer: str) -> Path:
+    """Where nnU-Net puts what it trained."""
+    return runs / "results" / dataset.name / f"{trainer}__{PLANS}__{configuration}"
 
 
 def _check_dataset(dataset: Path) -> None:
@@ -85,6 +101,15 @@ def _check_dataset(dataset: Path) -> None:
     for part in ("dataset.json", "imagesTr", "labelsTr"):
         if not (dataset / part).exists():
             raise InputError(f"{dataset} has no {part}.", "nnU-Net's documentation describes the layout of a dataset.")
+
+
+def _check_gpus(gpus: int, kind: str, minutes: float | None) -> None:
+    present = torch.cuda.device_count() if kind == "cuda" else 0
+    if gpus > max(present, 1):
+        raise DeviceError(f"{gpus} GPUs were asked for; {present} can be used here.", "Ask for fewer, or for one.")
+    if gpus > 1 and minutes is not None:
+        # Each process looks at its own clock, and one would wait for ever for another that has stopped.
+        raise InputError("Several GPUs cannot share a time budget.", "Use --iterations instead of --minutes.")
 
 
 def _run(code: str, arguments: list[str], environment: dict[str, str]) -> None:

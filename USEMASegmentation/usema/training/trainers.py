@@ -5,6 +5,8 @@ what a small machine needs: a time budget, bfloat16 on CPUs that compute it, wei
 safetensors. Environment variables (nnU-Net's command line passes no options to a trainer):
 
     USEMA_MINUTES   train this long in all, resumed runs counted together; the learning rate falls to 0 by then
+    USEMA_ITERATIONS  train for so many iterations, rounded up to whole epochs
+    USEMA_START     a bundle whose weights to start from
     USEMA_SEED      seed of weights and augmentation (default 0)
     USEMA_THREADS   threads of PyTorch on a CPU (default: every core)
 """
@@ -25,7 +27,9 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from safetensors.torch import save_file
 
-from ..networks import USEMA, USEMAConfig
+from ..bundle import read_bundle
+from ..errors import InputError
+from ..networks import ARCHITECTURES
 
 # The function by which NumPy pickles a number; its module was renamed in NumPy 2.
 _numpy_scalar = np.float32(0).__reduce__()[0]
@@ -48,25 +52,21 @@ class PolynomialDecay:
 class nnUNetTrainerUSEMA(nnUNetTrainer):
     """nnU-Net's own recipe with the USEMA network of the plan: every stage has a SEMA block.
 
-    A variant is a subclass that changes the class attributes.
+    A variant is a subclass that changes the class attributes; another architecture says what it takes from the plan.
     """
 
-    switches: ClassVar[dict] = {}  # USEMAConfig fields that differ from their defaults
+    architecture = "USEMA"  # of usema.networks
+    switches: ClassVar[dict] = {}  # fields of the network's configuration that differ from their defaults
     width = 1.0  # channels of each stage, over the plan's
 
     @classmethod
-    def network_config(cls, arch_init_kwargs: dict, in_channels: int, num_classes: int) -> USEMAConfig:
-        """The USEMA network that stands for the architecture of an nnU-Net plan."""
-        return USEMAConfig.from_dict(
-            {
-                "in_channels": in_channels,
-                "num_classes": num_classes,
-                "features": [round(channels * cls.width) for channels in arch_init_kwargs["features_per_stage"]],
-                "kernels": arch_init_kwargs["kernel_sizes"],
-                "strides": arch_init_kwargs["strides"],
-                **cls.switches,
-            }
-        )
+    def from_plan(cls, arch_init_kwargs: dict) -> dict:
+        """The fields of the network's configuration that an nnU-Net plan decides."""
+        return {
+            "features": [round(channels * cls.width) for channels in arch_init_kwargs["features_per_stage"]],
+            "kernels": arch_init_kwargs["kernel_sizes"],
+            "strides": arch_init_kwargs["strides"],
+        }
 
     @classmethod
     def build_network_architecture(
@@ -78,17 +78,30 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> torch.nn.Module:
-        config = cls.network_config(arch_init_kwargs, num_input_channels, num_output_channels)
-        return USEMA(config, deep_supervision=enable_deep_supervision)
+        network, config = ARCHITECTURES[cls.architecture]
+        channels = {"in_channels": num_input_channels, "num_classes": num_output_channels}
+        description = config.from_dict({**channels, **cls.from_plan(arch_init_kwargs), **cls.switches})
+        axes = len(arch_init_kwargs["kernel_sizes"][0])
+        if description.axes != axes:
+            raise InputError(
+                f"{cls.architecture} is a {description.axes}D network, and the plan's configuration is {axes}D.",
+                f"Train it with the configuration {'2d' if description.axes == 2 else '3d_fullres'}.",
+            )
+        return network(description, deep_supervision=enable_deep_supervision)
+
+    def bare_network(self) -> torch.nn.Module:
+        """The network itself, without what distributed training and torch.compile wrap around it."""
+        network = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
 
     def set_deep_supervision_enabled(self, enabled: bool):
-        network = self.network.module if self.is_ddp else self.network
-        getattr(network, "_orig_mod", network).deep_supervision = enabled  # _orig_mod: behind torch.compile
+        self.bare_network().deep_supervision = enabled
 
     def initialize(self):
         self.seed = int(os.environ.get("USEMA_SEED", "0"))
-        random.seed(self.seed)
-        np.random.seed(self.seed)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
+        own = self.seed + self.local_rank  # of several GPUs each draws other patches; weights come from the first
+        random.seed(own)
+        np.random.seed(own)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
         torch.manual_seed(self.seed)
         if "USEMA_THREADS" in os.environ:
             # nnU-Net takes every core; with others at work on the machine that is many times slower than one core.
@@ -96,14 +109,37 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         # bfloat16 pays on CPUs with matrix units (measured 1.6x per iteration); elsewhere it is emulated and slower.
         amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         self.cpu_bfloat16 = self.device.type == "cpu" and amx()
+        if "USEMA_ITERATIONS" in os.environ:
+            self.num_epochs = math.ceil(int(os.environ["USEMA_ITERATIONS"]) / self.num_iterations_per_epoch)
         super().initialize()
+        if "USEMA_START" in os.environ:
+            self.start_from(os.environ["USEMA_START"])
+
+    def start_from(self, bundle: str) -> None:
+        """Start from the weights of a bundle instead of random ones.
+
+        Raises:
+            InputError: its network is another one.
+        """
+        try:
+            self.bare_network().load_state_dict(read_bundle(bundle).load_weights())
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise InputError(
+                f"{bundle} cannot start this training: its network is another one: {reason}",
+                "Choose the trainer that the bundle was trained with, or start without it.",
+            ) from error
 
     def on_train_start(self):
-        if getattr(self, "unpack_dataset", False) and self.local_rank == 0:
+        if getattr(self, "unpack_dataset", False):
             # nnU-Net 2.5 starts its loaders before it unpacks what they read, so they can meet half a file.
-            from nnunetv2.training.dataloading.utils import unpack_dataset
+            if self.local_rank == 0:
+                from nnunetv2.training.dataloading.utils import unpack_dataset
 
-            unpack_dataset(self.preprocessed_dataset_folder, unpack_segmentation=True, num_processes=1, verify_npy=True)
+                folder = self.preprocessed_dataset_folder
+                unpack_dataset(folder, unpack_segmentation=True, num_processes=1, verify_npy=True)
+            if self.is_ddp:
+                torch.distributed.barrier()
         super().on_train_start()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -111,9 +147,12 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
             self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
         )
 
+    def make_schedule(self, optimizer: torch.optim.Optimizer):
+        return PolynomialDecay(optimizer, self.initial_lr, self.num_epochs)
+
     def configure_optimizers(self):
         optimizer = self.make_optimizer()
-        return optimizer, PolynomialDecay(optimizer, self.initial_lr, self.num_epochs)
+        return optimizer, self.make_schedule(optimizer)
 
     # -- time budget ------------------------------------------------------------------------------------------------
 
@@ -169,8 +208,11 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         with self._autocast():
             return super().validation_step(batch)
 
+    def make_loss(self):
+        return super()._build_loss()
+
     def _build_loss(self):
-        loss = super()._build_loss()
+        loss = self.make_loss()
         if not self.cpu_bfloat16:
             return loss
 
@@ -191,17 +233,16 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
     def save_checkpoint(self, filename: str) -> None:
         super().save_checkpoint(filename)
         if self.local_rank == 0 and not self.disable_checkpointing:
-            network = self.network.module if self.is_ddp else self.network
-            network = getattr(network, "_orig_mod", network)
-            weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-            save_file(weights, Path(filename).with_suffix(".safetensors"), metadata=self._description(network))
+            state = self.bare_network().state_dict()
+            weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+            save_file(weights, Path(filename).with_suffix(".safetensors"), metadata=self._description())
 
-    def _description(self, network: USEMA) -> dict[str, str]:
+    def _description(self) -> dict[str, str]:
         """What an export needs to know beside the weights; safetensors holds text by name."""
         epochs = self.current_epoch + 1
         training, validation = self.do_split()
         described = {
-            "architecture": {"name": "USEMA", "config": network.config.to_dict()},
+            "architecture": {"name": self.architecture, "config": self.bare_network().config.to_dict()},
             "inference": {"mirror_axes": list(self.inference_allowed_mirroring_axes or ())},
             "training": {
                 "dataset": self.plans_manager.dataset_name,
