@@ -30,9 +30,10 @@ ENGINES = ("usema", "nnunet", "monai")
 
 def prepare(model: str, volume: Path, target: Path) -> None:
     """Preprocess once, for all engines alike."""
-    from usema.bundle import find_model, read_bundle
+    from usema.bundle import read_bundle
     from usema.plan import Plan
     from usema.preprocessing import preprocess
+    from usema.store.library import find_model
     from usema.volume import read_volume
 
     image = read_volume(volume)
@@ -43,8 +44,9 @@ def prepare(model: str, volume: Path, target: Path) -> None:
 def infer(engine: str, model: str, data: np.ndarray, device: str, overlap: float) -> tuple[np.ndarray, float]:
     """Logits (K, z, y, x) and the seconds that the sliding window took, model loading left out."""
     import torch
-    from usema.bundle import find_model, read_bundle
+    from usema.bundle import read_bundle
     from usema.predictor import Predictor
+    from usema.store.library import find_model
 
     predictor = Predictor(read_bundle(find_model(model)), device)
     network, plan, classes = predictor.network, predictor.plan, predictor.num_classes

@@ -26,9 +26,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python")]
 
-from usema.bundle import find_model  # noqa: E402
 from usema.client import WorkerClient  # noqa: E402
 from usema.resources import sample_volume  # noqa: E402
+from usema.store.library import find_model  # noqa: E402
 from usema.volume import read_volume  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results") / "second_click.md"

@@ -85,6 +85,18 @@ def plan(channels: int = 1) -> dict:
     }
 
 
+# The architectures that are 2D only, as small as they go, and their preprocessing.
+FLAT_NETWORKS = {
+    "MLLA-UNet": {
+        "in_channels": 1, "num_classes": 3, "embed": 8, "depths": [1, 2], "heads": [1, 2], "decoder_depths": [1],
+    },
+    "Attention-Mamba": {
+        "in_channels": 1, "num_classes": 3, "features": [4, 8, 8, 16], "width": 16, "blocks": 1, "states": 4,
+    },
+}  # fmt: skip
+FLAT_PLAN = {**plan(), "spacing": [1.0, 1.0], "patch_size": [40, 36]}
+
+
 def write_tiny_bundle(folder, **changes):
     """A bundle of a small untrained USEMA network that runs in no time; ``changes`` replace keys of METADATA."""
     from usema.bundle import write_bundle

@@ -16,6 +16,15 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(autouse=True)
+def empty_store(tmp_path_factory, monkeypatch) -> Path:
+    """A model store of the test's own, so that nothing depends on what this user has downloaded; its folder."""
+    folder = tmp_path_factory.mktemp("store")
+    monkeypatch.setenv("USEMA_MODELS", str(folder / "Models"))
+    monkeypatch.setenv("USEMA_SETTINGS", str(folder / "settings.json"))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real labelled volumes that lies beside the repository."""

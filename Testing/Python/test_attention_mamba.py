@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from bundles import plan, write_tiny_bundle
+from bundles import FLAT_NETWORKS, FLAT_PLAN, write_tiny_bundle
 from click.testing import CliRunner
 from usema.cli import main
 from usema.errors import InputError
@@ -19,10 +19,7 @@ from usema.predictor import Predictor
 from usema.scan import selective_scan
 from usema.volume import load_volume, read_volume
 
-TINY = {
-    "in_channels": 1, "num_classes": 3, "features": [4, 8, 8, 16], "width": 16, "blocks": 1, "states": 4,
-}  # fmt: skip
-FLAT = {**plan(), "spacing": [1.0, 1.0], "patch_size": [40, 36]}
+TINY = FLAT_NETWORKS["Attention-Mamba"]
 
 
 def tiny(**changes) -> AttentionMamba:
@@ -241,7 +238,8 @@ def test_step_sizes_start_between_a_thousandth_and_a_tenth():
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     architecture = {"name": "Attention-Mamba", "config": TINY}
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "am", architecture=architecture, preprocessing=FLAT)
+    folder = tmp_path_factory.mktemp("bundle") / "am"
+    return write_tiny_bundle(folder, architecture=architecture, preprocessing=FLAT_PLAN)
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +251,7 @@ def test_a_bundle_segments_a_volume(bundle, volume):
     result = Predictor(bundle, "cpu").segment(read_volume(volume))
     assert result.geometry == read_volume(volume).geometry
     assert np.unique(result.labels).size > 1
+    assert result.provenance["attention"] == "PyTorch (selective scan, no NVIDIA GPU)"
 
 
 def test_the_command_line_segments_with_it(bundle, volume, tmp_path):

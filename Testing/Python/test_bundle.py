@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
-import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from bundles import METADATA, weights
-from usema.bundle import METADATA_FILE, WEIGHTS_FILE, find_model, read_bundle, write_bundle
+from usema.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle, write_bundle
 from usema.errors import BundleError, OutputError
 from usema.metadata import ModelMetadata
 
@@ -94,6 +93,19 @@ def test_layers_that_share_their_weights_are_stored_like_any_other(tmp_path):
     loaded = write_bundle(tmp_path / "m", METADATA, {"a": shared, "b": shared[2:]}, half=False).load_weights()
     assert loaded["a"].tolist() == [0, 1, 2, 3, 4, 5]
     assert loaded["b"].tolist() == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("zip_it", [False, True], ids=["folder", "zip"])
+def test_verifying_takes_no_memory_however_large_the_weights_are(zip_it, tmp_path):
+    large = write_bundle(tmp_path / "large", METADATA, {"w": torch.zeros(16 * 2**20)}).path  # 32 MiB
+    bundle = read_bundle(zipped(large, tmp_path / "large.zip") if zip_it else large)
+    tracemalloc.start()
+    try:
+        bundle.verify()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 2**20
 
 
 # Broken bundles
@@ -185,6 +197,21 @@ def test_a_zip_that_leads_out_of_its_folder_is_refused(name, bundle, tmp_path):
         read_bundle(archive)
 
 
+@pytest.mark.parametrize("how", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_a_compression_that_unpacks_without_a_limit_is_refused_before_it_does(how, bundle, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", how) as archive:
+        archive.write(bundle / WEIGHTS_FILE, WEIGHTS_FILE, zipfile.ZIP_STORED)
+        archive.writestr(METADATA_FILE, b" " * (64 * 2**20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=r"'model\.json' in a compression that is not used"):
+            read_bundle(tmp_path / "bomb.zip")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 2**20
+
+
 def test_a_zip_that_is_not_one_model_is_refused(bundle, tmp_path):
     archive = zipped(bundle, tmp_path / "model.zip")
     (tmp_path / "cut.zip").write_bytes(archive.read_bytes()[:-100])
@@ -254,17 +281,3 @@ def test_a_bundle_stays_as_it_was_when_the_disk_fails(bundle, tmp_path, monkeypa
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         write_bundle(tmp_path / "missing" / "model", METADATA, weights())
-
-
-# Finding
-
-
-def test_a_model_is_found_by_name_or_path(bundle, tmp_path, monkeypatch):
-    models = tmp_path / "Resources" / "Models"
-    shutil.copytree(bundle, models / "hippocampus-mr")
-    (models / "not-a-model").mkdir()
-    monkeypatch.setenv("USEMA_RESOURCES", os.fspath(tmp_path / "Resources"))
-    assert find_model("hippocampus-mr") == models / "hippocampus-mr"
-    assert find_model(bundle) == bundle
-    with pytest.raises(BundleError, match=r"no model 'liver'. Known models: hippocampus-mr\."):
-        find_model("liver")

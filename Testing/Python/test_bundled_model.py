@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from usema.bundle import find_model, read_bundle
+from usema.bundle import read_bundle
 from usema.geometry import Geometry
 from usema.predictor import Predictor
 from usema.resources import sample_volume
+from usema.store.library import find_model
 from usema.volume import Volume, load_volume, read_volume, reorient
 
 MEGABYTE = 2**20

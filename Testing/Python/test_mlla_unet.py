@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from bundles import plan, write_tiny_bundle
+from bundles import FLAT_NETWORKS, FLAT_PLAN, write_tiny_bundle
 from click.testing import CliRunner
 from usema.cli import main
 from usema.errors import BundleError, InputError
@@ -16,8 +16,7 @@ from usema.networks.mlla_unet import PRESETS, linear_attention
 from usema.predictor import Predictor
 from usema.volume import load_volume, read_volume
 
-TINY = {"in_channels": 1, "num_classes": 3, "embed": 8, "depths": [1, 2], "heads": [1, 2], "decoder_depths": [1]}
-FLAT = {**plan(), "spacing": [1.0, 1.0], "patch_size": [40, 36]}
+TINY = FLAT_NETWORKS["MLLA-UNet"]
 
 
 def tiny(**changes) -> MLLAUNet:
@@ -190,7 +189,8 @@ def test_half_precision_loses_no_more_than_its_rounding(dtype, tolerance):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     architecture = {"name": "MLLA-UNet", "config": TINY}
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "mlla", architecture=architecture, preprocessing=FLAT)
+    folder = tmp_path_factory.mktemp("bundle") / "mlla"
+    return write_tiny_bundle(folder, architecture=architecture, preprocessing=FLAT_PLAN)
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +202,7 @@ def test_a_bundle_segments_a_volume_and_claims_no_sema_kernel(bundle, volume):
     result = Predictor(bundle, "cpu").segment(read_volume(volume))
     assert result.geometry == read_volume(volume).geometry
     assert np.unique(result.labels).size > 1
+    assert result.provenance["architecture"] == "MLLA-UNet"
     assert result.provenance["attention"] == "PyTorch (MLLA-UNet without SEMA attention)"
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 import zipfile
 import zlib
@@ -23,7 +24,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from .errors import BundleError, MissingDependencyError, OutputError
 from .metadata import SCHEMA_VERSION, ModelMetadata
-from .resources import bundled_models
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 METADATA_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 _MAX_METADATA_BYTES = 4 * 2**20  # a model.json is a few KB; a larger file is something else
+_CHUNK = 2**20  # bytes that are hashed at a time
 _GET_AGAIN = "Download or copy the model again."
 
 
@@ -42,12 +43,13 @@ class Bundle:
     metadata: ModelMetadata
 
     def verify(self) -> None:
-        """Reads the weights and compares their SHA-256 with ``model.json``.
+        """Reads the weights, a piece at a time, and compares their SHA-256 with ``model.json``.
 
         Raises:
             BundleError: they were altered, truncated, or cannot be read.
         """
-        self._verified_weights()
+        with self._open_weights() as (stream, _):
+            self._check_hash(sha256_of(stream))
 
     def load_weights(self) -> dict[str, torch.Tensor]:
         """The network's parameters and buffers by name, on the CPU; floating-point ones in float32.
@@ -60,24 +62,37 @@ class Bundle:
             import safetensors.torch
         except ImportError as error:
             raise MissingDependencyError(f"Loading a model needs {error.name}.", "Install it first.") from error
+        with self._open_weights() as (stream, size):
+            data = stream.read(size)
+        self._check_hash(hashlib.sha256(data).hexdigest())
         # The very bytes that were hashed are parsed, so nothing can change in between.
         try:
-            tensors = safetensors.torch.load(self._verified_weights())
+            tensors = safetensors.torch.load(data)
         except safetensors.SafetensorError as error:
             raise BundleError(f"{self.path}: {WEIGHTS_FILE} cannot be read: {error}.", _GET_AGAIN) from error
         return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
-    def _verified_weights(self) -> bytes:
+    @contextmanager
+    def _open_weights(self) -> Iterator[tuple[IO[bytes], int]]:
         with _member(self.path, WEIGHTS_FILE) as (stream, size):
             _check_size(self.path, size, self.metadata)
-            data = stream.read()
-        found, expected = hashlib.sha256(data).hexdigest(), self.metadata.weights["sha256"]
+            yield stream, size
+
+    def _check_hash(self, found: str) -> None:
+        expected = self.metadata.weights["sha256"]
         if found != expected:
             raise BundleError(
                 f"{self.path}: {WEIGHTS_FILE} was altered: its SHA-256 is {found}, model.json says {expected}.",
                 _GET_AGAIN,
             )
-        return data
+
+
+def sha256_of(stream: IO[bytes]) -> str:
+    """The SHA-256 of what is still to be read of a stream, in lower-case hex; in a megabyte of memory."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_bundle(path: str | os.PathLike) -> Bundle:
@@ -94,7 +109,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     with _member(path, METADATA_FILE) as (stream, size):
         if size > _MAX_METADATA_BYTES:
             raise BundleError(f"{source} has {size} bytes, more than {_MAX_METADATA_BYTES}.", _GET_AGAIN)
-        data = stream.read()
+        data = stream.read(size)  # not read(): a zip would be decompressed without a limit
     try:
         document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -110,24 +125,6 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
             "USEMA never opens pickled weights, because they can run code. Export the model again as a bundle.",
         )
     return Bundle(path, metadata)
-
-
-def find_model(name_or_path: str | os.PathLike) -> Path:
-    """The path of a bundle, given the name of a model that comes with USEMA, or a path.
-
-    Raises:
-        BundleError: it is neither; lists the names that are known.
-    """
-    known = bundled_models()
-    if str(name_or_path) in known:
-        return known[str(name_or_path)]
-    path = Path(name_or_path)
-    if path.exists():
-        return path
-    raise BundleError(
-        f"There is no model {str(name_or_path)!r}.",
-        f"Known models: {', '.join(known) or 'none'}. The path of a bundle, a folder or a zip, does as well.",
-    )
 
 
 def write_bundle(
@@ -179,7 +176,7 @@ def write_bundle(
         temporary.mkdir()
         (temporary / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
         (temporary / WEIGHTS_FILE).write_bytes(data)
-        _move_into_place(temporary, folder)
+        move_into_place(temporary, folder)
     except OSError as error:
         raise OutputError(f"{folder} cannot be written: {error}.") from error
     finally:
@@ -201,11 +198,13 @@ def _to_safetensors(state_dict: Mapping[str, torch.Tensor], dtype: str) -> bytes
     return safetensors.torch.save(tensors)
 
 
-def _move_into_place(temporary: Path, folder: Path) -> None:
+def move_into_place(temporary: Path, folder: Path) -> None:
+    """Renames a folder on the same disk; what has its name is deleted afterwards, or put back if renaming fails."""
     if not folder.exists():
         temporary.rename(folder)
         return
     old = temporary.with_name(temporary.name + "-old")
+    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed at this very place; the folder is there
     folder.rename(old)
     try:
         temporary.rename(folder)
@@ -246,13 +245,33 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
         raise BundleError(f"{path} cannot be read: {error}.", _GET_AGAIN) from error
 
 
+def check_zip_member(path: Path, member: zipfile.ZipInfo) -> None:
+    """Refuses what no bundle's zip has: ways out of its folder, links, and what takes memory without a limit.
+
+    What is only read in place is checked as well: other programs will extract the same file.
+
+    Args:
+        path: the zip, for the message.
+        member: any of its members.
+
+    Raises:
+        BundleError: says what is wrong.
+    """
+    name, unsafe = member.filename, "Do not use it, and tell whoever gave it to you."
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name:
+        raise BundleError(f"{path} holds {name!r}, which leads out of its folder.", unsafe)
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise BundleError(f"{path} holds {name!r}, which is a link.", unsafe)
+    # bzip2 and lzma in Python's zipfile decompress without a limit.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BundleError(f"{path} holds {name!r} in a compression that is not used for models.", _GET_AGAIN)
+
+
 def _zip_entry(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     entries = []
     for entry in archive.infolist():
+        check_zip_member(path, entry)
         place = PurePosixPath(entry.filename)
-        # Nothing is extracted here, but other programs will extract the same file.
-        if place.is_absolute() or ".." in place.parts or "\\" in entry.filename or ":" in entry.filename:
-            raise BundleError(f"{path} holds {entry.filename!r}, which leads out of its folder.", "Do not use it.")
         if place.name == name and len(place.parts) <= 2:
             entries.append(entry)
     if len(entries) != 1:

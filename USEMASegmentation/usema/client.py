@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .worker_process import WorkerError, WorkerProcess, exit_text
 
-__all__ = ["WorkerClient", "WorkerError", "find_python"]
+__all__ = ["WorkerClient", "WorkerError", "find_python", "worker_command"]
 
 START_SECONDS = 120.0  # importing torch takes that long on a slow disk behind a virus scanner
 CANCEL_SECONDS = 3.0
@@ -45,6 +45,19 @@ def find_python(slicer_home: str | None = None) -> str:
             f"{name} was not found in {slicer_home or 'the folders of PATH'}.", "Install 3D Slicer again."
         )
     return found
+
+
+def worker_command(slicer_home: str | None = None, *, store: bool = False) -> list[str]:
+    """What starts a worker.
+
+    Args:
+        slicer_home: see ``find_python``.
+        store: one that downloads and keeps models, instead of one that segments.
+
+    Raises:
+        WorkerError: there is no Python.
+    """
+    return [find_python(slicer_home), "-u", "-m", "usema.worker", *(["--store"] if store else [])]
 
 
 class WorkerClient:
@@ -108,8 +121,7 @@ class WorkerClient:
         if self.running:
             return
         self._end()  # of one that died unnoticed
-        command = self._command or [find_python(), "-u", "-m", "usema.worker"]
-        self._process = WorkerProcess(command, self._environment, self._remember)
+        self._process = WorkerProcess(self._command or worker_command(), self._environment, self._remember)
         self._starting = (self._ask("hello"), time.monotonic() + self._start_seconds)
 
     def request(self, command: str, **fields) -> int:

@@ -44,6 +44,12 @@ class BundleError(UsemaError):
     code = "bundle"
 
 
+class StoreError(UsemaError):
+    """A model that could not be downloaded or put into the cache. What came before it is as it was."""
+
+    code = "store"
+
+
 class DeviceError(UsemaError):
     """A device that is not there, or that ran out of memory on the last step of the memory ladder."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -24,7 +24,10 @@ from .memory import free_memory
 from .metadata import Label
 from .networks import build
 from .networks.blocks import SEMABlock
+from .networks.mamba import SelectiveSSM
 from .preprocessing import Plan, preprocess
+from .scan import Choice as ScanChoice
+from .scan import choose as choose_scan
 from .sema import Choice, Layer, choose
 from .sliding_window import predict_logits
 from .volume import Volume, check_volume, reorient, resample_onto, restore
@@ -80,7 +83,7 @@ class Predictor:
                 f"{self.plan.dimensions}D.",
                 "Export the model again.",
             )
-        self.backend = self._attention_backend()
+        self.backend = str(self._attention_backend())
         try:
             self.network.load_state_dict(bundle.load_weights())
         except RuntimeError as error:
@@ -161,9 +164,13 @@ class Predictor:
             warnings=warnings,
         )
 
-    def _attention_backend(self) -> Choice:
-        """What computes the network's SEMA attention, known before it runs."""
-        if not any(isinstance(module, SEMABlock) for module in self.network.modules()):
+    def _attention_backend(self) -> Choice | ScanChoice:
+        """What computes the network's SEMA attention, or the scan in its place, known before it runs."""
+        kinds = {type(module) for module in self.network.modules()}
+        if SelectiveSSM in kinds:
+            scan = choose_scan(self.device)
+            return replace(scan, reason=f"selective scan, {scan.reason}")
+        if SEMABlock not in kinds:
             return Choice("eager", f"{self.metadata.architecture['name']} without SEMA attention")
         config = self.metadata.architecture["config"]
         dtype = torch.float16 if self.device.type == "cuda" else torch.float32
@@ -239,10 +246,11 @@ class Predictor:
         return {
             "model": self.metadata.name,
             "modelVersion": self.metadata.version,
+            "architecture": self.metadata.architecture["name"],
             "weightsSha256": self.metadata.weights["sha256"],
             "usemaVersion": __version__,
             "device": describe(self.device),
-            "attention": str(self.backend),
+            "attention": self.backend,
             "overlap": f"{overlap:g}",
             "mirrorAxes": ",".join(map(str, mirror_axes)),
             "seconds": f"{seconds:.1f}",

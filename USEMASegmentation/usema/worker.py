@@ -1,9 +1,12 @@
 """A process that keeps a model warm: requests come in on stdin, answers go out on stdout, stderr is the log.
 
-    python -m usema.worker [--idle-minutes 30]
+    python -m usema.worker [--store] [--idle-minutes 30]
 
-``usema.client`` is its other end. Requests and answers are JSON objects, one per line, in UTF-8. A request has an "id",
-which its answers repeat, and a "command":
+With ``--store`` it downloads and keeps models instead of segmenting: ``store/commands.py`` describes those requests;
+``cancel`` and ``quit`` are the same. ``usema.client`` is its other end.
+
+Requests and answers are JSON objects, one per line, in UTF-8. A request has an "id", which its answers repeat, and a
+"command":
 
     hello     -> hello: protocol, pid, usema, python, torch, device, devices, memory_bytes (free main memory), gpu
               (null, or name, total, free), attention
@@ -34,21 +37,26 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import BinaryIO
 
 from .errors import InputError, UsemaError
-from .worker_commands import Commands
 
 
 class Worker:
-    """Reads ``requests`` in a thread of its own, so that cancel acts while the main thread segments."""
+    """Reads ``requests`` in a thread of its own, so that cancel acts while the main thread segments or downloads.
 
-    def __init__(self, requests: BinaryIO, answers: BinaryIO, idle_seconds: float):
+    Args:
+        by_name: what can be asked for: command -> function of the request, of what sends progress, and of what tells
+            whether to stop; it returns the last answer.
+    """
+
+    def __init__(self, requests: BinaryIO, answers: BinaryIO, idle_seconds: float, by_name: Mapping[str, Callable]):
         self._requests = requests
         self._answers = answers
         self._idle_seconds = idle_seconds
-        self._commands = Commands()
+        self._by_name = by_name
         self._sending = threading.Lock()
         self._changed = threading.Condition()  # guards the next two
         self._waiting: deque[dict] = deque()
@@ -104,7 +112,7 @@ class Worker:
         self._send(target, **_error("cancelled", "Stopped before it began."))
 
     def _answer(self, request: dict) -> dict:
-        run = self._commands.by_name.get(request["command"])
+        run = self._by_name.get(request["command"])
         try:
             if run is None:
                 raise InputError(f"There is no command {request['command']!r}.")
@@ -162,11 +170,17 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m usema.worker", description="Keeps a model warm for usema.client.")
+    parser = argparse.ArgumentParser(prog="python -m usema.worker", description="The process behind usema.client.")
+    parser.add_argument("--store", action="store_true", help="download and keep models instead of segmenting")
     parser.add_argument("--idle-minutes", type=float, default=30, help="end after so long without a request")
-    idle_seconds = 60 * parser.parse_args(arguments).idle_minutes
+    options = parser.parse_args(arguments)
     faulthandler.enable()  # a crash in a library leaves its stack in the log
-    Worker(*_take_pipes(), idle_seconds).run()
+    pipes = _take_pipes()
+    if options.store:
+        from .store.commands import Commands
+    else:
+        from .worker_commands import Commands
+    Worker(*pipes, 60 * options.idle_minutes, Commands().by_name).run()
     os._exit(0)  # the reading thread holds its pipe: an orderly exit could wait for it
 
 

@@ -51,20 +51,39 @@ def _version(package: str) -> str:
 def _models() -> list[tuple[str, str]]:
     from ..bundle import read_bundle
     from ..resources import bundled_models, resources_folder
+    from ..store import cache
 
     try:
         lines = [("resources", _without_home(resources_folder()))]
     except UsemaError as error:
         return [("resources", str(error))]
-    for name, path in bundled_models().items():
+    here = {**bundled_models(), **{f"{one.name} (installed)": one.path for one in cache.installed()}}
+    for name, path in here.items():
         try:
             bundle = read_bundle(path)
             bundle.verify()
             lines.append(("model", f"{name} {bundle.metadata.version}, weights verified"))
         except UsemaError as error:
             lines.append(("model", f"{name}: {error}".replace(str(Path.home()), "~")))
+    return lines + _store()
+
+
+def _store() -> list[tuple[str, str]]:
+    from ..store import cache, indexes
+    from ..store.faults import shown
+
+    try:
+        folder = cache.folder()
+        lines = [("cache", f"{_without_home(folder)}, {cache.size_of(folder) / 1e6:.1f} MB")]
+        for source in indexes.sources():
+            count = len(source.index.entries) if source.index else "no"
+            lines.append(
+                ("index", f"{shown(_without_home(source.place))}: {source.title}, {count} models, {source.age}")
+            )
+    except UsemaError as error:
+        return [("cache", str(error).replace(str(Path.home()), "~"))]
     return lines
 
 
-def _without_home(path: Path) -> str:
+def _without_home(path: Path | str) -> str:
     return str(path).replace(str(Path.home()), "~")

@@ -26,8 +26,9 @@ def evaluate(predictions, references, model, tolerance, csv_file, overwrite) -> 
 
     Files are paired by name, whatever their format.
     """
-    from ..bundle import find_model, read_bundle
+    from ..bundle import read_bundle
     from ..evaluation import evaluate_folders, summary, write_csv
+    from ..store.library import find_model
 
     if csv_file is not None and csv_file.exists() and not overwrite:
         raise InputError(f"{csv_file} exists already.", "Choose another name, or --overwrite.")

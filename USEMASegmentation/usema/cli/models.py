@@ -1,44 +1,164 @@
-"""`usema models`: the models that are here, and what each says of itself."""
+"""`usema models`: the models that are here, those to be had, and what each says of itself."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ..bundle import find_model, read_bundle
-from ..errors import UsemaError
+from ..bundle import read_bundle
+from ..errors import BundleError, UsemaError
 from ..resources import bundled_models
+from ..store import cache, indexes
+from ..store.library import UPDATE, KnownModel, find_model, library
+from . import report
+from .model_files import download, export, import_file, publish
+from .model_indexes import index
 
 
 @click.group()
 def models() -> None:
-    """List the models that are here, or show one."""
+    """List, download, check and publish models."""
+
+
+for _command in (download, export, import_file, publish, index):
+    models.add_command(_command)
 
 
 @models.command("list")
-def list_models() -> None:
-    """One line per model."""
-    table = Table(Column("name", no_wrap=True), "version", "title", "modality", "labels", "licence", "state")
-    for name, path in bundled_models().items():
-        try:
-            model = read_bundle(path).metadata
-        except UsemaError as error:
-            table.add_row(name, "", "", "", "", "", f"[red]{escape(str(error))}")
-            continue
-        labels = ", ".join(label.name for label in model.labels)
-        cells = (name, model.version, model.title, model.modality, labels, model.licence["name"], "bundled")
-        table.add_row(*map(escape, cells))
-    Console().print(table)
+@click.option("--refresh", is_flag=True, help="Fetch your indexes first.")
+def list_models(refresh: bool) -> None:
+    """One line per model: those that are here, and those that an index offers. Offline, unless --refresh."""
+    problems = indexes.refresh() if refresh else []
+    known = library()
+    # What a narrow terminal, or a pipe, must not cut stays whole; the rest is folded.
+    whole = {"name", "version", "size", "state"}
+    names = ("name", "version", "title", "modality", "licence", "size", "from", "state")
+    table = Table(*(Column(name, no_wrap=name in whole, overflow="fold") for name in names))
+    for model in known.models:
+        licence = model.licence.name if model.licence else ""
+        size = f"{model.size / 1e6:.1f} MB"
+        row = (model.name, model.version, model.title, model.modality, licence, size, model.source, _state(model))
+        table.add_row(*map(escape, row))
+    console = Console()
+    if not console.is_terminal:  # nobody looks: one line per model, for grep
+        console.width = max(console.width, 200)
+    console.print(table)
+    for line in [line for model in known.models for line in _remarks(model)] + _left_over():
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for problem in dict.fromkeys([*problems, *known.problems]):
+        report(UsemaError(problem))
 
 
 @models.command()
 @click.argument("model")
 def show(model: str) -> None:
-    """All that MODEL (a name, or the path of a bundle) says of itself, as JSON; its weights are verified."""
+    """All that MODEL (a name, or the path of a bundle) says of itself, as JSON; its weights are verified.
+
+    For a model that is not here: what the index says of it.
+    """
+    known = library().get(model)
+    if known is not None and known.path is None and not Path(model).exists():
+        click.echo(json.dumps(asdict(known.entry), indent=2, ensure_ascii=False))
+        return
     bundle = read_bundle(find_model(model))
     bundle.verify()
     click.echo(json.dumps(bundle.metadata.to_dict(), indent=2, ensure_ascii=False))
+
+
+@models.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def verify(names: tuple[str, ...]) -> None:
+    """Compare the weights of all models that are here, or of those named, with their hashes."""
+    here = [(name, path, "Install USEMA again.") for name, path in bundled_models().items()]
+    again = "`usema models download {0}` gets it again, `usema models remove {0}` deletes it."
+    here += [(model.name, model.path, again.format(model.name)) for model in cache.installed()]
+    for name in names:
+        if name not in [known for known, _, _ in here]:
+            find_model(name)  # says how to get it
+            raise BundleError(f"{name} is no model's name.", "`usema models show PATH` verifies a bundle by its path.")
+    failed = False
+    for name, path, hint in here:
+        if names and name not in names:
+            continue
+        try:
+            bundle = read_bundle(path)
+            bundle.verify()
+            click.echo(f"{name} {bundle.metadata.version}: verified")
+        except UsemaError as error:
+            failed = True
+            report(UsemaError(error.message, hint), name)
+    if failed:
+        raise SystemExit(1)
+
+
+@models.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--version", help="Only this version.")
+@click.option("--interrupted", is_flag=True, help="Also what interrupted downloads left.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(names: tuple[str, ...], version: str | None, interrupted: bool, yes: bool) -> None:
+    """Delete downloaded models from this computer."""
+    if not names and not interrupted:
+        raise click.UsageError("Give the name of a model, or --interrupted.")
+    chosen = []
+    for name in names:
+        found = [one for one in cache.installed() if one.name == name and version in (None, one.version)]
+        if not found:
+            _refuse_to_remove(name, version)
+        chosen += found
+    left = cache.left_parts() if interrupted else []
+    for model in chosen:
+        click.echo(f"{model.name} {model.version}, {model.size / 1e6:.1f} MB: {model.path}")
+    for path, size in left:
+        click.echo(f"left by a download, {size / 1e6:.1f} MB: {path}")
+    if not chosen and not left:
+        click.echo("There is nothing to delete.")
+        return
+    if not yes:
+        click.confirm("Delete?", abort=True)
+    for model in chosen:
+        cache.remove(model)
+    cache.remove_parts(path for path, _ in left)
+
+
+def _refuse_to_remove(name: str, version: str | None) -> None:
+    if name in bundled_models() and not cache.installed_versions(name):
+        raise BundleError(f"{name} came with USEMA and cannot be removed on its own.")
+    installed = ", ".join(f"{one.name} {one.version}" for one in cache.installed())
+    what = f"{name} {version}" if version else name
+    raise BundleError(f"{what} is not installed.", f"Installed: {installed or 'none'}.")
+
+
+def _state(model: KnownModel) -> str:
+    if model.problem:
+        return "damaged"
+    return f"update: {model.entry.version}" if model.state == UPDATE else model.state
+
+
+def _remarks(model: KnownModel) -> list[str]:
+    """What does not fit into the table."""
+    lines = [model.problem, model.why_not]
+    lines += [
+        f"{model.name} {one.version} of {one.source} is hidden by that of {model.entry.source}." for one in model.others
+    ]
+    older = [one for one in cache.installed_versions(model.name) if Path(cache.place(model.name, one)) != model.path]
+    if older:
+        lines.append(
+            f"{model.name} is here in {', '.join(older)} too: `usema models remove {model.name} --version {older[-1]}`."
+        )
+    return [line for line in lines if line]
+
+
+def _left_over() -> list[str]:
+    size = sum(size for _, size in cache.left_parts())
+    return (
+        [f"Interrupted downloads take {size / 1e6:.1f} MB: resume, or `usema models remove --interrupted`."]
+        if size
+        else []
+    )

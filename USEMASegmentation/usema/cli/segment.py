@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -15,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ..errors import Cancelled, InputError, UsemaError
 from . import report
 from .cases import Case, plan_cases
+from .interrupt import stop_on_interrupt
 
 DEFAULT_MODEL = "hippocampus-mr"
 
@@ -51,8 +49,9 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
 
     console = Console(stderr=True)
     with console.status("Loading the model"):
-        from ..bundle import find_model, read_bundle
+        from ..bundle import read_bundle
         from ..predictor import Predictor
+        from ..store.library import find_model
 
         predictor = Predictor(read_bundle(find_model(model)), device)
     console.print(
@@ -63,7 +62,7 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
         markup=False,
     )
     failed = 0
-    with _stop_on_interrupt() as stop, _progress(console) as bar:
+    with stop_on_interrupt() as stop, _progress(console) as bar:
         for case in cases:
             task = bar.add_task(case.name, total=None)
             try:
@@ -142,20 +141,6 @@ def _millilitres(geometry) -> float:
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("tile {task.completed} of {task.total}"))
     return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-
-
-@contextmanager
-def _stop_on_interrupt():
-    """Ctrl+C asks the running case to stop between two tiles; nothing half-written stays behind."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    previous = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _sample_arguments(output: Path | None, preview: Path | None) -> tuple[tuple[Path, ...], Path, Path | None]:

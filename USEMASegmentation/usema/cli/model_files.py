@@ -1,0 +1,151 @@
+"""`usema models download | export | import | publish`: models as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from .. import __version__
+from ..bundle import Bundle, read_bundle
+from ..errors import BundleError, Cancelled, InputError, OutputError, StoreError, UsemaError
+from ..store import archive, indexes, settings
+from ..store.index import Entry
+from ..store.library import AVAILABLE, UPDATE, find_entry, find_model, library
+from . import report
+from .interrupt import stop_on_interrupt
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--accept-licence", is_flag=True, help="Accept licences that forbid commercial use, without a question.")
+def download(names: tuple[str, ...], accept_licence: bool) -> None:
+    """Download models, or newer versions of them. An interrupted download goes on where it was."""
+    from ..store.install import install
+
+    for problem in indexes.refresh():
+        report(UsemaError(problem))
+    wanted = [entry for entry in map(_offered, names) if entry]
+    for entry in wanted:  # all questions before the first download
+        _agree(entry, accept_licence)
+    for entry in wanted:
+        _say(_with_progress(entry.name, lambda entry=entry, **how: install(entry, **how)))
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+def import_file(files: tuple[Path, ...]) -> None:
+    """Install models from .usema files, without a network."""
+    from ..store.install import install_file
+
+    for file in files:
+        _say(_with_progress(file.name, lambda file=file, **how: install_file(file, **how)))
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file.  [default: NAME-VERSION.usema]")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
+def export(model: str, output: Path | None, overwrite: bool) -> None:
+    """Write MODEL (a name, or a bundle's folder) as one .usema file, for `usema models import` elsewhere."""
+    bundle = read_bundle(find_model(model))
+    output = output or Path(f"{bundle.metadata.name}-{bundle.metadata.version}{archive.ENDING}")
+    if output.suffix != archive.ENDING:
+        raise InputError(f"{output.name} does not end with {archive.ENDING}.", "Name it so.")
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output} exists already.", "Choose another name, or --overwrite.")
+    archive.pack(bundle.path, output)
+    click.echo(f"{output}: {bundle.metadata.title} {bundle.metadata.version}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command()
+@click.argument("model")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The index's folder.")
+@click.option("--url", "urls", multiple=True, help="Where the file will be; repeat for mirrors.  [default: beside]")
+@click.option("--picture", type=click.Path(path_type=Path), help="PNG or JPEG of a result.")
+@click.option("--minimum-engine", default=__version__, show_default=True, help="The oldest USEMA that runs the model.")
+@click.option("--title", help="Title of the index.")
+def publish(model, output, urls, picture, minimum_engine, title) -> None:
+    """Pack MODEL (a name, or a bundle's folder) into a folder that others add with `usema models index add`.
+
+    The folder gets the .usema file, models.json and a page, models.html. Any static web server or share will do.
+    """
+    from ..store.publish import publish as publish_bundle
+
+    entry = publish_bundle(
+        read_bundle(find_model(model)), output, urls=urls, picture=picture, minimum_engine=minimum_engine, title=title
+    )
+    click.echo(json.dumps(entry, indent=2, ensure_ascii=False))
+    click.echo(f"Packed and listed in {output}", err=True)
+
+
+def _offered(name: str) -> Entry | None:
+    """What is to be downloaded; None if it is here."""
+    entry, model = find_entry(name), library().get(name)
+    if model.state not in (AVAILABLE, UPDATE) and _is_whole(model.bundle):
+        click.echo(f"{name} {model.version} is here already ({model.state}).")
+        return None
+    if entry.why_not:
+        raise StoreError(entry.why_not, "Update USEMA.")
+    return entry
+
+
+def _is_whole(bundle: Bundle | None) -> bool:
+    try:
+        if bundle is not None:
+            bundle.verify()
+    except BundleError:
+        return False
+    return bundle is not None
+
+
+def _agree(entry: Entry, accept: bool) -> None:
+    """Asks once about a licence that not everybody may accept."""
+    licence = entry.licence
+    if settings.read().accepts(entry):
+        return
+    click.echo(f"{entry.title}: licence {licence.name}, not for commercial use: {licence.url}\n{licence.attribution}")
+    if not accept:
+        click.confirm("Do you accept this licence?", abort=True)
+    settings.accept(entry)
+
+
+def _with_progress(name: str, work: Callable[..., Bundle]) -> Bundle:
+    """Runs ``work(progress=, should_stop=)`` under a bar; Ctrl+C ends it with exit code 130."""
+    with stop_on_interrupt() as stop, _bar(name) as update:
+        try:
+            return work(progress=update, should_stop=stop.is_set)
+        except Cancelled as error:
+            stopped = error
+    report(stopped)
+    raise SystemExit(130)
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Callable]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None, note="")
+
+        def update(step) -> None:
+            note = step.message
+            if not note and step.bytes_per_second:
+                note = f"{step.bytes_per_second / 1e6:.1f} MB/s, {_duration(step.seconds_left or 0)} left"
+            bar.update(task, completed=step.done, total=step.total, note=note)
+
+        yield update
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _say(bundle: Bundle) -> None:
+    click.echo(f"{bundle.metadata.title} {bundle.metadata.version}: {bundle.path}")

@@ -1,0 +1,162 @@
+"""A model as one file, ``.usema``: a zip of a bundle's folder, to be published, mailed, or carried to a computer that
+is not connected. Standard library only.
+
+What is unpacked is chosen by name: the two files of a bundle, and a few that describe it. Nothing else in a zip is
+written to disk, and nothing can grow beyond what is announced and allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from ..bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, check_zip_member, read_bundle
+from ..errors import BundleError, OutputError
+
+ENDING = ".usema"
+EXTRAS = ("README.md", "LICENSE", "LICENSE.txt", "preview.png", "preview.jpg")
+_MAX_EXTRA_BYTES = 16 * 2**20  # of each
+_CHUNK = 2**20
+_GET_AGAIN = "Download or copy the file again."
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)  # RuntimeError: a password
+
+
+def pack(bundle_folder: str | os.PathLike, file: str | os.PathLike) -> Path:
+    """Writes a bundle as one file, which appears whole or not at all. The same bundle always gives the same bytes.
+
+    Args:
+        bundle_folder: with ``model.json``, ``weights.safetensors`` and perhaps some of ``EXTRAS``.
+        file: where to; replaced if it exists.
+
+    Returns:
+        The file.
+
+    Raises:
+        BundleError: the folder is no bundle, or its weights are not those of its ``model.json``.
+        OutputError: the file cannot be written.
+    """
+    folder, file = Path(bundle_folder), Path(file)
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder} is no bundle's folder.", "A .usema file is imported first, then named by its name."
+        )
+    read_bundle(folder).verify()
+    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        # Not compressed: weights in float16 would become a few per cent smaller, and take ten times as long to unpack.
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name in (METADATA_FILE, WEIGHTS_FILE, *EXTRAS):
+                if (folder / name).is_file():
+                    member = zipfile.ZipInfo(name)  # dated 1980: the hash must not depend on the day
+                    member.create_system = 3  # Unix, also where it is not: nor on the computer
+                    member.external_attr = 0o644 << 16
+                    member.file_size = (folder / name).stat().st_size
+                    with (folder / name).open("rb") as source, archive.open(member, "w") as sink:
+                        _copy(source, sink)
+        os.replace(temporary, file)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with suppress(OSError):  # on a disk that takes no writes, that error would hide the one above
+            temporary.unlink(missing_ok=True)
+    return file
+
+
+def unpacked_size(file: str | os.PathLike) -> int:
+    """Bytes that ``unpack`` will write.
+
+    Raises:
+        BundleError: the file is no model, or not safe to unpack.
+    """
+    with _open(Path(file)) as archive:
+        return sum(member.file_size for member in _members(Path(file), archive).values())
+
+
+def unpack(file: str | os.PathLike, folder: str | os.PathLike, copied: Callable[[int], None] | None = None) -> Bundle:
+    """Unpacks a ``.usema`` file, or any zip of a bundle, and verifies its weights on the way.
+
+    Args:
+        file: the zip.
+        folder: where to; must not exist. What is in it after an error must not be used.
+        copied: called with the bytes written so far; may raise to stop.
+
+    Raises:
+        BundleError: the file is no model, is damaged or altered, or not safe to unpack.
+        OSError: the folder cannot be written.
+    """
+    file, folder, copied = Path(file), Path(folder), copied or (lambda done: None)
+    with _open(file) as archive:
+        members = _members(file, archive)
+        expected = read_bundle(file).metadata.weights["sha256"]  # this also checks the sizes of both files
+        folder.mkdir(parents=True)
+        before = 0
+        for name, member in members.items():
+            # zipfile ends a member at its announced size, which was checked; if there is more, its CRC is wrong.
+            try:
+                with archive.open(member) as source, (folder / name).open("xb") as sink:
+                    found = _copy(source, sink, lambda done, before=before: copied(before + done))
+                    os.fsync(sink.fileno())
+            except _UNREADABLE as error:
+                raise _unreadable(file, error) from error
+            before += member.file_size
+            if name == WEIGHTS_FILE and found != expected:
+                raise BundleError(
+                    f"{file}: {name} was altered: its SHA-256 is {found}, {METADATA_FILE} says {expected}.", _GET_AGAIN
+                )
+    return read_bundle(folder)
+
+
+def _open(file: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(file)
+    except FileNotFoundError:
+        raise BundleError(f"There is no file {file}.") from None
+    except (*_UNREADABLE, OSError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> BundleError:
+    return BundleError(f"{file} is no model, or is damaged: {error}.", _GET_AGAIN)
+
+
+def _members(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """What is unpacked, by the name it gets: what lies beside ``model.json``, at the top or in one folder."""
+    unsafe = "Do not use it, and tell whoever gave it to you."
+    by_path: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        check_zip_member(file, member)
+        if member.filename in by_path:
+            raise BundleError(f"{file} holds {member.filename!r} twice.", unsafe)
+        by_path[member.filename] = member
+    tops = [PurePosixPath(name).parent for name in by_path if PurePosixPath(name).name == METADATA_FILE]
+    tops = [top for top in tops if len(top.parts) <= 1]
+    if len(tops) != 1:
+        raise BundleError(f"{file} holds {len(tops)} files {METADATA_FILE}, and should hold one.", _GET_AGAIN)
+    found = {}
+    for name in (METADATA_FILE, WEIGHTS_FILE, *EXTRAS):
+        member = by_path.get(str(tops[0] / name))
+        if member is None:
+            continue
+        if name in EXTRAS and member.file_size > _MAX_EXTRA_BYTES:
+            raise BundleError(f"{file} holds {name} of {member.file_size} bytes, more than {_MAX_EXTRA_BYTES}.", unsafe)
+        found[name] = member
+    return found
+
+
+def _copy(source: IO[bytes], sink: IO[bytes], copied: Callable[[int], None] = lambda done: None) -> str:
+    """Copies in chunks and returns the SHA-256."""
+    digest, done = hashlib.sha256(), 0
+    while chunk := source.read(_CHUNK):
+        sink.write(chunk)
+        digest.update(chunk)
+        done += len(chunk)
+        copied(done)
+    sink.flush()
+    return digest.hexdigest()

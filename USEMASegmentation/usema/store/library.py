@@ -1,0 +1,196 @@
+"""All models that this computer knows: those that came with USEMA, those installed, those that an index offers.
+
+Nothing here goes over the network. Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..bundle import METADATA_FILE, Bundle, read_bundle
+from ..errors import BundleError, UsemaError
+from ..resources import bundled_models
+from . import cache, indexes, versions
+from .index import Entry, EntryLabel, Licence
+
+BUNDLED = "bundled"  # came with USEMA
+INSTALLED = "installed"  # in the cache
+UPDATE = "update"  # here, and an index offers a newer version
+AVAILABLE = "available"  # an index offers it, it is not here
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One model, by its name.
+
+    Attributes:
+        name: how commands and folders call it.
+        state: BUNDLED, INSTALLED, UPDATE or AVAILABLE.
+        path: folder of the newest version that is here, the one that is used; None if none is.
+        bundle: what is in that folder; None if none is here, or if it cannot be read.
+        problem: why it cannot be read; else empty.
+        entry: what the first index that knows the name offers; None: no index does.
+        others: what further indexes offer under the same name; they are shown and not used.
+    """
+
+    name: str
+    state: str
+    path: Path | None = None
+    bundle: Bundle | None = None
+    problem: str = ""
+    entry: Entry | None = None
+    others: tuple[Entry, ...] = ()
+
+    @property
+    def _says(self):
+        """Metadata or entry, whichever there is: both name title, version, modality, labels, ... alike."""
+        return self.bundle.metadata if self.bundle else self.entry
+
+    @property
+    def title(self) -> str:
+        return self._says.title if self._says else self.name
+
+    @property
+    def version(self) -> str:
+        """Of the bundle that is here, else of the entry."""
+        return self._says.version if self._says else ""
+
+    @property
+    def modality(self) -> str:
+        return self._says.modality if self._says else ""
+
+    @property
+    def labels(self) -> tuple[EntryLabel, ...]:
+        return tuple(EntryLabel(label.name, label.color) for label in self._says.labels) if self._says else ()
+
+    @property
+    def licence(self) -> Licence | None:
+        if self.bundle:
+            return Licence(**self.bundle.metadata.licence)
+        return self.entry.licence if self.entry else None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, else bytes to download."""
+        if self.path:
+            return cache.size_of(self.path)
+        return self.entry.file.size if self.entry else 0
+
+    @property
+    def source(self) -> str:
+        """Title of the index that offers it; "USEMA" for what came with it; "file" for what was imported."""
+        if self.state == BUNDLED:
+            return "USEMA"
+        return self.entry.source if self.entry else "file"
+
+    @property
+    def why_not(self) -> str:
+        """Why this USEMA cannot run what the index offers; empty if it can, or if there is nothing to download."""
+        return self.entry.why_not if self.entry and self.state in (AVAILABLE, UPDATE) else ""
+
+
+@dataclass(frozen=True)
+class Library:
+    """All known models by name, and what went wrong while looking: sentences for the user."""
+
+    models: tuple[KnownModel, ...]
+    problems: tuple[str, ...] = ()
+
+    def get(self, name: str) -> KnownModel | None:
+        return next((model for model in self.models if model.name == name), None)
+
+
+def library() -> Library:
+    """Looks at bundled and installed models and at the last copies of the indexes: offline, and within milliseconds."""
+    problems = []
+    try:
+        sources = indexes.sources()
+    except UsemaError as error:
+        sources = []
+        problems.append(str(error))
+    problems += [source.problem for source in sources if source.problem]
+    offers: dict[str, list[Entry]] = {}
+    for source in sources:
+        for entry in source.index.entries if source.index else ():
+            offers.setdefault(entry.name, []).append(entry)
+    names = {*offers, *bundled_models(), *(model.name for model in cache.installed())}
+    return Library(tuple(_known(name, offers.get(name, [])) for name in sorted(names)), tuple(problems))
+
+
+def find_model(name_or_path: str | os.PathLike) -> Path:
+    """The path of a bundle: the newest version that is here of the model of that name, else the path itself.
+
+    Raises:
+        BundleError: neither is here; says how to download it, or lists the names that are known. Or both are, and are
+            not the same model: nobody should get another one than they think.
+    """
+    here, path = _newest_here(os.fspath(name_or_path)), Path(name_or_path)
+    if here is not None:
+        if (path / METADATA_FILE).is_file() and read_bundle(path).metadata != read_bundle(here).metadata:
+            raise BundleError(
+                f"{str(name_or_path)!r} is the name of a model that is here, and a folder with another one.",
+                f"Write {os.path.join(os.curdir, path)} for the folder, or {here} for the model of that name.",
+            )
+        return here
+    if path.exists():
+        return path
+    known = library()
+    model = known.get(str(name_or_path))
+    if model is not None:
+        raise BundleError(
+            f"The model {model.name!r} is not on this computer yet.",
+            model.why_not or f"`usema models download {model.name}` gets it ({model.size / 1e6:.1f} MB).",
+        )
+    names = [model.name for model in known.models if model.path]
+    raise BundleError(
+        f"There is no model {str(name_or_path)!r}.",
+        f"Known models: {', '.join(names) or 'none'}. The path of a bundle, a folder or a zip, does as well.",
+    )
+
+
+def find_entry(name: str) -> Entry:
+    """What the first index that knows a model offers.
+
+    Raises:
+        BundleError: no index knows it.
+    """
+    known = library()
+    model = known.get(name)
+    if model is not None and model.entry is not None:
+        return model.entry
+    names = [model.name for model in known.models if model.entry]
+    raise BundleError(
+        f"No index offers a model {name!r}.",
+        f"On offer: {', '.join(names) or 'nothing'}. Check for new ones (command line: usema models list --refresh).",
+    )
+
+
+def _newest_here(name: str) -> Path | None:
+    """The folder that is used for a name. What is installed wins over what came with USEMA, unless that is newer."""
+    installed = cache.installed_versions(name)
+    bundled = bundled_models().get(name)
+    if not installed:
+        return bundled
+    if bundled is not None:
+        try:
+            if versions.newer(read_bundle(bundled).metadata.version, installed[0]):
+                return bundled
+        except UsemaError:
+            pass  # a broken one is no reason to leave the other unused
+    return cache.place(name, installed[0])
+
+
+def _known(name: str, offers: list[Entry]) -> KnownModel:
+    path, bundle, problem = _newest_here(name), None, ""
+    if path is None:
+        return KnownModel(name, AVAILABLE, entry=offers[0], others=tuple(offers[1:]))
+    try:
+        bundle = read_bundle(path)
+    except UsemaError as error:
+        problem = str(error)
+    state = BUNDLED if path == bundled_models().get(name) else INSTALLED
+    if offers and bundle and versions.newer(offers[0].version, bundle.metadata.version):
+        state = UPDATE
+    return KnownModel(name, state, path, bundle, problem, offers[0] if offers else None, tuple(offers[1:]))

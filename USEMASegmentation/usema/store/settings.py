@@ -1,0 +1,198 @@
+"""What the user chose for the model store: a small JSON that the panel and the command line share.
+
+It lies in the user's configuration folder, or where the environment variable ``USEMA_SETTINGS`` says. Standard library
+only at file scope.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from ..errors import InputError, MissingDependencyError, OutputError
+from ..json_schema import problems
+from . import web
+from .index import Entry, full_place
+
+ENVIRONMENT_VARIABLE = "USEMA_SETTINGS"
+_LOCK_SECONDS = 5.0  # how long a change waits for another one
+_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_SCHEMA = {
+    "type": "object",
+    "properties": {"indexes": _TEXTS, "ca_bundle": {"type": "string"}, "accepted_licences": _TEXTS},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings.
+
+    Attributes:
+        indexes: places of the user's own indexes, in the order in which they are looked through.
+        ca_bundle: file with the certificates (PEM) that downloads trust, for an institution with its own; empty: the
+            system's.
+        accepted_licences: what ``accept`` wrote.
+    """
+
+    indexes: tuple[str, ...] = ()
+    ca_bundle: str = ""
+    accepted_licences: tuple[str, ...] = ()
+
+    def accepts(self, entry: Entry) -> bool:
+        """Whether a model may be downloaded without a question: free for all uses, or accepted before."""
+        return entry.licence.commercial_use or _licence_key(entry) in self.accepted_licences
+
+
+def file() -> Path:
+    """Where the settings lie.
+
+    Raises:
+        MissingDependencyError: platformdirs, which knows where that is, is not installed.
+    """
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    try:
+        import platformdirs
+    except ImportError as error:
+        hint = f"Install it, or name a file in {ENVIRONMENT_VARIABLE}."
+        raise MissingDependencyError(f"Settings of the model store need {error.name}.", hint) from error
+    return platformdirs.user_config_path("USEMA", appauthor=False) / "models.json"
+
+
+def read() -> Settings:
+    """The settings; those of a new user if there are none yet.
+
+    Raises:
+        InputError: the file cannot be read, or is not what ``write`` writes.
+    """
+    try:
+        path = file()
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (MissingDependencyError, FileNotFoundError):
+        return Settings()
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"The settings {path} cannot be read: {error}.", "Correct or delete the file.") from error
+    for problem in problems(document, _SCHEMA):
+        raise InputError(f"The settings {path} are not valid: {problem}.", "Correct or delete the file.")
+    return Settings(
+        tuple(document.get("indexes", ())), document.get("ca_bundle", ""), tuple(document.get("accepted_licences", ()))
+    )
+
+
+def write(settings: Settings) -> None:
+    """Keeps the settings.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    path = file()
+    try:
+        replace_file(path, json.dumps(asdict(settings), indent=2, ensure_ascii=False).encode("utf-8"))
+    except OSError as error:
+        raise OutputError(f"The settings {path} cannot be written: {error.strerror or error}.") from error
+
+
+def add_index(place: str) -> str:
+    """Adds an index behind the user's others, without fetching it; returns its full place.
+
+    Raises:
+        InputError: it is no place of an index, or is there already.
+    """
+    place = full_place(place)
+
+    def add(settings: Settings) -> Settings:
+        if place in settings.indexes:
+            raise InputError(f"The index {place} is there already.")
+        return replace(settings, indexes=(*settings.indexes, place))
+
+    _change(add)
+    return place
+
+
+def remove_index(place: str) -> str:
+    """Takes an index away again; models that came from it stay. Returns its full place.
+
+    Raises:
+        InputError: it is not there; lists those that are.
+    """
+    place = full_place(place)
+
+    def take_away(settings: Settings) -> Settings:
+        if place not in settings.indexes:
+            raise InputError(f"There is no index {place}.", f"Known: {', '.join(settings.indexes) or 'none'}.")
+        return replace(settings, indexes=tuple(one for one in settings.indexes if one != place))
+
+    _change(take_away)
+    return place
+
+
+def trust(ca_bundle: str | os.PathLike) -> None:
+    """Sets the file of certificates that downloads trust; empty: the system's.
+
+    Raises:
+        InputError: there is no such file.
+        StoreError: it holds no certificates.
+    """
+    path = os.path.abspath(os.path.expanduser(ca_bundle)) if ca_bundle else ""
+    if path and not os.path.isfile(path):
+        raise InputError(f"There is no file {path}.", "Name the file with your institution's certificates (PEM).")
+    if path:
+        web.trusting(path)
+    _change(lambda settings: replace(settings, ca_bundle=path))
+
+
+def accept(entry: Entry) -> None:
+    """Remembers that the user accepted the licence of a model, so that a new version with the same one does not ask."""
+    if not read().accepts(entry):
+        key = _licence_key(entry)
+        _change(lambda settings: replace(settings, accepted_licences=(*settings.accepted_licences, key)))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, whatever stood there; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _change(how: Callable[[Settings], Settings]) -> None:
+    """Changes what is kept, one process at a time: none undoes what another one wrote.
+
+    Where there are no locks (on a share that knows none, or before filelock is installed) it is changed without.
+    """
+    with _alone():
+        write(how(read()))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    try:
+        import filelock
+    except ImportError:
+        yield
+        return
+    path = file()
+    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
+    with suppress(OSError, NotImplementedError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=_LOCK_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _licence_key(entry: Entry) -> str:
+    terms = json.dumps(asdict(entry.licence), sort_keys=True)
+    return f"{entry.name} {entry.licence.name} {hashlib.sha256(terms.encode()).hexdigest()[:16]}"
