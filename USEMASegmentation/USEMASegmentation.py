@@ -28,7 +28,8 @@ class USEMASegmentation(ScriptedLoadableModule):
         parent.contributors = ["The USEMA developers"]
         parent.helpText = _(
             "Choose a volume and a model, click Segment, and correct the result in the same panel. The model runs on "
-            "this computer, in a process of its own; nothing is sent anywhere. Not a medical device: for research."
+            "this computer, in a process of its own; no image is sent anywhere, and models are downloaded only after a "
+            "question. Not a medical device: for research."
         )
         parent.acknowledgementText = _(
             "USEMA networks are U-Nets whose stages pair convolutions with SEMA attention. Each model names its data, "

@@ -18,7 +18,7 @@ from pathlib import Path
 
 HOST = Path(__file__).parent
 MODULE = HOST.parents[1] / "USEMASegmentation"
-UI = MODULE / "Resources/UI/USEMASegmentation.ui"
+FORMS = sorted((MODULE / "Resources/UI").glob("*.ui"))
 SOURCES = [MODULE / "USEMASegmentation.py", *sorted((MODULE / "USEMASegmentationLib").glob("*.py"))]
 # What the stand-in and the base classes of a module make, beside what the panel itself names.
 ALWAYS = ["QWidget", "qMRMLWidget", "QVBoxLayout"]
@@ -37,7 +37,8 @@ def namesUsed(sources=SOURCES) -> set[str]:
 
 
 def classesUsed() -> set[str]:
-    inForm = {element.get("class") for element in ElementTree.parse(UI).iter() if element.tag in ("widget", "layout")}
+    elements = [element for form in FORMS for element in ElementTree.parse(form).iter()]
+    inForm = {element.get("class") for element in elements if element.tag in ("widget", "layout")}
     inCode = {match[1] for name in namesUsed() if (match := re.match(r"(?:qt|ctk|slicer)\.((?:Q|q|ctk)\w+)", name))}
     return inForm | inCode | {*ALWAYS}
 

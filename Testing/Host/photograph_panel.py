@@ -2,39 +2,45 @@
 
     QT_QPA_PLATFORM=offscreen python Testing/Host/photograph_panel.py FOLDER
 
-Writes panel.png (a result, ready to be corrected) and one picture for each other state. The headers and the Segment
-Editor are sketches: in the application they are Slicer's own.
+Writes panel.png (a result, ready to be corrected), one picture for each other state, and question.png (what is asked
+before a download). The headers and the Segment Editor are sketches: in the application they are Slicer's own.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import pythonqt
 import slicer_host
 from PySide6 import QtCore, QtGui, QtWidgets
 
 EFFECTS = ("Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from seeds", "Fill between slices", "Margin",
            "Hollow", "Smoothing", "Scissors", "Islands")  # fmt: skip
-WIDTH, HEADER, SCALE = 440, 24, 2
+WIDTH, HEADER, SCALE = 500, 24, 2
+
+
+def paintHeader(section, event) -> None:
+    """What a collapsible section is drawn with: its header alone."""
+    painter, option = QtGui.QPainter(section), QtWidgets.QStyleOptionButton()
+    option.rect = QtCore.QRect(0, 0, section.width(), HEADER)
+    option.state |= QtWidgets.QStyle.StateFlag.State_Enabled
+    section.style().drawControl(QtWidgets.QStyle.ControlElement.CE_PushButtonBevel, option, painter, section)
+    text = f"{'▸' if section.collapsed else '▾'}  {section.text}"
+    painter.drawText(option.rect.adjusted(8, 0, 0, 0), QtCore.Qt.AlignmentFlag.AlignVCenter, text)
 
 
 def sketchHeaders(panel) -> None:
     """Headers for collapsible sections, and closes those that are collapsed."""
-
-    def paint(section, event):
-        painter, option = QtGui.QPainter(section), QtWidgets.QStyleOptionButton()
-        option.rect = QtCore.QRect(0, 0, section.width(), HEADER)
-        option.state |= QtWidgets.QStyle.StateFlag.State_Enabled
-        section.style().drawControl(QtWidgets.QStyle.ControlElement.CE_PushButtonBevel, option, painter, section)
-        text = f"{'▸' if section.collapsed else '▾'}  {section.text}"
-        painter.drawText(option.rect.adjusted(8, 0, 0, 0), QtCore.Qt.AlignmentFlag.AlignVCenter, text)
-
-    for name in ("segmentCollapsibleButton", "correctCollapsibleButton", "advancedCollapsibleButton"):
-        section = getattr(panel.ui, name).qtObject
-        type(section).paintEvent = paint
+    names = ("segmentCollapsibleButton", "correctCollapsibleButton", "advancedCollapsibleButton")
+    sections = [*(getattr(panel.ui, name) for name in names), panel.manageSection.ui.manageCollapsibleButton]
+    for section in (one.qtObject for one in sections):
         section.setContentsMargins(6, HEADER + 2, 6, 2)
         if section.collapsed:
             section.setMaximumHeight(HEADER)
@@ -88,8 +94,11 @@ def waitUntil(condition) -> None:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    store = Path(tempfile.mkdtemp(prefix="usema-store-"))  # not that of whoever runs this
+    os.environ |= {"USEMA_MODELS": str(store / "Models"), "USEMA_SETTINGS": str(store / "settings.json")}
     host = slicer_host.start()
     QtWidgets.QApplication.setStyle("Fusion")
+    pythonqt.NATIVE["ctkCollapsibleButton"].paintEvent = paintHeader  # once: PySide keeps no hold of a replaced one
     panel = slicer_host.load()
     sketchHeaders(panel)
     photograph(panel, folder / "panel-empty.png")
@@ -117,6 +126,58 @@ def main(folder: Path) -> None:
     panel.onTimer()
     photograph(panel, folder / "panel-cancelled.png")
     panel.cleanup()
+    photographModels(host, folder)
+
+
+def photographModels(host, folder: Path) -> None:
+    """A model that has to be downloaded, its download from a server on loopback, and the section Models."""
+    import slicer.util
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "Python"))
+    from model_shop import open_shop
+    from usema.bundle import METADATA_FILE, read_bundle
+    from usema.resources import bundled_models, sample_volume
+    from usema.store import indexes
+    from usema.store.publish import publish
+
+    name = "hippocampus-7t"
+    with tempfile.TemporaryDirectory() as shelf, open_shop(Path(shelf) / "shop") as shop:
+        model = Path(shutil.copytree(bundled_models()["hippocampus-mr"], Path(shelf) / name))
+        document = json.loads((model / METADATA_FILE).read_text("utf-8"))
+        document |= {"name": name, "title": "Hippocampus (7 T)"}
+        (model / METADATA_FILE).write_text(json.dumps(document), "utf-8")
+        publish(read_bundle(model), shop.folder, title="Models of the department")
+        indexes.refresh()
+        questions = []
+        slicer.util.confirmOkCancelDisplay = lambda text, **_: questions.append(text) or True
+        host.loadVolume(sample_volume())
+        panel = slicer_host.load()
+        selector = panel.ui.modelSelector
+        selector.setCurrentIndex(selector.findData(name))
+        panel.ui.correctCollapsibleButton.collapsed = True
+        sketchHeaders(panel)
+        photograph(panel, folder / "panel-available.png")
+        shop.speed = 400_000
+        panel.ui.downloadButton.click()
+        waitUntil(lambda: panel.logic.store.status.secondsLeft)
+        panel.onStoreTimer()
+        photograph(panel, folder / "panel-downloading.png")
+        question = QtWidgets.QMessageBox(QtWidgets.QMessageBox.Icon.Question, "USEMA Segmentation", questions[0])
+        question.setStandardButtons(question.StandardButton.Ok | question.StandardButton.Cancel)
+        question.show()
+        question.grab().save(str(folder / "question.png"))
+        question.close()
+        shop.speed = None
+        waitUntil(lambda: not panel.logic.store.busy)
+        panel.cleanup()
+
+        panel = slicer_host.load()
+        panel.ui.segmentCollapsibleButton.collapsed = panel.ui.correctCollapsibleButton.collapsed = True
+        panel.manageSection.ui.manageCollapsibleButton.collapsed = False
+        panel.manageSection.ui.modelsTable.setCurrentCell(1, 0)
+        sketchHeaders(panel)
+        photograph(panel, folder / "panel-models.png")
+        panel.cleanup()
 
 
 if __name__ == "__main__":

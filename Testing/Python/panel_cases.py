@@ -14,7 +14,7 @@ import slicer
 import slicer_host
 from usema.resources import sample_volume
 
-__all__ = ["loadSample", "pythonqt", "slicer_host", "waitUntil"]
+__all__ = ["choices", "choose", "isShown", "loadSample", "pythonqt", "rows", "slicer_host", "waitForStore", "waitUntil"]
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -30,3 +30,29 @@ def waitUntil(condition, seconds: float = 60) -> None:
         assert time.monotonic() < end, "it did not come about"
         slicer.app.processEvents()
         time.sleep(0.01)
+
+
+# Models
+
+
+def choose(panel, name: str) -> None:
+    panel.ui.modelSelector.setCurrentIndex(panel.ui.modelSelector.findData(name))
+
+
+def isShown(widget) -> bool:
+    return widget.isVisibleTo(widget.parent())
+
+
+def waitForStore(panel) -> None:
+    waitUntil(lambda: not panel.logic.store.busy and not panel.storeTimer.active)
+
+
+def choices(panel) -> list[str]:
+    """The models to choose from, as they are shown."""
+    return [panel.ui.modelSelector.itemText(row) for row in range(panel.ui.modelSelector.count)]
+
+
+def rows(panel) -> list[list[str]]:
+    """The table of models on this computer."""
+    table = panel.manageSection.ui.modelsTable
+    return [[table.item(row, column).text() for column in range(4)] for row in range(table.rowCount)]

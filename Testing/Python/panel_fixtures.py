@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import slicer
+import slicer.util
 from panel_cases import pythonqt, slicer_host
 from usema.client import WorkerClient
 
@@ -18,6 +19,23 @@ def app():
     host = slicer_host.start()
     yield host
     host.close()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The questions that were asked; the user says yes unless ``asked.answer`` is False."""
+
+    class Questions(list):
+        answer = True
+
+    questions = Questions()
+
+    def ask(text, windowTitle):
+        questions.append(text)
+        return questions.answer
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
+    return questions
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def result(request, **changes):
         "labels": path,
         "probabilities": None,
         "geometry": request["inputs"][0]["geometry"],
-        "provenance": {"model": "hippocampus-mr"},
+        "provenance": {"model": "hippocampus-mr", "device": "cpu", "attention": "none (a script)"},
         "warnings": [],
         "max_foreground_probability": 0.9,
         "seconds": 0.1,

@@ -51,7 +51,7 @@ def filesUnder(folder: Path) -> set[str]:
 
 
 def test_every_file_of_the_module_is_installed_and_no_other(root, modules):
-    expected = filesUnder(root / "USEMASegmentation") - {"CMakeLists.txt"}
+    expected = filesUnder(root / "USEMASegmentation") - {"CMakeLists.txt"} | {"Resources/models.json"}
     for name in ("Models", "Samples"):
         expected |= {f"Resources/{name}/{file}" for file in filesUnder(root / "Resources" / name)}
     found = filesUnder(modules)
@@ -160,9 +160,11 @@ def test_the_panel_can_be_photographed(root, tmp_path):
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     pictures = sorted(tmp_path.glob("*.png"), key=lambda path: path.stem)
-    assert [path.stem for path in pictures] == ["panel", "panel-cancelled", "panel-empty", "panel-running"]
-    assert all(pngSize(path)[0] == pngSize(root / "Resources/Screenshots/panel.png")[0] for path in pictures)
-    assert len({path.read_bytes() for path in pictures}) == 4
+    states = ["available", "cancelled", "downloading", "empty", "models", "running"]
+    assert [path.stem for path in pictures] == ["panel", *(f"panel-{state}" for state in states), "question"]
+    panels = pictures[:-1]
+    assert all(pngSize(path)[0] == pngSize(root / "Resources/Screenshots/panel.png")[0] for path in panels)
+    assert len({path.read_bytes() for path in panels}) == 7
 
 
 # Sample data

@@ -14,6 +14,8 @@ from usema.errors import Cancelled, MissingDependencyError
 
 pytest_plugins = ["panel_fixtures"]
 
+FOR_THE_STORE = ["filelock>=3.12", "platformdirs>=4.0", "requests>=2.31", "truststore>=0.9", "urllib3>=2.2"]
+
 
 @pytest.fixture
 def installed(app, monkeypatch):
@@ -27,23 +29,6 @@ def installed(app, monkeypatch):
 
     yield versions
     qt.QSettings().remove(Installer.AFTER_RESTART)
-
-
-@pytest.fixture
-def asked(monkeypatch):
-    """The questions that were asked; the user says yes unless ``asked.answer`` is False."""
-
-    class Questions(list):
-        answer = True
-
-    questions = Questions()
-
-    def ask(text, windowTitle):
-        questions.append(text)
-        return questions.answer
-
-    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
-    return questions
 
 
 @pytest.fixture
@@ -100,13 +85,13 @@ def test_the_versions_are_those_of_the_engine(installer, root):
         assert f'"{one.package}{one.specifier}"' in text
 
 
-def test_both_come_after_one_question_torch_by_its_extension(installer, installed, asked, pip, pytorchExtension):
+def test_all_comes_after_one_question_torch_by_its_extension(installer, installed, asked, pip, pytorchExtension):
     installer.install()
     assert len(asked) == 1
     assert "between 200 MB and 3 GB" in asked[0]
     assert pytorchExtension == [(False, None, ">=2.4")]
-    assert pip == [["safetensors>=0.4"]]
-    assert installer.missing() == []
+    assert pip == [["safetensors>=0.4", *FOR_THE_STORE]]
+    assert installer.missing() == installer.missingForStore() == []
     assert "torch" not in sys.modules  # its files would stay open
 
 
@@ -114,7 +99,7 @@ def test_what_is_there_is_left_alone(installer, installed, asked, pip, pytorchEx
     installed["torch"] = "2.9.1"
     installer.install()
     assert pytorchExtension == []
-    assert pip == [["safetensors>=0.4"]]
+    assert pip == [["safetensors>=0.4", *FOR_THE_STORE]]
 
 
 def test_a_no_installs_nothing(installer, asked, pip, pytorchExtension):
@@ -149,7 +134,8 @@ def test_a_torch_in_use_is_replaced_after_the_restart(installer, installed, aske
 
 def test_a_folder_of_wheels_needs_neither_internet_nor_question(installer, asked, pip, pytorchExtension):
     installer.install("/media/stick/my wheels")
-    assert pip == [["--no-index", "--find-links", "/media/stick/my wheels", "torch>=2.4", "safetensors>=0.4"]]
+    folder = ["--no-index", "--find-links", "/media/stick/my wheels"]
+    assert pip == [[*folder, "torch>=2.4", "safetensors>=0.4", *FOR_THE_STORE]]
     assert asked == pytorchExtension == []
 
 
@@ -158,12 +144,12 @@ def test_a_newer_slicer_shows_its_own_progress(installer, installed, asked, pyto
 
     def pip_install(requirements, requester=None):
         calls.append((requirements, requester))
-        installed["safetensors"] = "0.7.0"
+        installed.update(dict.fromkeys((one.split(">")[0] for one in requirements), "99.0"))
 
     module.pip_install = pip_install
     monkeypatch.setitem(sys.modules, "slicer.packaging", module)
     installer.install()
-    assert calls == [(["safetensors>=0.4"], "USEMA Segmentation")]
+    assert calls == [(["safetensors>=0.4", *FOR_THE_STORE], "USEMA Segmentation")]
 
 
 def test_a_failure_of_pip_says_what_else_can_be_done(installer, asked, pytorchExtension, monkeypatch):
@@ -178,8 +164,44 @@ def test_a_failure_of_pip_says_what_else_can_be_done(installer, asked, pytorchEx
 
 def test_an_installation_that_changed_nothing_is_not_called_a_success(installer, asked, pytorchExtension, monkeypatch):
     monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: None, raising=False)
-    with pytest.raises(MissingDependencyError, match="Segmenting needs safetensors"):
+    with pytest.raises(MissingDependencyError, match="Still missing: safetensors"):
         installer.install()
+
+
+# What downloading and keeping models needs
+
+
+def test_the_store_gets_its_small_packages_alone_after_a_question_of_its_own(installer, asked, pip, pytorchExtension):
+    installer.installForStore()
+    assert "filelock, platformdirs, requests, truststore, urllib3" in asked[0]
+    assert pip == [FOR_THE_STORE]
+    assert pytorchExtension == []
+    installer.installForStore()
+    assert len(asked) == len(pip) == 1
+
+
+def test_the_store_does_not_ask_again_what_was_agreed_to(installer, asked, pip):
+    installer.installForStore(agreed=True)
+    assert asked == []
+    assert pip == [FOR_THE_STORE]
+
+
+def test_a_no_installs_nothing_for_the_store(installer, asked, pip):
+    asked.answer = False
+    with pytest.raises(Cancelled, match="Nothing was installed"):
+        installer.installForStore()
+    assert pip == []
+
+
+def test_without_internet_the_store_says_how_its_packages_get_here(installer, asked, monkeypatch):
+    def fail(arguments):
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(slicer.util, "pip_install", fail, raising=False)
+    with pytest.raises(
+        MissingDependencyError, match=r"no route to host.*pip download filelock platformdirs.*-d wheels"
+    ):
+        installer.installForStore()
 
 
 # In the panel

@@ -323,7 +323,11 @@ def test_the_badge_names_device_and_backend_and_gives_the_reason_in_its_tooltip(
     logic = logicWith("none")
     assert logic.badge()[0] == "Engine not started"
     logic.segment(volume, MODEL)
-    assert logic.badge() == ("cpu, none", "Device: cpu\nAttention: none (a script)")
+    assert logic.badge(MODEL) == (
+        "cpu, none",
+        "The last segmentation with this model:\nDevice: cpu\nAttention: none (a script)",
+    )
+    assert logic.badge("another") == ("cpu, none", "What is here:\nDevice: cpu\nSEMA attention: none (a script)")
 
 
 def test_diagnostics_name_versions_but_nobody(host, volume, logicWith, monkeypatch):

@@ -122,8 +122,8 @@ def test_each_channel_of_a_model_has_a_selector(app, openPanel, tmp_path, monkey
     panel = openPanel()
     models, layout = panel.ui.modelSelector, panel.ui.channelsLayout
     models.setCurrentIndex(models.findData("three"))
-    assert [layout.labelForField(one).text for one in panel._channelSelectors] == ["T2:", "FLAIR:"]
-    panel._channelSelectors[1].setCurrentNode(volumes[2])
+    assert [layout.labelForField(one).text for one in panel.channelSelectors.selectors] == ["T2:", "FLAIR:"]
+    panel.channelSelectors.selectors[1].setCurrentNode(volumes[2])
     assert panel.parameters().channels == [volumes[0], volumes[2]]
     models.setCurrentIndex(models.findData("one"))
     assert panel.parameters().channels == []

@@ -21,11 +21,11 @@ pytest_plugins = ["panel_fixtures"]
 
 HOST = Path(__file__).resolve().parents[1] / "Host"
 MODULE = HOST.parents[1] / "USEMASegmentation"
-UI = MODULE / "Resources" / "UI" / "USEMASegmentation.ui"
+FORMS = sorted((MODULE / "Resources" / "UI").glob("*.ui"))
 API = json.loads((HOST / "slicer_api_used.json").read_text("utf-8"))
 CLASSES = API["classes"]
-# Qt classes without widgets or signals; PythonQt has them all, and the list of the running Slicer leaves them out.
-VALUES = {"Qt", "QColor", "QIcon", "QPixmap"}
+# Values, items and enumerators; PythonQt has them all, and the list of the running Slicer leaves them out.
+VALUES = {"Qt", "QColor", "QIcon", "QPixmap", "QHeaderView", "QTableWidgetItem"}
 # Which parameter types Slicer can connect to a widget: its parameterNodeWrapper/guiConnectors.py.
 CONNECTED = {"qMRMLNodeComboBox": r"vtkMRML\w+", "QCheckBox": "bool", "ctkSliderWidget": r"Annotated\[float,.*"}
 # What the module may import from the application beside qt and slicer itself.
@@ -155,14 +155,16 @@ SOURCES = ["USEMASegmentation.py", *(f"USEMASegmentationLib/{name}.py" for name 
 SOURCES += [f"USEMASegmentationLib/{path.name}" for path in (MODULE / "USEMASegmentationLib").glob("*.py")]
 
 
-def test_the_form_names_nothing_that_slicer_lacks(parameters):
-    assert list(formProblems(UI.read_text("utf-8"), parameters)) == []
+@pytest.mark.parametrize("form", FORMS, ids=lambda path: path.stem)
+def test_a_form_names_nothing_that_slicer_lacks(form, parameters):
+    assert list(formProblems(form.read_text("utf-8"), parameters)) == []
 
 
 @pytest.mark.parametrize("path", sorted(set(SOURCES)))
 def test_the_code_names_nothing_that_slicer_lacks(path):
     source = (MODULE / path).read_text("utf-8")
-    problems = list(codeProblems(source, widgets(UI.read_text("utf-8"))))
+    names = {name: cls for form in FORMS for name, cls in widgets(form.read_text("utf-8")).items()}
+    problems = list(codeProblems(source, names))
     assert problems == [], "or used for the first time: then run Testing/Host/make_slicer_api_used.py"
 
 

@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import slicer
@@ -15,12 +16,22 @@ import usema
 _HELLO = ("usema", "python", "torch", "device", "devices", "attention", "memory_bytes", "gpu")
 
 
-def badge(hello: dict | None) -> tuple[str, str]:
-    """A few words and a tooltip, from what the worker said of itself; None: it has not run yet."""
+def badge(hello: dict | None, last: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """A few words and a tooltip on what computes.
+
+    Args:
+        hello: what the worker said of itself; None: it has not run yet.
+        last: provenance of the last result of the chosen model; None: there is none. What the worker says of itself
+            is only what it would choose: not every network has SEMA attention, and the user may choose the device.
+    """
     if hello is None:
         return "Engine not started", "Device and attention backend are known after the first segmentation."
-    backend = hello["attention"].split(" (")[0]
-    return f"{hello['device']}, {backend}", f"Device: {hello['device']}\nAttention: {hello['attention']}"
+    if last is None:
+        about, says, attention = "What is here:", hello, "SEMA attention"
+    else:
+        about, says, attention = "The last segmentation with this model:", last, "Attention"
+    device, backend = (says[key].split(" (")[0] for key in ("device", "attention"))
+    return f"{device}, {backend}", f"{about}\nDevice: {says['device']}\n{attention}: {says['attention']}"
 
 
 def report(hello: dict | None, failure: str, log: str) -> str:

@@ -1,4 +1,4 @@
-"""What the worker needs beyond 3D Slicer's own Python, and how it gets there: asked first, never while loading.
+"""What the workers need beyond 3D Slicer's own Python, and how it gets there: asked first, never while loading.
 
 PyTorch comes through the PyTorch extension, which knows the computer's GPU and driver; the rest through pip. Nothing
 here imports torch: that would keep its files open, and a later update would fail on Windows.
@@ -49,18 +49,33 @@ class Requirement:
 
 
 TORCH = Requirement("torch", (2, 4), "PyTorch")
-REQUIREMENTS = (TORCH, Requirement("safetensors", (0, 4), "safetensors"))
+SEGMENTING = (TORCH, Requirement("safetensors", (0, 4), "safetensors"))
+STORING = tuple(  # what it takes to download and keep models: small, and in pure Python
+    Requirement(package, version, package)
+    for package, version in (
+        ("filelock", (3, 12)),
+        ("platformdirs", (4, 0)),
+        ("requests", (2, 31)),
+        ("truststore", (0, 9)),
+        ("urllib3", (2, 2)),
+    )
+)
+REQUIREMENTS = (*SEGMENTING, *STORING)
 
 
 class Installer:
     """Finds and installs what is missing."""
 
-    def missing(self) -> list[Requirement]:
+    def missing(self, requirements: tuple[Requirement, ...] = SEGMENTING) -> list[Requirement]:
         importlib.invalidate_caches()
-        return [requirement for requirement in REQUIREMENTS if not requirement.isMet()]
+        return [requirement for requirement in requirements if not requirement.isMet()]
+
+    def missingForStore(self) -> list[Requirement]:
+        """What downloading and keeping models lacks."""
+        return self.missing(STORING)
 
     def words(self) -> str:
-        """What is missing, as a sentence; empty if nothing is."""
+        """What segmenting lacks, as a sentence; empty if nothing."""
         missing = [requirement.words() for requirement in self.missing()]
         return _("Segmenting needs {packages}.").format(packages=_(" and ").join(missing)) if missing else ""
 
@@ -69,7 +84,7 @@ class Installer:
         return bool(qt.QSettings().value(AFTER_RESTART))
 
     def install(self, folder: str = "") -> None:
-        """Installs what is missing. Asks, unless the user agreed before a restart or named a folder.
+        """Installs all that is missing. Asks, unless the user agreed before a restart or named a folder.
 
         Args:
             folder: of wheel files; then nothing is downloaded.
@@ -84,13 +99,35 @@ class Installer:
             folder = "" if pending == ONLINE else pending
         elif not folder and not self._agreed():
             raise Cancelled(_("Nothing was installed."))
-        missing = self.missing()
+        missing = self.missing(REQUIREMENTS)
         if TORCH in missing and "torch" in sys.modules:
             self._continueAfterRestart(
                 folder,
                 _("PyTorch {version} is in use and cannot be replaced now.").format(version=TORCH.installed()),
                 _("Restart 3D Slicer and open this module first: the installation then goes on."),
             )
+        self._install(missing, folder)
+
+    def installForStore(self, agreed: bool = False) -> None:
+        """Installs what downloading and keeping models lacks; a few hundred KB, and no torch.
+
+        Args:
+            agreed: the user was asked already.
+
+        Raises:
+            Cancelled: the user does not want to.
+            MissingDependencyError: it did not work; says what to do.
+        """
+        missing = self.missingForStore()
+        if not missing:
+            return
+        text = _("This needs {packages}.\n\nInstall that into 3D Slicer's Python now, from pypi.org (under 1 MB)?")
+        text = text.format(packages=", ".join(one.title for one in missing))
+        if not agreed and not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
+            raise Cancelled(_("Nothing was installed."))
+        self._install(missing)
+
+    def _install(self, missing: list[Requirement], folder: str = "") -> None:
         try:
             if folder:
                 self._pip(["--no-index", "--find-links", folder, *(one.package + one.specifier for one in missing)])
@@ -100,9 +137,10 @@ class Installer:
             raise
         except Exception as error:  # pip's and the extension's own, of any kind
             message = _("The installation failed: {error}").format(error=error)
-            raise MissingDependencyError(message, self._help()) from error
-        if self.missing():
-            raise MissingDependencyError(self.words(), self._help())
+            raise MissingDependencyError(message, self._help(missing)) from error
+        if left := self.missing(tuple(missing)):
+            words = _(" and ").join(one.words() for one in left)
+            raise MissingDependencyError(_("Still missing: {packages}.").format(packages=words), self._help(left))
 
     def _agreed(self) -> bool:
         text = _(
@@ -145,9 +183,16 @@ class Installer:
         raise MissingDependencyError(message, hint)
 
     @staticmethod
-    def _help() -> str:
-        return _(
+    def _help(missing: list[Requirement]) -> str:
+        forAll = any(one in SEGMENTING for one in missing)  # then the panel offers Install from folder
+        packages = " ".join(one.package for one in (REQUIREMENTS if forAll else missing))
+        text = _(
             "The Python console shows pip's own words. Without internet access: on another computer with the same "
-            "operating system and 3D Slicer, run 'PythonSlicer -m pip download torch safetensors -d wheels', copy the "
-            "folder wheels here, and choose Install from folder."
+            "operating system and 3D Slicer, run 'PythonSlicer -m pip download {packages} -d wheels', copy the "
+            "folder wheels here, and "
         )
+        if forAll:
+            text += _("choose Install from folder.")
+        else:
+            text += _("run 'PythonSlicer -m pip install --no-index --find-links wheels {packages}'.")
+        return text.format(packages=packages)

@@ -14,18 +14,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer
-from usema.bundle import Bundle, find_model, read_bundle
-from usema.client import WorkerClient, find_python
+from usema.bundle import Bundle
+from usema.client import WorkerClient, worker_command
 from usema.errors import Cancelled, InputError, UsemaError
-from usema.resources import bundled_models
+from usema.store.library import library
 
 from . import Preflight, SegmentationWriter
 from .Diagnostics import badge, report
-from .ExchangeFolder import ExchangeFolder
-from .Parameters import Parameters, Readiness, Status
+from .ExchangeFolder import ExchangeFolder, removeAbandoned
+from .ModelStore import ModelStore
+from .Parameters import Parameters, Readiness, Status, errorOf
 from .VolumeBridge import Box, roiBox, shapeOf, wholeBox
 
-_ERRORS = {one.code: one for one in (UsemaError, *UsemaError.__subclasses__())}
 _BUSY = "A segmentation is running. Wait for it, or cancel it."
 _POLL_SECONDS = 0.05
 
@@ -50,29 +50,45 @@ class USEMASegmentationLogic:
         client: talks to the worker; None: a new one.
 
     Attributes:
+        store: the models on this computer and those to be had; it works while a segmentation runs.
         beforeWriting: called with an existing segmentation right before a result is written into it, so that the panel
             can save its state for undo.
     """
 
     def __init__(self, client: WorkerClient | None = None):
         self.beforeWriting: Callable | None = None
+        self.store = ModelStore()
         self._client = client or _newClient()
         self._run: _Run | None = None
         self._status = Status()
         self._lastFailure = ""
+        self._lastProvenance: dict[str, dict[str, str]] = {}  # model -> of its last result
         self._leftFolders: list[ExchangeFolder] = []
+        removeAbandoned()
 
     # What there is
 
     def models(self) -> list[Bundle]:
-        """The models that can be chosen. One that cannot be read is left out, and the log says why."""
-        bundles = []
-        for path in bundled_models().values():
-            try:
-                bundles.append(read_bundle(path))
-            except UsemaError as error:
-                logging.warning("USEMA: %s", error)
-        return bundles
+        """The models on this computer. One that cannot be read is left out, and the log says why."""
+        known = library()
+        for problem in (*known.problems, *(model.problem for model in known.models if model.problem)):
+            logging.warning("USEMA: %s", problem)
+        return [model.bundle for model in known.models if model.bundle]
+
+    def downloadModel(self, name: str, acceptLicence: bool = False, wait: Callable[[], None] | None = None) -> Bundle:
+        """Download a model that an index offers, for scripts: blocks, and shows nothing. `ModelStore` can do more.
+
+        Args:
+            name: of the model.
+            acceptLicence: you accept its licence; needed where that does not allow commercial use.
+            wait: as for `segment`.
+
+        Raises:
+            UsemaError: what is wrong and what to do.
+        """
+        self.store.download(name, acceptLicence)
+        self.store.finish(wait)
+        return Preflight.modelHere(name)
 
     def check(self, parameters) -> Readiness:
         """Whether ``start`` would begin, and if not, why. Takes milliseconds.
@@ -104,7 +120,7 @@ class USEMASegmentationLogic:
             raise InputError(_BUSY)
         parameters = Parameters.copyOf(parameters)
         warnings = Preflight.verify(parameters, self._devices())
-        bundle = read_bundle(find_model(parameters.modelName))
+        bundle = Preflight.modelHere(parameters.modelName)
         volume = parameters.inputVolume
         box = wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
         folder = ExchangeFolder()
@@ -194,9 +210,7 @@ class USEMASegmentationLogic:
         status = self._status
         if status.state == "done":
             return status.segmentation
-        error = _ERRORS.get(status.code, UsemaError)(status.message, status.hint)
-        error.code = status.code
-        raise error
+        raise errorOf(status)
 
     # The worker
 
@@ -210,15 +224,20 @@ class USEMASegmentationLogic:
     def shutdown(self) -> None:
         """End whatever runs and let go of the scene; for a panel that is closed and an application that quits."""
         self.releaseMemory()
+        self.store.shutdown()
         self._status.segmentation = None
 
-    def badge(self) -> tuple[str, str]:
-        """Device and attention backend in a few words, and the reason for a tooltip."""
-        return badge(self._client.hello)
+    def badge(self, modelName: str = "") -> tuple[str, str]:
+        """What computes, in a few words, and the reason for a tooltip.
+
+        Args:
+            modelName: the chosen model; without it, and before its first result, what is known of the computer.
+        """
+        return badge(self._client.hello, self._lastProvenance.get(modelName))
 
     def diagnostics(self) -> str:
         """Versions, devices and the last log, to be sent to somebody; without names of patients, users or volumes."""
-        return report(self._client.hello, self._lastFailure, self._client.log_tail)
+        return report(self._client.hello, self._lastFailure, f"{self._client.log_tail}\n{self.store.log}")
 
     # The steps in between
 
@@ -305,6 +324,7 @@ class USEMASegmentationLogic:
             SegmentationWriter.writeProbabilities(
                 probabilities, node, volume, metadata, box=run.box, labelNames=parameters.labels
             )
+        self._lastProvenance[parameters.modelName] = event["provenance"]
         message, hint = _summary(labels, metadata, parameters.labels, event)
         return replace(self._status, message=message, hint=hint, warnings=warnings, segmentation=node)
 
@@ -328,7 +348,7 @@ class USEMASegmentationLogic:
 def _newClient() -> WorkerClient:
     home = getattr(getattr(slicer, "app", None), "slicerHome", None)
     # On macOS, 3D Slicer's bin folder is not on the PATH.
-    return WorkerClient([find_python(home), "-u", "-m", "usema.worker"] if home else None)
+    return WorkerClient(worker_command(home) if home else None)
 
 
 def _describe(run: _Run) -> str:

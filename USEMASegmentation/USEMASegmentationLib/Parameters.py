@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from usema.errors import UsemaError
+
 EXISTING = ("new", "replace", "keep")
 
 
@@ -83,3 +85,15 @@ class Status:
     code: str = ""
     warnings: list[str] = field(default_factory=list)
     segmentation: Any = None
+
+
+def errorOf(status) -> UsemaError:
+    """The error to be raised in a script for a task that failed or was cancelled.
+
+    Args:
+        status: a ``Status``, or anything else with code, message and hint.
+    """
+    kinds = {one.code: one for one in (UsemaError, *UsemaError.__subclasses__())}
+    error = kinds.get(status.code, UsemaError)(status.message, status.hint)
+    error.code = status.code
+    return error

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 
 import slicer
-from usema.bundle import Bundle, find_model, read_bundle
-from usema.errors import InputError, OutputError, UsemaError
+from usema.bundle import Bundle, read_bundle
+from usema.errors import BundleError, InputError, OutputError, UsemaError
 from usema.input_checks import input_warnings
 from usema.memory import GIB, free_memory
 from usema.metadata import ModelMetadata
+from usema.store.library import find_model, library
 
 from .Parameters import EXISTING, Parameters, Readiness
 from .SegmentationWriter import whyNotInto
@@ -44,7 +45,7 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> list
         raise InputError("No volume is chosen.", "Choose the volume to segment.")
     if not parameters.modelName:
         raise InputError("No model is chosen.", "Choose a model.")
-    bundle = read_bundle(find_model(parameters.modelName))
+    bundle = modelHere(parameters.modelName)
     volumes = [parameters.inputVolume, *parameters.channels]
     _checkVolumes(volumes, bundle.metadata)
     _checkOptions(parameters, bundle.metadata, devices)
@@ -56,6 +57,22 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> list
     if len({node.GetID() for node in volumes}) < len(volumes):
         warnings.append("The same volume is chosen for more than one channel.")
     return warnings
+
+
+def modelHere(name: str) -> Bundle:
+    """A model that is on this computer, by its name or path.
+
+    Raises:
+        BundleError: it is not, or cannot be read; says what to do.
+    """
+    try:
+        return read_bundle(find_model(name))
+    except BundleError:
+        model = library().get(name)
+        if model is None or model.path:
+            raise
+        hint = f"Download it: the panel offers it, and USEMASegmentationLogic().downloadModel({name!r}) does it."
+        raise BundleError(f"The model '{model.title}' is not on this computer yet.", model.why_not or hint) from None
 
 
 def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:

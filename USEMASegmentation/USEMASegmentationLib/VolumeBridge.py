@@ -21,6 +21,15 @@ Box = tuple[slice, slice, slice]
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+def volumeInView():
+    """The volume that the views show, else the first one; None without any."""
+    kind = "vtkMRMLScalarVolumeNode"
+    volumes = [node for node in slicer.util.getNodesByClass(kind) if node.GetClassName() == kind]  # no label maps
+    selection = slicer.app.applicationLogic().GetSelectionNode()
+    active = selection.GetActiveVolumeID() if selection else None
+    return next((node for node in volumes if node.GetID() == active), volumes[0] if volumes else None)
+
+
 def ijkToRas(volumeNode) -> np.ndarray:
     """(4, 4) matrix from voxel index (i, j, k) to the volume's own RAS coordinates, before its parent transform."""
     matrix = vtk.vtkMatrix4x4()

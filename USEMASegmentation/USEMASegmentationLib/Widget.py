@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import traceback
-from contextlib import contextmanager
 from dataclasses import replace
 
 import qt
@@ -14,16 +11,20 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
-from usema.errors import UsemaError
 
-from . import Wording
+from . import StoreWording
+from .AdvancedSection import AdvancedSection
+from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
 from .Installer import Installer
 from .Logic import USEMASegmentationLogic
+from .ManageSection import ManageSection
+from .ModelSection import ModelSection
 from .ParameterNode import USEMASegmentationParameterNode
 from .Parameters import Parameters, Readiness
+from .RunDisplay import RunDisplay
+from .VolumeBridge import volumeInView
 
-DEVICE_SETTING = "USEMA/Device"
 POLL_MILLISECONDS = 100
 
 
@@ -37,7 +38,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._guiTag = None
         self._missing = ""  # packages, in words
         self._shown = None  # model and labels that the list shows
-        self._channelSelectors = []
         # last, because without a parent it calls setup()
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
@@ -51,53 +51,63 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic = USEMASegmentationLogic()
         self.installer = Installer()
         self._missing = self.installer.words()
+        self.timer, self.storeTimer = qt.QTimer(), qt.QTimer()  # segmenting and downloading go on at the same time
+        self.timer.interval = self.storeTimer.interval = POLL_MILLISECONDS
+        self.modelSection = ModelSection(self.ui, self.logic.store, self.installer, self.onStoreStarted)
+        self.manageSection = self._loadManageSection()
+        self.channelSelectors = ChannelSelectors(self.ui.channelsSection, self.ui.channelsLayout, self.onChannelsChosen)
         self.correctSection = CorrectSection(self.ui.segmentEditor)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.timer = qt.QTimer()
-        self.timer.interval = POLL_MILLISECONDS
-        self._fillSelectors()
-        self.showMessage("")
+        self.runDisplay = RunDisplay(self.ui, self._stopAll)
+        self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
+        self._fillExistingSelector()
+        self.showModels()
         self._connect()
         self.initializeParameterNode()
 
-    def _fillSelectors(self) -> None:
-        self._models = {bundle.metadata.name: bundle.metadata for bundle in self.logic.models()}
-        for name, metadata in self._models.items():
-            self.ui.modelSelector.addItem(metadata.title, name)
+    def _loadManageSection(self) -> ManageSection:
+        widget = slicer.util.loadUI(self.resourcePath("UI/Models.ui"))
+        self.ui.manageLayout.addWidget(widget)
+        ui = slicer.util.childWidgetVariables(widget)
+        ui.modelsTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        return ManageSection(
+            ui,
+            self.logic.store,
+            self.installer,
+            started=self.onStoreStarted,
+            changed=self.showModels,
+            newItem=qt.QTableWidgetItem,
+            chooseFile=lambda: qt.QFileDialog.getOpenFileName(
+                slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip)")
+            ),
+        )
+
+    def _fillExistingSelector(self) -> None:
         for text, value in (
             (_("makes a new segmentation"), "new"),
             (_("replaces this model's segments in it"), "replace"),
             (_("is added to it, beside what is there"), "keep"),
         ):
             self.ui.existingSelector.addItem(text, value)
-        for text, value in (
-            (_("Automatic"), "auto"),
-            (_("CPU"), "cpu"),
-            (_("NVIDIA GPU"), "cuda"),
-            (_("Apple GPU"), "mps"),
-        ):
-            self.ui.deviceSelector.addItem(text, value)
-        self._choose(self.ui.deviceSelector, qt.QSettings().value(DEVICE_SETTING, "auto"))
 
     def _connect(self) -> None:
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
         self.timer.connect("timeout()", self.onTimer)
+        self.storeTimer.connect("timeout()", self.onStoreTimer)
         self.ui.installButton.connect("clicked(bool)", self.onInstall)
         self.ui.installFromFolderButton.connect("clicked(bool)", self.onInstallFromFolder)
         self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
         self.ui.labelsList.connect("itemChanged(QListWidgetItem*)", self.onLabelTicked)
         self.ui.segmentButton.connect("clicked(bool)", self.onSegmentOrCancel)
         self.ui.existingSelector.connect("currentIndexChanged(int)", self.onExistingChosen)
-        self.ui.deviceSelector.connect("currentIndexChanged(int)", self.onDeviceChosen)
-        self.ui.releaseButton.connect("clicked(bool)", self.onRelease)
-        self.ui.diagnosticsButton.connect("clicked(bool)", self.onCopyDiagnostics)
         slicer.app.connect("aboutToQuit()", self.logic.shutdown)
 
     def enter(self) -> None:
         self._missing = self.installer.words()
+        self.showModels()  # the command line may have changed what is here
         self.initializeParameterNode()
         self.correctSection.enter()
         if self._missing and self.installer.isPending():
@@ -109,12 +119,11 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.correctSection.exit()
 
     def cleanup(self) -> None:
-        self.timer.stop()
         slicer.app.disconnect("aboutToQuit()", self.logic.shutdown)
         self.setParameterNode(None)
         self.removeObservers()
         self.correctSection.exit()
-        self.logic.shutdown()
+        self._stopAll()
 
     def onReload(self) -> None:
         # Slicer loads the module's own file again, but not what that imports.
@@ -154,9 +163,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if parameterNode is None:
             return
         if parameterNode.inputVolume is None:
-            parameterNode.inputVolume = self._volumeInView()
-        if parameterNode.modelName not in self._models and self._models:
-            parameterNode.modelName = next(iter(self._models))
+            parameterNode.inputVolume = volumeInView()
         # connectGui() does the same, but gives no tag, so that it could not be undone.
         widgets = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
         widgets.pop(None)
@@ -165,18 +172,11 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.showModel()
         self.updateState()
 
-    def _volumeInView(self):
-        kind = "vtkMRMLScalarVolumeNode"
-        volumes = [node for node in slicer.util.getNodesByClass(kind) if node.GetClassName() == kind]  # no label maps
-        selection = slicer.app.applicationLogic().GetSelectionNode()
-        active = selection.GetActiveVolumeID() if selection else None
-        return next((node for node in volumes if node.GetID() == active), volumes[0] if volumes else None)
-
     def parameters(self) -> Parameters:
         """What a click on Segment would start."""
         return replace(
             Parameters.copyOf(self._parameterNode),
-            device=self.ui.deviceSelector.currentData,
+            device=self.advancedSection.device(),
             show3D=self.ui.show3DButton.checked,
         )
 
@@ -185,26 +185,15 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def updateState(self, caller=None, event=None) -> None:
         if self._parameterNode is None:
             return
-        ui, node, status = self.ui, self._parameterNode, self.logic.status
+        ui, node, busy = self.ui, self._parameterNode, self.logic.busy
         self._choose(ui.existingSelector, node.existing)
         if self._shown != (node.modelName, list(node.labels)):
             self.showModel()
         ui.setupSection.visible = bool(self._missing)
         ui.setupLabel.text = self._missing
 
-        busy, cancelling = self.logic.busy, status.state == "cancelling"
-        readiness = Readiness(True) if busy else self._readiness()
-        ui.segmentButton.text = _("Cancel") if busy else _("Segment")
-        ui.segmentButton.enabled = readiness.ready and not cancelling
-        ui.segmentButton.toolTip = readiness.reason or (_("Stop this run.") if busy else _("Segment the volume."))
-        # once a run has finished, its warnings stand in its message
-        warnings = status.warnings if busy else [one for one in readiness.warnings if one not in status.warnings]
-        ui.reasonLabel.text = "\n".join(filter(None, [status.message if busy else readiness.reason, *warnings]))
-        ui.reasonLabel.visible = bool(ui.reasonLabel.text)
-        ui.progressBar.visible = busy
-        ui.releaseButton.enabled = not busy
-        ui.badgeLabel.text, ui.badgeLabel.toolTip = self.logic.badge()
-
+        self.runDisplay.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
+        self.advancedSection.update(node.modelName)
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
@@ -216,20 +205,30 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             return Readiness(False, _("Install what is missing first (see above)."))
         if self.ui.labelsList.count and not self._tickedLabels():
             return Readiness(False, _("Tick at least one segment."))
+        if self.modelSection.isMissing(self._parameterNode.modelName):
+            return self.modelSection.readiness(self._parameterNode.modelName)
         return self.logic.check(self.parameters())
+
+    def showModels(self) -> None:
+        """All known models, and the chosen one; to be called when there are others, or another state of one."""
+        self.manageSection.fill()
+        self.modelSection.fill()
+        if self._parameterNode is not None:
+            self.showModel()
+            self.updateState()
 
     def showModel(self) -> None:
         """The chosen model's description, labels and inputs."""
         node = self._parameterNode
+        if node.modelName not in self.modelSection.models:
+            self._chooseAnotherModel()
         self._shown = (node.modelName, list(node.labels))
-        self._choose(self.ui.modelSelector, node.modelName)
-        metadata = self._models.get(node.modelName)
-        self.ui.modelInfoLabel.text = Wording.describeModel(metadata) if metadata else _("No model is installed.")
-        self.ui.modelInfoLabel.toolTip = Wording.aboutModel(metadata) if metadata else ""
+        self.modelSection.show(node.modelName)
+        model = self.modelSection.models.get(node.modelName)
         labels = self.ui.labelsList
         labels.blockSignals(True)
         labels.clear()
-        for label in metadata.labels if metadata else ():
+        for label in model.labels if model else ():
             swatch = qt.QPixmap(12, 12)
             swatch.fill(qt.QColor(*label.color))
             labels.addItem(label.name)
@@ -240,35 +239,16 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
         labels.blockSignals(False)
         labels.setFixedHeight(labels.sizeHintForRow(0) * min(max(labels.count, 1), 6) + 2 * labels.frameWidth)
-        self._showChannels([channel["name"] for channel in metadata.channels[1:]] if metadata else [])
+        self.channelSelectors.show(self.modelSection.furtherChannels(node.modelName), node.channels)
 
-    def _showChannels(self, names: list[str]) -> None:
-        """One selector for each input volume after the first."""
-        self.ui.channelsSection.visible = bool(names)
-        for selector in self._channelSelectors:
-            self.ui.channelsLayout.removeRow(selector)
-        self._channelSelectors = []
-        chosen = self._parameterNode.channels
-        for index, name in enumerate(names):
-            selector = slicer.qMRMLNodeComboBox()
-            selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-            selector.showChildNodeTypes = False
-            selector.addEnabled = selector.removeEnabled = False
-            selector.setMRMLScene(slicer.mrmlScene)
-            if index < len(chosen):
-                selector.setCurrentNode(chosen[index])
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", self.onChannelChosen)
-            self.ui.channelsLayout.addRow(name + ":", selector)
-            self._channelSelectors.append(selector)
-        self.onChannelChosen()
-
-    def showMessage(self, text: str, hint: str = "", detail: str = "", notes=()) -> None:
-        self.ui.messageLabel.text = Wording.message(text, hint, notes)
-        self.ui.messageLabel.visible = bool(text)
-        self.ui.detailsText.setPlainText(detail)
-        self.ui.detailsButton.checked = False
-        self.ui.detailsText.visible = False
-        self.ui.detailsButton.visible = bool(detail)
+    def _chooseAnotherModel(self) -> None:
+        """In place of one that is not known here: it was deleted, or the scene comes from another computer."""
+        node, gone = self._parameterNode, self._parameterNode.modelName
+        with slicer.util.NodeModify(node):
+            node.labels = []
+            node.modelName = self.modelSection.nameToBegin()
+        if gone:
+            self.runDisplay.say(*StoreWording.goneModel(gone, self.modelSection.models.get(node.modelName)))
 
     @staticmethod
     def _choose(selector, value: str) -> None:
@@ -294,76 +274,69 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._parameterNode.labels = labels
         self.updateState()
 
-    def onChannelChosen(self, node=None) -> None:
+    def onChannelsChosen(self, nodes: list) -> None:
         if self._parameterNode is not None:
-            self._parameterNode.channels = [selector.currentNode() for selector in self._channelSelectors]
+            self._parameterNode.channels = nodes
 
     def onExistingChosen(self, index: int) -> None:
         if self._parameterNode is not None:
             self._parameterNode.existing = self.ui.existingSelector.itemData(index)
 
-    def onDeviceChosen(self, index: int) -> None:
-        qt.QSettings().setValue(DEVICE_SETTING, self.ui.deviceSelector.itemData(index))
-        self.updateState()
-
     def onSegmentOrCancel(self, checked: bool = False) -> None:
-        with self._errorsShown():
+        with self.runDisplay.errorsShown():
             if self.logic.busy:
                 self.logic.cancel()
+            elif self.modelSection.isMissing(self._parameterNode.modelName):
+                self.modelSection.offer(self._parameterNode.modelName)
             else:
-                self.showMessage("")
+                self.runDisplay.say("")
                 self.logic.start(self.parameters())
                 self.timer.start()
         self.updateState()
 
     def onTimer(self) -> None:
-        with self._errorsShown():
+        with self.runDisplay.errorsShown():
             status = self.logic.poll()
-            bar = self.ui.progressBar
-            bar.setRange(0, status.total)  # 0 of 0 shows that something is going on
-            bar.value = status.done
-            bar.format = Wording.progress(status)
             if not self.logic.busy:
                 self.timer.stop()
                 self.onFinished(status)
         self.updateState()
 
+    def onStoreStarted(self) -> None:
+        self.storeTimer.start()
+        self.updateState()
+
+    def onStoreTimer(self) -> None:
+        with self.runDisplay.errorsShown():
+            status = self.logic.store.poll()
+            if self.logic.store.busy:
+                self.modelSection.update()
+                self.manageSection.update()
+                return
+            self.storeTimer.stop()
+            self.showModels()
+            if status.task == "import" and status.state == "done":
+                self.ui.modelSelector.setCurrentIndex(self.ui.modelSelector.findData(status.modelName))
+
     def onFinished(self, status) -> None:
-        self.showMessage(status.message, status.hint, status.detail, status.warnings)
+        self.runDisplay.say(status.message, status.hint, status.detail, status.warnings)
         if status.segmentation is not None and self._parameterNode is not None:
             self._parameterNode.segmentation = status.segmentation
 
-    @contextmanager
-    def _errorsShown(self):
-        try:
-            yield
-        except UsemaError as error:
-            self.showMessage(error.message, error.hint)
-        except Exception:
-            # A defect. Out of the timer it would come back ten times a second, and the button would stay Cancel.
-            self.timer.stop()
-            self.logic.shutdown()
-            logging.exception("USEMA stopped")
-            hint = _("Please report it, with the details and what Copy diagnostics gives.")
-            self.showMessage(_("USEMA stopped because of an error of its own."), hint, traceback.format_exc())
+    def _stopAll(self) -> None:
+        self.timer.stop()
+        self.storeTimer.stop()
+        self.logic.shutdown()
 
     def onInstall(self, checked: bool = False, folder: str = "") -> None:
-        with self._errorsShown():
+        with self.runDisplay.errorsShown():
             self.installer.install(folder)
             self.logic.releaseMemory()  # a worker that started without the packages would not see them
-            self.showMessage(_("Everything that segmenting needs is installed."))
+            self.runDisplay.say(_("Everything that segmenting needs is installed."))
         self._missing = self.installer.words()
-        self.updateState()
+        self.showModels()
 
     def onInstallFromFolder(self, checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder of wheel files"))
         if folder:
             self.onInstall(folder=folder)
-
-    def onRelease(self, checked: bool = False) -> None:
-        self.logic.releaseMemory()
-        self.updateState()
-
-    def onCopyDiagnostics(self, checked: bool = False) -> None:
-        slicer.app.clipboard().setText(self.logic.diagnostics())
-        slicer.util.showStatusMessage(_("Diagnostics copied to the clipboard"), 3000)

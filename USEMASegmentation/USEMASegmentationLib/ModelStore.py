@@ -1,0 +1,307 @@
+"""The models on this computer and those to be had: list, download, import, verify, delete. No Qt and no pop-ups.
+
+The work is done by another process (``usema.worker --store``), so that neither a slow network nor a fault reaches the
+application; whoever drives the store calls ``poll()`` every 100 ms. It knows nothing of the scene, and segmenting goes
+on meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import slicer
+from usema.bundle import Bundle, read_bundle
+from usema.client import WorkerClient, worker_command
+from usema.errors import BundleError, Cancelled, InputError, MissingDependencyError, UsemaError
+from usema.resources import bundled_models
+from usema.store import cache, indexes, settings
+from usema.store.index import Entry
+from usema.store.library import KnownModel, Library, library
+
+from .Parameters import errorOf
+
+_BUSY = "The model store is at work. Wait for it, or cancel it."
+_POLL_SECONDS = 0.05
+
+
+@dataclass
+class StoreStatus:
+    """How far the present or the last task is.
+
+    Attributes:
+        task: "download", "import", "refresh", "remove" or "verify"; empty before the first.
+        title: of what it is about, for the user.
+        state: "idle", "running", "cancelling", "done", "cancelled" or "failed".
+        done: bytes, of ``total``; 0 of 0 while they are not known.
+        bytesPerSecond: None: not known yet.
+        secondsLeft: estimated; None: not known yet.
+        message: for the user, in a sentence or two; while it runs, the step that it is at.
+        hint: what the user can do.
+        detail: the log, where something failed.
+        code: kind of failure, see ``usema.errors``; also "worker-died", "internal".
+        warnings: of a search for new models: which lists could not be read.
+        modelName: what is downloaded, or was imported.
+    """
+
+    task: str = ""
+    title: str = ""
+    state: str = "idle"
+    done: int = 0
+    total: int = 0
+    bytesPerSecond: float | None = None
+    secondsLeft: float | None = None
+    message: str = ""
+    hint: str = ""
+    detail: str = ""
+    code: str = ""
+    warnings: list[str] = field(default_factory=list)
+    modelName: str = ""
+
+
+@dataclass(frozen=True)
+class ModelHere:
+    """One version of a model on this computer.
+
+    Attributes:
+        name: of the model.
+        version: empty if it cannot be read.
+        size: bytes on disk.
+        bundle: None if it cannot be read.
+        problem: why not; else empty.
+        bundled: it came with USEMA.
+    """
+
+    name: str
+    version: str
+    size: int
+    bundle: Bundle | None
+    problem: str = ""
+    bundled: bool = False
+
+    @property
+    def title(self) -> str:
+        return self.bundle.metadata.title if self.bundle else self.name
+
+
+class ModelStore:
+    """One task at a time.
+
+    Args:
+        client: talks to the worker; None: a new one.
+    """
+
+    def __init__(self, client: WorkerClient | None = None):
+        self._client = client or _newClient()
+        self._request: int | None = None
+        self._status = StoreStatus()
+
+    # What there is
+
+    def library(self) -> Library:
+        """All known models, and what is wrong with some. Takes milliseconds and stays offline."""
+        return library()
+
+    def find(self, name: str) -> KnownModel | None:
+        return next((model for model in library().models if model.name == name), None)
+
+    def asksToAccept(self, entry: Entry) -> bool:
+        """Whether the user has to accept the licence before the model is downloaded."""
+        return not settings.read().accepts(entry)
+
+    @property
+    def busy(self) -> bool:
+        return self._request is not None
+
+    @property
+    def status(self) -> StoreStatus:
+        return replace(self._status)
+
+    def modelsHere(self) -> list[ModelHere]:
+        """All that is on this computer, older versions too: what came with USEMA first."""
+        found = []
+        for name, path in bundled_models().items():
+            try:
+                bundle, problem = read_bundle(path), ""
+            except UsemaError as error:
+                bundle, problem = None, str(error)
+            version = bundle.metadata.version if bundle else ""
+            found.append(ModelHere(name, version, cache.size_of(path), bundle, problem, bundled=True))
+        for one in cache.installed():
+            found.append(ModelHere(one.name, one.version, one.size, one.bundle, one.problem))
+        return found
+
+    def folder(self) -> Path | None:
+        """Where downloaded and imported models are kept; None as long as nothing can be."""
+        try:
+            return cache.folder()
+        except MissingDependencyError:
+            return None
+
+    # Where new models are looked for
+
+    def indexes(self) -> list[indexes.Source]:
+        """The lists of models, the user's own first."""
+        try:
+            return indexes.sources()
+        except UsemaError:  # the settings cannot be read: ``library`` says so
+            return []
+
+    def ownIndexes(self) -> tuple[str, ...]:
+        """Places of those that the user added; the others came with USEMA and are updated with it."""
+        try:
+            return settings.read().indexes
+        except UsemaError:
+            return ()
+
+    def addIndex(self, place: str) -> None:
+        """Adds an address or path of a ``models.json``, without fetching it."""
+        settings.add_index(place)
+
+    def removeIndex(self, place: str) -> None:
+        """Takes one of the user's own away; models that came from it stay."""
+        indexes.forget(settings.remove_index(place))
+
+    # Tasks: each begins one, ``poll`` carries it on
+
+    def download(self, name: str, acceptLicence: bool = False) -> None:
+        """Begins to download what an index offers under this name; an older version stays usable until it is there.
+
+        Args:
+            acceptLicence: the user accepts the licence, where it asks for that. It is remembered.
+
+        Raises:
+            UsemaError: it cannot begin; says why and what to do.
+        """
+        model = self.find(name)
+        entry = model.entry if model else None
+        if entry is None:
+            raise BundleError(f"There is no model {name!r} to download.", "Check for new models, or import it.")
+        if model.why_not:
+            raise InputError(model.why_not)
+        if self.busy:
+            raise InputError(_BUSY)
+        if acceptLicence:
+            settings.accept(entry)
+        elif self.asksToAccept(entry):
+            raise InputError(
+                f"The licence {entry.licence.name} of {entry.title} does not allow commercial use: {entry.licence.url}",
+                "Accept it with acceptLicence=True.",
+            )
+        self._begin("download", entry.title, name=name, version=entry.version)
+        self._status.modelName = name
+
+    def importFile(self, path: str) -> None:
+        """Begins to take in a model file, which may come from a computer with internet access."""
+        self._begin("import", str(path), file=str(path))
+
+    def refresh(self) -> None:
+        """Begins to fetch the user's indexes."""
+        self._begin("refresh", "")
+
+    def remove(self, model: ModelHere) -> None:
+        """Begins to delete a model from this computer.
+
+        Raises:
+            InputError: it came with USEMA.
+        """
+        if model.bundled:
+            raise InputError(f"{model.title} came with USEMA and cannot be deleted.")
+        self._begin("remove", f"{model.title} {model.version}", name=model.name, version=model.version)
+
+    def verify(self, bundle: Bundle) -> None:
+        """Begins to compare a model with its checksum."""
+        self._begin("verify", f"{bundle.metadata.title} {bundle.metadata.version}", path=str(bundle.path.resolve()))
+
+    def poll(self) -> StoreStatus:
+        """Take what the worker has sent. Call it every 100 ms while ``busy``."""
+        for event in self._client.poll():
+            if event["id"] == self._request:
+                self._take(event)
+        return self.status
+
+    def cancel(self) -> None:
+        """Stop the task under way; ``poll`` tells when it has stopped. Of a download, what is there is kept."""
+        if self.busy and self._status.state != "cancelling":
+            self._client.cancel(self._request)
+            self._status = replace(self._status, state="cancelling", message="Stopping")
+
+    def finish(self, wait: Callable[[], None] | None = None) -> StoreStatus:
+        """Block until the task is done, for scripts.
+
+        Args:
+            wait: called again and again, for example ``slicer.app.processEvents``; an exception that it raises cancels.
+
+        Raises:
+            UsemaError: it failed or was cancelled.
+        """
+        try:
+            while self.busy:
+                self.poll()
+                if wait is not None:
+                    wait()
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            self.cancel()
+            raise
+        status = self.status
+        if status.state != "done":
+            raise errorOf(status)
+        return status
+
+    @property
+    def log(self) -> str:
+        """The worker's last words, for a report."""
+        return "\n".join(filter(None, [self._status.detail, self._client.log_tail]))
+
+    def shutdown(self) -> None:
+        """End the worker and what it is doing; a download goes on from there when it is asked for again."""
+        self._client.stop()
+        self.poll()
+
+    # The steps in between
+
+    def _begin(self, task: str, title: str, **fields) -> None:
+        if self.busy:
+            raise InputError(_BUSY)
+        self._request = self._client.request(task, **fields)
+        self._status = StoreStatus(task, title, "running")
+
+    def _take(self, event: dict) -> None:
+        kind, status = event["event"], self._status
+        if kind == "progress" and status.state == "running":
+            self._status = replace(
+                status,
+                done=event["done"],
+                total=event["total"],
+                bytesPerSecond=event["bytes_per_second"],
+                secondsLeft=event["seconds_left"],
+                message=event["message"],
+            )
+        elif kind == "result":
+            self._request = None
+            self._status = replace(
+                status,
+                state="done",
+                message="",
+                warnings=event.get("problems", []),
+                modelName=event.get("name", status.modelName),
+                title=event.get("title", status.title),
+            )
+        elif kind == "error":
+            self._request = None
+            self._status = replace(
+                status,
+                state="cancelled" if event["code"] == Cancelled.code else "failed",
+                message=event["message"],
+                hint=event["hint"],
+                detail=event["detail"],
+                code=event["code"],
+            )
+
+
+def _newClient() -> WorkerClient:
+    home = getattr(getattr(slicer, "app", None), "slicerHome", None)
+    return WorkerClient(worker_command(home, store=True))
