@@ -11,6 +11,17 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Counts what the model store had to cope with."""
+    counts = {
+        outcome: sum("fault" in report.keywords for report in terminalreporter.getreports(outcome))
+        for outcome in ("passed", "failed", "skipped")
+    }
+    if any(counts.values()):
+        words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        terminalreporter.write_line(f"Faults of servers, networks, disks and files that the model store met: {words}")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT

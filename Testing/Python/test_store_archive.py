@@ -84,6 +84,7 @@ def test_unpacking_tells_how_far_it_is_and_can_be_stopped(bundle, tmp_path):
         archive.unpack(file, tmp_path / "stopped", stop)
 
 
+@pytest.mark.fault
 def test_what_is_no_whole_bundle_is_not_packed(bundle, tmp_path):
     with pytest.raises(BundleError, match="is no bundle's folder"):
         archive.pack(tmp_path / "nowhere", tmp_path / "m.usema")
@@ -94,6 +95,7 @@ def test_what_is_no_whole_bundle_is_not_packed(bundle, tmp_path):
     assert not (tmp_path / "m.usema").exists()
 
 
+@pytest.mark.fault
 def test_a_place_that_cannot_be_written_is_said(bundle, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         archive.pack(bundle, tmp_path / "missing" / "m.usema")
@@ -215,6 +217,7 @@ UNSAFE = {
 }
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("what", UNSAFE)
 def test_a_file_is_refused_that_has(what, bundle, tmp_path):
     make, message = UNSAFE[what]
@@ -241,6 +244,7 @@ def test_an_unknown_member_is_left_in_the_zip(bundle, tmp_path):
     assert sorted(files(tmp_path / "out")) == ["README.md", METADATA_FILE, WEIGHTS_FILE]
 
 
+@pytest.mark.fault
 def test_a_bomb_takes_no_memory(bundle, tmp_path):
     """zipfile would decompress a member as a whole before it cuts it to its announced size."""
     metadata_bomb(bundle, tmp_path / "model.usema")

@@ -59,6 +59,7 @@ GET_OVER_IT = {
 }  # fmt: skip
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("what", GET_OVER_IT)
 def test_the_whole_file_comes_after(what, server, target, monkeypatch):
     be_impatient(what, monkeypatch)
@@ -67,6 +68,7 @@ def test_the_whole_file_comes_after(what, server, target, monkeypatch):
     assert_whole(target)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("tenth", range(1, 10))
 def test_after_a_cut_at_every_tenth_only_the_rest_is_sent_again(tenth, server, target):
     server.faults = [cut_at(tenth)]
@@ -87,6 +89,7 @@ def test_a_part_is_gone_on_from_by_the_next_run_and_by_another_mirror(server, ta
     assert_whole(target)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("part", "asked"),
     [
@@ -145,6 +148,7 @@ NOT_TO_BE_HAD = {
 }
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("what", NOT_TO_BE_HAD)
 def test_there_is_no_file_and_the_message_says_why_after(what, server, target, monkeypatch):
     be_impatient(what, monkeypatch)
@@ -158,6 +162,7 @@ def test_there_is_no_file_and_the_message_says_why_after(what, server, target, m
     assert_whole(target)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     "what", ["web page", "web page without a length", "404", "500 for ever", "wrong Content-Length, longer"]
 )
@@ -173,6 +178,7 @@ def test_a_good_part_survives_answers_that_are_not_the_file(what, server, target
     assert server.sent == SIZE - SIZE // 2
 
 
+@pytest.mark.fault
 def test_a_server_that_is_not_there_is_said(server, target):
     free = FaultyServer(b"")
     free.server_close()
@@ -184,6 +190,7 @@ def test_a_server_that_is_not_there_is_said(server, target):
     assert_whole(target)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     "url", ["ftp://user:secret@localhost/m", "http://", "http://localhost:99999/m", "http://[::1/m"]
 )
@@ -194,6 +201,7 @@ def test_what_is_no_address_is_said(url, server, target):
     get([url, server.url()], target)
 
 
+@pytest.mark.fault
 def test_each_mirror_is_tried_in_order_and_each_reason_told(server, target):
     server.always = status(404)
     error = refused([server.url("first"), server.url("second")], target)
@@ -210,6 +218,7 @@ def test_passwords_and_signatures_in_addresses_stay_out_of_messages(server, targ
     assert not any(word in str(error) for word in ("secret", "user:", "hidden"))
 
 
+@pytest.mark.fault
 def test_a_mirror_that_only_drips_is_left_for_the_next(server, target, monkeypatch):
     monkeypatch.setattr(download, "SLOW_SECONDS", 0.2)
     monkeypatch.setattr(download, "SLOWEST", 10**6)
@@ -220,6 +229,7 @@ def test_a_mirror_that_only_drips_is_left_for_the_next(server, target, monkeypat
     assert_whole(target)
 
 
+@pytest.mark.fault
 def test_a_server_that_asks_for_a_long_wait_is_asked_again_after_the_longest(server, target, monkeypatch):
     monkeypatch.setattr(download, "LONGEST_WAIT", 0.05)
     server.faults = [status(503, Retry_After="86400")]

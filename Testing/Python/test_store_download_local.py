@@ -50,6 +50,7 @@ def test_waiting_and_checking_are_told(server, target):
     )
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("moment", ["while it comes", "while it drips", "while it waits"])
 def test_cancelling_keeps_the_part(moment, server, target, monkeypatch):
     server.pause = 0.02
@@ -96,6 +97,7 @@ def mounted(place: Path, options: str):
         subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.fault
 def test_a_full_disk_is_said_and_the_part_goes_on_when_there_is_room(server, small_disk):
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(200_000))
@@ -113,6 +115,7 @@ def test_a_full_disk_is_said_and_the_part_goes_on_when_there_is_room(server, sma
     assert server.requests[-1][1] == f"bytes={kept}-"
 
 
+@pytest.mark.fault
 def test_a_quota_on_files_is_said(server, target):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
@@ -126,6 +129,7 @@ def test_a_quota_on_files_is_said(server, target):
     assert server.requests[-1][1] == "bytes=400000-"
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("folder_exists", [True, False])
 def test_a_read_only_disk_is_said(folder_exists, server, small_disk):
     folder = small_disk / "cache"
@@ -147,6 +151,7 @@ FETCH = (
 )
 
 
+@pytest.mark.fault
 def test_what_came_before_a_kill_is_not_downloaded_again(server, target, root):
     server.pause = 0.03
     kept = 0

@@ -33,6 +33,7 @@ def secure(authority):
         yield server
 
 
+@pytest.mark.fault
 def test_an_unknown_authority_is_refused_and_the_way_out_told(secure, target):
     error = refused(secure.url(), target)
     assert "the certificate of localhost was not accepted" in error.message
@@ -51,6 +52,7 @@ def test_a_hospitals_own_authority_is_trusted_when_it_is_named(way, secure, targ
     assert_whole(target)
 
 
+@pytest.mark.fault
 def test_a_certificate_for_another_host_is_refused(secure, target, authority, tmp_path):
     file = tmp_path / "hospital.pem"
     authority.cert_pem.write_to_path(file)
@@ -58,6 +60,7 @@ def test_a_certificate_for_another_host_is_refused(secure, target, authority, tm
     assert "the certificate of 127.0.0.1 was not accepted" in error.message
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("no certificate", "holds no certificates")])
 def test_a_file_without_certificates_is_said(text, message, secure, target, tmp_path):
     file = tmp_path / "hospital.pem"
@@ -67,6 +70,7 @@ def test_a_file_without_certificates_is_said(text, message, secure, target, tmp_
         get(secure.url(), target, ca_bundle=file)
 
 
+@pytest.mark.fault
 def test_a_redirect_to_a_host_that_is_not_trusted_names_that_host(server, secure, target):
     server.always = faulty.redirect(secure.url())
     assert "the certificate of localhost was not accepted" in refused(server.url(), target).message
@@ -75,6 +79,7 @@ def test_a_redirect_to_a_host_that_is_not_trusted_names_that_host(server, secure
 # Proxies
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_that_wants_a_password_is_said_without_telling_it(scheme, target, monkeypatch):
     with running(Proxy()) as proxy:
@@ -85,6 +90,7 @@ def test_a_proxy_that_wants_a_password_is_said_without_telling_it(scheme, target
     assert "wrong" not in str(error)
 
 
+@pytest.mark.fault
 def test_a_proxy_that_refuses_the_host_or_is_away_is_said(server, target, monkeypatch):
     with running(Proxy(refusal=403)) as proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
@@ -130,6 +136,7 @@ def test_a_file_on_a_share_is_copied_and_gone_on_from(form, target, tmp_path):
     assert_whole(target)
 
 
+@pytest.mark.fault
 def test_a_file_on_a_share_that_is_missing_short_long_or_other_is_refused(target, tmp_path):
     source = tmp_path / "m.usema"
     assert "No such file" in refused(str(source), target).message
@@ -144,6 +151,7 @@ def test_a_file_on_a_share_that_is_missing_short_long_or_other_is_refused(target
 # Libraries
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("missing", ["requests", "truststore"])
 def test_a_missing_library_is_said_and_shares_do_without(missing, server, target, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
@@ -154,6 +162,7 @@ def test_a_missing_library_is_said_and_shares_do_without(missing, server, target
     assert_whole(target)
 
 
+@pytest.mark.fault
 def test_an_old_urllib3_is_said(server, target, monkeypatch):
     import urllib3
 

@@ -105,6 +105,7 @@ def test_what_is_installed_is_not_downloaded_again_but_what_is_damaged_is(server
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_an_older_version_stays_as_it_is_whatever_happens_to_the_new_one(server, file, tmp_path):
     old = install.install_file(packed(tmp_path / "old", version="1.0.0"))
     server.always = status(404)
@@ -118,6 +119,7 @@ def test_an_older_version_stays_as_it_is_whatever_happens_to_the_new_one(server,
     assert cache.installed_versions(NAME) == [VERSION, "1.0.0"]
 
 
+@pytest.mark.fault
 def test_a_cut_download_is_gone_on_from_by_the_next_installation(server, file):
     entry, size = entry_for(file, server.url()), file.stat().st_size
     server.faults, server.always = [cut_at(7)], status(500)
@@ -130,6 +132,7 @@ def test_a_cut_download_is_gone_on_from_by_the_next_installation(server, file):
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_cancelling_leaves_no_model_and_keeps_what_came(server, file):
     server.pause, seen = 0.03, []
     with pytest.raises(Cancelled):
@@ -142,6 +145,7 @@ def test_cancelling_leaves_no_model_and_keeps_what_came(server, file):
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_cancelling_while_it_is_unpacked_leaves_no_model(server, file):
     seen = []
     with pytest.raises(Cancelled):
@@ -156,6 +160,7 @@ def test_cancelling_while_it_is_unpacked_leaves_no_model(server, file):
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_a_file_that_is_no_model_is_refused_although_it_is_what_the_index_describes(server, tmp_path):
     wrong = tmp_path / "wrong.usema"
     wrong.write_bytes(os.urandom(10_000))
@@ -166,6 +171,7 @@ def test_a_file_that_is_no_model_is_refused_although_it_is_what_the_index_descri
     assert [path for path in cache.parts().iterdir() if path.suffix != ".lock"] == []
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("changes", [{"name": "liver-ct"}, {"version": "9.9.9"}])
 def test_another_model_than_the_entry_names_is_refused(changes, server, tmp_path):
     other = packed(tmp_path / "other", **changes)
@@ -175,6 +181,7 @@ def test_another_model_than_the_entry_names_is_refused(changes, server, tmp_path
     assert cache.installed() == []
 
 
+@pytest.mark.fault
 def test_a_model_for_a_newer_usema_is_not_downloaded(server, file):
     with pytest.raises(StoreError, match=r"needs USEMA 99\.0\.0 or newer.*Update USEMA"):
         install.install(entry_for(file, server.url(), minimum_engine="99.0.0"))
@@ -216,6 +223,7 @@ def test_the_same_version_with_other_weights_replaces_what_is_there(file, tmp_pa
     assert_installed(other)
 
 
+@pytest.mark.fault
 def test_what_a_kill_left_of_a_replaced_version_is_not_in_the_way_of_the_next(file, tmp_path):
     install.install_file(file)
     left = cache.parts() / f"{NAME}-{VERSION}.unpacked-old"
@@ -225,6 +233,7 @@ def test_what_a_kill_left_of_a_replaced_version_is_not_in_the_way_of_the_next(fi
     assert not left.exists()
 
 
+@pytest.mark.fault
 def test_a_broken_file_leaves_what_is_there(file, tmp_path):
     install.install_file(file)
     broken = tmp_path / "broken.usema"
@@ -236,6 +245,7 @@ def test_a_broken_file_leaves_what_is_there(file, tmp_path):
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_cancelling_an_import_leaves_what_is_there(file, tmp_path):
     install.install_file(file)
     with pytest.raises(Cancelled):
@@ -261,6 +271,7 @@ def disk(tmp_path, monkeypatch):
         subprocess.run(["umount", place], check=True)
 
 
+@pytest.mark.fault
 def test_a_disk_that_is_too_full_is_said_before_anything_is_downloaded(disk, server, file):
     (disk / "ballast").write_bytes(bytes(800_000))
     with pytest.raises(StoreError, match=r"too full for Hippocampus: 2\.0 MB are needed, 1\.\d MB are free") as caught:
@@ -277,6 +288,7 @@ def test_a_disk_that_is_too_full_is_said_before_anything_is_downloaded(disk, ser
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_a_disk_that_fills_up_while_it_is_unpacked_is_said_and_nothing_is_downloaded_twice(disk, server, file):
     def fill(step) -> None:
         if step.message == "Unpacking" or step.done == step.total:
@@ -291,6 +303,7 @@ def test_a_disk_that_fills_up_while_it_is_unpacked_is_said_and_nothing_is_downlo
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_a_read_only_cache_gives_what_it_has_and_says_that_it_takes_no_more(disk, server, file):
     install.install_file(file)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
@@ -302,6 +315,7 @@ def test_a_read_only_cache_gives_what_it_has_and_says_that_it_takes_no_more(disk
     assert not server.requests
 
 
+@pytest.mark.fault
 def test_a_missing_lock_library_is_said(server, file, monkeypatch):
     monkeypatch.setitem(sys.modules, "filelock", None)
     with pytest.raises(MissingDependencyError, match="pip install filelock"):
@@ -331,6 +345,7 @@ def start(server: FaultyServer, file: Path, root: Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", INSTALL, asked], env=environment, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.fault
 def test_two_processes_at_once_share_one_download(server, file, root):
     server.pause = 0.05
     with start(server, file, root) as one, start(server, file, root) as other:
@@ -343,6 +358,7 @@ def test_two_processes_at_once_share_one_download(server, file, root):
     assert_installed(file)
 
 
+@pytest.mark.fault
 def test_a_process_that_waits_goes_on_with_the_download_of_one_that_is_killed(server, file, root):
     server.pause = 0.05
     with start(server, file, root) as one:
@@ -360,6 +376,7 @@ def test_a_process_that_waits_goes_on_with_the_download_of_one_that_is_killed(se
     assert_installed(file)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("moment", ["a fifth has come", "it is unpacked"])
 def test_a_kill_at_any_moment_and_again_leaves_a_whole_model_or_none(moment, server, file, root):
     server.pause = 0.02
