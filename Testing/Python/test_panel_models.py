@@ -129,6 +129,14 @@ def test_progress_never_mixes_units(app, done, total, text):
     assert taskProgress(StoreStatus(done=done, total=total)) == text
 
 
+def test_a_slow_download_shows_its_speed():
+    from USEMASegmentationLib.ModelStore import StoreStatus
+    from USEMASegmentationLib.StoreWording import taskProgress
+
+    texts = [taskProgress(StoreStatus(done=10**6, total=10**7, bytesPerSecond=speed)) for speed in (4e4, 2.1e6)]
+    assert texts == ["1.0 of 10 MB, 40 kB/s", "1.0 of 10 MB, 2.1 MB/s"]
+
+
 # Download
 
 

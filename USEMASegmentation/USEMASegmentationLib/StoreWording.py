@@ -183,7 +183,9 @@ def taskProgress(status: StoreStatus) -> str:
         done = done.split()[0]
     text = _("{done} of {total}").format(done=done, total=total)
     if status.bytesPerSecond:
-        text = _("{progress}, {speed}/s").format(progress=text, speed=megabytes(status.bytesPerSecond))
+        slow = status.bytesPerSecond < 1e5
+        speed = _("{number} kB").format(number=f"{status.bytesPerSecond / 1e3:.0f}") if slow else None
+        text = _("{progress}, {speed}/s").format(progress=text, speed=speed or megabytes(status.bytesPerSecond))
     if status.secondsLeft is not None:
         text = _("{progress}, {time} left").format(progress=text, time=duration(status.secondsLeft))
     return text
