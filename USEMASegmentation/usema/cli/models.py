@@ -53,6 +53,8 @@ def list_models(refresh: bool) -> None:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for problem in dict.fromkeys([*problems, *known.problems]):
         report(UsemaError(problem))
+    if problems:
+        click.get_current_context().exit(1)  # so that a script that keeps indexes fresh notices
 
 
 @models.command()
