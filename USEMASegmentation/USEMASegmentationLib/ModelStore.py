@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import slicer
@@ -21,43 +21,26 @@ from usema.store import cache, indexes, settings
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library
 
-from .Parameters import errorOf
+from .Parameters import TaskStatus, errorOf
 
 _BUSY = "The model store is at work. Wait for it, or cancel it."
 _POLL_SECONDS = 0.05
 
 
 @dataclass
-class StoreStatus:
-    """How far the present or the last task is.
+class StoreStatus(TaskStatus):
+    """How far the present or the last task is; bytes are counted, and ``message`` tells the step while it runs.
 
     Attributes:
         task: "download", "import", "refresh", "remove" or "verify"; empty before the first.
         title: of what it is about, for the user.
-        state: "idle", "running", "cancelling", "done", "cancelled" or "failed".
-        done: bytes, of ``total``; 0 of 0 while they are not known.
         bytesPerSecond: None: not known yet.
-        secondsLeft: estimated; None: not known yet.
-        message: for the user, in a sentence or two; while it runs, the step that it is at.
-        hint: what the user can do.
-        detail: the log, where something failed.
-        code: kind of failure, see ``usema.errors``; also "worker-died", "internal".
-        warnings: of a search for new models: which lists could not be read.
         modelName: what is downloaded, or was imported.
     """
 
     task: str = ""
     title: str = ""
-    state: str = "idle"
-    done: int = 0
-    total: int = 0
     bytesPerSecond: float | None = None
-    secondsLeft: float | None = None
-    message: str = ""
-    hint: str = ""
-    detail: str = ""
-    code: str = ""
-    warnings: list[str] = field(default_factory=list)
     modelName: str = ""
 
 
@@ -105,7 +88,7 @@ class ModelStore:
         return library()
 
     def find(self, name: str) -> KnownModel | None:
-        return next((model for model in library().models if model.name == name), None)
+        return library().get(name)
 
     def asksToAccept(self, entry: Entry) -> bool:
         """Whether the user has to accept the licence before the model is downloaded."""
@@ -267,7 +250,7 @@ class ModelStore:
         if self.busy:
             raise InputError(_BUSY)
         self._request = self._client.request(task, **fields)
-        self._status = StoreStatus(task, title, "running")
+        self._status = StoreStatus("running", task=task, title=title)
 
     def _take(self, event: dict) -> None:
         kind, status = event["event"], self._status

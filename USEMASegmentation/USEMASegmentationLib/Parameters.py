@@ -60,19 +60,18 @@ class Readiness:
 
 
 @dataclass
-class Status:
-    """How far the present or the last segmentation is.
+class TaskStatus:
+    """How far the present or the last task of a worker is.
 
     Attributes:
-        state: "idle", "starting", "running", "cancelling", "done", "cancelled" or "failed".
-        done: tiles finished, of ``total``.
+        state: "idle", "running", "cancelling", "done", "cancelled" or "failed".
+        done: of ``total``; 0 of 0 while they are not known.
         secondsLeft: estimated; None: not known yet.
         message: for the user, in a sentence or two.
         hint: what the user can do.
         detail: the log, where something failed.
         code: kind of failure, see ``usema.errors``; also "worker-died", "memory", "internal".
         warnings: what the user should know about a result.
-        segmentation: the node that was written.
     """
 
     state: str = "idle"
@@ -84,15 +83,21 @@ class Status:
     detail: str = ""
     code: str = ""
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Status(TaskStatus):
+    """How far the present or the last segmentation is. It has one more state, "starting"; tiles are counted.
+
+    Attributes:
+        segmentation: the node that was written.
+    """
+
     segmentation: Any = None
 
 
-def errorOf(status) -> UsemaError:
-    """The error to be raised in a script for a task that failed or was cancelled.
-
-    Args:
-        status: a ``Status``, or anything else with code, message and hint.
-    """
+def errorOf(status: TaskStatus) -> UsemaError:
+    """The error to be raised in a script for a task that failed or was cancelled."""
     kinds = {one.code: one for one in (UsemaError, *UsemaError.__subclasses__())}
     error = kinds.get(status.code, UsemaError)(status.message, status.hint)
     error.code = status.code

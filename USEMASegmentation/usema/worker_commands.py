@@ -6,8 +6,6 @@ or may be missing: the worker answers before torch is there, and can say why it 
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import tempfile
 import time
@@ -15,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__
+from . import protocol
 from .bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
 from .errors import Cancelled, InputError, MissingDependencyError, OutputError
+from .protocol import Send
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
     from .predictor import Predictor
     from .volume import Volume
 
-PROTOCOL = 1
 PROGRESS_SECONDS = 0.05  # a panel shows no more than 20 steps a second
-
-Send = Callable[..., None]  # takes the parts of an event by name
 
 
 class Commands:
@@ -55,11 +51,7 @@ class Commands:
             free, total = torch.cuda.mem_get_info(device)
             gpu = {"name": torch.cuda.get_device_name(device), "total": total, "free": free}
         return {
-            "event": "hello",
-            "protocol": PROTOCOL,
-            "pid": os.getpid(),
-            "usema": __version__,
-            "python": platform.python_version(),
+            **protocol.hello(),
             "torch": torch.__version__,
             "device": str(device),
             "devices": available_devices(),

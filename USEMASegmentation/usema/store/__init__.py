@@ -5,6 +5,7 @@
     settings    the user's choices: indexes, certificates, accepted licences
     library     all known models with their state; find_model: a name or path -> the bundle that is used
     cache       where models are installed
+    files       where this user's files lie; writing one whole
     download    a file over the network: resumed, verified
     archive     a bundle as one .usema file
     install     an entry, or a .usema file, into the cache

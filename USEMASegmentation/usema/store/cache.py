@@ -9,7 +9,6 @@ Only whole, verified bundles are moved to ``<name>/<version>``, so an older vers
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from pathlib import Path
 from ..bundle import METADATA_FILE, Bundle, read_bundle
 from ..errors import MissingDependencyError, OutputError, UsemaError
 from . import versions
+from .files import user_place
 
 ENVIRONMENT_VARIABLE = "USEMA_MODELS"
 
@@ -50,16 +50,7 @@ def folder() -> Path:
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
     """
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    try:
-        import platformdirs
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Downloaded models need {error.name}.", f"Install it, or name a folder in {ENVIRONMENT_VARIABLE}."
-        ) from error
-    return platformdirs.user_data_path("USEMA", appauthor=False) / "Models"
+    return user_place(ENVIRONMENT_VARIABLE, "data", "Models", title="Downloaded models", what="folder")
 
 
 def place(name: str, version: str) -> Path:

@@ -16,24 +16,19 @@ has: the next one goes on from there.
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import __version__
+from .. import protocol
 from ..bundle import Bundle, read_bundle
 from ..errors import InputError
+from ..protocol import Send
 from . import cache, indexes, install, library
 
 if TYPE_CHECKING:
     from .meter import Progress
-
-PROTOCOL = 1
-
-Send = Callable[..., None]  # takes the parts of an event by name
 
 
 class Commands:
@@ -54,13 +49,7 @@ class Commands:
         }
 
     def _hello(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        return {
-            "event": "hello",
-            "protocol": PROTOCOL,
-            "pid": os.getpid(),
-            "usema": __version__,
-            "python": platform.python_version(),
-        }
+        return protocol.hello()
 
     def _download(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         entry = library.find_entry(request["name"])

@@ -17,6 +17,7 @@ from ..errors import InputError, OutputError, StoreError, UsemaError
 from ..resources import resources_folder
 from . import cache, settings, web
 from .faults import Fault, shown
+from .files import replace_file
 from .index import INDEX_FILE, MAX_INDEX_BYTES, Index, full_place, is_remote, parse, read_bytes
 
 
@@ -93,7 +94,7 @@ def fetch(place: str) -> Index:
     index = parse(data, place)
     path = _copy_path(place)
     try:
-        settings.replace_file(path, data)
+        replace_file(path, data)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
     return index

@@ -19,9 +19,9 @@ from .. import __version__
 from ..bundle import Bundle, sha256_of
 from ..errors import BundleError, InputError, OutputError
 from . import archive
+from .files import replace_file
 from .index import INDEX_FILE, SCHEMA_VERSION, full_place, parse, read_bytes
 from .page import PAGE_FILE, render
-from .settings import replace_file
 from .versions import newer
 
 _PICTURES = (".png", ".jpg", ".jpeg")

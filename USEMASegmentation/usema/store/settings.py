@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from ..errors import InputError, MissingDependencyError, OutputError
 from ..json_schema import problems
 from . import web
+from .files import replace_file, user_place
 from .index import Entry, full_place
 
 ENVIRONMENT_VARIABLE = "USEMA_SETTINGS"
@@ -55,15 +55,7 @@ def file() -> Path:
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
     """
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    try:
-        import platformdirs
-    except ImportError as error:
-        hint = f"Install it, or name a file in {ENVIRONMENT_VARIABLE}."
-        raise MissingDependencyError(f"Settings of the model store need {error.name}.", hint) from error
-    return platformdirs.user_config_path("USEMA", appauthor=False) / "models.json"
+    return user_place(ENVIRONMENT_VARIABLE, "config", "models.json", title="Settings of the model store", what="file")
 
 
 def read() -> Settings:
@@ -153,17 +145,6 @@ def accept(entry: Entry) -> None:
     if not read().accepts(entry):
         key = _licence_key(entry)
         _change(lambda settings: replace(settings, accepted_licences=(*settings.accepted_licences, key)))
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, whatever stood there; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _change(how: Callable[[Settings], Settings]) -> None:

@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from .trainers import nnUNetTrainerUSEMA, nnUNetTrainerUSEMASmall
+from .trainers import AdamWInShortEpochs, nnUNetTrainerUSEMA, nnUNetTrainerUSEMASmall
 
 
 class CosineDecay:
@@ -77,24 +77,14 @@ class _Neighbour(nnUNetTrainerUSEMA):
         return WeightedOutputs(self.one_loss(), self.output_weights)
 
 
-class _PaperRecipe(_Neighbour):
+class _PaperRecipe(_Neighbour, AdamWInShortEpochs):
     """What both papers share: AdamW with weight decay 1e-2 and half cross-entropy, half Dice of squares."""
 
     paper_batch_size: ClassVar[int]
 
-    def initialize(self):
-        self.weight_decay = 1e-2
-        self.num_iterations_per_epoch = 50
-        self.num_val_iterations_per_epoch = 6
-        self.save_every = 1
-        super().initialize()
-
     def _set_batch_size_and_oversample(self):
         super()._set_batch_size_and_oversample()
         self.batch_size = self.paper_batch_size
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
 
     def one_loss(self) -> nn.Module:
         from monai.losses import DiceCELoss

@@ -262,7 +262,21 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         return {name: json.dumps(value) for name, value in described.items()}
 
 
-class nnUNetTrainerUSEMASmall(nnUNetTrainerUSEMA):
+class AdamWInShortEpochs(nnUNetTrainerUSEMA):
+    """AdamW, and epochs of 50 iterations, so that a schedule that moves once per epoch follows short budgets."""
+
+    def initialize(self):
+        self.weight_decay = 1e-2
+        self.num_iterations_per_epoch = 50
+        self.num_val_iterations_per_epoch = 6
+        self.save_every = 1
+        super().initialize()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+
+
+class nnUNetTrainerUSEMASmall(AdamWInShortEpochs):
     """The recipe of the bundled models: small enough for two CPU cores and for the repository.
 
     Half the plan's channels and one residual block (two convolutions) per stage; no SEMA block at full resolution,
@@ -275,18 +289,11 @@ class nnUNetTrainerUSEMASmall(nnUNetTrainerUSEMA):
 
     def initialize(self):
         self.initial_lr = 1e-3
-        self.weight_decay = 1e-2
-        self.num_iterations_per_epoch = 50
-        self.num_val_iterations_per_epoch = 6
-        self.save_every = 1
         super().initialize()
 
     def _set_batch_size_and_oversample(self):
         super()._set_batch_size_and_oversample()
         self.batch_size = min(self.batch_size, 2 if len(self.configuration_manager.patch_size) == 3 else 32)
-
-    def make_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
         rotation, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
