@@ -94,6 +94,10 @@ FLAT_NETWORKS = {
         "in_channels": 1, "num_classes": 3, "features": [4, 8, 8, 16], "width": 16, "blocks": 1, "states": 4,
     },
 }  # fmt: skip
+FLAT_BACKENDS = {  # what computes them on a CPU, as provenance and messages tell it
+    "MLLA-UNet": "PyTorch (MLLA-UNet without SEMA attention)",
+    "Attention-Mamba": "PyTorch (selective scan, no NVIDIA GPU)",
+}
 FLAT_PLAN = {**plan(), "spacing": [1.0, 1.0], "patch_size": [40, 36]}
 
 

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
-from bundles import FLAT_NETWORKS, FLAT_PLAN, write_tiny_bundle
-from click.testing import CliRunner
-from usema.cli import main
+from bundles import FLAT_NETWORKS
 from usema.errors import InputError
 from usema.networks import AttentionMamba, AttentionMambaConfig, build
 from usema.networks.attention_mamba import Alignment, BidirectionalMamba, Flow
 from usema.networks.mamba import SS2D, Mamba, SelectiveSSM
-from usema.predictor import Predictor
 from usema.scan import selective_scan
-from usema.volume import load_volume, read_volume
 
 TINY = FLAT_NETWORKS["Attention-Mamba"]
 
@@ -230,34 +224,3 @@ def test_step_sizes_start_between_a_thousandth_and_a_tenth():
     assert 0.00099 < float(steps.min()) < 0.0012
     assert 0.08 < float(steps.max()) < 0.101
     assert float(steps.log().mean()) == pytest.approx(math.log(0.01), abs=0.2)
-
-
-# The way through the engine
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    architecture = {"name": "Attention-Mamba", "config": TINY}
-    folder = tmp_path_factory.mktemp("bundle") / "am"
-    return write_tiny_bundle(folder, architecture=architecture, preprocessing=FLAT_PLAN)
-
-
-@pytest.fixture(scope="module")
-def volume(data):
-    return data / "nnUNet_raw/Dataset004_Hippocampus/imagesTr/hippocampus_003_0000.nii.gz"
-
-
-def test_a_bundle_segments_a_volume(bundle, volume):
-    result = Predictor(bundle, "cpu").segment(read_volume(volume))
-    assert result.geometry == read_volume(volume).geometry
-    assert np.unique(result.labels).size > 1
-    assert result.provenance["attention"] == "PyTorch (selective scan, no NVIDIA GPU)"
-
-
-def test_the_command_line_segments_with_it(bundle, volume, tmp_path):
-    arguments = ["segment", volume, "-o", tmp_path / "labels.nii.gz", "--model", bundle.path, "--device", "cpu"]
-    run = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert run.exit_code == 0, run.output
-    labels = load_volume(tmp_path / "labels.nii.gz")
-    assert labels.geometry.same_grid(read_volume(volume).geometry)
-    assert sitk.ReadImage(str(tmp_path / "labels.nii.gz")).GetSize() == read_volume(volume).geometry.size

@@ -6,7 +6,7 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from bundles import FLAT_NETWORKS, FLAT_PLAN, write_tiny_bundle
+from bundles import FLAT_BACKENDS, FLAT_NETWORKS, FLAT_PLAN, write_tiny_bundle
 from panel_cases import loadSample, waitForStore, waitUntil
 from slicer_cases import labelsOf
 from usema.networks import ARCHITECTURES
@@ -14,11 +14,6 @@ from usema.store import archive
 from USEMASegmentationLib.VolumeBridge import ijkToRas
 
 pytest_plugins = ["panel_fixtures"]
-
-BACKENDS = {
-    "MLLA-UNet": "PyTorch (MLLA-UNet without SEMA attention)",
-    "Attention-Mamba": "PyTorch (selective scan, no NVIDIA GPU)",
-}
 
 
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"USEMA"}))
@@ -46,6 +41,6 @@ def test_a_model_of_another_architecture_is_imported_and_segments_like_any(app, 
     image.GetImageToWorldMatrix(matrix)
     assert (slicer.util.arrayFromVTKMatrix(matrix) == ijkToRas(volume)).all()
     assert node.GetAttribute("USEMA.architecture") == name
-    assert node.GetAttribute("USEMA.attention") == BACKENDS[name]
+    assert node.GetAttribute("USEMA.attention") == FLAT_BACKENDS[name]
     assert panel.ui.badgeLabel.text == "cpu, PyTorch"
-    assert BACKENDS[name] in panel.ui.badgeLabel.toolTip
+    assert FLAT_BACKENDS[name] in panel.ui.badgeLabel.toolTip

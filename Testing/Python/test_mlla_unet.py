@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
-from bundles import FLAT_NETWORKS, FLAT_PLAN, write_tiny_bundle
-from click.testing import CliRunner
-from usema.cli import main
-from usema.errors import BundleError, InputError
+from bundles import FLAT_NETWORKS
+from usema.errors import InputError
 from usema.networks import MLLAUNet, MLLAUNetConfig, build
 from usema.networks.blocks import MambaLikeBlock
 from usema.networks.mlla_unet import PRESETS, linear_attention
-from usema.predictor import Predictor
-from usema.volume import load_volume, read_volume
 
 TINY = FLAT_NETWORKS["MLLA-UNet"]
 
@@ -181,42 +175,3 @@ def test_half_precision_loses_no_more_than_its_rounding(dtype, tolerance):
     assert actual.dtype == dtype
     expected = linear_attention(q.double(), k.double(), v.double(), heads=1)
     assert (actual.double() - expected).norm() / expected.norm() < tolerance
-
-
-# The way through the engine
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    architecture = {"name": "MLLA-UNet", "config": TINY}
-    folder = tmp_path_factory.mktemp("bundle") / "mlla"
-    return write_tiny_bundle(folder, architecture=architecture, preprocessing=FLAT_PLAN)
-
-
-@pytest.fixture(scope="module")
-def volume(data):
-    return data / "nnUNet_raw/Dataset004_Hippocampus/imagesTr/hippocampus_003_0000.nii.gz"
-
-
-def test_a_bundle_segments_a_volume_and_claims_no_sema_kernel(bundle, volume):
-    result = Predictor(bundle, "cpu").segment(read_volume(volume))
-    assert result.geometry == read_volume(volume).geometry
-    assert np.unique(result.labels).size > 1
-    assert result.provenance["architecture"] == "MLLA-UNet"
-    assert result.provenance["attention"] == "PyTorch (MLLA-UNet without SEMA attention)"
-
-
-def test_the_command_line_segments_with_it(bundle, volume, tmp_path):
-    arguments = ["segment", volume, "-o", tmp_path / "labels.nii.gz", "--model", bundle.path, "--device", "cpu"]
-    run = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
-    assert run.exit_code == 0, run.output
-    assert "MLLA-UNet without SEMA attention" in run.output.replace("\n", "")
-    labels = load_volume(tmp_path / "labels.nii.gz")
-    assert labels.geometry.same_grid(read_volume(volume).geometry)
-    assert sitk.ReadImage(str(tmp_path / "labels.nii.gz")).GetSize() == read_volume(volume).geometry.size
-
-
-def test_a_3d_plan_does_not_fit_a_2d_network(tmp_path):
-    solid = write_tiny_bundle(tmp_path / "solid", architecture={"name": "MLLA-UNet", "config": TINY})
-    with pytest.raises(BundleError, match="the network is 2D, its preprocessing plan 3D"):
-        Predictor(solid, "cpu")
