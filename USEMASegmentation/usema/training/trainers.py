@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 from ..bundle import read_bundle
 from ..errors import InputError
 from ..networks import ARCHITECTURES
+from . import cpu_bfloat16
 
 # The function by which NumPy pickles a number; its module was renamed in NumPy 2.
 _numpy_scalar = np.float32(0).__reduce__()[0]
@@ -106,12 +107,12 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         if "USEMA_THREADS" in os.environ:
             # nnU-Net takes every core; with others at work on the machine that is many times slower than one core.
             torch.set_num_threads(int(os.environ["USEMA_THREADS"]))
-        # bfloat16 pays on CPUs with matrix units (measured 1.6x per iteration); elsewhere it is emulated and slower.
-        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        self.cpu_bfloat16 = self.device.type == "cpu" and amx()
+        self.cpu_bfloat16 = self.device.type == "cpu" and cpu_bfloat16.pays()
         if "USEMA_ITERATIONS" in os.environ:
             self.num_epochs = math.ceil(int(os.environ["USEMA_ITERATIONS"]) / self.num_iterations_per_epoch)
         super().initialize()
+        if self.cpu_bfloat16:
+            cpu_bfloat16.spare_narrow_convolutions(self.network)
         if "USEMA_START" in os.environ:
             self.start_from(os.environ["USEMA_START"])
 
