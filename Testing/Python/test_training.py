@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,7 +21,9 @@ from usema.cli import main
 from usema.errors import BundleError, InputError
 from usema.networks import build
 from usema.resources import bundled_models
-from usema.training import controls, neighbours
+from usema.training import controls, neighbours, robust
+from usema.training import run as training
+from usema.training.cpu_bfloat16 import spare_narrow_convolutions
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
 from usema.volume import load_volume, read_volume
@@ -118,10 +122,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from usema.training import controls, neighbours
-from usema.training.trainers import nnUNetTrainerUSEMA
+from usema.training import controls, neighbours, robust
 
-trainers = {**vars(controls), **vars(neighbours)}
+trainers = {**vars(controls), **vars(neighbours), **vars(robust)}
 preprocessed = Path(sys.argv[1])
 plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
 dataset = json.loads((preprocessed / "dataset.json").read_text())
@@ -169,19 +172,52 @@ def take_steps(results: Path, *trainers: str, **variables: str) -> dict[str, dic
 
 CONTROLS = [name for name in vars(controls) if name.startswith("nnUNetTrainerControl")]
 NEIGHBOURS = [name for name in vars(neighbours) if re.match("nnUNetTrainer(MLLA|AttentionMamba)", name)]
+ROBUST = [name for name in vars(robust) if name.startswith("nnUNetTrainerUSEMARobust")]
 
 
-def test_every_trainer_of_the_experiment_takes_a_step(trained):
+def test_every_trainer_takes_a_step(trained):
     assert len(CONTROLS) == 7
     assert len(NEIGHBOURS) == 6
-    steps = take_steps(trained[1], *CONTROLS, *NEIGHBOURS, USEMA_ITERATIONS="101", USEMA_THREADS="1")
-    assert list(steps) == CONTROLS + NEIGHBOURS
+    assert len(ROBUST) == 2
+    steps = take_steps(trained[1], *CONTROLS, *NEIGHBOURS, *ROBUST, USEMA_ITERATIONS="101", USEMA_THREADS="1")
+    assert list(steps) == CONTROLS + NEIGHBOURS + ROBUST
     for name, step in steps.items():
         assert math.isfinite(step["loss"]), name
         assert step["moved"] > 0.5, name
         assert step["epochs"] == 3, name
         # Training on a control compares the decoder's levels; a neighbour's further outputs are for training alone.
-        assert step["outputs"] == (3 if name in CONTROLS else 1), name
+        assert step["outputs"] == (1 if name in NEIGHBOURS else 3), name
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_in_bfloat16_a_stride_that_leaves_one_column_computes_in_float32(axes):
+    """Random memory went into these results on a CPU with matrix units."""
+    convolution = (torch.nn.Conv2d, torch.nn.Conv3d)[axes - 2](256, 256, 3, stride=2, padding=1)
+    narrow = torch.randn(2, 256, *(5,) * (axes - 1), 2, generator=torch.Generator().manual_seed(0))
+    expected = convolution(narrow)
+    expected.sum().backward()
+    gradient, convolution.weight.grad = convolution.weight.grad, None
+    spare_narrow_convolutions(convolution)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(convolution(narrow), expected)
+        convolution(narrow).sum().backward()
+        assert convolution(torch.cat((narrow, narrow), dim=-1)).dtype == torch.bfloat16
+    torch.testing.assert_close(convolution.weight.grad, gradient)
+
+
+def test_the_robust_recipe_fills_the_surroundings_and_leaves_the_image_alone():
+    random.seed(0)
+    torch.manual_seed(0)
+    image, labels = torch.full((1, 20, 24, 16), 5.0), torch.full((1, 20, 24, 16), robust.OUTSIDE)
+    inside = np.s_[:, 4:16, 3:20, 2:14]
+    labels[inside] = 1
+    filled = robust.Surroundings()(image=image.clone(), segmentation=labels.clone())
+    assert filled["segmentation"].equal(labels)
+    assert (filled["image"][inside] == 5).all()
+    outside = filled["image"][labels == robust.OUTSIDE]
+    assert outside.isfinite().all()
+    assert outside.std() > 0.1
+    assert (outside == 5).sum() == 0
 
 
 def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
@@ -195,6 +231,19 @@ def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
 def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained):
     with pytest.raises(AssertionError, match="cannot start this training: its network is another one"):
         take_steps(trained[1], "nnUNetTrainerControlAllStages", USEMA_START=str(bundled_models()["hippocampus-mr"]))
+
+
+def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data, tmp_path, monkeypatch):
+    nnunet = training._run
+    monkeypatch.setattr(training, "_run", lambda code, *rest: code == training._TRAIN or nnunet(code, *rest))
+    dataset = make_dataset(data, tmp_path / "raw")
+    request = {"configuration": "3d_fullres", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
+    train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.0), **request)
+    plans = json.loads((tmp_path / "runs/preprocessed" / dataset.name / "nnUNetPlans.json").read_text())
+    planned = plans["configurations"]["3d_fullres"]["spacing"]
+    assert [planned[axis] for axis in plans["transpose_backward"]] == [2.0, 1.5, 1.0]
+    with pytest.raises(InputError, match=r"not of \[2.0, 1.5, 1.5\] mm"):
+        train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.5), **request)
 
 
 def test_a_folder_that_is_no_dataset_is_refused_by_name(tmp_path):

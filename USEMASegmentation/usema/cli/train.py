@@ -17,9 +17,10 @@ import click
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Train this long, resumed runs included.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Train for so many iterations.")
 @click.option("--start", type=click.Path(path_type=Path), help="Bundle of the same network: start from its weights.")
+@click.option("--spacing", type=float, nargs=3, help="Voxels that a 3D network sees, in mm, z y x; else the median.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Work folder.")
-def train(dataset, configuration, trainer, fold, device, gpus, minutes, iterations, start, seed, runs) -> None:
+def train(dataset, configuration, trainer, fold, device, gpus, minutes, iterations, start, spacing, seed, runs) -> None:
     """Train USEMA on DATASET, a folder in nnU-Net's raw layout (DatasetNNN_Name). Run again to resume."""
     from ..training.run import train_dataset
 
@@ -34,6 +35,7 @@ def train(dataset, configuration, trainer, fold, device, gpus, minutes, iteratio
         minutes=minutes,
         iterations=iterations,
         start=start,
+        spacing=spacing,
         seed=seed,
     )
     click.echo(f"Trained. Make a bundle of it with: usema export '{results}' -o BUNDLE --dataset '{dataset}'")

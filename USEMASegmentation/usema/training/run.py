@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ def train_dataset(
     minutes: float | None = None,
     iterations: int | None = None,
     start: Path | None = None,
+    spacing: tuple[float, float, float] | None = None,
     seed: int = 0,
 ) -> Path:
     """Train on a dataset in nnU-Net's raw layout; a run that was interrupted goes on where its last checkpoint is.
@@ -45,12 +47,15 @@ def train_dataset(
         minutes: time budget, all resumed runs together.
         iterations: budget in iterations, rounded up to whole epochs. Without either, the trainer's number of epochs.
         start: a bundle of the same network, whose weights to start from.
+        spacing: of the voxels that a 3D network sees, in mm, z y x; by default the data set's median. Planning decides
+            it, once for a folder of runs.
 
     Returns:
         the results folder, which `usema export` takes.
 
     Raises:
-        InputError: the folder is not such a dataset, or a time budget is to be shared by several GPUs.
+        InputError: the folder is not such a dataset, it is planned for another spacing, or a time budget is to be
+            shared by several GPUs.
         DeviceError: there are not so many GPUs.
         UsemaError: nnU-Net ended with an error; its own output says which.
     """
@@ -77,7 +82,10 @@ def train_dataset(
     plans = preprocessed / f"{PLANS}.json"
     if not plans.is_file() or not (preprocessed / f"{PLANS}_{configuration}").is_dir():
         number = dataset.name[7:10]
-        _run(_PLAN, ["-d", number, "-c", configuration, "--verify_dataset_integrity"], environment)
+        options = ["-overwrite_target_spacing", *map(str, spacing)] if spacing else []
+        _run(_PLAN, ["-d", number, "-c", configuration, "--verify_dataset_integrity", *options], environment)
+    if spacing:
+        _check_spacing(plans, configuration, spacing)
     if (dataset / "splits_final.json").is_file():
         shutil.copy(dataset / "splits_final.json", preprocessed / "splits_final.json")
 
@@ -101,6 +109,16 @@ def _check_dataset(dataset: Path) -> None:
     for part in ("dataset.json", "imagesTr", "labelsTr"):
         if not (dataset / part).exists():
             raise InputError(f"{dataset} has no {part}.", "nnU-Net's documentation describes the layout of a dataset.")
+
+
+def _check_spacing(plans: Path, configuration: str, spacing: tuple[float, float, float]) -> None:
+    document = json.loads(plans.read_text(encoding="utf-8"))
+    planned = document["configurations"][configuration]["spacing"]
+    if planned != [spacing[axis] for axis in document["transpose_forward"]]:
+        raise InputError(
+            f"{plans} is planned for voxels of {planned} mm, not of {list(spacing)} mm.",
+            "Choose another folder for the runs, and 3d_fullres.",
+        )
 
 
 def _check_gpus(gpus: int, kind: str, minutes: float | None) -> None:

@@ -1,0 +1,90 @@
+"""The recipe of the bundled models: one SEMA block, and augmentation for what hospitals send.
+
+Training data are crops of one scanner's protocol. In use come coarser voxels, other intensities, and fields of view
+that show more than the crop did; each has a transform here beside nnU-Net's own.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import ClassVar
+
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.brightness import (
+    BrightnessAdditiveTransform,
+    MultiplicativeBrightnessTransform,
+)
+from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+
+from .trainers import nnUNetTrainerUSEMASmall
+
+OUTSIDE = -1  # nnU-Net's label of what its loader pads a crop with, until its last transform removes it
+
+
+class Surroundings(BasicTransform):
+    """Fills what lies outside the image with smooth random structure and noise, instead of zeros.
+
+    Takes an image (C, *space) and labels (1, *space) in which OUTSIDE marks voxels outside the image.
+    """
+
+    def apply(self, data_dict: dict, **params) -> dict:
+        image, outside = data_dict["image"], data_dict["segmentation"][0] == OUTSIDE
+        if outside.any():
+            space = image.shape[1:]
+            mode = "trilinear" if len(space) == 3 else "bilinear"
+            coarse = torch.randn(1, image.shape[0], *(max(2, side // random.randint(3, 12)) for side in space))
+            structure = torch.nn.functional.interpolate(coarse, space, mode=mode)[0]
+            structure = structure * random.uniform(0, 1.5) + torch.randn(image.shape) * random.uniform(0, 0.3)
+            structure += random.uniform(-1.5, 1.5)
+            image[:, outside] = structure[:, outside].to(image.dtype)
+        return data_dict
+
+
+class nnUNetTrainerUSEMARobust(nnUNetTrainerUSEMASmall):
+    """nnUNetTrainerUSEMASmall with one SEMA block, at the bottleneck, and stronger augmentation.
+
+    The accuracy experiment found no gain from further SEMA blocks, and on a CPU each costs time: without them twice as
+    many iterations fit into a budget.
+    """
+
+    switches: ClassVar[dict] = {**nnUNetTrainerUSEMASmall.switches, "sema_stages": "bottleneck"}
+
+    @staticmethod
+    def get_training_transforms(*arguments, **options):
+        every = nnUNetTrainerUSEMASmall.get_training_transforms(*arguments, **options)
+        intensity = [number for number, each in enumerate(every.transforms) if isinstance(each, RandomTransform)]
+        # nnU-Net wraps its intensity transforms, and these only, in RandomTransform; the place before them is after
+        # the patch was cut and turned.
+        every.transforms[intensity[0] : intensity[0]] = [
+            RandomTransform(Surroundings(), apply_probability=0.5),
+            # Voxels of 2 mm, along each axis or along one, seen at the plan's 1 mm.
+            RandomTransform(
+                SimulateLowResolutionTransform(
+                    scale=(0.4, 1), synchronize_channels=True, synchronize_axes=False, ignore_axes=None
+                ),
+                apply_probability=0.2,
+            ),
+            RandomTransform(
+                SimulateLowResolutionTransform(
+                    scale=(0.45, 1), synchronize_channels=True, synchronize_axes=True, ignore_axes=None
+                ),
+                apply_probability=0.15,
+            ),
+            # The normalization looks at the whole volume: a larger field of view moves mean and deviation.
+            RandomTransform(
+                MultiplicativeBrightnessTransform(multiplier_range=(0.6, 1.6), synchronize_channels=True),
+                apply_probability=0.3,
+            ),
+            RandomTransform(BrightnessAdditiveTransform(mu=0, sigma=0.4), apply_probability=0.3),
+        ]
+        return every
+
+
+class nnUNetTrainerUSEMARobustMirrored(nnUNetTrainerUSEMARobust):
+    """nnUNetTrainerUSEMARobust with nnU-Net's mirroring, for labels that do not depend on the side: a tumour."""
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        # What nnUNetTrainerUSEMASmall does without.
+        return super(nnUNetTrainerUSEMASmall, self).configure_rotation_dummyDA_mirroring_and_inital_patch_size()
