@@ -1,7 +1,7 @@
 """The fair experiment: networks that differ in one thing, trained and evaluated alike, in one table.
 
-    python Testing/Benchmarks/accuracy.py [--dataset FOLDER] [--configuration 2d] [--iterations 600] [--seeds 0]
-        [--networks plain residual ...] [--device auto] [--runs FOLDER] [--keep-weights]
+    python Testing/Benchmarks/accuracy.py [--dataset NAME] [--configuration 2d] [--iterations 600] [--seeds 0]
+        [--networks plain residual ...] [--spacing 3 3 3] [--device auto] [--runs FOLDER] [--keep-weights]
 
 Every network is trained inside nnU-Net on one fold, with the same plan, recipe, iterations, augmentation and seed (the
 rows whose names end in "paper's recipe" excepted), and its predictions of the fold's validation cases are compared with
@@ -33,6 +33,7 @@ DATA = ROOT.parent / "shared/data/nnUNet_raw"
 RESULTS = Path(__file__).parent / "results"
 METRICS = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
 BASELINE = "plain"
+EPOCH = 50  # iterations in an epoch of the common recipe, AdamWInShortEpochs
 
 # name -> (trainer, title)
 NETWORKS = {
@@ -68,6 +69,7 @@ def run(network: str, seed: int, options: argparse.Namespace) -> dict:
             trainer=trainer,
             device=options.device,
             iterations=options.iterations,
+            spacing=options.spacing,
             seed=seed,
         )
     predictions = results / "fold_0" / "validation"
@@ -85,6 +87,7 @@ def run(network: str, seed: int, options: argparse.Namespace) -> dict:
         "dataset": options.dataset.name,
         "configuration": options.configuration,
         "iterations": options.iterations,
+        "spacing": options.spacing,
         "seed": seed,
         "parameters": parameters,
         "macs": macs,
@@ -154,7 +157,7 @@ def table(rows: list[dict]) -> str:
         "|---" * (7 + len(METRICS)) + "|",
     ]
     for name, found in by_network.items():
-        seconds = statistics.median(row["seconds_per_epoch"] for row in found) / 50
+        seconds = statistics.median(row["seconds_per_epoch"] for row in found) / EPOCH
         cells = f"{NETWORKS[name][1]} | {len(found)} | {found[0]['parameters'] / 1e6:.2f} | "
         cells += f"{found[0]['macs'] / 1e9:.2f} | {seconds:.2f}"
         for label in (*labels, "mean"):
@@ -191,11 +194,14 @@ def paired(values: dict[str, dict[str, np.ndarray]], name: str, label: str) -> s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", type=Path, default=DATA / "Dataset004_Hippocampus")
+    parser.add_argument(
+        "--dataset", type=DATA.joinpath, default="Dataset004_Hippocampus", help=f"path, or name in {DATA}"
+    )
     parser.add_argument("--configuration", choices=("2d", "3d_fullres"), default="2d")
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--spacing", type=float, nargs=3, help="of the voxels of a 3D plan, in mm, z y x")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, default=Path("accuracy-runs"), help="work folder: data, checkpoints, logs")
     parser.add_argument("--keep-weights", action="store_true", help="keep the runs of finished networks")
@@ -216,7 +222,9 @@ def main() -> None:
 def write_table(folder: Path) -> None:
     rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     first = rows[0]
-    budget = f"--configuration {first['configuration']} --iterations {first['iterations']}"
+    budget = f"--dataset {first['dataset']} --configuration {first['configuration']} --iterations {first['iterations']}"
+    if first.get("spacing"):
+        budget += f" --spacing {' '.join(f'{side:g}' for side in first['spacing'])}"
     dates = sorted(row["date"] for row in rows)
     cases = len({score[0] for score in first["scores"]})
     text = f"""# {first["dataset"]}, {first["configuration"]}, {first["iterations"]} iterations
