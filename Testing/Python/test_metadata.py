@@ -16,7 +16,8 @@ from usema.metadata import SCHEMA, SCHEMA_VERSION, ModelMetadata
 @pytest.fixture
 def document() -> dict:
     weights = {"file": "weights.safetensors", "sha256": "0" * 64, "bytes": 1000, "dtype": "float16"}
-    return copy.deepcopy({**METADATA, "schema_version": SCHEMA_VERSION, "weights": weights})
+    inference = {"mirror_axes": [], "temperature": 1.5}
+    return copy.deepcopy({**METADATA, "schema_version": SCHEMA_VERSION, "inference": inference, "weights": weights})
 
 
 def places(value, path=()):
@@ -74,6 +75,13 @@ def test_every_key_the_schema_requires_is_missed(document):
             ModelMetadata.from_dict({name: value for name, value in document.items() if name != key})
 
 
+def test_what_version_1_says_is_still_read(document):
+    del document["inference"]["temperature"]
+    metadata = ModelMetadata.from_dict({**document, "schema_version": 1})
+    assert metadata.schema_version == 1
+    assert metadata.inference == {"mirror_axes": []}
+
+
 def test_a_schema_keyword_that_would_be_ignored_is_an_error():
     with pytest.raises(NotImplementedError, match="multipleOf"):
         next(problems(3, {"type": "integer", "multipleOf": 2}))
@@ -86,7 +94,11 @@ NAMED = [
     (("licence", "license"), "MIT", "licence.license is not a known key"),
     (("weights", "sha256"), "ABC", 'weights.sha256 is "ABC"'),
     (("orientation"), "LRS", 'orientation is "LRS"'),
-    (("schema_version"), 2, r"made for a newer USEMA \(schema 2, this one reads 1\). Update USEMA"),
+    (("schema_version"), 3, r"made for a newer USEMA \(schema 3, this one reads 2\). Update USEMA"),
+    (("schema_version"), 1, "inference.temperature needs schema_version 2, and schema_version is 1"),
+    (("inference", "temperature"), 0, "inference.temperature is 0, less than 0.01"),
+    (("inference", "temperature"), 10**400, "inference.temperature is 10+.*, more than 100"),
+    (("inference", "temperature"), "1.5", 'inference.temperature is "1.5", which is no number'),
     (("labels", 1, "value"), 3, r"labels have the values \[1, 3\], which should be 1 to 2 in order"),
     (("labels", 1, "name"), "Anterior hippocampus", r"labels\[1\].name is 'Anterior hippocampus', as labels\[0\]"),
     (("expected_spacing_mm", "min", 2), 1.6, "expected_spacing_mm runs from 1.6 to 1.5 along z"),

@@ -164,17 +164,11 @@ def write_bundle(
             "dtype": dtype,
         },
     }
-    try:
-        # Through JSON and back, so that what is checked is what a reader will see.
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"The metadata do not fit into JSON: {error}.") from error
-    ModelMetadata.from_dict(json.loads(text), "The metadata")
-
+    text = _checked_text(document)
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         temporary.mkdir()
-        (temporary / METADATA_FILE).write_text(text + "\n", encoding="utf-8")
+        (temporary / METADATA_FILE).write_text(text, encoding="utf-8")
         (temporary / WEIGHTS_FILE).write_bytes(data)
         move_into_place(temporary, folder)
     except OSError as error:
@@ -182,6 +176,48 @@ def write_bundle(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return read_bundle(folder)
+
+
+def change_metadata(bundle: Bundle, **changes: Any) -> Bundle:
+    """Replaces keys of a bundle's ``model.json``, whole or not at all; the weights and all other keys stay.
+
+    Args:
+        bundle: in a folder, not in a zip.
+        changes: new values of keys of ``model.json``.
+
+    Returns:
+        the bundle as it is now; its ``schema_version`` is this USEMA's.
+
+    Raises:
+        BundleError: the bundle is a zip, or the changed metadata are not valid.
+        OutputError: ``model.json`` cannot be written.
+    """
+    if not bundle.path.is_dir():
+        raise BundleError(f"{bundle.path} is no folder, and only a bundle in a folder can be changed.", "Unpack it.")
+    path = bundle.path / METADATA_FILE
+    # The file's own text, not bundle.metadata: keys keep their order, and who compares sees only the changes.
+    document = json.loads(path.read_text(encoding="utf-8"))
+    text = _checked_text({**document, **changes, "schema_version": SCHEMA_VERSION})
+    temporary = path.with_name(f".{METADATA_FILE}-{uuid.uuid4().hex}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return read_bundle(bundle.path)
+
+
+def _checked_text(document: Mapping[str, Any]) -> str:
+    """A ``model.json`` with this document. Raises BundleError where no reader would accept it."""
+    try:
+        # Through JSON and back, so that what is checked is what a reader will see.
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"The metadata do not fit into JSON: {error}.") from error
+    ModelMetadata.from_dict(json.loads(text), "The metadata")
+    return text + "\n"
 
 
 def _to_safetensors(state_dict: Mapping[str, torch.Tensor], dtype: str) -> bytes:

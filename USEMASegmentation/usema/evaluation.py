@@ -78,7 +78,7 @@ def evaluate_folders(
     """
     if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
         raise InputError(f"A tolerance of {tolerance_mm} mm is not possible.", "Give 0 or more.")
-    predicted, reference = _label_files(Path(predictions)), _label_files(Path(references))
+    predicted, reference = label_files(Path(predictions)), label_files(Path(references))
     unpaired = [
         f"only in {folder}: {', '.join(sorted(cases))}"
         for folder, cases in (
@@ -167,8 +167,8 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
         temporary.unlink(missing_ok=True)
 
 
-def _label_files(folder: Path) -> dict[str, Path]:
-    """Case name -> label map."""
+def label_files(folder: Path) -> dict[str, Path]:
+    """Case name -> label map. Raises InputError where the folder is none, or holds none, or two of a case."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.")
     files: dict[str, Path] = {}
@@ -193,11 +193,11 @@ def _read_pair(predicted: Path, reference: Path) -> tuple[np.ndarray, np.ndarray
             f"{predicted} and {reference} lie on different grids: {prediction.geometry} and {truth.geometry}.",
             "Compare label maps of the same grid.",
         )
-    return _whole(prediction.array, predicted), _whole(truth.array, reference), truth.geometry.spacing_zyx
+    return whole_labels(prediction.array, predicted), whole_labels(truth.array, reference), truth.geometry.spacing_zyx
 
 
-def _whole(array: np.ndarray, path: Path) -> np.ndarray:
-    """The array as integers: label maps are often stored as floating-point numbers."""
+def whole_labels(array: np.ndarray, path: Path) -> np.ndarray:
+    """The array as integers: label maps are often stored as floating-point numbers. Raises InputError for others."""
     with np.errstate(invalid="ignore"):
         labels = array.astype(np.int32)
     wrong = (labels != array) | (labels < 0)

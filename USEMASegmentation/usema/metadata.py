@@ -12,7 +12,7 @@ from typing import Any
 from .errors import BundleError
 from .json_schema import problems
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # what is written; older ones are read
 SCHEMA = json.loads(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8"))
 
 
@@ -96,6 +96,8 @@ class ModelMetadata:
 
 def _contradictions(document: dict) -> Iterator[str]:
     """What a valid document may still get wrong, because JSON Schema cannot compare two values."""
+    if document["schema_version"] < 2 and "temperature" in document["inference"]:
+        yield "inference.temperature needs schema_version 2, and schema_version is 1"
     values = [label["value"] for label in document["labels"]]
     if values != list(range(1, len(values) + 1)):
         yield f"labels have the values {values}, which should be 1 to {len(values)} in order"

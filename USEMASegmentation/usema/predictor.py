@@ -63,6 +63,9 @@ class Predictor:
         bundle: what ``usema.bundle.read_bundle`` returns; its weights are verified and loaded here.
         device: see ``usema.device.choose_device``.
 
+    Attributes:
+        temperature: what logits are divided by to give probabilities: the bundle's, or 1. May be set to another.
+
     Raises:
         BundleError: the weights are damaged or do not fit the architecture.
         DeviceError: the device is not there.
@@ -73,6 +76,7 @@ class Predictor:
         self.device = choose_device(device)
         self.plan = Plan.from_dict(self.metadata.preprocessing)
         self.num_classes = len(self.metadata.labels) + 1
+        self.temperature = float(self.metadata.inference.get("temperature", 1))
         try:
             self.network = build(self.metadata.architecture)
         except InputError as error:
@@ -133,7 +137,7 @@ class Predictor:
         channels = np.stack([volume.array for volume in oriented]) if len(oriented) > 1 else oriented[0].array[None]
         prepared = preprocess(channels, geometry.spacing_zyx, self.plan)
         del oriented, channels
-        collector = LogitsToLabels(prepared, self.num_classes, probabilities)
+        collector = LogitsToLabels(prepared, self.num_classes, probabilities, self.temperature)
         mirror_axes = tuple(self.metadata.inference["mirror_axes"]) if mirror else ()
         if mirror and not mirror_axes:
             warnings.append("Mirroring was asked for, but this model was not trained with it: it was left out.")
@@ -252,6 +256,7 @@ class Predictor:
             "device": describe(self.device),
             "attention": self.backend,
             "overlap": f"{overlap:g}",
+            "temperature": f"{self.temperature:g}",
             "mirrorAxes": ",".join(map(str, mirror_axes)),
             "seconds": f"{seconds:.1f}",
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
