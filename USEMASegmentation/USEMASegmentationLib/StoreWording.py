@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from slicer.i18n import tr as _
+from usema.card import CARD_FILE
 from usema.metadata import ModelMetadata
 from usema.store.index import Entry, is_remote
 from usema.store.indexes import Source
@@ -48,6 +49,8 @@ def describeModel(model: KnownModel) -> str:
     if model.bundle:
         lines.append(f"<b>{_('Limits')}:</b> {escape(model.bundle.metadata.limits)}")
     lines.append(f"<b>{_('Licence')}:</b> {link}, {_terms(model.licence.commercial_use)}")
+    if model.bundle and (card := Path(model.bundle.path).absolute() / CARD_FILE).is_file():
+        lines.append(f'<a href="{escape(card.as_uri())}">{_("Model card")}</a>')
     if model.state in (AVAILABLE, UPDATE):
         lines.append(f"<b>{_('Offered by')}:</b> {escape(model.source)}")
         if model.others:

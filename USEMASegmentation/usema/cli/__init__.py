@@ -14,6 +14,7 @@ COMMANDS = {
     "segment": "Segment volumes with a model.",
     "evaluate": "Compare segmentations with reference labels.",
     "calibrate": "Make a model's probabilities say how often they are right.",
+    "card": "Measure a model on labelled cases and write its model card.",
     "models": "List, download, check and publish models.",
     "networks": "Parameters and operations of the network per configuration.",
     "train": "Train USEMA on a dataset in nnU-Net's layout.",

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..bundle import read_bundle
+from ..card import CARD_FILE
 from ..errors import BundleError, UsemaError
 from ..resources import bundled_models
 from ..store import cache, indexes
@@ -62,6 +63,8 @@ def list_models(refresh: bool) -> None:
 def show(model: str) -> None:
     """All that MODEL (a name, or the path of a bundle) says of itself, as JSON; its weights are verified.
 
+    Where its model card lies is said on stderr.
+
     For a model that is not here: what the index says of it.
     """
     known = library().get(model)
@@ -71,6 +74,9 @@ def show(model: str) -> None:
     bundle = read_bundle(find_model(model))
     bundle.verify()
     click.echo(json.dumps(bundle.metadata.to_dict(), indent=2, ensure_ascii=False))
+    card = Path(bundle.path) / CARD_FILE
+    if card.is_file():
+        click.echo(f"Model card: {card}", err=True)
 
 
 @models.command()

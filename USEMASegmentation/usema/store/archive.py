@@ -1,8 +1,8 @@
 """A model as one file, ``.usema``: a zip of a bundle's folder, to be published, mailed, or carried to a computer that
 is not connected. Standard library only.
 
-What is unpacked is chosen by name: the two files of a bundle, and a few that describe it. Nothing else in a zip is
-written to disk, and nothing can grow beyond what is announced and allowed.
+What is unpacked is chosen by name: the two files of a bundle, and a few that describe it, its model card among them.
+Nothing else in a zip is written to disk, and nothing can grow beyond what is announced and allowed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, check_zip_member, read_bundle
+from ..card import FILES as CARD_FILES
 from ..errors import BundleError, OutputError
 
 ENDING = ".usema"
-EXTRAS = ("README.md", "LICENSE", "LICENSE.txt", "preview.png", "preview.jpg")
+EXTRAS = ("README.md", "LICENSE", "LICENSE.txt", "preview.png", "preview.jpg", *CARD_FILES)
 _MAX_EXTRA_BYTES = 16 * 2**20  # of each
 _CHUNK = 2**20
 _GET_AGAIN = "Download or copy the file again."
@@ -98,6 +99,7 @@ def unpack(file: str | os.PathLike, folder: str | os.PathLike, copied: Callable[
         folder.mkdir(parents=True)
         before = 0
         for name, member in members.items():
+            (folder / name).parent.mkdir(exist_ok=True)  # card/
             # zipfile ends a member at its announced size, which was checked; if there is more, its CRC is wrong.
             try:
                 with archive.open(member) as source, (folder / name).open("xb") as sink:

@@ -87,6 +87,8 @@ def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _rows(inner, f"{name} · {key}" if name else key)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        yield name.replace("_", " "), f"{len(value)} rows, see the model card"
     else:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield name.replace("_", " "), text

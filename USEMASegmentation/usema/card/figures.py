@@ -1,0 +1,121 @@
+"""From measured cases to the figures of a card: averages with intervals, groups of cases, agreement of volumes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .results import CaseResult, LabelResult, Results
+
+RESAMPLES = 2000
+METRICS = ("dice", "surface_dice", "hausdorff95_mm")
+Pairs = Sequence[tuple[CaseResult, LabelResult]]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric over cases: mean with its 95 % interval, median, and the worst case."""
+
+    mean: float
+    interval: tuple[float, float]
+    median: float
+    worst: float
+    worst_case: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases that have something in common, for one label: ``kind`` of grouping, ``name`` of the group."""
+
+    kind: str
+    name: str
+    members: Pairs
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Result minus reference, in ml: mean and limits within which 95 % of differences are expected."""
+
+    cases: int
+    reference_ml: float
+    difference_ml: float
+    limits_ml: tuple[float, float]
+
+
+def spread(pairs: Pairs, metric: str) -> Spread:
+    """Summarises a metric over at least one case; the longest distance is the worst, the lowest Dice."""
+    values = [getattr(label, metric) for _, label in pairs]
+    worst = (max if metric == "hausdorff95_mm" else min)(range(len(values)), key=values.__getitem__)
+    interval = bootstrap_interval(values)
+    return Spread(statistics.fmean(values), interval, statistics.median(values), values[worst], pairs[worst][0].case)
+
+
+def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the mean: percentiles of the means of samples drawn with replacement (Efron 1979).
+
+    Args:
+        values: one per case; may hold infinity.
+    """
+    chosen = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    means = np.sort(np.asarray(values, float)[chosen].mean(axis=1))
+    # Two of the means themselves: between a number and infinity there is nothing to interpolate.
+    low, high = means[math.ceil(0.025 * RESAMPLES) - 1], means[math.ceil(0.975 * RESAMPLES) - 1]
+    return float(low), float(high)
+
+
+def groups(pairs: Pairs) -> list[Group]:
+    """The cases of one label by how their voxels are stored, and by the reference's volume, in thirds.
+
+    Each kind of grouping holds every case once. Cases whose reference lacks the label are a group of their own.
+    """
+    found = []
+    for kind in sorted({case.intensity_type for case, _ in pairs}):
+        members = [(case, label) for case, label in pairs if case.intensity_type == kind]
+        low = min(case.intensity_range[0] for case, _ in members)
+        high = max(case.intensity_range[1] for case, _ in members)
+        found.append(Group("voxels", f"{kind}, values from {low:.0f} to {high:.0f}", members))
+    absent = [pair for pair in pairs if pair[1].reference_ml == 0]
+    present = sorted((pair for pair in pairs if pair[1].reference_ml > 0), key=lambda pair: pair[1].reference_ml)
+    for name, part in zip(("small", "medium", "large"), np.array_split(np.arange(len(present)), 3), strict=True):
+        members = [present[index] for index in part]
+        if members:
+            low, high = members[0][1].reference_ml, members[-1][1].reference_ml
+            found.append(Group("size", f"{name}, {low:.2f} to {high:.2f} ml", members))
+    if absent:
+        found.append(Group("size", "absent from the reference", absent))
+    return found
+
+
+def agreement(pairs: Pairs) -> Agreement | None:
+    """How well volumes agree: mean difference ± 1.96 standard deviations (Bland and Altman 1986, Lancet 327:307).
+
+    Returns:
+        None for fewer than two cases, which have no deviation.
+    """
+    if len(pairs) < 2:
+        return None
+    differences = [label.predicted_ml - label.reference_ml for _, label in pairs]
+    mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
+    reference = statistics.fmean(label.reference_ml for _, label in pairs)
+    return Agreement(len(pairs), reference, mean, (mean - 1.96 * deviation, mean + 1.96 * deviation))
+
+
+def validation_metrics(results: Results) -> dict[str, Any]:
+    """For ``metrics.validation`` of ``model.json``: means over cases, label by label.
+
+    A label that no case has is left out; an infinite distance (a missed label) is null.
+    """
+    measured: dict[str, Any] = {metric: {} for metric in METRICS}
+    for name in dict.fromkeys(label.label for case in results.cases for label in case.labels):
+        pairs = results.of_label(name)
+        for metric in METRICS if pairs else ():
+            mean = statistics.fmean(getattr(label, metric) for _, label in pairs)
+            measured[metric][name] = round(mean, 4) if math.isfinite(mean) else None
+    dice = measured["dice"].values()
+    mean_dice = round(statistics.fmean(dice), 4) if dice else None
+    return {"cases": len(results.cases), "mean_dice": mean_dice, **measured}
