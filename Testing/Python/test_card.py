@@ -230,7 +230,7 @@ def test_training_is_only_said_to_have_left_out_its_own_validation_fold(text, bu
     arguments = ("--images", images, "--labels", labels, "--split", split, "--fold", 1, "--device", "cpu")
     assert usema("card", bundle, *arguments).exit_code == 0
     said = (bundle / CARD_FILE).read_text(encoding="utf-8")
-    assert "Training left these cases out." not in said
+    assert "Training left these cases out" not in said
     assert "is not known" in section(said, "How it was evaluated")
     assert not (bundle / PICTURES[2]).exists(), "two cases have no third"
 

@@ -220,6 +220,25 @@ def test_the_robust_recipe_fills_the_surroundings_and_leaves_the_image_alone():
     assert (outside == 5).sum() == 0
 
 
+def test_the_robust_recipe_moves_image_and_labels_together():
+    random.seed(0)
+    labels = torch.randint(0, 3, (1, 20, 24, 16), generator=torch.Generator().manual_seed(0)).float()
+    for _ in range(5):
+        moved = robust.Shift()(image=10 + labels, segmentation=labels)
+        stays = moved["segmentation"] != robust.OUTSIDE
+        assert 0 < stays.sum() < labels.numel()
+        assert (moved["image"][~stays] == 0).all()
+        box = [slice(hits.amin(), hits.amax() + 1) for hits in stays[0].nonzero().T]
+        assert stays[0][tuple(box)].all()
+        # What is left of the labels lay at the opposite end of each axis.
+        source = [
+            slice(0, part.stop - part.start) if part.start else slice(side - part.stop, side)
+            for part, side in zip(box, labels.shape[1:], strict=True)
+        ]
+        assert moved["segmentation"][0][tuple(box)].equal(labels[0][tuple(source)])
+        assert moved["image"][0][tuple(box)].equal(10 + labels[0][tuple(source)])
+
+
 def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
     name = "nnUNetTrainerAttentionMamba"
     transforms = take_steps(trained[1], name, USEMA_THREADS="1")[name]["transforms"]
