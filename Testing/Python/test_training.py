@@ -220,6 +220,17 @@ def test_the_robust_recipe_fills_the_surroundings_and_leaves_the_image_alone():
     assert (outside == 5).sum() == 0
 
 
+def test_the_robust_recipe_averages_neighbouring_slices():
+    random.seed(0)
+    image = torch.randn(1, 20, 24, 16, generator=torch.Generator().manual_seed(0))
+    for _ in range(5):
+        thick = robust.ThickSlices()(image=image.clone())["image"]
+        repeated = [(thick.diff(dim=axis) == 0).float().mean().item() for axis in (1, 2, 3)]
+        assert sorted(share > 0.4 for share in repeated) == [False, False, True]
+        assert thick.shape == image.shape
+        assert thick.mean().item() == pytest.approx(image.mean().item(), abs=1e-5)
+
+
 def test_the_robust_recipe_moves_image_and_labels_together():
     random.seed(0)
     labels = torch.randint(0, 3, (1, 20, 24, 16), generator=torch.Generator().manual_seed(0)).float()

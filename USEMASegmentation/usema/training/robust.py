@@ -20,12 +20,12 @@ OUTSIDE = -1  # nnU-Net's label of what its loader pads a crop with, until its l
 
 
 class Shift(BasicTransform):
-    """Moves image and labels by up to 45 % of each side: a tile of a larger volume shows a structure anywhere, or not
+    """Moves image and labels by up to 60 % of each side: a tile of a larger volume shows a structure anywhere, or not
     at all. What comes into view is OUTSIDE."""
 
     def apply(self, data_dict: dict, **params) -> dict:
         image, labels = data_dict["image"], data_dict["segmentation"]
-        steps = [round(side * random.uniform(-0.45, 0.45)) for side in image.shape[1:]]
+        steps = [round(side * random.uniform(-0.6, 0.6)) for side in image.shape[1:]]
         target = tuple(
             slice(max(0, step), side + min(0, step)) for step, side in zip(steps, image.shape[1:], strict=True)
         )
@@ -55,6 +55,21 @@ class Surroundings(BasicTransform):
             structure += random.uniform(-3, 1.5)
             image[:, outside] = structure[:, outside].to(image.dtype)
         return data_dict
+
+
+class ThickSlices(BasicTransform):
+    """Averages two or three neighbouring slices along one axis: where slices are thick against their pixels, nnU-Net's
+    rules repeat each slice instead of interpolating between them."""
+
+    def apply(self, data_dict: dict, **params) -> dict:
+        image = data_dict["image"]
+        axis, count = random.randrange(1, image.ndim), random.choice((2, 3))
+        first = random.randrange(count)
+        # Slices before the first whole group belong to one that begins outside.
+        groups = [image.narrow(axis, 0, first)] if first else []
+        groups += image.narrow(axis, first, image.shape[axis] - first).split(count, dim=axis)
+        means = [group.mean(dim=axis, keepdim=True).expand_as(group) for group in groups]
+        return {**data_dict, "image": torch.cat(means, dim=axis)}
 
 
 class Level(BasicTransform):
@@ -99,6 +114,7 @@ class nnUNetTrainerUSEMARobust(nnUNetTrainerUSEMASmall):
                 ),
                 apply_probability=0.15,
             ),
+            RandomTransform(ThickSlices(), apply_probability=0.15),
             RandomTransform(Level(), apply_probability=0.4),
         ]
         return every
