@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from bundles import METADATA, weights
-from usema.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle, write_bundle
+from usema.bundle import METADATA_FILE, WEIGHTS_FILE, change_metadata, read_bundle, write_bundle
 from usema.errors import BundleError, OutputError
 from usema.metadata import ModelMetadata
 
@@ -226,6 +226,18 @@ def test_a_zip_that_is_not_one_model_is_refused(bundle, tmp_path):
 
 
 # Writing
+
+
+def test_what_is_written_asks_for_no_newer_engine_than_its_keys_do(bundle, tmp_path):
+    assert read_bundle(bundle).metadata.schema_version == 1
+    assert change_metadata(read_bundle(bundle), version="1.3.0").metadata.schema_version == 1
+    soft = {**METADATA, "inference": {"mirror_axes": [], "temperature": 1.5}}
+    newer = write_bundle(tmp_path / "soft", soft, weights())
+    assert newer.metadata.schema_version == 2
+    assert change_metadata(newer, version="1.3.0").metadata.schema_version == 2
+    assert change_metadata(newer, inference=METADATA["inference"]).metadata.schema_version == 1
+    with pytest.raises(BundleError, match=r"inference is 1\.5"):
+        change_metadata(newer, inference=1.5)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import torch
 from bundles import METADATA, weights, write_tiny_bundle
 from click.testing import CliRunner
 from usema.bundle import METADATA_FILE, WEIGHTS_FILE, change_metadata, read_bundle, write_bundle
-from usema.calibration import BINS, Reliability, Voxels, calibrate, fit_temperature
+from usema.calibration import BINS, Reliability, Voxels, calibrate, fit_temperature, write_plot
 from usema.calibration_voxels import LOGIT_TEMPERATURE, near_foreground, read_voxels
 from usema.cli import main
 from usema.errors import BundleError, InputError, OutputError
@@ -121,7 +122,7 @@ def test_keys_are_changed_and_all_else_stays(tmp_path):
     inference = {"mirror_axes": [], "temperature": 1.25}
     changed = change_metadata(bundle, inference=inference)
     after = json.loads((bundle.path / METADATA_FILE).read_text())
-    assert after == {**before, "inference": inference}
+    assert after == {**before, "schema_version": 2, "inference": inference}
     assert list(after) == list(before)
     assert changed.metadata.inference == read_bundle(bundle.path).metadata.inference == inference
     assert (bundle.path / WEIGHTS_FILE).read_bytes() == state
@@ -138,13 +139,31 @@ def test_a_bundle_that_cannot_be_changed_stays_as_it_was(tmp_path, monkeypatch):
         change_metadata(read_bundle(zipped), version="2.0.0")
 
     def fails(path, target):
-        raise OSError("disk failure")
+        raise OSError(errno.EIO, "disk failure", str(path))
 
     monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(OutputError, match="disk failure"):
         change_metadata(bundle, version="2.0.0")
     assert (bundle.path / METADATA_FILE).read_bytes() == before
     assert sorted(path.name for path in bundle.path.iterdir()) == [METADATA_FILE, WEIGHTS_FILE]
+
+
+def test_a_read_only_file_system_is_said_with_the_file_that_was_meant(tmp_path, monkeypatch):
+    """There, even deleting a temporary file that was never made is an error."""
+    bundle = write_bundle(tmp_path / "model", METADATA, weights())
+
+    def refuses(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    calibration = calibrate([calibrated_voxels(0, n=1000), calibrated_voxels(1, n=1000)])
+    for name in ("write_text", "replace", "unlink"):
+        monkeypatch.setattr(Path, name, refuses)
+    with pytest.raises(OutputError) as error:
+        change_metadata(bundle, version="2.0.0")
+    assert error.value.message == f"{bundle.path / METADATA_FILE} cannot be written: Read-only file system."
+    assert "folder of your own" in error.value.hint
+    with pytest.raises(OutputError, match=r"plot\.png cannot be written: Read-only file system"):
+        write_plot(tmp_path / "plot.png", calibration, "A model")
 
 
 # The real model
@@ -219,9 +238,10 @@ def test_the_command_calibrates_the_model_on_cases_left_out(old_model, source, n
     found = after["metrics"].pop("calibration")
     temperature = after["inference"].pop("temperature")
     assert f"inference.temperature none -> {temperature}" in result.output
+    before["metrics"].pop("calibration", None)
     assert after == {**before, "schema_version": 2}
     assert (old_model / WEIGHTS_FILE).read_bytes() == state
-    assert (found["cases"], found["temperature"]) == (4, temperature)
+    assert (found["cases"], found["left_out"]) == (4, False)  # of a split that is not the training's
     assert "5 mm" in found["region"]
     assert 1 < temperature < 5  # networks are too sure of themselves
     assert found["ece_with_temperature"] < found["ece"]
@@ -281,9 +301,9 @@ BAD = {
     "another label": (other_label, "has the label 7, and the model 'hippocampus-mr' knows 0 to 2"),
     "another grid": (other_grid, "lie on different grids"),
     "no split": (splits({"val": 3}), "is not a list of folds"),
-    "no such fold": (splits([{"val": ["a"]}]), "has 1 folds, counted from 0, and no fold 3"),
-    "an empty fold": (splits([{"val": []}] * 4), "Fold 3 of .* has no validation cases"),
-    "unknown cases": (splits([{"val": ["x", "y"]}] * 4), "has no labels of x, y"),
+    "no such fold": (splits([{"train": [], "val": ["a"]}]), "has 1 folds, and no fold 3"),
+    "an empty fold": (splits([{"train": [], "val": []}] * 4), "Fold 3 of .* has no validation cases"),
+    "unknown cases": (splits([{"train": [], "val": ["x", "y"]}] * 4), "has no labels of x, y"),
 }
 
 

@@ -27,6 +27,7 @@ from usema.card.text import WARNING, render
 from usema.cli import main
 from usema.errors import BundleError, InputError
 from usema.evaluation import evaluate_folders, summary
+from usema.labelled_cases import origin
 from usema.output import write_label_map
 from usema.predictor import Predictor
 from usema.resources import bundled_models
@@ -51,9 +52,9 @@ def usema(*arguments):
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory) -> Path:
-    """A split whose fold 0, that of the bundled model, holds four of its real validation cases."""
+    """A split whose fold 0 holds four of the bundled model's real validation cases."""
     path = tmp_path_factory.mktemp("split") / "splits_final.json"
-    path.write_text(json.dumps([{"train": [], "val": CASES}, {"train": [], "val": CASES[:2]}]))
+    path.write_text(json.dumps([{"train": ["a", "b"], "val": CASES}, {"train": ["a", "b"], "val": CASES[:2]}]))
     return path
 
 
@@ -62,7 +63,9 @@ def measured(tmp_path_factory, data, split) -> Path:
     """The bundled model with a card; not to be changed."""
     folder = shutil.copytree(bundled_models()["hippocampus-mr"], tmp_path_factory.mktemp("measured") / "bundle")
     shutil.rmtree(folder / "card", ignore_errors=True)
-    change_metadata(read_bundle(folder), metrics={"validation": {"cases": 1}, "mine": 7})
+    bundle = read_bundle(folder)
+    training = {**bundle.metadata.training, "cases": 2, "validation_cases": 4}  # as if it had been the split's
+    change_metadata(bundle, metrics={"validation": {"cases": 1}, "mine": 7}, training=training)
     images, labels = data / DATASET / "imagesTr", data / DATASET / "labelsTr"
     result = usema("card", folder, "--images", images, "--labels", labels, "--split", split, "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -125,7 +128,7 @@ def test_the_figures_are_those_of_the_evaluation_of_the_same_results(text, measu
             ("hausdorff95_mm", "HD95 / mm", 2),
         ):
             segment, cases, what, mean, interval, median, worst = next(rows)
-            assert (segment, cases, what) == (label.name, "4", title)
+            assert (segment, cases, what) == (label.name, "4 *", title)
             assert (mean, median) == (f"{label.mean[metric]:.{digits}f}", f"{label.median[metric]:.{digits}f}")
             low, high = map(float, interval.split(" to "))
             assert low <= float(mean) <= high
@@ -143,7 +146,7 @@ def test_the_models_own_metrics_become_what_was_measured_and_its_weights_stay(me
     bundle.verify()
     assert (measured / WEIGHTS_FILE).read_bytes() == (original / WEIGHTS_FILE).read_bytes()
     before, after = (read_bundle(folder).metadata.to_dict() for folder in (original, measured))
-    assert {key for key in before if before[key] != after[key]} <= {"metrics", "schema_version"}
+    assert {key for key in before if before[key] != after[key]} <= {"metrics", "training"}
     assert after["metrics"]["mine"] == 7
     validation = after["metrics"]["validation"]
     assert validation == validation_metrics(results)
@@ -175,7 +178,7 @@ def test_the_groups_of_each_kind_hold_every_case_once(results, text):
         sizes = [[label.reference_ml for _, label in group.members] for group in found if group.kind == "size"]
         assert all(max(smaller) <= min(larger) for smaller, larger in itertools.pairwise(sizes))
     counts = [row[3] for row in table(text, "Groups of cases")]
-    assert counts == ["2 *", "2 *", "2 *", "1 *", "1 *"] * 2, "few cases are marked as few"
+    assert counts == ["2 *", "2 *", "4 *"] * 2, "few cases are marked as few, and not divided by size"
 
 
 def test_the_worst_cases_are_shown_with_both_contours(measured, results, text):
@@ -237,16 +240,37 @@ def test_training_is_only_said_to_have_left_out_its_own_validation_fold(text, bu
 
 def test_calibration_and_robustness_are_shown_where_they_were_measured(results, measured):
     metadata = read_bundle(measured).metadata
-    calibration = {"cases": 26, "voxels": 9, "region": "near the foreground", "temperature": 1.31}
+    calibration = {"cases": 26, "voxels": 9, "region": "near the foreground", "cases_from": "here", "left_out": False}
     calibration |= {"ece": 0.05, "ece_with_temperature": 0.01, "nll": 0.3, "nll_with_temperature": 0.2}
     robustness = [{"change": "8 bit", "cases": 6, "dice_drop": 0.0123, "low": 0.001, "high": 0.02}]
-    metadata = replace(metadata, metrics={"calibration": calibration, "robustness": robustness})
+    metadata = replace(
+        metadata, inference={"temperature": 1.31}, metrics={"calibration": calibration, "robustness": robustness}
+    )
     text = render(metadata, results, [RELIABILITY_PICTURE])
-    assert ["expected calibration error", "0.05", "0.01"] in table(text, "Calibration")
+    assert ["expected calibration error", "0.0500", "0.0100"] in table(text, "Calibration")
     assert "temperature 1.31" in text
+    assert "Whether training saw any of these cases is not known" in section(text, "Calibration")
     assert f"]({RELIABILITY_PICTURE})" in text
     assert table(text, "Robustness") == [["8 bit", "6", "0.012 (0.001 to 0.020)"]]
     assert not any(picture in text for picture in PICTURES), "pictures that are not there are not mentioned"
+
+
+@pytest.mark.parametrize(
+    "metrics", [{"robustness": [{"name": "noise", "drop": 0.1}]}, {"calibration": {"ece_with_temperature": 0.1}}]
+)
+def test_figures_that_no_usema_wrote_are_refused_by_their_file(bundle, metrics):
+    change_metadata(read_bundle(bundle), metrics=metrics, inference={"mirror_axes": [], "temperature": 2.0})
+    result = usema("card", bundle)
+    assert result.exit_code == 1
+    assert "holds figures that no USEMA wrote" in result.output
+
+
+def test_a_split_with_other_numbers_of_cases_is_not_taken_for_that_of_the_training(measured, data, split):
+    metadata, images = read_bundle(measured).metadata, data / DATASET / "imagesTr"
+    assert origin(metadata, images, split, 0)[1]
+    assert not origin(replace(metadata, training={**metadata.training, "cases": 182}), images, split, 0)[1]
+    assert not origin(replace(metadata, training={**metadata.training, "dataset": "Dataset007"}), images, split, 0)[1]
+    assert not origin(metadata, images, None, 0)[1]
 
 
 # It is made again, and travels

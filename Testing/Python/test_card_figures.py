@@ -68,4 +68,4 @@ def test_a_missed_label_and_an_absent_one_are_kept_and_shown_for_what_they_are(t
     assert validation_metrics(again)["hausdorff95_mm"] == {"Liver": None}
     rows = table(render(bundle.metadata, again, []), "Results")
     assert rows[2][3] == "infinite"
-    assert rows[0][1:4] == ["3", "Dice", "0.300"]
+    assert rows[0][1:4] == ["3 *", "Dice", "0.300"]

@@ -265,15 +265,37 @@ def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained):
 
 def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data, tmp_path, monkeypatch):
     nnunet = training._run
-    monkeypatch.setattr(training, "_run", lambda code, *rest: code == training._TRAIN or nnunet(code, *rest))
+
+    def plan_only(code, arguments, environment):
+        if code == training._PLAN:
+            nnunet(code, [*arguments, "-npfp", "1", "-np", "1"], environment)
+
+    monkeypatch.setattr(training, "_run", plan_only)
     dataset = make_dataset(data, tmp_path / "raw")
     request = {"configuration": "3d_fullres", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
     train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.0), **request)
-    plans = json.loads((tmp_path / "runs/preprocessed" / dataset.name / "nnUNetPlans.json").read_text())
+    preprocessed = tmp_path / "runs/preprocessed" / dataset.name
+    plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
     planned = plans["configurations"]["3d_fullres"]["spacing"]
     assert [planned[axis] for axis in plans["transpose_backward"]] == [2.0, 1.5, 1.0]
-    with pytest.raises(InputError, match=r"not of \[2.0, 1.5, 1.5\] mm"):
+    with pytest.raises(InputError, match=r"of \[2.0, 1.5, 1.0\] mm, not of \[2.0, 1.5, 1.5\] mm"):
         train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.5), **request)
+
+    # The second configuration is planned with the first, whose voxels stay what they were.
+    flat = {**request, "configuration": "2d"}
+    with pytest.raises(InputError, match=r"\[2.0, 1.5, 1.0\] mm is for 3d_fullres, not for 2d"):
+        train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.0), **flat)
+    assert not (preprocessed / "nnUNetPlans_2d").exists()
+    train_dataset(dataset, tmp_path / "runs", **flat)
+    assert (preprocessed / "nnUNetPlans_2d").is_dir()
+    assert json.loads((preprocessed / "nnUNetPlans.json").read_text())["configurations"] == plans["configurations"]
+
+
+@pytest.mark.parametrize("spacing", ["0", "-1", "thick"])
+def test_a_spacing_that_no_voxel_has_is_refused(spacing):
+    result = CliRunner().invoke(main, ["train", "Dataset004_Hippocampus", "--spacing", "1", "1", spacing])
+    assert result.exit_code == 2
+    assert "'--spacing'" in result.output
 
 
 def test_a_folder_that_is_no_dataset_is_refused_by_name(tmp_path):

@@ -17,13 +17,13 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import BundleError, MissingDependencyError, OutputError
-from .metadata import SCHEMA_VERSION, ModelMetadata
+from .metadata import ModelMetadata, least_schema_version
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +156,7 @@ def write_bundle(
     data = _to_safetensors(state_dict, dtype)
     document = {
         **metadata,
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": least_schema_version(metadata),
         "weights": {
             "file": WEIGHTS_FILE,
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -186,7 +186,7 @@ def change_metadata(bundle: Bundle, **changes: Any) -> Bundle:
         changes: new values of keys of ``model.json``.
 
     Returns:
-        the bundle as it is now; its ``schema_version`` is this USEMA's.
+        the bundle as it is now; its ``schema_version`` is the least that knows its keys.
 
     Raises:
         BundleError: the bundle is a zip, or the changed metadata are not valid.
@@ -196,16 +196,19 @@ def change_metadata(bundle: Bundle, **changes: Any) -> Bundle:
         raise BundleError(f"{bundle.path} is no folder, and only a bundle in a folder can be changed.", "Unpack it.")
     path = bundle.path / METADATA_FILE
     # The file's own text, not bundle.metadata: keys keep their order, and who compares sees only the changes.
-    document = json.loads(path.read_text(encoding="utf-8"))
-    text = _checked_text({**document, **changes, "schema_version": SCHEMA_VERSION})
+    document = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    text = _checked_text({**document, "schema_version": least_schema_version(document)})
     temporary = path.with_name(f".{METADATA_FILE}-{uuid.uuid4().hex}")
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.") from error
+    except OSError as error:  # which names the temporary file
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}.", "Copy the model to a folder of your own."
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return read_bundle(bundle.path)
 
 

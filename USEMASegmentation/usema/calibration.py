@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,7 @@ class Calibration:
         for name in ("ece", "nll", "brier"):
             measured[name] = round(getattr(self.before, name), 4)
             measured[f"{name}_with_temperature"] = round(getattr(self.after, name), 4)
-        return {**measured, "temperature": self.temperature}
+        return measured
 
 
 def calibrate(cases: Sequence[Voxels]) -> Calibration:
@@ -204,7 +205,8 @@ def write_plot(path: str | Path, calibration: Calibration, title: str) -> None:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _draw(above, below, state: Reliability) -> None:

@@ -120,7 +120,7 @@ def compare_masks(
     if not prediction.any() or not reference.any():
         both = prediction.any() == reference.any()
         return (math.nan,) * 3 if both else (0.0, 0.0, math.inf)
-    box = _bounding_box(prediction | reference)
+    box = bounding_box(prediction | reference)
     pair = [torch.from_numpy(mask[box].copy())[None, None] for mask in (prediction, reference)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.5 and 1.6 warn of a call that MONAI itself makes
@@ -206,10 +206,10 @@ def whole_labels(array: np.ndarray, path: Path) -> np.ndarray:
     return labels
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the mask: outside it, nothing changes the metrics and much memory is saved."""
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around the mask, empty if it is: outside, nothing changes the metrics, and memory is saved."""
     box = []
     for axis in range(mask.ndim):
         hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(hits[0], hits[-1] + 1))
+        box.append(slice(hits[0], hits[-1] + 1) if hits.size else slice(0, 0))
     return tuple(box)

@@ -37,10 +37,11 @@ def find_cases(
         InputError: a file or folder is missing, holds no cases, or the split has no such fold.
     """
     references = label_files(labels)
-    names = sorted(references) if split is None else _validation_cases(split, fold)
+    names = sorted(references) if split is None else _fold(split, fold)["val"]
     missing = [name for name in names if name not in references]
     if missing:
-        raise InputError(f"{labels} has no labels of {', '.join(missing)}.", f"{split} names them.")
+        some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} others" if len(missing) > 5 else "")
+        raise InputError(f"{labels} has no labels of {some}.", f"{split} names them: is it this data set's?")
     return [LabelledCase(name, _images(images, name, channels), references[name]) for name in names]
 
 
@@ -73,22 +74,45 @@ def _images(folder: Path, case: str, channels: int) -> tuple[Path, ...]:
         stem = f"{case}_{channel:04d}"
         path = next((path for ending in ENDINGS if (path := folder / (stem + ending)).is_file()), None)
         if path is None:
-            hint = "Images are called CASE_0000.nii.gz, CASE_0001.nii.gz, ..., one per channel of the model."
+            hint = (
+                "Images are called CASE_0000.nii.gz, CASE_0001.nii.gz, ..., one per channel of the model, and labels "
+                "CASE.nii.gz. Every case with labels needs its images. Were the two folders given in this order?"
+            )
             raise InputError(f"{folder} has no image {stem}, with any of {', '.join(ENDINGS)}.", hint)
         found.append(path)
     return tuple(found)
 
 
-def _validation_cases(path: Path, fold: int) -> list[str]:
+def origin(metadata: ModelMetadata, images: Path, split: Path | None, fold: int) -> tuple[str, bool]:
+    """Where cases come from, in words, and whether the model's training left them out.
+
+    That is only said of the validation cases of its own fold: the data set has the name, and the fold the numbers of
+    cases, that ``training`` of the model names.
+    """
+    training, dataset = metadata.training, images.resolve().parent.name
+    if split is None:
+        return f"{dataset}/{images.name}", False
+    parts = _fold(split, fold)
+    own = (training.get("dataset"), training.get("fold"), training.get("cases"), training.get("validation_cases"))
+    left_out = own == (dataset, fold, len(parts["train"]), len(parts["val"]))
+    return f"{dataset}/{images.name}, validation cases of fold {fold} of {split.name}", left_out
+
+
+def _fold(path: Path, fold: int) -> dict[str, list[str]]:
     hint = "Give the splits_final.json of nnU-Net's preprocessed folder."
     if not path.is_file():
         raise InputError(f"{path} is no file.", hint)
     try:
-        folds = [list(map(str, each["val"])) for each in json.loads(path.read_text(encoding="utf-8"))]
+        folds = [
+            {part: sorted(map(str, each[part])) for part in ("train", "val")}
+            for each in json.loads(path.read_text(encoding="utf-8"))
+        ]
     except (ValueError, TypeError, KeyError):
         raise InputError(f"{path} is not a list of folds with 'train' and 'val'.", hint) from None
     if not 0 <= fold < len(folds):
-        raise InputError(f"{path} has {len(folds)} folds, counted from 0, and no fold {fold}.")
-    if not folds[fold]:
+        raise InputError(
+            f"{path} has {len(folds)} folds, and no fold {fold}.", f"Choose one from 0 to {len(folds) - 1}."
+        )
+    if not folds[fold]["val"]:
         raise InputError(f"Fold {fold} of {path} has no validation cases.", "Choose another fold.")
-    return sorted(folds[fold])
+    return folds[fold]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from .errors import BundleError
 from .json_schema import problems
 
-SCHEMA_VERSION = 2  # what is written; older ones are read
+SCHEMA_VERSION = 2  # the newest that is read; least_schema_version is what is written
 SCHEMA = json.loads(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8"))
 
 
@@ -94,10 +94,21 @@ class ModelMetadata:
         return document
 
 
+def least_schema_version(document: Mapping[str, Any]) -> int:
+    """The oldest version of the schema that knows a document's keys, so that older USEMAs read what they can.
+
+    Args:
+        document: of ``model.json``; it need not be valid.
+    """
+    inference = document.get("inference")
+    return 2 if isinstance(inference, Mapping) and "temperature" in inference else 1
+
+
 def _contradictions(document: dict) -> Iterator[str]:
     """What a valid document may still get wrong, because JSON Schema cannot compare two values."""
-    if document["schema_version"] < 2 and "temperature" in document["inference"]:
-        yield "inference.temperature needs schema_version 2, and schema_version is 1"
+    version, least = document["schema_version"], least_schema_version(document)
+    if version < least:
+        yield f"inference.temperature needs schema_version {least}, and schema_version is {version}"
     values = [label["value"] for label in document["labels"]]
     if values != list(range(1, len(values) + 1)):
         yield f"labels have the values {values}, which should be 1 to {len(values)} in order"

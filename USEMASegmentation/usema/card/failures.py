@@ -27,8 +27,8 @@ def failures(results: Results, pictures: Sequence[str]) -> list[str]:
         said = [failure(case), f"Voxels: {case.intensity_type}, {low:.0f} to {high:.0f}."]
         if shown.moved_dice > case.dice + DISPLACED:
             said.append(
-                f"**With the reference moved {shown.moved_to}, the mean Dice would be {shown.moved_dice:.3f}: one of "
-                "the two is displaced.**"
+                f"With the reference moved {shown.moved_to}, the mean Dice would be {shown.moved_dice:.3f}: one of "
+                "the two may be displaced, or the result lacks one side."
             )
         blocks += [f"### {shown.case}: mean Dice {case.dice:.3f}", " ".join(said)]
         if picture in pictures:

@@ -13,16 +13,18 @@ import numpy as np
 from .results import CaseResult, LabelResult, Results
 
 RESAMPLES = 2000
+SMALLEST_TO_BOUND = 3  # cases from which a mean gets an interval
+SMALLEST_TO_DIVIDE = 6  # cases from which they are divided by size
 METRICS = ("dice", "surface_dice", "hausdorff95_mm")
 Pairs = Sequence[tuple[CaseResult, LabelResult]]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One metric over cases: mean with its 95 % interval, median, and the worst case."""
+    """One metric over cases: mean with its 95 % interval (None for one or two cases), median, and the worst case."""
 
     mean: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     median: float
     worst: float
     worst_case: str
@@ -51,7 +53,7 @@ def spread(pairs: Pairs, metric: str) -> Spread:
     """Summarises a metric over at least one case; the longest distance is the worst, the lowest Dice."""
     values = [getattr(label, metric) for _, label in pairs]
     worst = (max if metric == "hausdorff95_mm" else min)(range(len(values)), key=values.__getitem__)
-    interval = bootstrap_interval(values)
+    interval = bootstrap_interval(values) if len(values) >= SMALLEST_TO_BOUND else None
     return Spread(statistics.fmean(values), interval, statistics.median(values), values[worst], pairs[worst][0].case)
 
 
@@ -69,7 +71,7 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
 
 
 def groups(pairs: Pairs) -> list[Group]:
-    """The cases of one label by how their voxels are stored, and by the reference's volume, in thirds.
+    """The cases of one label by how their voxels are stored, and by the reference's volume, in thirds if they suffice.
 
     Each kind of grouping holds every case once. Cases whose reference lacks the label are a group of their own.
     """
@@ -81,7 +83,8 @@ def groups(pairs: Pairs) -> list[Group]:
         found.append(Group("voxels", f"{kind}, values from {low:.0f} to {high:.0f}", members))
     absent = [pair for pair in pairs if pair[1].reference_ml == 0]
     present = sorted((pair for pair in pairs if pair[1].reference_ml > 0), key=lambda pair: pair[1].reference_ml)
-    for name, part in zip(("small", "medium", "large"), np.array_split(np.arange(len(present)), 3), strict=True):
+    sizes = ("small", "medium", "large") if len(present) >= SMALLEST_TO_DIVIDE else ("all sizes",)
+    for name, part in zip(sizes, np.array_split(np.arange(len(present)), len(sizes)), strict=True):
         members = [present[index] for index in part]
         if members:
             low, high = members[0][1].reference_ml, members[-1][1].reference_ml

@@ -17,7 +17,7 @@ from .. import __version__
 from ..bundle import Bundle, change_metadata
 from ..device import describe
 from ..errors import OutputError
-from ..evaluation import compare_masks
+from ..evaluation import bounding_box, compare_masks
 from ..labelled_cases import LabelledCase, read_case
 from ..predictor import Predictor, Segmentation
 from ..preview import check_preview, write_comparison
@@ -26,7 +26,7 @@ from . import PICTURES
 from .figures import validation_metrics
 from .results import CaseResult, LabelResult, Pictured, Results, write_results
 
-TOLERANCE_MM = 1.0  # of the surface Dice
+TOLERANCE_MM = 1.0  # of the surface Dice, or the coarsest voxel that training saw if that is more
 
 
 def measure(
@@ -64,6 +64,7 @@ def measure(
         raise _cannot_write(folder, error) from error
     check_preview(folder / PICTURES[0], overwrite=True)
     predictor = Predictor(bundle, device)
+    tolerance = max(TOLERANCE_MM, *bundle.metadata.expected_spacing_mm["max"])
     results: list[CaseResult] = []
     worst: list[tuple[float, LabelledCase, Segmentation]] = []  # kept until it is known that they are the worst
     for case in cases:
@@ -74,7 +75,7 @@ def measure(
         started = time.perf_counter()
         segmentation = predictor.segment(volumes)
         seconds = time.perf_counter() - started
-        results.append(_case_result(case.name, volumes[0], segmentation, reference, seconds))
+        results.append(_case_result(case.name, volumes[0], segmentation, reference, tolerance, seconds))
         worst.append((results[-1].dice, case, segmentation))
         worst = sorted((entry for entry in worst if not math.isnan(entry[0])), key=lambda entry: entry[0])
         del worst[len(PICTURES) :]
@@ -93,7 +94,7 @@ def measure(
         engine=__version__,
         date=datetime.now(timezone.utc).date().isoformat(),
         machine=f"{describe(predictor.device)}; {platform.machine()} machine with {os.cpu_count()} logical cores",
-        tolerance_mm=TOLERANCE_MM,
+        tolerance_mm=tolerance,
         left_out=left_out,
         cases_from=cases_from,
         cases=tuple(results),
@@ -111,7 +112,7 @@ def _cannot_write(folder: Path, error: OSError) -> OutputError:
 
 
 def _case_result(
-    name: str, volume: Volume, segmentation: Segmentation, reference: np.ndarray, seconds: float
+    name: str, volume: Volume, segmentation: Segmentation, reference: np.ndarray, tolerance_mm: float, seconds: float
 ) -> CaseResult:
     geometry = volume.geometry
 
@@ -119,14 +120,13 @@ def _case_result(
         return round(float(count * np.prod(geometry.spacing)) / 1000, 6)
 
     names = ["background", *(label.name for label in segmentation.model_labels)]
-    # voxels[i, j]: those with label i in the reference and j in the result
-    pairs = reference.astype(np.int64) * len(names) + segmentation.labels
+    # voxels[i, j]: those with label i in the reference and j in the result; outside the box, all are background in both
+    box = bounding_box((reference > 0) | (segmentation.labels > 0))
+    pairs = reference[box].astype(np.int64) * len(names) + segmentation.labels[box]
     voxels = np.bincount(pairs.ravel(), minlength=len(names) ** 2).reshape(len(names), len(names))
     labels = []
     for value, label in enumerate(names[1:], 1):
-        scores = compare_masks(
-            segmentation.labels == value, reference == value, geometry.spacing_zyx, tolerance_mm=TOLERANCE_MM
-        )
+        scores = compare_masks(segmentation.labels == value, reference == value, geometry.spacing_zyx, tolerance_mm)
         others = [other for other in range(len(names)) if other != value]
         missing = {names[other]: ml(voxels[value, other]) for other in others if voxels[value, other]}
         added = {names[other]: ml(voxels[other, value]) for other in others if voxels[other, value]}
@@ -154,7 +154,8 @@ def moved_to_fit(segmentation: Segmentation, reference: np.ndarray) -> tuple[flo
         reorient(Volume(labels, segmentation.geometry), "LPS") for labels in (segmentation.labels, reference)
     )
     # A border of background, so that what leaves on one side does not come back on the other.
-    found, drawn = (np.pad(volume.array, 1) for volume in (result, drawn))
+    box = bounding_box((result.array > 0) | (drawn.array > 0))
+    found, drawn = (np.pad(volume.array[box], 1) for volume in (result, drawn))
     values = [label.value for label in segmentation.model_labels if label.value in found or label.value in drawn]
     # The move that comes first wins a draw: none.
     moves = sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda move: sum(map(abs, move)))
@@ -164,10 +165,11 @@ def moved_to_fit(segmentation: Segmentation, reference: np.ndarray) -> tuple[flo
         pairs = [(found == value, moved == value) for value in values]
         return float(np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs]))
 
-    best = max(moves, key=dice)
+    scores = {move: dice(move) for move in moves}
+    best = max(moves, key=scores.__getitem__)
     ways = (("superior", "inferior"), ("posterior", "anterior"), ("left", "right"))
     steps = zip(best, result.geometry.spacing_zyx, ways, strict=True)
-    return dice(best), ", ".join(f"{size:g} mm {way[step < 0]}" for step, size, way in steps if step)
+    return scores[best], ", ".join(f"{size:g} mm {way[step < 0]}" for step, size, way in steps if step)
 
 
 def intensity_type(dtype: np.dtype) -> str:

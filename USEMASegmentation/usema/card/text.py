@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from ..bundle import Bundle
-from ..errors import OutputError
+from ..bundle import METADATA_FILE, Bundle
+from ..errors import BundleError, OutputError
 from ..metadata import ModelMetadata
 from ..store.files import replace_file
 from . import CARD_FILE, CASES_FILE, PICTURES, RELIABILITY_PICTURE
 from .failures import failures
-from .figures import METRICS, agreement, groups, spread
+from .figures import METRICS, SMALLEST_TO_DIVIDE, agreement, groups, spread
 from .results import CaseResult, LabelResult, Results, read_results
 
 WARNING = "**Not a medical device. For research and teaching; a person must check every result.**"
-FEW = 10  # a group of fewer cases is marked
+FEW = 10  # a figure of fewer cases is marked
+_FEW_NOTE = f"\\* fewer than {FEW} cases: too few to conclude anything from."
 _CALIBRATION = {
     "ece": "expected calibration error",
     "nll": "negative log-likelihood",
@@ -31,13 +33,20 @@ def write_card(bundle: Bundle) -> Path:
 
     Raises:
         InputError: the bundle was never measured, or with other weights.
-        BundleError: what was measured cannot be read.
+        BundleError: what was measured cannot be read, or is no figure of this USEMA.
         OutputError: the folder cannot be written.
     """
     folder, results = Path(bundle.path), read_results(bundle)
     pictures = [name for name in (*PICTURES, RELIABILITY_PICTURE) if (folder / name).is_file()]
     try:
-        replace_file(folder / CARD_FILE, render(bundle.metadata, results, pictures).encode("utf-8"))
+        text = render(bundle.metadata, results, pictures)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(
+            f"{folder / METADATA_FILE} or {CASES_FILE} holds figures that no USEMA wrote: {error!r}.",
+            "Measure the model again: usema card with --images and --labels, and usema calibrate.",
+        ) from error
+    try:
+        replace_file(folder / CARD_FILE, text.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"{folder / CARD_FILE} cannot be written: {error.strerror or error}.") from error
     return folder / CARD_FILE
@@ -75,7 +84,9 @@ def _first_lines(metadata: ModelMetadata, results: Results) -> str:
     network = metadata.architecture["name"]
     line = f"`{metadata.name}` {metadata.version}; network: {network}; licence: {metadata.licence['name']}."
     dice = [f"{name} {spread(pairs, 'dice').mean:.3f}" for name, pairs in _by_label(results)]
-    return f"{line} Mean Dice on {len(results.cases)} cases: {', '.join(dice)}." if 0 < len(dice) <= 8 else line
+    if not 0 < len(dice) <= 8:
+        return line
+    return f"{line} Mean Dice on {_count(len(results.cases))}: {', '.join(dice)}."
 
 
 def _labels(metadata: ModelMetadata) -> str:
@@ -88,13 +99,15 @@ def _labels(metadata: ModelMetadata) -> str:
 
 def _input(metadata: ModelMetadata) -> list[str]:
     low, high = metadata.expected_spacing_mm["min"], metadata.expected_spacing_mm["max"]
-    spacing = " x ".join(f"{a:g}" if a == b else f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True))
+    spacing = " x ".join(f"{a:.3g}" if a == b else f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True))
+    network = metadata.preprocessing.get("spacing", [])
     intensity = metadata.expected_intensity_range
     rows = [
         ("modality", metadata.modality),
         ("must show", metadata.anatomy),
         ("volumes", ", ".join(channel["name"] for channel in metadata.channels)),
         ("spacing seen in training / mm", spacing),
+        ("voxels that the network sees / mm", " x ".join(f"{side:.3g}" for side in network)),
         ("usual voxel values", f"{intensity[0]:g} to {intensity[1]:g}" if intensity else "any scale"),
         ("order of axes", "any" if metadata.orientation else "as in training: volumes are not turned"),
     ]
@@ -107,21 +120,40 @@ def _training(metadata: ModelMetadata) -> list[str]:
 
 
 def _evaluation(results: Results) -> list[str]:
-    known = (
-        "Training left these cases out, but they come from the same data set as those it saw; and unless the split "
-        "kept each person's cases together, another case of the same person was trained on. Images of other hospitals "
-        "and scanners may do worse, and were not measured."
-        if results.left_out
-        else "Whether training saw any of these cases is not known to whoever made this card. If it did, the figures "
-        "are too good."
-    )
     return [
-        f"{len(results.cases)} cases ({results.cases_from}), on {results.date}, with USEMA {results.engine}. {known}",
+        f"{_count(len(results.cases))} ({results.cases_from}), on {results.date}, with USEMA {results.engine}. "
+        f"{_whether_left_out(results.left_out)}",
         "Dice is twice the shared volume divided by the sum of both volumes; 1 is best. Surface Dice is the share of "
-        f"both surfaces that lies within {results.tolerance_mm:g} mm of the other. HD95 is the 95 % Hausdorff "
+        f"both surfaces that lies within {results.tolerance_mm:.3g} mm of the other. HD95 is the 95 % Hausdorff "
         "distance: apart from the farthest 5 %, the surfaces are nowhere farther apart. Intervals are 95 % bootstrap "
-        "intervals of the mean over cases; with few cases they are too narrow.",
+        "intervals of the mean over cases; with few cases, or several of one person, they are too narrow.",
     ]
+
+
+def _whether_left_out(left_out: bool) -> str:
+    if left_out:
+        return (
+            "Training left these cases out, but they come from the same data set as those it saw; and unless the split "
+            "kept each person's cases together, another case of the same person was trained on. Images of other "
+            "hospitals and scanners may do worse, and were not measured."
+        )
+    return (
+        "Whether training saw any of these cases is not known to whoever made this card. If it did, the figures are "
+        "too good."
+    )
+
+
+def _count(cases: int) -> str:
+    return f"{cases} case{'s' if cases != 1 else ''}"
+
+
+def _marked(cases: int) -> str:
+    """The number of cases, with a star if they are few; _FEW_NOTE explains it."""
+    return f"{cases}{' *' if cases < FEW else ''}"
+
+
+def _noted(blocks: list[str]) -> list[str]:
+    return [*blocks, _FEW_NOTE] if " * |" in blocks[-1] else blocks
 
 
 def _results(results: Results) -> list[str]:
@@ -129,32 +161,29 @@ def _results(results: Results) -> list[str]:
     for name, pairs in _by_label(results):
         for metric in METRICS:
             found = spread(pairs, metric)
-            low, high = (_metric(metric, value) for value in found.interval)
             mean, median, worst = (_metric(metric, value) for value in (found.mean, found.median, found.worst))
-            row = (name, len(pairs), _TITLES[metric], mean, f"{low} to {high}", median, f"{worst} ({found.worst_case})")
-            rows.append(row)
-    return [_table(("segment", "cases", "", "mean", "95 % interval", "median", "worst case"), rows)]
+            between = _interval(metric, found.interval)
+            rows.append(
+                (name, _marked(len(pairs)), _TITLES[metric], mean, between, median, f"{worst} ({found.worst_case})")
+            )
+    return _noted([_table(("segment", "cases", "", "mean", "95 % interval", "median", "worst case"), rows)])
 
 
 def _groups(results: Results) -> list[str]:
-    rows, few = [], False
+    rows = []
     for name, pairs in _by_label(results):
         for group in groups(pairs):
-            marked = len(group.members) < FEW
-            few |= marked
             dice, surface, distance = (spread(group.members, metric) for metric in METRICS)
-            low, high = (_metric("dice", value) for value in dice.interval)
-            count = f"{len(group.members)}{' *' if marked else ''}"
-            mean = f"{_metric('dice', dice.mean)} ({low} to {high})"
-            others = (_metric("surface_dice", surface.mean), _metric("hausdorff95_mm", distance.median))
-            rows.append((name, group.kind, group.name, count, mean, *others))
-    columns = ("segment", "by", "group", "cases", "mean Dice (95 % interval)", "mean surface Dice", "median HD95 / mm")
-    blocks = [
-        "By how the file stores voxels, and by the volume of the segment in the reference, in thirds. Age, sex, "
-        "diagnosis and scanner are not in the files, and could not be looked at.",
-        _table(columns, rows),
-    ]
-    return [*blocks, f"\\* fewer than {FEW} cases: too few to conclude anything from."] if few else blocks
+            means = (_metric("dice", dice.mean), _interval("dice", dice.interval), _metric("dice", surface.mean))
+            distance = _metric("hausdorff95_mm", distance.median)
+            rows.append((name, group.kind, group.name, _marked(len(group.members)), *means, distance))
+    columns = ("segment", "by", "group", "cases", "mean Dice", "95 % interval", "mean surface Dice", "median HD95 / mm")
+    note = (
+        "By how the file stores voxels, and by the volume of the segment in the reference, in thirds if there are "
+        f"{SMALLEST_TO_DIVIDE} cases or more. Age, sex, diagnosis and scanner are not in the files, and could not be "
+        "looked at."
+    )
+    return _noted([note, _table(columns, rows)])
 
 
 def _volumes(results: Results) -> list[str]:
@@ -162,40 +191,48 @@ def _volumes(results: Results) -> list[str]:
     for name, pairs in _by_label(results):
         found = agreement(pairs)
         if found is not None:
-            low, high = found.limits_ml
-            share = f" ({found.difference_ml / found.reference_ml:+.1%})" if found.reference_ml else ""
-            difference = f"{found.difference_ml:+.3f}{share}"
-            rows.append((name, found.cases, f"{found.reference_ml:.2f}", difference, f"{low:+.2f} to {high:+.2f}"))
-    columns = ("segment", "cases", "mean reference / ml", "mean difference / ml", "limits of agreement / ml")
-    note = (
-        "Result minus reference. Of 95 % of cases the difference is expected within the limits of agreement (mean "
-        "± 1.96 standard deviations, Bland and Altman 1986)."
+            row = [name, _marked(found.cases), f"{found.reference_ml:.2f}"]
+            for value in (found.difference_ml, *found.limits_ml):
+                share = f" ({value / found.reference_ml:+.0%})" if found.reference_ml else ""
+                row.append(f"{value:+.2f}{share}")
+            rows.append(row)
+    columns = (
+        "segment",
+        "cases",
+        "mean reference / ml",
+        "mean difference / ml",
+        "lower limit / ml",
+        "upper limit / ml",
     )
-    return [note, _table(columns, rows)] if rows else ["One case says nothing of how volumes agree."]
+    note = (
+        "Result minus reference, and its limits of agreement: mean ± 1.96 standard deviations, between which 95 % of "
+        "cases are expected (Bland and Altman 1986)."
+    )
+    return _noted([note, _table(columns, rows)]) if rows else ["One case says nothing of how volumes agree."]
 
 
 def _time(results: Results) -> str:
-    seconds = sorted(case.seconds for case in results.cases)
-    middle = seconds[len(seconds) // 2]
+    seconds = [case.seconds for case in results.cases]
     return (
-        f"{middle:.2f} s per case (median; {seconds[0]:.2f} to {seconds[-1]:.2f} s) from volume to labels, with the "
-        f"model loaded and warm, on: {results.machine}."
+        f"{median(seconds):.2f} s per case (median; {min(seconds):.2f} to {max(seconds):.2f} s) from volume to labels, "
+        f"with the model loaded and warm, on: {results.machine}."
     )
 
 
 def _calibration(metadata: ModelMetadata, pictures: Sequence[str]) -> list[str]:
-    found = metadata.metrics.get("calibration", {})
+    found, temperature = metadata.metrics.get("calibration", {}), metadata.inference.get("temperature")
     rows = [
-        (title, found[key], found[f"{key}_with_temperature"])
+        (title, f"{found[key]:.4f}", f"{found[f'{key}_with_temperature']:.4f}")
         for key, title in _CALIBRATION.items()
         if f"{key}_with_temperature" in found
     ]
-    if not rows:
+    if not rows or temperature is None:
         return []
     blocks = [
         "Whether the model is right as often as its probabilities say; lower is better. Its logits are divided by the "
-        f"temperature {found['temperature']}, which changes probabilities but no label. Measured on {found['cases']} "
-        f"cases ({found['region']}), each with a temperature that was fitted on other cases.",
+        f"temperature {temperature:g}, which changes probabilities but no label. Measured on {_count(found['cases'])} "
+        f"({found['cases_from']}; {found['region']}), each with a temperature fitted on the other half of them. "
+        f"{_whether_left_out(found['left_out'])}",
         _table(("", "without temperature", "with temperature"), rows),
     ]
     if RELIABILITY_PICTURE in pictures:
@@ -236,6 +273,10 @@ def _by_label(results: Results) -> Iterable[tuple[str, list[tuple[CaseResult, La
     """(label, its cases) for the labels that any case has."""
     names = dict.fromkeys(label.label for case in results.cases for label in case.labels)
     return [(name, pairs) for name in names if (pairs := results.of_label(name))]
+
+
+def _interval(metric: str, interval: tuple[float, float] | None) -> str:
+    return f"{_metric(metric, interval[0])} to {_metric(metric, interval[1])}" if interval else "too few cases"
 
 
 def _metric(metric: str, value: float) -> str:

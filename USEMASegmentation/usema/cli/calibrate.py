@@ -11,7 +11,7 @@ from rich.table import Table
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("bundle")
 @click.argument("images", type=click.Path(path_type=Path))
 @click.argument("labels", type=click.Path(path_type=Path))
 @click.option("--split", type=click.Path(path_type=Path), help="nnU-Net's splits_final.json: only validation cases.")
@@ -21,22 +21,26 @@ from rich.table import Table
 @click.option("--overwrite", is_flag=True, help="Replace the plot if it exists.")
 @click.option("--dry-run", is_flag=True, help="Only measure: leave the bundle as it is.")
 def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_run) -> None:
-    """Fit the temperature of BUNDLE, a model's folder, on labelled cases, and write it into its model.json.
+    """Fit the temperature of BUNDLE (a model's folder, or its name) on labelled cases, and write it into model.json.
 
     Give cases that training left out: of those that it saw, a model is right too often. IMAGES and LABELS are folders
     in nnU-Net's layout (CASE_0000.nii.gz, one per channel, and CASE.nii.gz). Labels stay what they are; probabilities
     change. What is said of the fitted temperature is measured on cases that it was not fitted on: each half of the
-    cases with the temperature of the other half. The bundle gets that of all.
+    cases with the temperature of the other half. The bundle gets that of all; a model card that it has is made again,
+    with the plot.
     """
     from .. import calibration, calibration_voxels
-    from ..bundle import change_metadata, read_bundle
-    from ..labelled_cases import find_cases
+    from ..bundle import change_metadata
+    from ..card import CASES_FILE, RELIABILITY_PICTURE
+    from ..card.text import write_card
+    from ..labelled_cases import find_cases, origin
     from ..predictor import Predictor
     from ..preview import check_preview
+    from ..store.library import find_folder
 
     if plot is not None:
         check_preview(plot, overwrite)
-    model = read_bundle(bundle)
+    model = find_folder(bundle)
     metadata = model.metadata
     cases = find_cases(images, labels, len(metadata.channels), split, fold)
     predictor = Predictor(model, device)
@@ -52,21 +56,26 @@ def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_
     result = calibration.calibrate(voxels)
 
     _print_table(result, calibration_voxels.REGION)
+    title = f"{metadata.title} {metadata.version}\n{result.cases} cases, {calibration_voxels.REGION}"
     if plot is not None:
-        title = f"{metadata.title} {metadata.version}: {result.cases} cases, {calibration_voxels.REGION}"
         calibration.write_plot(plot, result, title)
         click.echo(f"Reliability plot: {plot}")
     before = metadata.inference.get("temperature", "none")
     change = f"inference.temperature {before} -> {result.temperature}, metrics.calibration"
     if dry_run:
-        click.echo(f"Would change in {bundle}: {change}")
+        click.echo(f"Would change in {model.path}: {change}")
         return
-    change_metadata(
+    cases_from, left_out = origin(metadata, images, split, fold)
+    measured = {**result.to_dict(calibration_voxels.REGION), "cases_from": cases_from, "left_out": left_out}
+    model = change_metadata(
         model,
         inference={**metadata.inference, "temperature": result.temperature},
-        metrics={**metadata.metrics, "calibration": result.to_dict(calibration_voxels.REGION)},
+        metrics={**metadata.metrics, "calibration": measured},
     )
-    click.echo(f"Changed in {bundle}: {change}")
+    click.echo(f"Changed in {model.path}: {change}")
+    if (model.path / CASES_FILE).is_file():
+        calibration.write_plot(model.path / RELIABILITY_PICTURE, result, title)
+        click.echo(write_card(model))
 
 
 def _print_table(result, region: str) -> None:

@@ -24,18 +24,14 @@ def card(bundle, images, labels, split, fold, device) -> None:
     before. The card travels with the model, and holds names and pictures of cases: delete pictures that must not be
     shown, and make the card again.
     """
-    from ..bundle import read_bundle
     from ..card.text import write_card
-    from ..errors import BundleError
-    from ..store.library import find_model
+    from ..store.library import find_folder
 
     if (images is None) != (labels is None):
         raise click.UsageError("Give --images and --labels, or neither.")
     if split is not None and images is None:
         raise click.UsageError("--split chooses among --images and --labels: give them too.")
-    model = read_bundle(find_model(bundle))
-    if not Path(model.path).is_dir():
-        raise BundleError(f"{model.path} is no folder, and a card is written into one.", "Import or unpack it first.")
+    model = find_folder(bundle)
     if images is not None:
         model = _measure(model, images, labels, split, fold, device)
     click.echo(write_card(model))
@@ -43,13 +39,10 @@ def card(bundle, images, labels, split, fold, device) -> None:
 
 def _measure(model, images: Path, labels: Path, split: Path | None, fold: int, device: str):
     from ..card.measure import measure
-    from ..labelled_cases import find_cases
+    from ..labelled_cases import find_cases, origin
 
     cases = find_cases(images, labels, len(model.metadata.channels), split, fold)
-    training = model.metadata.training
-    data = f"{images.resolve().parent.name}/{images.name}"
-    if split is not None:
-        data += f", validation cases of fold {fold} of {split.name}"
+    cases_from, left_out = origin(model.metadata, images, split, fold)
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(model.metadata.name, total=len(cases))
@@ -60,8 +53,8 @@ def _measure(model, images: Path, labels: Path, split: Path | None, fold: int, d
         return measure(
             model,
             cases,
-            cases_from=data,
-            left_out=split is not None and training.get("fold") == fold,
+            cases_from=cases_from,
+            left_out=left_out,
             device=device,
             progress=progress,
         )

@@ -17,7 +17,12 @@ import click
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Train this long, resumed runs included.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Train for so many iterations.")
 @click.option("--start", type=click.Path(path_type=Path), help="Bundle of the same network: start from its weights.")
-@click.option("--spacing", type=float, nargs=3, help="Voxels that a 3D network sees, in mm, z y x; else the median.")
+@click.option(
+    "--spacing",
+    type=click.FloatRange(min=0, min_open=True),
+    nargs=3,
+    help="Voxels that a 3D network sees, in mm, z y x; else the median.",
+)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Work folder.")
 def train(dataset, configuration, trainer, fold, device, gpus, minutes, iterations, start, spacing, seed, runs) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -47,15 +48,15 @@ def train_dataset(
         minutes: time budget, all resumed runs together.
         iterations: budget in iterations, rounded up to whole epochs. Without either, the trainer's number of epochs.
         start: a bundle of the same network, whose weights to start from.
-        spacing: of the voxels that a 3D network sees, in mm, z y x; by default the data set's median. Planning decides
-            it, once for a folder of runs.
+        spacing: of the voxels that a 3D network sees, in mm, z y x; by default the data set's median. The first
+            planning decides it for a folder of runs.
 
     Returns:
         the results folder, which `usema export` takes.
 
     Raises:
-        InputError: the folder is not such a dataset, it is planned for another spacing, or a time budget is to be
-            shared by several GPUs.
+        InputError: the folder is not such a dataset, it is planned for another spacing, a spacing is asked for in 2D,
+            or a time budget is to be shared by several GPUs.
         DeviceError: there are not so many GPUs.
         UsemaError: nnU-Net ended with an error; its own output says which.
     """
@@ -66,6 +67,8 @@ def train_dataset(
     link_trainers()
     runs = runs.resolve()
     preprocessed = runs / "preprocessed" / dataset.name
+    plans = preprocessed / f"{PLANS}.json"
+    spacing = _spacing_to_plan(plans, configuration, spacing)
     environment = {
         **os.environ,
         "nnUNet_raw": str(dataset.parent),
@@ -79,13 +82,10 @@ def train_dataset(
     for folder in ("preprocessed", "results"):
         (runs / folder).mkdir(parents=True, exist_ok=True)
 
-    plans = preprocessed / f"{PLANS}.json"
     if not plans.is_file() or not (preprocessed / f"{PLANS}_{configuration}").is_dir():
         number = dataset.name[7:10]
         options = ["-overwrite_target_spacing", *map(str, spacing)] if spacing else []
         _run(_PLAN, ["-d", number, "-c", configuration, "--verify_dataset_integrity", *options], environment)
-    if spacing:
-        _check_spacing(plans, configuration, spacing)
     if (dataset / "splits_final.json").is_file():
         shutil.copy(dataset / "splits_final.json", preprocessed / "splits_final.json")
 
@@ -111,14 +111,23 @@ def _check_dataset(dataset: Path) -> None:
             raise InputError(f"{dataset} has no {part}.", "nnU-Net's documentation describes the layout of a dataset.")
 
 
-def _check_spacing(plans: Path, configuration: str, spacing: tuple[float, float, float]) -> None:
+def _spacing_to_plan(plans: Path, configuration: str, asked: Sequence[float] | None) -> Sequence[float] | None:
+    """The spacing to plan with, z y x; None is nnU-Net's own choice. A plan that is there keeps the one it has."""
+    if asked and configuration != "3d_fullres":
+        raise InputError(f"A spacing of {list(asked)} mm is for 3d_fullres, not for {configuration}.", "Leave it out.")
+    if not plans.is_file():
+        return asked
     document = json.loads(plans.read_text(encoding="utf-8"))
-    planned = document["configurations"][configuration]["spacing"]
-    if planned != [spacing[axis] for axis in document["transpose_forward"]]:
+    if "3d_fullres" not in document["configurations"]:  # the data are slices, and nnU-Net will say so
+        return None
+    spacing = document["configurations"]["3d_fullres"]["spacing"]
+    planned = [spacing[axis] for axis in document["transpose_backward"]]
+    if asked and list(asked) != planned:
         raise InputError(
-            f"{plans} is planned for voxels of {planned} mm, not of {list(spacing)} mm.",
-            "Choose another folder for the runs, and 3d_fullres.",
+            f"{plans} is planned for voxels of {planned} mm, not of {list(asked)} mm.",
+            "Choose another folder for the runs.",
         )
+    return planned
 
 
 def _check_gpus(gpus: int, kind: str, minutes: float | None) -> None:
