@@ -47,6 +47,13 @@ def waitForStore(panel) -> None:
     waitUntil(lambda: not panel.logic.store.busy and not panel.storeTimer.active)
 
 
+# What USEMA itself brings and offers, as it is shown.
+OURS = [
+    "Hippocampus, head and body (MR T1) – bundled",
+    "Soft-tissue sarcoma, tumour volume (MR T1) – 3.8 MB, not downloaded",
+]
+
+
 def choices(panel) -> list[str]:
     """The models to choose from, as they are shown."""
     return [panel.ui.modelSelector.itemText(row) for row in range(panel.ui.modelSelector.count)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bundles import write_tiny_bundle
 from model_shop import LICENCE
-from panel_cases import choices, loadSample, rows, waitForStore, waitUntil
+from panel_cases import OURS, choices, loadSample, rows, waitForStore, waitUntil
 from usema.store import archive, cache, settings
 
 pytest_plugins = ["panel_fixtures", "panel_store_fixtures"]
@@ -44,7 +44,7 @@ def test_importing_nothing_or_what_is_no_model_changes_nothing(openPanel, tmp_pa
     (tmp_path / "other.usema").write_text("no model")
     importFile(panel, tmp_path / "other.usema")
     assert "other.usema cannot be read" in panel.manageSection.ui.manageLabel.text
-    assert len(choices(panel)) == 1
+    assert choices(panel) == OURS
 
 
 def test_a_licence_that_asks_is_asked_before_an_import_too(openPanel, tmp_path, asked):
@@ -54,10 +54,10 @@ def test_a_licence_that_asks_is_asked_before_an_import_too(openPanel, tmp_path, 
     asked.answer = False
     importFile(panel, file)
     assert "With OK you accept this licence" in asked[0]
-    assert len(choices(panel)) == 1
+    assert choices(panel) == OURS
     asked.answer = True
     importFile(panel, file)
-    assert len(choices(panel)) == 2
+    assert len(choices(panel)) == len(OURS) + 1
 
 
 def test_models_are_verified_and_deleted_but_not_what_came_with_usema(openPanel, file, asked):
@@ -66,7 +66,7 @@ def test_models_are_verified_and_deleted_but_not_what_came_with_usema(openPanel,
     assert not ui.verifyButton.enabled  # nothing is chosen
     importFile(panel, file)
     assert [row[:2] + row[3:] for row in rows(panel)] == [
-        ["Hippocampus, head and body (MR T1)", "0.1.0", "bundled"],
+        ["Hippocampus, head and body (MR T1)", "0.2.0", "bundled"],
         ["Tiny (MR)", "1.2.0", "installed"],
     ]
     assert str(cache.folder()) in ui.folderLabel.text
@@ -166,7 +166,7 @@ def test_a_list_of_models_is_added_fetched_and_removed(shop, openPanel, tmp_path
     assert ui.removeIndexButton.enabled
     ui.removeIndexButton.click()
     assert settings.read().indexes == ()
-    assert len(choices(panel)) == 1
+    assert choices(panel) == OURS
 
 
 def test_a_list_that_is_away_is_named_and_the_others_are_read(offered, openPanel, tmp_path):

@@ -263,7 +263,8 @@ def test_our_index_lists_the_bundled_models_as_they_are(ours, tmp_path):
         size, sha256 = file.stat().st_size, hashlib.sha256(file.read_bytes()).hexdigest()
         made = publish.entry_of(read_bundle(folder), entry["file"]["urls"], size, sha256, entry["minimum_engine"])
         expected.append({**made, "picture": entry["picture"]})
-    assert ours.document["models"] == expected, "`usema models publish` into Resources, see README.md"
+    listed = [model for model in ours.document["models"] if model["name"] in bundled_models()]
+    assert listed == expected, "`usema models publish` into Resources, see README.md"
     assert not versions.newer(ours.entries[0].minimum_engine, usema.__version__)
 
 
