@@ -10,6 +10,7 @@ from typing import Any
 from .index import Index
 
 PAGE_FILE = "models.html"
+ON_THE_CARD = ("calibration", "robustness")  # metrics that the model card shows, and this page not
 
 
 def render(index: Index) -> str:
@@ -51,7 +52,7 @@ def _card(model: dict[str, Any]) -> str:
         f"{escape(label['name'])}</li>"
         for label in model["labels"]
     )
-    rows = _rows(model["metrics"])
+    rows = _rows({key: value for key, value in model["metrics"].items() if key not in ON_THE_CARD})
     metrics = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
     mirrors = " ".join(
         f'<a href="{escape(url)}">{"Download" if number == 1 else f"mirror {number}"}</a>'
@@ -87,8 +88,6 @@ def _rows(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _rows(inner, f"{name} · {key}" if name else key)
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        yield name.replace("_", " "), f"{len(value)} rows, see the model card"
     else:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         yield name.replace("_", " "), text
