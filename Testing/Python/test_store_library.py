@@ -64,11 +64,13 @@ def state(name: str) -> str:
 # States
 
 
-def test_a_fresh_computer_knows_the_bundled_model():
+def test_a_fresh_computer_knows_the_bundled_model_and_what_our_index_offers():
     known = library.library()
-    assert [(model.name, model.state, model.source) for model in known.models] == [("hippocampus-mr", BUNDLED, "USEMA")]
+    bundled, *offered = known.models
+    assert (bundled.name, bundled.state, bundled.source) == ("hippocampus-mr", BUNDLED, "USEMA")
+    assert bundled.entry.version == bundled.version
+    assert [(model.name, model.state, model.path) for model in offered] == [("sarcoma-mr", AVAILABLE, None)]
     assert known.problems == ()
-    assert known.models[0].entry.version == known.models[0].version
 
 
 def test_a_model_goes_from_available_to_installed_to_update(offer, install, bundles, tmp_path):
@@ -330,8 +332,8 @@ def test_a_model_that_cannot_be_moved_is_not_half_removed(install, monkeypatch):
     assert sorted(file.name for file in path.iterdir()) == before
 
 
-def test_where_nothing_is_installed_the_panel_knows_the_bundled_model(root):
-    """No platformdirs, no requests: no error, and no model but ours."""
+def test_where_nothing_is_installed_the_panel_knows_our_models(root):
+    """No platformdirs, no requests: no error, and no models but ours."""
     program = (
         "import importlib.util, sys; sys.path.insert(0, sys.argv[1])\n"
         "assert not any(importlib.util.find_spec(name) for name in ('platformdirs', 'requests', 'filelock'))\n"
@@ -347,7 +349,7 @@ def test_where_nothing_is_installed_the_panel_knows_the_bundled_model(root):
     command = [sys.executable, "-S", "-E", "-c", program, root / "USEMASegmentation"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     first, *hints = run.stdout.splitlines()
-    assert first == "[('hippocampus-mr', 'bundled')] () []", run.stderr
+    assert first == "[('hippocampus-mr', 'bundled'), ('sarcoma-mr', 'available')] () []", run.stderr
     assert [hint.split()[-1] for hint in hints] == ["USEMA_MODELS.", "USEMA_SETTINGS."]
 
 
