@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import zoom
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "USEMASegmentation"))
+sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python")]
 DATA = ROOT.parent / "shared/data/nnUNet_raw"
 RESULTS = Path(__file__).parent / "results"
 BOX = (48, 48, 48)
@@ -29,6 +29,7 @@ def stretched(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def main() -> None:
+    from robustness_cases import dice
     from usema.volume import load_volume
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,11 +55,10 @@ def main() -> None:
     for case in fold["val"]:
         reference = labels(case)
         result = np.argmax([stretched(share, reference.shape) for share in atlas], axis=0)
-        pairs = [(result == index, reference == value) for index, value in enumerate(classes) if value]
-        scores.append([2 * (mine & true).sum() / (mine.sum() + true.sum()) for mine, true in pairs])
+        scores.append(dice(np.array(classes)[result], reference, tuple(value for value in classes if value)))
     found = [name for value in classes for name in names if names[name] == value and value]
-    dice = ", ".join(f"{name} {score:.3f}" for name, score in zip(found, np.mean(scores, axis=0), strict=True))
-    line = f"* {options.dataset.name}: {len(fold['train'])} cases averaged, mean Dice on {len(scores)} others: {dice}"
+    means = ", ".join(f"{name} {score:.3f}" for name, score in zip(found, np.mean(scores, axis=0), strict=True))
+    line = f"* {options.dataset.name}: {len(fold['train'])} cases averaged, mean Dice on {len(scores)} others: {means}"
     print(line)
     if options.write:
         split = f" --split {options.split.name}" if options.split else ""

@@ -17,13 +17,14 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import BundleError, MissingDependencyError, OutputError
 from .metadata import ModelMetadata, least_schema_version
+from .store.files import replace_file
 
 if TYPE_CHECKING:
     import torch
@@ -198,17 +199,12 @@ def change_metadata(bundle: Bundle, **changes: Any) -> Bundle:
     # The file's own text, not bundle.metadata: keys keep their order, and who compares sees only the changes.
     document = {**json.loads(path.read_text(encoding="utf-8")), **changes}
     text = _checked_text({**document, "schema_version": least_schema_version(document)})
-    temporary = path.with_name(f".{METADATA_FILE}-{uuid.uuid4().hex}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        replace_file(path, text.encode("utf-8"))
     except OSError as error:  # which names the temporary file
         raise OutputError(
             f"{path} cannot be written: {error.strerror}.", "Copy the model to a folder of your own."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return read_bundle(bundle.path)
 
 

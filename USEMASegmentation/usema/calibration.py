@@ -7,9 +7,7 @@ too sure of themselves. Dividing their logits by one number, the temperature, co
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from .errors import InputError, OutputError
+from .errors import InputError
 
 BINS = 15
 _TEMPERATURES = (0.05, 20.0)  # where the fit looks
@@ -180,10 +178,10 @@ def write_plot(path: str | Path, calibration: Calibration, title: str) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    path = Path(path)
+    from .preview import write_png
+
     states = (
         ("without temperature", calibration.before),
         ("with temperature, fitted on the other half", calibration.after),
@@ -197,16 +195,7 @@ def write_plot(path: str | Path, calibration: Calibration, title: str) -> None:
     grid[0, 0].set_ylabel("share of voxels that are right")
     grid[1, 0].set_ylabel("voxels")
     grid[0, 0].legend(loc="upper left", frameon=False)
-    FigureCanvasAgg(figure)
-    temporary = path.with_name(f".usema-{uuid.uuid4().hex}.png")
-    try:
-        figure.savefig(temporary, dpi=130, format="png")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_png(Path(path), figure, dpi=130)
 
 
 def _draw(above, below, state: Reliability) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from .calibration import Voxels
+from .evaluation import bounding_box
 from .labelled_cases import LabelledCase, read_case
 from .predictor import Predictor
 
@@ -54,10 +55,8 @@ def read_voxels(predictor: Predictor, case: LabelledCase) -> tuple[Voxels, list[
 def near_foreground(foreground: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Where a mask (z, y, x), or a voxel of it within 5 mm, is; ``spacing`` is z, y, x in mm."""
     near = np.zeros(foreground.shape, bool)
-    boxes = ndimage.find_objects(foreground.astype(np.uint8))
-    if boxes:
+    if foreground.any():
         # Only the mask's box with its margin: distances take 20 bytes a voxel.
-        margins = [math.ceil(MARGIN_MM / step) for step in spacing]
-        box = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(boxes[0], margins, strict=True))
+        box = bounding_box(foreground, [math.ceil(MARGIN_MM / step) for step in spacing])
         near[box] = ndimage.distance_transform_edt(~foreground[box], sampling=spacing) <= MARGIN_MM
     return near

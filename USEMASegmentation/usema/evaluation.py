@@ -21,7 +21,7 @@ import os
 import statistics
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -206,10 +206,16 @@ def whole_labels(array: np.ndarray, path: Path) -> np.ndarray:
     return labels
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the mask, empty if it is: outside, nothing changes the metrics, and memory is saved."""
+def bounding_box(mask: np.ndarray, margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, ...]:
+    """The smallest box around the mask, empty if it is: outside, nothing changes the metrics, and memory is saved.
+
+    Args:
+        mask: (z, y, x).
+        margin: voxels more on both sides of each axis, as far as the array goes.
+    """
     box = []
     for axis in range(mask.ndim):
         hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(hits[0], hits[-1] + 1) if hits.size else slice(0, 0))
+        more = margin[axis]
+        box.append(slice(max(0, int(hits[0]) - more), int(hits[-1]) + 1 + more) if hits.size else slice(0, 0))
     return tuple(box)

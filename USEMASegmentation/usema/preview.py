@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import MissingDependencyError, OutputError
+from .evaluation import bounding_box
 from .predictor import Segmentation
+from .store.files import replace_file
 from .volume import Volume, reorient
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Radiological convention on LPS axes (z, y, x): the patient's right on the left of the picture, anterior up in axial
 # and left in sagittal slices. Each view: title, axis that is cut, whether the picture is turned over, edge letters.
@@ -92,7 +97,9 @@ def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentatio
             legend.append((_rgb(label.color), "solid", f"Result: {label.name}"))
     legend.append((_REFERENCE, "dashed", "Reference, drawn by a person"))
     centre = _centre(differing if differing.any() else drawn > 0)
-    box = _box((found > 0) | (drawn > 0), image.geometry.spacing_zyx)
+    shown = (found > 0) | (drawn > 0)
+    margin = [round(_MARGIN_MM / step) for step in image.geometry.spacing_zyx]
+    box = bounding_box(shown, margin) if shown.any() else None
     _draw(path, image, centre, outlines, legend, box, dpi=90, grays=48)
 
 
@@ -130,7 +137,6 @@ def _draw(
         grays: levels of the image; with few, the file is small.
     """
     from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -172,16 +178,24 @@ def _draw(
     style = {"loc": "lower center", "frameon": False, "labelcolor": "white", "fontsize": 10}
     figure.legend(handles=handles, ncols=min(4, len(handles)) or 1, **style)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.91, bottom=0.12, wspace=0.04)
+    write_png(path, figure, dpi=dpi, facecolor="black", pil_kwargs={"optimize": True})
+
+
+def write_png(path: Path, figure: Figure, **options: Any) -> None:
+    """Writes a figure of matplotlib whole or not at all, whatever stood there; ``options`` are those of savefig.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
-    temporary = path.with_name(f".usema-{uuid.uuid4().hex}.png")
+    picture = BytesIO()
+    figure.savefig(picture, format="png", **options)
     try:
-        figure.savefig(temporary, dpi=dpi, format="png", facecolor="black", pil_kwargs={"optimize": True})
-        temporary.replace(path)
+        replace_file(path, picture.getvalue())
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _rgb(color: tuple[int, int, int]) -> tuple[float, ...]:
@@ -194,15 +208,3 @@ def _centre(mask: np.ndarray) -> tuple[int, ...]:
         return tuple(size // 2 for size in mask.shape)
     areas = (mask.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3))
     return tuple(int(area.argmax()) for area in areas)
-
-
-def _box(mask: np.ndarray, spacing: tuple[float, ...]) -> tuple[slice, ...] | None:
-    """The box around a mask with a margin; ``spacing`` is z, y, x in mm. None, which is everything, if it is empty."""
-    if not mask.any():
-        return None
-    box = []
-    for axis, (size, step) in enumerate(zip(mask.shape, spacing, strict=True)):
-        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = round(_MARGIN_MM / step)
-        box.append(slice(max(0, int(hits[0]) - margin), min(size, int(hits[-1]) + 1 + margin)))
-    return tuple(box)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from ..bundle import METADATA_FILE, Bundle
@@ -214,8 +214,8 @@ def _volumes(results: Results) -> list[str]:
 def _time(results: Results) -> str:
     seconds = [case.seconds for case in results.cases]
     return (
-        f"{median(seconds):.2f} s per case (median; {min(seconds):.2f} to {max(seconds):.2f} s) from volume to labels, "
-        f"with the model loaded and warm, on: {results.machine}."
+        f"{statistics.median(seconds):.2f} s per case (median; {min(seconds):.2f} to {max(seconds):.2f} s) from volume "
+        f"to labels, with the model loaded and warm, on: {results.machine}."
     )
 
 

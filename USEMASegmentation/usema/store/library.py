@@ -150,6 +150,20 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
     )
 
 
+def find_folder(name_or_path: str | os.PathLike) -> Bundle:
+    """The bundle of a name or a path, as ``find_model`` finds it, to be changed: in a folder that can be written.
+
+    Raises:
+        BundleError: it is not here, is one file, or its folder cannot be written.
+    """
+    bundle = read_bundle(find_model(name_or_path))
+    if not Path(bundle.path).is_dir():
+        raise BundleError(f"{bundle.path} is no folder, and what is measured is written into one.", "Unpack it first.")
+    if not os.access(bundle.path, os.W_OK):
+        raise BundleError(f"{bundle.path} cannot be written.", "Copy the model to a folder of your own.")
+    return bundle
+
+
 def find_entry(name: str) -> Entry:
     """What the first index that knows a model offers.
 
@@ -194,17 +208,3 @@ def _known(name: str, offers: list[Entry]) -> KnownModel:
     if offers and bundle and versions.newer(offers[0].version, bundle.metadata.version):
         state = UPDATE
     return KnownModel(name, state, path, bundle, problem, offers[0] if offers else None, tuple(offers[1:]))
-
-
-def find_folder(name_or_path: str | os.PathLike) -> Bundle:
-    """The bundle of a name or a path, as ``find_model`` finds it, to be changed: in a folder that can be written.
-
-    Raises:
-        BundleError: it is not here, is one file, or its folder cannot be written.
-    """
-    bundle = read_bundle(find_model(name_or_path))
-    if not Path(bundle.path).is_dir():
-        raise BundleError(f"{bundle.path} is no folder, and what is measured is written into one.", "Unpack it first.")
-    if not os.access(bundle.path, os.W_OK):
-        raise BundleError(f"{bundle.path} cannot be written.", "Copy the model to a folder of your own.")
-    return bundle

@@ -278,7 +278,7 @@ class AdamWInShortEpochs(nnUNetTrainerUSEMA):
 
 
 class nnUNetTrainerUSEMASmall(AdamWInShortEpochs):
-    """The recipe of the bundled models: small enough for two CPU cores and for the repository.
+    """The recipe of the accuracy experiment: small enough for two CPU cores and for the repository.
 
     Half the plan's channels and one residual block (two convolutions) per stage; no SEMA block at full resolution,
     where on a CPU it costs as much as all other stages together; AdamW, which needs fewer iterations than SGD; no
