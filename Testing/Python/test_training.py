@@ -144,7 +144,8 @@ for name in sys.argv[2:]:
     moved = sum(not value.equal(before[key]) for key, value in trainer.network.state_dict().items())
     trainer.network.eval()
     output = trainer.network(image)
-    transforms = trainer.get_training_transforms((56, 40), (-1, 1), scales, (0, 1), False)
+    *_, mirrored = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    transforms = trainer.get_training_transforms((56, 40), (-1, 1), scales, mirrored, False)
     print(json.dumps({
         "trainer": name,
         "loss": loss,
@@ -152,6 +153,7 @@ for name in sys.argv[2:]:
         "epochs": trainer.num_epochs,
         "outputs": len(output) if isinstance(output, list) else 1,
         "transforms": [type(transform).__name__ for transform in transforms.transforms],
+        **{key: json.loads(value) for key, value in trainer._description().items()},
     }))
 """
 
@@ -178,7 +180,7 @@ ROBUST = [name for name in vars(robust) if name.startswith("nnUNetTrainerUSEMARo
 def test_every_trainer_takes_a_step(trained):
     assert len(CONTROLS) == 7
     assert len(NEIGHBOURS) == 6
-    assert len(ROBUST) == 2
+    assert len(ROBUST) == 3
     steps = take_steps(trained[1], *CONTROLS, *NEIGHBOURS, *ROBUST, USEMA_ITERATIONS="101", USEMA_THREADS="1")
     assert list(steps) == CONTROLS + NEIGHBOURS + ROBUST
     for name, step in steps.items():
@@ -250,6 +252,16 @@ def test_the_robust_recipe_moves_image_and_labels_together():
         assert moved["image"][0][tuple(box)].equal(10 + labels[0][tuple(source)])
 
 
+def test_each_robust_recipe_mirrors_what_its_labels_allow(trained):
+    steps = take_steps(trained[1], *ROBUST)
+    assert [("MirrorTransform" in step["transforms"]) for step in steps.values()] == [False, True, True]
+    assert {name: step["inference"]["mirror_axes"] for name, step in steps.items()} == {
+        "nnUNetTrainerUSEMARobust": [],
+        "nnUNetTrainerUSEMARobustBothSides": [1],  # of (y, x)
+        "nnUNetTrainerUSEMARobustMirrored": [0, 1],
+    }
+
+
 def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
     name = "nnUNetTrainerAttentionMamba"
     transforms = take_steps(trained[1], name, USEMA_THREADS="1")[name]["transforms"]
@@ -258,7 +270,14 @@ def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
     assert "RandomTransform" not in transforms
 
 
-def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained):
+def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained, tmp_path):
+    bundle = export_bundle(trained[1], tmp_path / "bundle").path
+    name = "nnUNetTrainerUSEMASmall"
+    from_bundle = take_steps(trained[1], name, USEMA_START=str(bundle))[name]
+    from_nothing = take_steps(trained[1], name)[name]
+    assert from_bundle["loss"] < from_nothing["loss"] - 0.1
+    assert from_bundle["training"]["started_from"] == "hippocampus 0.1.0"
+    assert "started_from" not in from_nothing["training"]
     with pytest.raises(AssertionError, match="cannot start this training: its network is another one"):
         take_steps(trained[1], "nnUNetTrainerControlAllStages", USEMA_START=str(bundled_models()["hippocampus-mr"]))
 

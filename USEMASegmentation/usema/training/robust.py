@@ -120,6 +120,22 @@ class nnUNetTrainerUSEMARobust(nnUNetTrainerUSEMASmall):
         return every
 
 
+class nnUNetTrainerUSEMARobustBothSides(nnUNetTrainerUSEMARobust):
+    """nnUNetTrainerUSEMARobust with left and right mirrored, for what both sides have under one label.
+
+    Data may show one side only: all hippocampi of the Medical Segmentation Decathlon have one handedness, and a network
+    trained on them as they are fails on the mirrored ones. Left to right is x, the last axis of stored volumes (z, y,
+    x), unless their slices are sagittal.
+    """
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        rotation, dummy_2d, initial, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        x = self.plans_manager.transpose_forward.index(2) - (3 - len(self.configuration_manager.patch_size))
+        axes = (x,) if x >= 0 else None  # 2D slices may have no x
+        self.inference_allowed_mirroring_axes = axes
+        return rotation, dummy_2d, initial, axes
+
+
 class nnUNetTrainerUSEMARobustMirrored(nnUNetTrainerUSEMARobust):
     """nnUNetTrainerUSEMARobust with nnU-Net's mirroring, for labels that do not depend on the side: a tumour."""
 

@@ -113,23 +113,26 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         super().initialize()
         if self.cpu_bfloat16:
             cpu_bfloat16.spare_narrow_convolutions(self.network)
+        self.started_from = {}
         if "USEMA_START" in os.environ:
             self.start_from(os.environ["USEMA_START"])
 
-    def start_from(self, bundle: str) -> None:
+    def start_from(self, path: str) -> None:
         """Start from the weights of a bundle instead of random ones.
 
         Raises:
             InputError: its network is another one.
         """
+        bundle = read_bundle(path)
         try:
-            self.bare_network().load_state_dict(read_bundle(bundle).load_weights())
+            self.bare_network().load_state_dict(bundle.load_weights())
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise InputError(
-                f"{bundle} cannot start this training: its network is another one: {reason}",
+                f"{path} cannot start this training: its network is another one: {reason}",
                 "Choose the trainer that the bundle was trained with, or start without it.",
             ) from error
+        self.started_from = {"started_from": f"{bundle.metadata.name} {bundle.metadata.version}"}
 
     def on_train_start(self):
         if getattr(self, "unpack_dataset", False):
@@ -251,6 +254,7 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
                 "validation_cases": len(validation),
                 "framework": f"nnU-Net {version('nnunetv2')}",
                 "trainer": type(self).__name__,
+                **self.started_from,
                 "configuration": self.configuration_name,
                 "fold": self.fold,
                 "iterations": epochs * self.num_iterations_per_epoch,
