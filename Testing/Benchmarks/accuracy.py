@@ -160,7 +160,7 @@ def table(rows: list[dict]) -> str:
         seconds = statistics.median(row["seconds_per_epoch"] for row in found) / EPOCH
         cells = f"{NETWORKS[name][1]} | {len(found)} | {found[0]['parameters'] / 1e6:.2f} | "
         cells += f"{found[0]['macs'] / 1e9:.2f} | {seconds:.2f}"
-        for label in (*labels, "mean"):
+        for label in (*labels, "mean") if len(labels) > 1 else labels:
             measured = values[name][label]
             metrics = [interval(measured[:, column], 3 if column < 2 else 2) for column in range(len(METRICS))]
             difference = "" if name == BASELINE or BASELINE not in values else paired(values, name, label)
@@ -226,10 +226,11 @@ def write_table(folder: Path) -> None:
     if first.get("spacing"):
         budget += f" --spacing {' '.join(f'{side:g}' for side in first['spacing'])}"
     dates = sorted(row["date"] for row in rows)
+    when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     cases = len({score[0] for score in first["scores"]})
     text = f"""# {first["dataset"]}, {first["configuration"]}, {first["iterations"]} iterations
 
-Made by `python Testing/Benchmarks/accuracy.py {budget}` on {first["machine"]}; {dates[0]} to {dates[-1]}.
+Made by `python Testing/Benchmarks/accuracy.py {budget}` on {first["machine"]}; {when}.
 {cases} validation cases. In brackets: 95 % interval by bootstrap over the cases; it does not hold how another seed
 would do. Seconds are the median epoch's, on a machine that may have been busy with other work.
 
