@@ -105,6 +105,17 @@ def test_the_exported_weights_are_those_of_the_checkpoint(trained, tmp_path):
         torch.testing.assert_close(value, trained_weights[name], rtol=1e-3, atol=1e-6)  # kept in half precision
 
 
+def test_only_the_final_checkpoint_is_exported_with_the_figures_that_nnunet_measured_on_it(trained, tmp_path):
+    kinds = ("final", "best")
+    final, best = (export_bundle(trained[1], tmp_path / kind, checkpoint=kind).metadata for kind in kinds)
+    assert final.metrics["validation"]["cases"] == 2
+    assert best.metrics == {}
+    assert [each.training["checkpoint"] for each in (final, best)] == [
+        "final",
+        "best on patches of the validation cases",
+    ]
+
+
 def test_nnunets_own_command_line_finds_the_trainers(trained):
     code = (
         "from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor; import torch; "

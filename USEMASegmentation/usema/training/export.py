@@ -18,6 +18,8 @@ _ANY = {
     "type": {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"},
 }
 
+_CHECKPOINTS = {"final": "final", "best": "best on patches of the validation cases", "latest": "latest"}
+
 
 def export_bundle(
     results: Path,
@@ -37,7 +39,7 @@ def export_bundle(
         card: JSON with what a person has to say (title, intended use, limits, labels with codes, licence, ...); its
             keys are those of model.json and override all others.
         dataset: the dataset's raw folder; its images tell orientation and range of spacings.
-        checkpoint: "final", "best" or "latest".
+        checkpoint: "final", "best" or "latest". nnU-Net validates the final one: no other gets its figures.
 
     Raises:
         InputError: a file of the results is missing.
@@ -57,7 +59,9 @@ def export_bundle(
     document = _described(description)
     document |= metadata
     document["preprocessing"] = Plan.from_nnunet(plans, metadata["training"]["configuration"]).to_dict()
-    document["metrics"] = _validation(results / f"fold_{fold}" / "validation" / "summary.json", document["labels"])
+    document["training"]["checkpoint"] = _CHECKPOINTS[checkpoint]
+    summary = results / f"fold_{fold}" / "validation" / "summary.json"
+    document["metrics"] = _validation(summary, document["labels"]) if checkpoint == "final" else {}
     if dataset is not None:
         document |= _seen(dataset)
     if plans.get("image_reader_writer") == "NibabelIOWithReorient":

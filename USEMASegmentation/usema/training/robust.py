@@ -123,9 +123,9 @@ class nnUNetTrainerUSEMARobust(nnUNetTrainerUSEMASmall):
 class nnUNetTrainerUSEMARobustBothSides(nnUNetTrainerUSEMARobust):
     """nnUNetTrainerUSEMARobust with left and right mirrored, for what both sides have under one label.
 
-    Data may show one side only: all hippocampi of the Medical Segmentation Decathlon have one handedness, and a network
-    trained on them as they are fails on the mirrored ones. Left to right is x, the last axis of stored volumes (z, y,
-    x), unless their slices are sagittal.
+    Data may show one side only: the 208 hippocampi of the Medical Segmentation Decathlon that are in use here all have
+    one handedness, and a network trained on them as they are failed on mirrored ones. Left to right is x, the last axis
+    of stored volumes (z, y, x), unless their slices are sagittal.
     """
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
