@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import torch
+from usema.bundle import read_bundle, write_bundle
+from usema.resources import bundled_models
+
+BUNDLED_VERSION = read_bundle(bundled_models()["hippocampus-mr"]).metadata.version
 
 
 def code(value, meaning):
@@ -103,7 +107,6 @@ FLAT_PLAN = {**plan(), "spacing": [1.0, 1.0], "patch_size": [40, 36]}
 
 def write_tiny_bundle(folder, **changes):
     """A bundle of a small untrained USEMA network that runs in no time; ``changes`` replace keys of METADATA."""
-    from usema.bundle import write_bundle
     from usema.networks import build
 
     architecture = {"name": "USEMA", "config": TINY}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import TINY, write_tiny_bundle
+from bundles import BUNDLED_VERSION, TINY, write_tiny_bundle
 from click.testing import CliRunner
 from usema.bundle import read_bundle
 from usema.cli import main
@@ -118,7 +118,7 @@ def test_a_department_serves_models_from_a_static_folder(way, department, server
     verified = usema("models", "verify")
     assert verified.exit_code == 0
     assert "liver-ct 1.2.0: verified" in verified.output
-    assert "hippocampus-mr 0.2.0: verified" in verified.output
+    assert f"hippocampus-mr {BUNDLED_VERSION}: verified" in verified.output
     result = usema("segment", volume, "-o", tmp_path / "a.nii.gz", "--model", "liver-ct", "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert np.isin(load_volume(tmp_path / "a.nii.gz").array, (0, 1, 2)).all()
@@ -351,7 +351,7 @@ def test_a_damaged_model_is_found_and_downloaded_again(installed):
     result = usema("models", "verify")
     assert result.exit_code == 1
     assert "was altered" in result.output
-    assert "hippocampus-mr 0.2.0: verified" in result.output
+    assert f"hippocampus-mr {BUNDLED_VERSION}: verified" in result.output
     assert "`usema models download liver-ct` gets it again" in said(result)
     assert usema("models", "verify", "hippocampus-mr").exit_code == 0
     assert usema("models", "download", "liver-ct").exit_code == 0

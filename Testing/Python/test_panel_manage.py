@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bundles import write_tiny_bundle
+from bundles import BUNDLED_VERSION, write_tiny_bundle
 from model_shop import LICENCE
 from panel_cases import OURS, choices, loadSample, rows, waitForStore, waitUntil
 from usema.store import archive, cache, settings
@@ -66,7 +66,7 @@ def test_models_are_verified_and_deleted_but_not_what_came_with_usema(openPanel,
     assert not ui.verifyButton.enabled  # nothing is chosen
     importFile(panel, file)
     assert [row[:2] + row[3:] for row in rows(panel)] == [
-        ["Hippocampus, head and body (MR T1)", "0.2.0", "bundled"],
+        ["Hippocampus, head and body (MR T1)", BUNDLED_VERSION, "bundled"],
         ["Tiny (MR)", "1.2.0", "installed"],
     ]
     assert str(cache.folder()) in ui.folderLabel.text

@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 import slicer
 import slicer.util
-from bundles import write_tiny_bundle
+from bundles import BUNDLED_VERSION, write_tiny_bundle
 from model_shop import LICENCE, open_shop
 from panel_cases import OURS, choices, choose, isShown, loadSample, rows, waitForStore, waitUntil
 from PySide6 import QtCore
@@ -28,7 +28,7 @@ def test_each_model_says_where_it_is_and_one_that_is_here_is_chosen_first(offere
     assert choices(panel) == [*OURS, "Tiny (MR) – 0.1 MB, not downloaded"]
     assert panel.parameters().modelName == "hippocampus-mr"
     assert not isShown(panel.ui.downloadButton)
-    assert panel.ui.modelStateLabel.text == "0.2.0, came with USEMA"
+    assert panel.ui.modelStateLabel.text == f"{BUNDLED_VERSION}, came with USEMA"
     assert offered.requests == []  # nothing was asked of the network
 
 
@@ -56,7 +56,7 @@ def test_without_the_stores_packages_the_panel_opens_and_shows_what_came_with_it
         monkeypatch.setitem(sys.modules, name, None)
     panel = openPanel()
     assert choices(panel) == OURS
-    assert rows(panel) == [["Hippocampus, head and body (MR T1)", "0.2.0", "3.9 MB", "bundled"]]
+    assert rows(panel) == [["Hippocampus, head and body (MR T1)", BUNDLED_VERSION, "3.9 MB", "bundled"]]
     assert panel.manageSection.ui.folderLabel.text == ""
 
 

@@ -102,7 +102,7 @@ def test_a_newer_version_of_the_bundled_model_is_used_and_an_older_one_is_not(in
     bundled = find_model("hippocampus-mr")
     install("hippocampus-mr", "0.0.9")
     assert find_model("hippocampus-mr") == bundled
-    newer = install("hippocampus-mr", "0.2.0")
+    newer = install("hippocampus-mr", "9.0.0")
     assert find_model("hippocampus-mr") == newer
     assert state("hippocampus-mr") == INSTALLED
 
