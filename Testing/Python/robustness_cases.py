@@ -90,6 +90,19 @@ def oblique(image: Volume, reference: np.ndarray, rng: np.random.Generator) -> C
     return Changed(Volume(image.array, Geometry(old.size, old.spacing, old.origin, direction.flat)), unmoved)
 
 
+# The other side of the body.
+
+
+def mirrored(image: Volume, reference: np.ndarray, rng: np.random.Generator) -> Changed:
+    """The anatomy mirrored left to right, in the unchanged frame: a right hippocampus looks like a left one."""
+    right_to_left = 2 - int(np.abs(image.geometry.axes[0]).argmax())  # columns of axes are x, y, z; arrays z, y, x
+
+    def follow(labels: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.flip(labels, right_to_left))
+
+    return Changed(Volume(follow(image.array), image.geometry), follow)
+
+
 # Intensities: voxels stay where they are.
 
 
@@ -236,6 +249,7 @@ ORIENTATIONS: dict[str, Change] = {
     "axes permuted and flipped (IRP)": turned("IRP"),
     "oblique frame": oblique,
 }
+OTHER_SIDE: dict[str, Change] = {"left and right mirrored": mirrored}
 INTENSITY_SCALES: dict[str, Change] = {
     "0 to 112": scaled_to(112),
     "0 to 1.7 million": scaled_to(1.7e6),
@@ -261,7 +275,7 @@ LARGER_FIELDS_OF_VIEW: dict[str, Change] = {
     for surroundings in ("zeros", "air", "texture", "mirror")
 }
 # What a model that a hospital uses has to stand without a word.
-REQUIRED: dict[str, Change] = {**ORIENTATIONS, **INTENSITY_SCALES, **SPACINGS, **LARGER_FIELDS_OF_VIEW}
+REQUIRED: dict[str, Change] = {**ORIENTATIONS, **OTHER_SIDE, **INTENSITY_SCALES, **SPACINGS, **LARGER_FIELDS_OF_VIEW}
 # What is worth knowing beyond that.
 FURTHER: dict[str, Change] = {
     "gamma 0.7": bent(0.7),
