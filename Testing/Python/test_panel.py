@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_the_model_says_what_it_finds_its_limits_and_its_licence(openPanel):
     panel = openPanel()
     (bundle,) = panel.logic.models()
     text = panel.ui.modelInfoLabel.text
-    assert bundle.metadata.limits in text
+    assert escape(bundle.metadata.limits) in text
     assert bundle.metadata.licence["url"] in text
     assert bundle.metadata.citation.split(",")[0] in panel.ui.modelInfoLabel.toolTip
     assert [panel.ui.labelsList.item(row).text() for row in (0, 1)] == [one.name for one in bundle.metadata.labels]
