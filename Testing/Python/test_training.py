@@ -157,6 +157,8 @@ for name in sys.argv[2:]:
     output = trainer.network(image)
     *_, mirrored = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
     transforms = trainer.get_training_transforms((56, 40), (-1, 1), scales, mirrored, False)
+    # nnU-Net's own U-Net, a control, is never exported.
+    described = trainer._description() if hasattr(trainer.bare_network(), "config") else {}
     print(json.dumps({
         "trainer": name,
         "loss": loss,
@@ -164,7 +166,7 @@ for name in sys.argv[2:]:
         "epochs": trainer.num_epochs,
         "outputs": len(output) if isinstance(output, list) else 1,
         "transforms": [type(transform).__name__ for transform in transforms.transforms],
-        **{key: json.loads(value) for key, value in trainer._description().items()},
+        **{key: json.loads(value) for key, value in described.items()},
     }))
 """
 
