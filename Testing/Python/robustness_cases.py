@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from usema.evaluation import bounding_box
 from usema.geometry import Geometry
 from usema.volume import Volume, reorient
 
@@ -226,14 +227,12 @@ def widened(mm: float, surroundings: str) -> Change:
 def narrowed(image: Volume, reference: np.ndarray, rng: np.random.Generator) -> Changed:
     """5 mm less on every side, or as much as leaves MARGIN_MM around the structures."""
     old = image.geometry
-    box = []
-    for axis, (side, mm) in enumerate(zip(reference.shape, old.spacing_zyx, strict=True)):
-        hits = np.flatnonzero(reference.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin, most = math.ceil(MARGIN_MM / mm), round(5 / mm)
-        gaps = (hits[0], side - 1 - hits[-1])
-        before, after = (min(most, max(0, gap - margin)) for gap in gaps)
-        box.append(slice(int(before), int(side - after)))
-    box = tuple(box)
+    kept = bounding_box(reference > 0, [math.ceil(MARGIN_MM / mm) for mm in old.spacing_zyx])
+    most = [round(5 / mm) for mm in old.spacing_zyx]
+    box = tuple(
+        slice(min(cut, part.start), max(side - cut, part.stop))
+        for part, cut, side in zip(kept, most, reference.shape, strict=True)
+    )
     first = np.array([part.start for part in reversed(box)])
     array = np.ascontiguousarray(image.array[box])
     origin = old.origin + old.axes @ (first * old.spacing)

@@ -19,15 +19,16 @@ import csv
 import math
 import os
 import statistics
-import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from .errors import InputError, MissingDependencyError, OutputError
+from .store.files import replace_file
 from .volume import load_volume
 
 ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -154,17 +155,14 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
     path = Path(path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already.", "Name another file, or ask to overwrite it.")
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    text = StringIO()
+    writer = csv.writer(text)
+    writer.writerow([field.name for field in fields(Score)])
+    writer.writerows(astuple(score) for score in scores)
     try:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([field.name for field in fields(Score)])
-            writer.writerows(astuple(score) for score in scores)
-        temporary.replace(path)
+        replace_file(path, text.getvalue().encode("utf-8"))
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def label_files(folder: Path) -> dict[str, Path]:

@@ -128,17 +128,13 @@ class nnUNetTrainerUSEMARobustBothSides(nnUNetTrainerUSEMARobust):
     of stored volumes (z, y, x), unless their slices are sagittal.
     """
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
-        rotation, dummy_2d, initial, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    def mirrored_axes(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
         x = self.plans_manager.transpose_forward.index(2) - (3 - len(self.configuration_manager.patch_size))
-        axes = (x,) if x >= 0 else None  # 2D slices may have no x
-        self.inference_allowed_mirroring_axes = axes
-        return rotation, dummy_2d, initial, axes
+        return (x,) if x >= 0 else None  # 2D slices may have no x
 
 
 class nnUNetTrainerUSEMARobustMirrored(nnUNetTrainerUSEMARobust):
     """nnUNetTrainerUSEMARobust with nnU-Net's mirroring, for labels that do not depend on the side: a tumour."""
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
-        # What nnUNetTrainerUSEMASmall does without.
-        return super(nnUNetTrainerUSEMASmall, self).configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    def mirrored_axes(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+        return axes

@@ -301,6 +301,10 @@ class nnUNetTrainerUSEMASmall(AdamWInShortEpochs):
         self.batch_size = min(self.batch_size, 2 if len(self.configuration_manager.patch_size) == 3 else 32)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
-        rotation, dummy_2d, initial_patch_size, _ = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        self.inference_allowed_mirroring_axes = None
-        return rotation, dummy_2d, initial_patch_size, None
+        *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        self.inference_allowed_mirroring_axes = self.mirrored_axes(axes)
+        return *others, self.inference_allowed_mirroring_axes
+
+    def mirrored_axes(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Of the axes of a patch that nnU-Net would mirror, those that this recipe does."""
+        return None
