@@ -11,7 +11,7 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 from usema.resources import resources_folder, sample_volume
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
-from USEMASegmentationLib.Widget import USEMASegmentationWidget
+from USEMASegmentationLib.Panel.Widget import USEMASegmentationWidget
 
 __all__ = ["USEMASegmentation", "USEMASegmentationLogic", "USEMASegmentationTest", "USEMASegmentationWidget"]
 

@@ -54,7 +54,7 @@ NETWORKS = {
 
 def run(network: str, seed: int, options: argparse.Namespace) -> dict:
     """Train one network, predict the validation cases, and give what the table needs."""
-    from usema.evaluation import evaluate_folders
+    from usema.quality.evaluation import evaluate_folders
     from usema.training.run import results_folder, train_dataset
 
     trainer = NETWORKS[network][0]

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import zoom
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python")]
+sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
 DATA = ROOT.parent / "shared/data/nnUNet_raw"
 RESULTS = Path(__file__).parent / "results"
 BOX = (48, 48, 48)
@@ -30,7 +30,7 @@ def stretched(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def main() -> None:
     from robustness_cases import dice
-    from usema.volume import load_volume
+    from usema.volumes.volume import load_volume
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(

@@ -30,11 +30,11 @@ ENGINES = ("usema", "nnunet", "monai")
 
 def prepare(model: str, volume: Path, target: Path) -> None:
     """Preprocess once, for all engines alike."""
-    from usema.bundle import read_bundle
-    from usema.plan import Plan
-    from usema.preprocessing import preprocess
+    from usema.inference.plan import Plan
+    from usema.inference.preprocessing import preprocess
+    from usema.models.bundle import read_bundle
     from usema.store.library import find_model
-    from usema.volume import read_volume
+    from usema.volumes.volume import read_volume
 
     image = read_volume(volume)
     plan = Plan.from_dict(read_bundle(find_model(model)).metadata.preprocessing)
@@ -44,8 +44,8 @@ def prepare(model: str, volume: Path, target: Path) -> None:
 def infer(engine: str, model: str, data: np.ndarray, device: str, overlap: float) -> tuple[np.ndarray, float]:
     """Logits (K, z, y, x) and the seconds that the sliding window took, model loading left out."""
     import torch
-    from usema.bundle import read_bundle
-    from usema.predictor import Predictor
+    from usema.inference.predictor import Predictor
+    from usema.models.bundle import read_bundle
     from usema.store.library import find_model
 
     predictor = Predictor(read_bundle(find_model(model)), device)
@@ -54,7 +54,7 @@ def infer(engine: str, model: str, data: np.ndarray, device: str, overlap: float
     network(torch.zeros(1, data.shape[0], *tile, device=device))  # first-call costs are not the engine's
     started = time.perf_counter()
     if engine == "usema":
-        from usema.sliding_window import predict_logits
+        from usema.inference.sliding_window import predict_logits
 
         slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device)
         logits = np.concatenate([slab.cpu().numpy() for _, slab in slabs], axis=1)

@@ -3,10 +3,11 @@
     python Testing/Benchmarks/robustness.py [--model hippocampus-mr] [--cases 6] [--machine WORDS] [--write]
     python Testing/Benchmarks/robustness.py --model NAME --images DIR --labels DIR --split FILE [--write --into-model]
 
-Segments each validation case of fold 0, and again after each change of Testing/Python/robustness_cases.py, which says
-how results are compared. The drop is the case's mean Dice over the labels before the change less that after it, each
-against its own reference; the mean over the cases, with its 95 % interval by bootstrap over them. "Of the grid" is the
-drop of the unchanged result when it follows the change as the reference does: what the copy's voxels cost a model that
+Segments each validation case of fold 0, and again after each change of robustness_cases.py (Testing/Python/helpers),
+which says how results are compared. The drop is the case's mean Dice over the labels before the change less that after
+it, each against its own reference; the mean over the cases, with its 95 % interval by bootstrap over them. "Of the
+grid" is the drop of the unchanged result when it follows the change as the reference does: what the copy's voxels cost
+a model that
 finds exactly the same. Seconds are the median of a case, whole: preprocessing, network, and labels on the input's grid.
 
 --write appends the table to results/robustness_<model>.md; with --into-model, metrics.robustness in the model's
@@ -28,15 +29,15 @@ from statistics import median
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python")]
+sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
 
 import torch  # noqa: E402
 from robustness_cases import ALLOWED_DROP, FURTHER, REQUIRED, Changed, unmoved  # noqa: E402
 from scipy.stats import bootstrap  # noqa: E402
-from usema.bundle import change_metadata, read_bundle  # noqa: E402
-from usema.predictor import Predictor  # noqa: E402
+from usema.inference.predictor import Predictor  # noqa: E402
+from usema.models.bundle import change_metadata, read_bundle  # noqa: E402
 from usema.store.library import find_model  # noqa: E402
-from usema.volume import Volume, load_volume, read_volume  # noqa: E402
+from usema.volumes.volume import Volume, load_volume, read_volume  # noqa: E402
 
 DATA = ROOT.parent / "shared/data/nnUNet_raw/Dataset004_Hippocampus"
 RESULTS = Path(__file__).parent / "results"

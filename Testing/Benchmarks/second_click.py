@@ -24,12 +24,12 @@ from statistics import median
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python")]
+sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
 
-from usema.client import WorkerClient  # noqa: E402
 from usema.resources import sample_volume  # noqa: E402
+from usema.serving.client import WorkerClient  # noqa: E402
 from usema.store.library import find_model  # noqa: E402
-from usema.volume import read_volume  # noqa: E402
+from usema.volumes.volume import read_volume  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results") / "second_click.md"
 HEADER = """# From the click to the first progress and to the result
@@ -43,9 +43,9 @@ Made by `Testing/Benchmarks/second_click.py`, which says what is compared. Secon
 ONE_SHOT = """
 import json, sys
 import numpy as np
-from usema.bundle import read_bundle
-from usema.predictor import Predictor
-from usema.volume import Geometry, Volume
+from usema.models.bundle import read_bundle
+from usema.inference.predictor import Predictor
+from usema.volumes.volume import Geometry, Volume
 asked = json.loads(sys.argv[1])
 given = asked["inputs"][0]
 volume = Volume(np.load(given["array"]), Geometry.from_dict(given["geometry"]))

@@ -317,7 +317,7 @@ def write(rows: list[dict], network_rows: list[dict], folder: Path) -> None:
 
 def proof() -> None:
     """Run every test of the kernels on this machine; leave if one fails."""
-    tests = [f"Testing/Python/{name}.py" for name in ("sema_kernel_checks", "test_sema_aot", "test_sema_dispatch")]
+    tests = [f"Testing/Python/sema/{name}.py" for name in ("sema_kernel_checks", "test_sema_aot", "test_sema_dispatch")]
     parallel = ["-n", "8"] if importlib.util.find_spec("xdist") else []
     run = subprocess.run([sys.executable, "-m", "pytest", "-q", *parallel, *tests], cwd=ROOT)
     if run.returncode:

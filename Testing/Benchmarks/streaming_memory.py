@@ -24,7 +24,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
 
-from usema.sliding_window import predict_logits  # noqa: E402
+from usema.inference.sliding_window import predict_logits  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results") / "streaming_memory.md"
 HEADER = """# Peak main memory of sliding-window inference

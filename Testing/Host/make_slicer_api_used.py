@@ -4,7 +4,7 @@
 
 ``slicer-api.json`` was written inside the application: each qt, ctk and qMRML class with its properties, signals and
 slots, and the signatures of ``slicer.util``. Run this again when the panel uses a class or function for the first
-time; a name that Slicer lacks is refused here, and by Testing/Python/test_ui_lint.py.
+time; a name that Slicer lacks is refused here, and by Testing/Python/panel/test_ui_lint.py.
 """
 
 from __future__ import annotations

@@ -133,9 +133,9 @@ def photographModels(host, folder: Path) -> None:
     """A model that has to be downloaded, its download from a server on loopback, and the section Models."""
     import slicer.util
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "Python"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "Python" / "helpers"))
     from model_shop import open_shop
-    from usema.bundle import METADATA_FILE, read_bundle
+    from usema.models.bundle import METADATA_FILE, read_bundle
     from usema.resources import bundled_models, sample_volume
     from usema.store import indexes
     from usema.store.publish import publish

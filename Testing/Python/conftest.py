@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "USEMASegmentation"))
+sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing" / "Python" / "helpers")]
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,7 +1,7 @@
 """What the panel can do, without the panel: check, start, poll, cancel; or ``segment`` in one call from a script.
 
-No Qt and no pop-ups. The work is done by another process (``usema.worker``); whoever drives the logic calls ``poll()``
-every 100 ms. Whatever goes wrong, the scene stays as it was.
+No Qt and no pop-ups. The work is done by another process (``usema.serving.worker``); whoever drives the logic calls
+``poll()`` every 100 ms. Whatever goes wrong, the scene stays as it was.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import slicer
-from usema.bundle import Bundle
-from usema.client import WorkerClient, worker_command
 from usema.errors import Cancelled, InputError, UsemaError
+from usema.models.bundle import Bundle
+from usema.serving.client import WorkerClient, worker_command
 from usema.store.library import library
 
-from . import Preflight, SegmentationWriter
 from .Diagnostics import badge, report
-from .ExchangeFolder import ExchangeFolder, removeAbandoned
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status, errorOf
-from .VolumeBridge import Box, roiBox, shapeOf, wholeBox
+from .Scene import Preflight, SegmentationWriter
+from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
+from .Scene.VolumeBridge import Box, roiBox, shapeOf, wholeBox
 
 _BUSY = "A segmentation is running. Wait for it, or cancel it."
 _POLL_SECONDS = 0.05

@@ -1,8 +1,8 @@
 """The models on this computer and those to be had: list, download, import, verify, delete. No Qt and no pop-ups.
 
-The work is done by another process (``usema.worker --store``), so that neither a slow network nor a fault reaches the
-application; whoever drives the store calls ``poll()`` every 100 ms. It knows nothing of the scene, and segmenting goes
-on meanwhile.
+The work is done by another process (``usema.serving.worker --store``), so that neither a slow network nor a fault
+reaches the application; whoever drives the store calls ``poll()`` every 100 ms. It knows nothing of the scene, and
+segmenting goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import slicer
-from usema.bundle import Bundle, read_bundle
-from usema.client import WorkerClient, worker_command
 from usema.errors import BundleError, Cancelled, InputError, MissingDependencyError, UsemaError
+from usema.models.bundle import Bundle, read_bundle
 from usema.resources import bundled_models
+from usema.serving.client import WorkerClient, worker_command
 from usema.store import cache, indexes, settings
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library

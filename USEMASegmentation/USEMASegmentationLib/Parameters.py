@@ -23,7 +23,7 @@ class Parameters:
         existing: "new": a new node in any case. "replace": segments that this model made in ``segmentation`` are
             replaced, all others kept. "keep": new segments are added beside all that are there.
         roi: markups ROI node; only the voxels it touches are segmented. None: all.
-        device: see ``usema.device.choose_device``.
+        device: see ``usema.inference.device.choose_device``.
         overlap: of neighbouring tiles, 0 to 0.9 of their side.
         mirror: average over mirrored copies.
         keepProbabilities: also make a volume with the probability of each label.

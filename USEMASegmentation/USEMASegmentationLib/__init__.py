@@ -1,1 +1,1 @@
-"""The Slicer side of USEMA: MRML and the panel. Never imports torch; only Widget.py and Installer.py know Qt."""
+"""The Slicer side of USEMA: MRML and the panel. Never imports torch; only the room Panel knows Qt."""

@@ -29,13 +29,13 @@ def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_
     cases with the temperature of the other half. The bundle gets that of all; a model card that it has is made again,
     with the plot.
     """
-    from .. import calibration, calibration_voxels
-    from ..bundle import change_metadata
-    from ..card import CASES_FILE, RELIABILITY_PICTURE
-    from ..card.text import write_card
-    from ..labelled_cases import find_cases, origin
-    from ..predictor import Predictor
-    from ..preview import check_preview
+    from ..inference.predictor import Predictor
+    from ..models.bundle import change_metadata
+    from ..models.card_files import CASES_FILE, RELIABILITY_PICTURE
+    from ..quality import calibration, calibration_voxels
+    from ..quality.card.text import write_card
+    from ..quality.labelled_cases import find_cases, origin
+    from ..quality.pictures import check_preview
     from ..store.library import find_folder
 
     if plot is not None:

@@ -24,7 +24,7 @@ def card(bundle, images, labels, split, fold, device) -> None:
     before. The card travels with the model, and holds names and pictures of cases: delete pictures that must not be
     shown, and make the card again.
     """
-    from ..card.text import write_card
+    from ..quality.card.text import write_card
     from ..store.library import find_folder
 
     if (images is None) != (labels is None):
@@ -38,8 +38,8 @@ def card(bundle, images, labels, split, fold, device) -> None:
 
 
 def _measure(model, images: Path, labels: Path, split: Path | None, fold: int, device: str):
-    from ..card.measure import measure
-    from ..labelled_cases import find_cases, origin
+    from ..quality.card.measure import measure
+    from ..quality.labelled_cases import find_cases, origin
 
     cases = find_cases(images, labels, len(model.metadata.channels), split, fold)
     cases_from, left_out = origin(model.metadata, images, split, fold)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from ..output import IMAGE_SUFFIXES, SEGMENTATION_SUFFIX
+from ..volumes.writing import IMAGE_SUFFIXES, SEGMENTATION_SUFFIX
 
 _READ = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # Formats of two files are written as their one-file sister.

@@ -25,8 +25,8 @@ def report_lines() -> list[tuple[str, str]]:
     """(what, value) pairs; the user's home folder is written as ~."""
     import torch
 
-    from ..device import available_devices, choose_device, describe
-    from ..memory import free_memory
+    from ..inference.device import available_devices, choose_device, describe
+    from ..inference.memory import free_memory
     from ..sema import choose
 
     lines = [("usema", __version__), ("python", platform.python_version()), ("system", platform.platform())]
@@ -49,7 +49,7 @@ def _version(package: str) -> str:
 
 
 def _models() -> list[tuple[str, str]]:
-    from ..bundle import read_bundle
+    from ..models.bundle import read_bundle
     from ..resources import bundled_models, resources_folder
     from ..store import cache
 

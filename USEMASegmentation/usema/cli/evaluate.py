@@ -26,8 +26,8 @@ def evaluate(predictions, references, model, tolerance, csv_file, overwrite) -> 
 
     Files are paired by name, whatever their format.
     """
-    from ..bundle import read_bundle
-    from ..evaluation import evaluate_folders, summary, write_csv
+    from ..models.bundle import read_bundle
+    from ..quality.evaluation import evaluate_folders, summary, write_csv
     from ..store.library import find_model
 
     if csv_file is not None and csv_file.exists() and not overwrite:

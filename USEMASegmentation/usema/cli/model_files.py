@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from .. import __version__
-from ..bundle import Bundle, read_bundle
 from ..errors import BundleError, Cancelled, InputError, OutputError, StoreError, UsemaError
+from ..models.bundle import Bundle, read_bundle
 from ..store import archive, indexes, settings
 from ..store.index import Entry
 from ..store.library import AVAILABLE, UPDATE, find_entry, find_model, library

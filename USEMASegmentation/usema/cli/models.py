@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ..bundle import read_bundle
-from ..card import CARD_FILE
 from ..errors import BundleError, UsemaError
+from ..models.bundle import read_bundle
+from ..models.card_files import CARD_FILE
 from ..resources import bundled_models
 from ..store import cache, indexes
 from ..store.library import UPDATE, KnownModel, find_model, library

@@ -49,8 +49,8 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
 
     console = Console(stderr=True)
     with console.status("Loading the model"):
-        from ..bundle import read_bundle
-        from ..predictor import Predictor
+        from ..inference.predictor import Predictor
+        from ..models.bundle import read_bundle
         from ..store.library import find_model
 
         predictor = Predictor(read_bundle(find_model(model)), device)
@@ -91,14 +91,14 @@ def segment(inputs, output, sample, model, device, overlap, mirror, channels, pr
 
 
 def _segment_case(predictor, case: Case, bar: Progress, task, stop, overlap: float, mirror: bool, overwrite: bool):
-    from .. import output
-    from ..volume import read_volume
+    from ..volumes import writing
+    from ..volumes.volume import read_volume
 
-    output.check_writable(case.output, overwrite)
+    writing.check_writable(case.output, overwrite)
     if case.probabilities:
-        output.check_writable(case.probabilities, overwrite)
+        writing.check_writable(case.probabilities, overwrite)
     if case.preview:
-        from ..preview import check_preview, write_preview
+        from ..quality.pictures import check_preview, write_preview
 
         check_preview(case.preview, overwrite)
     volumes = [read_volume(path) for path in case.inputs]
@@ -112,15 +112,15 @@ def _segment_case(predictor, case: Case, bar: Progress, task, stop, overlap: flo
     )
     for warning in result.warnings:
         bar.console.print(f"{case.name}: {warning}", style="yellow", soft_wrap=True, highlight=False, markup=False)
-    if case.output.name.lower().endswith(output.SEGMENTATION_SUFFIX):
-        output.write_segmentation(
+    if case.output.name.lower().endswith(writing.SEGMENTATION_SUFFIX):
+        writing.write_segmentation(
             case.output, result.labels, result.geometry, result.model_labels, result.provenance, overwrite
         )
     else:
-        output.write_label_map(case.output, result.labels, result.geometry, overwrite)
+        writing.write_label_map(case.output, result.labels, result.geometry, overwrite)
     written = [case.output]
     if case.probabilities:
-        output.write_probabilities(case.probabilities, result.probabilities, result.geometry, overwrite)
+        writing.write_probabilities(case.probabilities, result.probabilities, result.geometry, overwrite)
         written.append(case.probabilities)
     if case.preview:
         write_preview(case.preview, volumes[0], result, overwrite)
@@ -157,7 +157,7 @@ def _compare_with_reference(case: Case) -> None:
     """The sample comes with labels drawn by hand: say how close the result is."""
     import numpy as np
 
-    from ..volume import load_volume
+    from ..volumes.volume import load_volume
 
     reference = case.inputs[0].parent / "reference" / case.inputs[0].name
     if not reference.is_file():

@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.option("--idle-minutes", default=30.0, show_default=True, help="End after so long without a request.")
 def worker(idle_minutes: float) -> None:
-    """Answer requests on stdin with JSON lines on stdout, keeping a model warm. Protocol: see `usema/worker.py`."""
-    from ..worker import main
+    """Answer requests on stdin with JSON lines on stdout, keeping a model warm: see `usema/serving/worker.py`."""
+    from ..serving.worker import main
 
     main(["--idle-minutes", str(idle_minutes)])

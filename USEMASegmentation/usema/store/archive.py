@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ..bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, check_zip_member, read_bundle
-from ..card import FILES as CARD_FILES
 from ..errors import BundleError, OutputError
+from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, check_zip_member, read_bundle
+from ..models.card_files import FILES as CARD_FILES
 
 ENDING = ".usema"
 EXTRAS = ("README.md", "LICENSE", "LICENSE.txt", "preview.png", "preview.jpg", *CARD_FILES)

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle import METADATA_FILE, Bundle, read_bundle
 from ..errors import MissingDependencyError, OutputError, UsemaError
+from ..files import user_place
+from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import versions
-from .files import user_place
 
 ENVIRONMENT_VARIABLE = "USEMA_MODELS"
 

@@ -18,8 +18,8 @@ from time import monotonic
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ..bundle import sha256_of
 from ..errors import StoreError
+from ..models.bundle import sha256_of
 from . import web
 from .faults import Fault, shown
 from .meter import Meter, Progress

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError, StoreError, UsemaError
+from ..files import replace_file
 from ..resources import resources_folder
 from . import cache, settings, web
 from .faults import Fault, shown
-from .files import replace_file
 from .index import INDEX_FILE, MAX_INDEX_BYTES, Index, full_place, is_remote, parse, read_bytes
 
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from ..bundle import METADATA_FILE, Bundle, move_into_place, read_bundle
 from ..errors import BundleError, MissingDependencyError, StoreError
+from ..models.bundle import METADATA_FILE, Bundle, move_into_place, read_bundle
 from . import archive, cache, settings
 from .download import disk_error, fetch
 from .index import Entry

@@ -9,8 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bundle import METADATA_FILE, Bundle, read_bundle
 from ..errors import BundleError, UsemaError
+from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from ..resources import bundled_models
 from . import cache, indexes, versions
 from .index import Entry, EntryLabel, Licence

@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import quote
 
 from .. import __version__
-from ..bundle import Bundle, sha256_of
 from ..errors import BundleError, InputError, OutputError
+from ..files import replace_file
+from ..models.bundle import Bundle, sha256_of
 from . import archive
-from .files import replace_file
 from .index import INDEX_FILE, SCHEMA_VERSION, full_place, parse, read_bytes
 from .page import PAGE_FILE, render
 from .versions import newer

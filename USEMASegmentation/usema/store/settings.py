@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, MissingDependencyError, OutputError
+from ..files import replace_file, user_place
 from ..json_schema import problems
 from . import web
-from .files import replace_file, user_place
 from .index import Entry, full_place
 
 ENVIRONMENT_VARIABLE = "USEMA_SETTINGS"

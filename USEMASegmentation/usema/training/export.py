@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Bundle, write_bundle
 from ..errors import BundleError, InputError
-from ..plan import Plan
-from ..volume import read_volume
+from ..inference.plan import Plan
+from ..models.bundle import Bundle, write_bundle
+from ..volumes.volume import read_volume
 
 # Distinct colours, and the code for any tissue, for labels that the card does not describe.
 _COLORS = ((216, 101, 79), (128, 174, 128), (241, 214, 145), (111, 184, 210), (177, 122, 101), (183, 156, 220))

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from ..device import choose_device
 from ..errors import DeviceError, InputError, UsemaError
+from ..inference.device import choose_device
 from .plugin import link_trainers
 
 PLANS = "nnUNetPlans"

@@ -27,8 +27,8 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from safetensors.torch import save_file
 
-from ..bundle import read_bundle
 from ..errors import InputError
+from ..models.bundle import read_bundle
 from ..networks import ARCHITECTURES
 from . import cpu_bfloat16
 

@@ -1,8 +1,8 @@
 """The kernels that are compiled ahead of time: those of every attention layer that USEMA ships.
 
-Attention knows neither networks nor models, so the layers are written down here; Testing/Python/test_sema_aot.py builds
-the networks of all bundled models and of the paper's plan, and fails when one of their layers is not covered. PTX is
-for inference, which runs under float16 autocast, or in float32.
+Attention knows neither networks nor models, so the layers are written down here; Testing/Python/sema/test_sema_aot.py
+builds the networks of all bundled models and of the paper's plan, and fails when one of their layers is not covered.
+PTX is for inference, which runs under float16 autocast, or in float32.
 
 Compiled for compute capability 7.5, and again for 8.0 where the matrix units make it another kernel; the driver
 translates both for any newer GPU. (Code for 9.0 and newer that Triton makes is for one generation alone.)

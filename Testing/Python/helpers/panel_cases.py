@@ -1,0 +1,65 @@
+"""What the tests of the panel share: the stand-in of the application on the path, and waiting for the event loop."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Host"))
+
+import pythonqt
+import slicer
+import slicer_host
+from usema.resources import sample_volume
+
+__all__ = ["choices", "choose", "isShown", "loadSample", "pythonqt", "rows", "slicer_host", "waitForStore", "waitUntil"]
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+
+def loadSample(app):
+    return app.loadVolume(sample_volume())
+
+
+def waitUntil(condition, seconds: float = 60) -> None:
+    """Lets the event loop run until it is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        slicer.app.processEvents()
+        time.sleep(0.01)
+
+
+# Models
+
+
+def choose(panel, name: str) -> None:
+    panel.ui.modelSelector.setCurrentIndex(panel.ui.modelSelector.findData(name))
+
+
+def isShown(widget) -> bool:
+    return widget.isVisibleTo(widget.parent())
+
+
+def waitForStore(panel) -> None:
+    waitUntil(lambda: not panel.logic.store.busy and not panel.storeTimer.active)
+
+
+# What USEMA itself brings and offers, as it is shown.
+OURS = [
+    "Hippocampus, head and body (MR T1) – bundled",
+    "Soft-tissue sarcoma, tumour volume (MR T1) – 3.8 MB, not downloaded",
+]
+
+
+def choices(panel) -> list[str]:
+    """The models to choose from, as they are shown."""
+    return [panel.ui.modelSelector.itemText(row) for row in range(panel.ui.modelSelector.count)]
+
+
+def rows(panel) -> list[list[str]]:
+    """The table of models on this computer."""
+    table = panel.manageSection.ui.modelsTable
+    return [[table.item(row, column).text() for column in range(4)] for row in range(table.rowCount)]

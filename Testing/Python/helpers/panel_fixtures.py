@@ -1,0 +1,60 @@
+"""Fixtures of the tests of the panel; a test file takes them by ``pytest_plugins``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import slicer
+import slicer.util
+from panel_cases import pythonqt, slicer_host
+from usema.serving.client import WorkerClient
+
+
+@pytest.fixture(scope="module")
+def app():
+    """The stand-in of the application, with an empty scene."""
+    host = slicer_host.start()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The questions that were asked; the user says yes unless ``asked.answer`` is False."""
+
+    class Questions(list):
+        answer = True
+
+    questions = Questions()
+
+    def ask(text, windowTitle):
+        questions.append(text)
+        return questions.answer
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", ask)
+    return questions
+
+
+@pytest.fixture
+def openPanel(app, monkeypatch):
+    """Opens panels, each with a worker that only follows a script, or with the real one; closes them afterwards."""
+    panels = []
+
+    def open_(script: str | None = "none"):
+        from USEMASegmentationLib import Logic  # not before the application is there
+
+        command = [sys.executable, str(Path(__file__).with_name("scripted_worker.py")), script] if script else None
+        monkeypatch.setattr(Logic, "WorkerClient", lambda *_: WorkerClient(command))
+        panels.append(slicer_host.load())
+        return panels[-1]
+
+    pythonqt.slotErrors.clear()
+    yield open_
+    for panel in panels:
+        getattr(panel, "reopened", panel).cleanup()
+    slicer.mrmlScene.Clear(False)
+    assert pythonqt.slotErrors == []
+    assert os.listdir(slicer.app.temporaryPath) == []

@@ -1,0 +1,212 @@
+"""What is said before a segmentation is started: what can be chosen, what is refused, what is only warned of."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from bundles import write_tiny_bundle
+from slicer_cases import addVolume, transformNode
+from usema.models.bundle import read_bundle
+from usema.resources import bundled_models
+from usema.serving.client import WorkerClient
+from USEMASegmentationLib.Logic import USEMASegmentationLogic
+from USEMASegmentationLib.Parameters import Parameters
+from USEMASegmentationLib.Scene import Preflight
+
+pytest_plugins = ["slicer_fixtures"]
+
+SHAPE = (24, 32, 24)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models: one for MR, one for two channels, one for CT, and one that is broken."""
+    folder = tmp_path_factory.mktemp("resources")
+    (folder / "Models" / "broken").mkdir(parents=True)
+    (folder / "Models" / "broken" / "model.json").write_text("{")
+    write_tiny_bundle(folder / "Models" / "mr")
+    write_tiny_bundle(folder / "Models" / "two-channels", channels=[{"name": "T1"}, {"name": "T2"}])
+    write_tiny_bundle(folder / "Models" / "ct", modality="CT", expected_intensity_range=[-1000, 1000])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def models(folder, monkeypatch):
+    monkeypatch.setenv("USEMA_RESOURCES", str(folder))
+
+
+@pytest.fixture
+def volume(host):
+    array = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
+    return addVolume(array, np.diag([-1.0, -1.0, 1.0, 1.0]), "Head")
+
+
+# What can be chosen
+
+
+def test_models_that_cannot_be_read_are_left_out_and_the_log_says_why(host, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = USEMASegmentationLogic(WorkerClient([sys.executable])).models()
+    assert [bundle.path.name for bundle in found] == ["ct", "mr", "two-channels"]
+    assert "broken" in caplog.text
+
+
+def test_the_parameter_node_has_the_fields_and_defaults_of_the_parameters(root):
+    source = (root / "USEMASegmentation/USEMASegmentationLib/ParameterNode.py").read_text(encoding="utf-8")
+    (node,) = (one for one in ast.parse(source).body if isinstance(one, ast.ClassDef))
+    found = [(one.target.id, one.value and ast.literal_eval(one.value)) for one in node.body if hasattr(one, "target")]
+    assert [name for name, _ in found] == [field.name for field in fields(Parameters)]
+    for name, default in found:
+        # Without a default, the wrapper takes "", None or [].
+        assert default == getattr(Parameters(), name) if default is not None else not getattr(Parameters(), name)
+
+
+# What is refused before anything is done
+
+
+def reasonFor(**changes) -> str:
+    readiness = Preflight.check(Parameters(**{"modelName": "mr", **changes}))
+    assert readiness.ready == (not readiness.reason)
+    return readiness.reason
+
+
+def emptyVolume(kind="vtkMRMLScalarVolumeNode"):
+    return slicer.mrmlScene.AddNewNodeByClass(kind, "Strange")
+
+
+def test_a_volume_can_be_segmented(volume):
+    readiness = Preflight.check(Parameters(inputVolume=volume, modelName="mr"))
+    assert readiness.ready
+    assert readiness.warnings == []
+
+
+def test_what_is_not_chosen_is_named(volume):
+    assert "volume" in reasonFor()
+    assert "No model" in reasonFor(inputVolume=volume, modelName="")
+    assert "'no-such'" in reasonFor(inputVolume=volume, modelName="no-such")
+
+
+def test_a_volume_without_voxels_is_refused(host):
+    assert "'Strange' has no voxels" in reasonFor(inputVolume=emptyVolume())
+
+
+def test_a_volume_of_colours_is_refused(host):
+    colours = emptyVolume("vtkMRMLVectorVolumeNode")
+    slicer.util.updateVolumeFromArray(colours, np.zeros((4, 5, 6, 3), np.uint8))
+    assert "3 values in each voxel" in reasonFor(inputVolume=colours)
+
+
+def test_a_label_map_is_refused(host):
+    labels = emptyVolume("vtkMRMLLabelMapVolumeNode")
+    slicer.util.updateVolumeFromArray(labels, np.zeros(SHAPE, np.uint8))
+    assert "label map" in reasonFor(inputVolume=labels)
+
+
+def test_the_number_of_channels_has_to_be_the_models(volume):
+    other = addVolume(np.ones(SHAPE, np.int16), np.eye(4))
+    assert "1 volume(s) (T1), not 2" in reasonFor(inputVolume=volume, channels=[other])
+    assert "2 volume(s) (T1, T2), not 1" in reasonFor(inputVolume=volume, modelName="two-channels")
+    assert "has no volume" in reasonFor(inputVolume=volume, channels=[None], modelName="two-channels")
+    assert reasonFor(inputVolume=volume, channels=[other], modelName="two-channels") == ""
+
+
+def test_channels_that_transforms_bend_differently_are_refused(volume):
+    other = addVolume(np.ones(SHAPE, np.int16), np.eye(4))
+    other.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode").GetID())
+    assert "not linear" in reasonFor(inputVolume=volume, channels=[other], modelName="two-channels")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ["Anterior hippocampus", "Liver"]}, "no label 'Liver'"),
+        ({"overlap": 0.95}, "0.95"),
+        ({"existing": "overwrite"}, "'overwrite'"),
+    ],
+)
+def test_options_out_of_range_are_named(volume, changes, words):
+    assert words in reasonFor(inputVolume=volume, **changes)
+
+
+def test_a_device_that_the_worker_does_not_have_is_refused(volume):
+    wanted = Parameters(inputVolume=volume, modelName="mr", device="cuda")
+    assert Preflight.check(wanted, None).ready  # not known yet
+    assert Preflight.check(wanted, ["cpu", "cuda:0"]).ready
+    assert "'cuda'" in Preflight.check(wanted, ["cpu"]).reason
+
+
+def test_too_little_memory_is_refused_with_both_numbers(volume, monkeypatch):
+    monkeypatch.setattr(Preflight, "free_memory", lambda: 2**28)
+    assert "0.5 GiB are needed, 0.2 GiB are free" in reasonFor(inputVolume=volume)
+    monkeypatch.setattr(Preflight, "free_memory", lambda: None)
+    assert reasonFor(inputVolume=volume) == ""
+
+
+def test_the_memory_estimate_grows_with_all_that_takes_memory(host):
+    metadata = read_bundle(bundled_models()["mr"]).metadata
+    large = addVolume(np.zeros((200, 100, 100), np.int8), np.eye(4))
+    whole = Preflight.leastBytes(Parameters(inputVolume=large), metadata)
+    # v = w = 2 million voxels, C = 1, K = 3, tiles of 24 of 200 slices.
+    assert whole == 2**29 + 2_000_000 * (4 * 2 + 4) + 4 * 3 * 2_000_000 * 24 // 200
+    kept = Preflight.leastBytes(Parameters(inputVolume=large, keepProbabilities=True), metadata)
+    assert kept - whole == 2_000_000 * (2 * 3 + 4 * 2)
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetCenter(50, 50, 100)
+    roi.SetSize(10, 10, 10)
+    assert Preflight.leastBytes(Parameters(inputVolume=large, roi=roi), metadata) < 2**29 + 2**20
+
+
+def test_an_roi_beside_the_volume_is_refused(volume):
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    roi.SetCenter(1000, 0, 0)
+    roi.SetSize(10, 10, 10)
+    assert "'R' lies outside" in reasonFor(inputVolume=volume, roi=roi)
+
+
+def test_a_segmentation_that_cannot_take_the_result_is_refused_unless_a_new_one_is_made(volume):
+    target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Other")
+    target.SetAndObserveTransformNodeID(transformNode(np.eye(4)).GetID())
+    for existing in ("replace", "keep"):
+        assert "'Other'" in reasonFor(inputVolume=volume, segmentation=target, existing=existing)
+    assert reasonFor(inputVolume=volume, segmentation=target, existing="new") == ""
+
+
+# What is only warned of
+
+
+def warningsFor(**changes) -> list[str]:
+    readiness = Preflight.check(Parameters(**{"modelName": "mr", **changes}))
+    assert readiness.ready
+    return readiness.warnings
+
+
+def test_spacing_and_intensity_far_from_the_models_are_warned_of(host):
+    thick = addVolume(np.random.default_rng(0).random(SHAPE), np.diag([1.0, 1.0, 5.0, 1.0]))
+    assert [one[:22] for one in warningsFor(inputVolume=thick)] == ["The spacing along z is"]
+    assert any("intensities run from" in one for one in warningsFor(inputVolume=thick, modelName="ct"))
+
+
+def test_spacing_is_judged_in_the_world(volume):
+    volume.SetAndObserveTransformNodeID(transformNode(np.diag([1.0, 1.0, 5.0, 1.0])).GetID())
+    assert any("spacing along z is 5" in one for one in warningsFor(inputVolume=volume))
+
+
+def test_another_modality_is_warned_of_where_dicom_tells_it(host, volume):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(host.scene)
+    item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), volume)
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "CT")
+    assert warningsFor(inputVolume=volume) == ["The volume is CT; the model was made for MR."]
+    hierarchy.SetItemAttribute(item, "DICOM.Modality", "MR")
+    assert warningsFor(inputVolume=volume) == []
+
+
+def test_one_volume_for_two_channels_is_warned_of(volume):
+    warnings = warningsFor(inputVolume=volume, channels=[volume], modelName="two-channels")
+    assert warnings == ["The same volume is chosen for more than one channel."]

@@ -1,0 +1,128 @@
+"""The worker as a process: its pipes, its end, and what it says to requests that are none.
+
+Nothing here needs the engine, so the processes start at once; test_client.py segments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from workers import is_alive, wait_until
+
+WORKER = [sys.executable, "-m", "usema.serving.worker"]
+
+
+@contextmanager
+def started(root: Path, command=WORKER, **options):
+    environment = {**os.environ, "PYTHONPATH": str(root / "USEMASegmentation")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **{**pipes, **options}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def tell(process: subprocess.Popen, *lines: bytes) -> None:
+    process.stdin.write(b"".join(line + b"\n" for line in lines))
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen) -> dict:
+    return json.loads(process.stdout.readline())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"hello", "protocol"),
+        (b"[1, 2]", "protocol"),
+        (b'{"command": "hello"}', "protocol"),
+        (b'{"id": 5, "command": "h\xff"}', "protocol"),
+        (b'{"id": 5, "command": "dance"}', "input"),
+        (b'{"id": 5, "command": "load"}', "internal"),
+        (b'{"id": 5, "command": "load", "model": "/nowhere/at all"}', "bundle"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_answered_and_the_next_one_works(root, line, code):
+    with started(root) as worker:
+        tell(worker, line, b'{"id": 6, "command": "sing"}')
+        first, second = hear(worker), hear(worker)
+    assert (first["event"], first["code"]) == ("error", code)
+    assert first["id"] == (None if code == "protocol" else 5)
+    assert ("Traceback" in first["detail"]) == (code == "internal")
+    assert (second["id"], second["message"]) == (6, "There is no command 'sing'.")
+
+
+def test_what_libraries_print_never_mixes_with_answers(root):
+    # By Python, by C, and by a child process, which must not wait for requests either.
+    script = """
+import os, threading
+from usema import worker
+def noise():
+    print("from Python", flush=True)
+    os.write(1, b"from C\\n")
+    os.system("timeout 5 cat && echo from a child")
+    os._exit(0)
+threading.Timer(0.3, noise).start()
+worker.main([])
+"""
+    with started(root, [sys.executable, "-c", script]) as worker:
+        tell(worker, b'{"id": 1, "command": "sing"}')
+        assert hear(worker)["id"] == 1
+        assert worker.wait(30) == 0
+        assert worker.stdout.read() == b""
+        assert worker.stderr.read().split(b"\n") == [b"from Python", b"from C", b"from a child", b""]
+
+
+def test_without_torch_the_worker_says_what_is_missing(root):
+    with started(
+        root, [sys.executable, "-S", "-m", "usema.serving.worker"]
+    ) as worker:  # -S: without installed packages
+        tell(worker, b'{"id": 1, "command": "hello"}')
+        error = hear(worker)
+    assert error["code"] == "dependency"
+    assert "No module named 'torch'" in error["message"]
+    assert "Install PyTorch" in error["hint"]
+
+
+def test_quit_and_a_closed_stdin_end_the_worker(root):
+    with started(root) as worker:
+        tell(worker, b'{"id": 1, "command": "quit"}')
+        assert worker.wait(30) == 0
+    with started(root) as worker:
+        worker.stdin.close()
+        assert worker.wait(30) == 0
+
+
+def test_a_worker_that_nobody_asks_ends_itself(root):
+    with started(root, [*WORKER, "--idle-minutes", "0.002"]) as worker:
+        assert worker.wait(30) == 0
+        assert worker.stderr.read() == b""
+
+
+def test_a_worker_whose_answers_nobody_reads_ends_itself(root):
+    with started(root) as worker:
+        worker.stdout.close()
+        tell(worker, b'{"id": 1, "command": "sing"}')
+        assert worker.wait(30) == 1
+
+
+def test_a_worker_whose_parent_was_killed_ends_though_its_stdin_stays_open(root):
+    read_end, write_end = os.pipe()  # this test holds the other end, as a process forked from the parent may
+    script = f"import subprocess, time; print(subprocess.Popen({WORKER!r}).pid, flush=True); time.sleep(600)"
+    with started(root, [sys.executable, "-c", script], stdin=read_end) as parent:
+        pid = int(parent.stdout.readline())
+        # Running Python, and past the moment at which it looks who its parent is: it sleeps in three threads.
+        wait_until(lambda: len(list(Path(f"/proc/{pid}/task").iterdir())) == 3)
+        parent.send_signal(signal.SIGKILL)
+        wait_until(lambda: not is_alive(pid))
+    os.close(read_end)
+    os.close(write_end)

@@ -1,0 +1,130 @@
+"""The chosen model: its state in words, and how it gets to this computer. Knows the widgets' functions, but no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import slicer
+from slicer.i18n import tr as _
+from usema.errors import UsemaError
+from usema.store.library import AVAILABLE, UPDATE, KnownModel
+
+from ..ModelStore import ModelStore
+from ..Parameters import Readiness
+from . import StoreTexts
+from .TaskDisplay import TaskDisplay
+
+
+class ModelSection:
+    """Model selector, description and download.
+
+    Args:
+        ui: the panel's widgets.
+        store: does the work.
+        installer: knows what downloading needs.
+        started: called when a task has begun, which ``store.poll()`` has to carry on.
+    """
+
+    def __init__(self, ui, store: ModelStore, installer, started: Callable[[], None]):
+        self.ui = ui
+        self.store = store
+        self.installer = installer
+        self.started = started
+        self.models: dict[str, KnownModel] = {}
+        self._shown = ""
+        self.display = TaskDisplay(ui.downloadBar, ui.downloadLabel, {"download"})
+        ui.downloadButton.connect("clicked(bool)", self.onDownloadOrCancel)
+
+    def fill(self) -> None:
+        """Looks which models there are; ``show`` chooses one."""
+        self.models = {model.name: model for model in self.store.library().models}
+        selector = self.ui.modelSelector
+        selector.blockSignals(True)
+        selector.clear()
+        for name, model in self.models.items():
+            selector.addItem(StoreTexts.choice(model), name)
+        selector.blockSignals(False)
+
+    def nameToBegin(self) -> str:
+        """The model to be chosen at first: one that is here."""
+        names = [name for name, model in self.models.items() if model.bundle] or list(self.models)
+        return names[0] if names else ""
+
+    def furtherChannels(self, name: str) -> list[str]:
+        """Names of a model's input volumes after the first; none as long as it is not here."""
+        model = self.models.get(name)
+        return [channel["name"] for channel in model.bundle.metadata.channels[1:]] if model and model.bundle else []
+
+    def isMissing(self, name: str) -> bool:
+        """Whether a model has to be downloaded before it can segment."""
+        return name in self.models and self.models[name].state == AVAILABLE
+
+    def readiness(self, name: str) -> Readiness:
+        """Of a model that is missing: Segment offers to download it."""
+        model = self.models[name]
+        if model.why_not:
+            return Readiness(False, model.why_not)
+        status = self.store.status
+        if self.store.busy:
+            coming = (status.task, status.modelName) == ("download", name)
+            reason = _("This model is being downloaded.") if coming else _("Wait until the other task is done.")
+            return Readiness(False, reason)
+        return Readiness(True, warnings=[_("This model is not on this computer yet. Segment offers to download it.")])
+
+    def show(self, name: str) -> None:
+        """The description of a model, and what can be done to get it."""
+        model = self.models.get(name)
+        if name != self._shown:
+            self._shown = name
+            self.display.clear()
+        self.ui.modelSelector.setCurrentIndex(max(0, self.ui.modelSelector.findData(name)))
+        self.ui.modelSelector.toolTip = StoreTexts.choice(model) if model else ""
+        self.ui.modelStateLabel.text = StoreTexts.describeState(model) if model else ""
+        self.ui.modelInfoLabel.text = StoreTexts.describeModel(model) if model else _("No model is installed.")
+        self.ui.modelInfoLabel.toolTip = StoreTexts.aboutModel(model) if model else ""
+        self.update()
+
+    def update(self) -> None:
+        """Button, progress and message of the download."""
+        self.display.update(self.store)
+        button, model = self.ui.downloadButton, self.models.get(self.ui.modelSelector.currentData)
+        if self.display.running:
+            button.text, button.toolTip = _("Cancel"), _("Stop the download. It goes on from there the next time.")
+            button.enabled, button.visible = self.store.status.state != "cancelling", True
+            return
+        offered = model is not None and model.state in (AVAILABLE, UPDATE)
+        button.visible = offered
+        if offered:
+            button.text = _("Update...") if model.state == UPDATE else _("Download...")
+            size = StoreTexts.megabytes(model.entry.file.size)
+            button.toolTip = model.why_not or _("Download this model ({size}). You are asked first.").format(size=size)
+            button.enabled = not model.why_not and not self.store.busy
+
+    def onDownloadOrCancel(self, checked: bool = False) -> None:
+        if self.display.running:
+            self.store.cancel()
+            self.update()
+        else:
+            self.offer(self.ui.modelSelector.currentData)
+
+    def offer(self, name: str) -> None:
+        """Asks whether to download a model, and begins."""
+        try:
+            if self._agreed(self.models[name]):
+                self.store.download(name, acceptLicence=True)
+                self.started()
+        except UsemaError as error:
+            self.display.showError(error)
+        self.update()
+
+    def _agreed(self, model: KnownModel) -> bool:
+        if model.why_not or self.store.busy:
+            return True  # the store says why not
+        missing = self.installer.missingForStore()
+        accepting = self.store.asksToAccept(model.entry)
+        text = StoreTexts.downloadQuestion(model.entry, accepting, [one.title for one in missing])
+        if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
+            return False
+        if missing:
+            self.installer.installForStore(agreed=True)
+        return True

@@ -1,0 +1,32 @@
+"""What the panel says: a run's progress, a message. Text in, rich text out; no widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from slicer.i18n import tr as _
+
+from ..Parameters import Status
+
+
+def duration(seconds: float) -> str:
+    """A time left, as precise as an estimate is."""
+    if seconds < 90:
+        return _("about {number} s").format(number=max(1, round(seconds)))
+    return _("about {number} min").format(number=round(seconds / 60))
+
+
+def progress(status: Status) -> str:
+    """Text of the progress bar."""
+    if not status.total:
+        return ""
+    text = _("Tile {done} of {total}").format(done=status.done, total=status.total)
+    left = status.secondsLeft
+    return text if left is None else _("{tile}, {time} left").format(tile=text, time=duration(left))
+
+
+def message(text: str, hint: str = "", notes: Sequence[str] = ()) -> str:
+    """A message, what to do about it, and what else should be known."""
+    paragraphs = [f"<b>{escape(text)}</b>" if hint else escape(text), escape(hint), *map(escape, notes)]
+    return "<br>".join(filter(None, paragraphs))

@@ -1,0 +1,222 @@
+"""What the panel says about models and the store: choices, questions, progress, results. Text in, rich text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from slicer.i18n import tr as _
+from usema.models.card_files import CARD_FILE
+from usema.models.metadata import ModelMetadata
+from usema.store.index import Entry, is_remote
+from usema.store.indexes import Source
+from usema.store.library import AVAILABLE, BUNDLED, INSTALLED, UPDATE, KnownModel
+
+from ..ModelStore import ModelHere, StoreStatus
+from .RunTexts import duration, message
+
+
+def megabytes(size: float) -> str:
+    """Bytes in words: 3.5 MB, 120 MB, 1.2 GB."""
+    if size >= 1e9:
+        return _("{number} GB").format(number=f"{size / 1e9:.1f}")
+    number = size / 1e6
+    return _("{number} MB").format(number=f"{number:.0f}" if number >= 10 else f"{number:.1f}")
+
+
+def choice(model: KnownModel) -> str:
+    """A model with its state, to be chosen in a list."""
+    states = {
+        BUNDLED: _("bundled"),
+        INSTALLED: _("installed"),
+        UPDATE: _("update {version}").format(version=model.entry.version if model.entry else ""),
+        AVAILABLE: _("{size}, not downloaded").format(size=megabytes(model.size)),
+    }
+    return f"{model.title} – {_('cannot be read') if model.problem else states[model.state]}"
+
+
+def describeModel(model: KnownModel) -> str:
+    """What a model finds, whether it is here, where it ends, and on which terms."""
+    if model.problem:
+        return f"{escape(model.problem)}<br>{escape(_howToRepair(model))}"
+    description = model.bundle.metadata.description if model.bundle else model.entry.description
+    finds = re.split(r"(?<=\.)\s+(?=[A-Z])", description)[0]
+    link = f'<a href="{escape(model.licence.url)}">{escape(model.licence.name)}</a>'
+    lines = [escape(finds)]
+    if model.bundle:
+        lines.append(f"<b>{_('Limits')}:</b> {escape(model.bundle.metadata.limits)}")
+    lines.append(f"<b>{_('Licence')}:</b> {link}, {_terms(model.licence.commercial_use)}")
+    if model.bundle and (card := Path(model.bundle.path).absolute() / CARD_FILE).is_file():
+        lines.append(f'<a href="{escape(card.as_uri())}">{_("Model card")}</a>')
+    if model.state in (AVAILABLE, UPDATE):
+        lines.append(f"<b>{_('Offered by')}:</b> {escape(model.source)}")
+        if model.others:
+            others = ", ".join(f"{one.source} ({one.version})" for one in model.others)
+            lines.append(_("Not used, because an earlier list offers it too: {others}").format(others=escape(others)))
+    if model.why_not:
+        lines.append(escape(model.why_not))
+    return "<br>".join(lines)
+
+
+def _howToRepair(model: KnownModel) -> str:
+    if model.state == BUNDLED:
+        return _("It came with USEMA: install USEMA again.")
+    return _("Under Models, import its file again, or delete it and download it again.")
+
+
+def _terms(commercialUse: bool) -> str:
+    return _("commercial use allowed") if commercialUse else _("no commercial use")
+
+
+def goneModel(name: str, chosen: KnownModel | None) -> tuple[str, str]:
+    """(message, hint) where the model that was chosen is not known here."""
+    text = _("The model '{name}' is not on this computer, and no list of models here offers it.").format(name=name)
+    hint = _("To have it back, import its file, or add the list that offers it, under Models.")
+    if chosen is None:
+        return text, hint
+    return text, _("'{title}' was chosen in its place. {hint}").format(title=chosen.title, hint=hint)
+
+
+def describeState(model: KnownModel) -> str:
+    """Which version it is, and whether it is here: a few words, as plain text."""
+    if model.problem:
+        return _("cannot be read")
+    texts = {
+        BUNDLED: _("{version}, came with USEMA"),
+        INSTALLED: _("{version}, on this computer"),
+        UPDATE: _("{version}; there is {newer}"),
+        AVAILABLE: _("{version}, not downloaded yet"),
+    }
+    newer = model.entry.version if model.entry else ""
+    return texts[model.state].format(version=model.version, newer=newer)
+
+
+def stateHere(model: ModelHere) -> str:
+    """The state of a version of a model, in a table."""
+    if model.problem:
+        return _("cannot be read")
+    return _("bundled") if model.bundled else _("installed")
+
+
+def folder(path: Path | None, size: int) -> str:
+    """Where models are kept."""
+    if path is None:
+        return ""
+    link = f'<a href="{escape(path.as_uri())}">{escape(str(path))}</a>'
+    return _("Downloaded models: {size} in {folder}").format(size=megabytes(size), folder=link)
+
+
+def problems(texts: Sequence[str]) -> str:
+    """What is wrong with the settings or with lists of models."""
+    return "<br>".join(map(escape, texts))
+
+
+def source(one: Source) -> str:
+    """A list of models, and how old it is."""
+    return f"{one.title} – {one.age}"
+
+
+def downloadQuestion(entry: Entry, accepting: bool, packages: Sequence[str] = ()) -> str:
+    """What is asked before the first byte is fetched.
+
+    Args:
+        accepting: whether a yes also accepts the licence.
+        packages: what has to be installed first.
+    """
+    sources = _(" or ").join(dict.fromkeys(host(url) for url in entry.file.urls))
+    licence = entry.licence
+    lines = [
+        _("<b>Download {title} {version}?</b>").format(title=escape(entry.title), version=entry.version),
+        _("{size} from {sources}").format(size=megabytes(entry.file.size), sources=escape(sources)),
+        _licenceLine(licence.name, licence.url, licence.commercial_use),
+    ]
+    if accepting:
+        lines.append(_("<b>With OK you accept this licence.</b>"))
+    if packages:
+        lines.append(
+            _("What downloading needs is installed into 3D Slicer's Python first, from pypi.org: {packages}.").format(
+                packages=escape(", ".join(packages))
+            )
+        )
+    lines.append(_("Nothing about you or your images is sent: only the request for the file."))
+    return "<p>" + "</p><p>".join(lines) + "</p>"
+
+
+def licenceQuestion(metadata: ModelMetadata) -> str:
+    """What is asked before a model whose licence asks for it is imported."""
+    licence = metadata.licence
+    lines = (
+        _("<b>Import {title} {version}?</b>").format(title=escape(metadata.title), version=metadata.version),
+        _licenceLine(licence["name"], licence["url"], licence["commercial_use"]),
+        _("<b>With OK you accept this licence.</b>"),
+    )
+    return "<p>" + "</p><p>".join(lines) + "</p>"
+
+
+def _licenceLine(name: str, url: str, commercialUse: bool) -> str:
+    return _("Licence: {name}, {terms} ({url})").format(name=escape(name), terms=_terms(commercialUse), url=escape(url))
+
+
+def host(place: str) -> str:
+    """Where an address leads, in short; a path as it is."""
+    return urlsplit(place).hostname or place if is_remote(place) else place
+
+
+def aboutModel(model: KnownModel) -> str:
+    """All the rest, for a tooltip."""
+    says = model.bundle.metadata if model.bundle else model.entry
+    if says is None:
+        return ""
+    lines = [f"{says.title} {says.version}", says.description]
+    if model.bundle:
+        lines += [says.intended_use, _("Trained on {dataset}, {cases} cases.").format(**says.training)]
+    lines.append(_("Please cite: {citation}").format(citation=says.citation))
+    return "<p>" + "</p><p>".join(map(escape, lines)) + "</p>"
+
+
+def taskProgress(status: StoreStatus) -> str:
+    """Text of the progress bar of a download or an import: 34 of 120 MB, 2.1 MB/s, about 40 s left."""
+    if not status.total:
+        return ""
+    done, total = megabytes(status.done), megabytes(status.total)
+    if done.split()[1] == total.split()[1]:
+        done = done.split()[0]
+    text = _("{done} of {total}").format(done=done, total=total)
+    if status.bytesPerSecond:
+        slow = status.bytesPerSecond < 1e5
+        speed = _("{number} kB").format(number=f"{status.bytesPerSecond / 1e3:.0f}") if slow else None
+        text = _("{progress}, {speed}/s").format(progress=text, speed=speed or megabytes(status.bytesPerSecond))
+    if status.secondsLeft is not None:
+        text = _("{progress}, {time} left").format(progress=text, time=duration(status.secondsLeft))
+    return text
+
+
+def taskStep(status: StoreStatus) -> str:
+    """What a task is doing."""
+    texts = {
+        "download": _("Downloading {title}"),
+        "import": _("Importing {title}"),
+        "refresh": _("Looking for new models"),
+        "remove": _("Deleting {title}"),
+        "verify": _("Verifying {title}"),
+    }
+    return escape(status.message or texts[status.task].format(title=status.title))
+
+
+def taskResult(status: StoreStatus) -> str:
+    """How a task ended."""
+    if status.state != "done":
+        return message(status.message, status.hint)
+    texts = {
+        "download": _("{title} is on this computer now."),
+        "import": _("{title} is on this computer now."),
+        "refresh": _("The lists of models are up to date."),
+        "remove": _("{title} was deleted."),
+        "verify": _("{title} is as it was made: its checksum is right."),
+    }
+    if status.warnings:
+        return message(_("Not all lists of models could be read."), notes=status.warnings)
+    return escape(texts[status.task].format(title=status.title))

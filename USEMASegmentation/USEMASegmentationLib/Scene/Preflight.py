@@ -1,0 +1,165 @@
+"""What speaks against a segmentation before it is started. Cheap: the panel asks after every click."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import slicer
+from usema.errors import BundleError, InputError, OutputError, UsemaError
+from usema.inference.checks import input_warnings
+from usema.inference.memory import GIB, free_memory
+from usema.models.bundle import Bundle, read_bundle
+from usema.models.metadata import ModelMetadata
+from usema.store.library import find_model, library
+
+from ..Parameters import EXISTING, Parameters, Readiness
+from .SegmentationWriter import whyNotInto
+from .VolumeBridge import roiBox, wholeBox, worldGeometries
+
+# Python with torch and a small network in memory, before it has seen a volume.
+_WORKER_BYTES = GIB // 2
+
+
+def check(parameters: Parameters, devices: Sequence[str] | None = None) -> Readiness:
+    """As `verify`, but the reason is told instead of raised."""
+    try:
+        return Readiness(True, warnings=verify(parameters, devices))
+    except UsemaError as error:
+        return Readiness(False, str(error))
+
+
+def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> list[str]:
+    """Refuse what cannot be started.
+
+    Args:
+        devices: those of this computer; None: not known yet.
+
+    Returns:
+        warnings: the result may be poor, but can be computed.
+
+    Raises:
+        UsemaError: it cannot be started; says why and what to do.
+    """
+    if parameters.inputVolume is None:
+        raise InputError("No volume is chosen.", "Choose the volume to segment.")
+    if not parameters.modelName:
+        raise InputError("No model is chosen.", "Choose a model.")
+    bundle = modelHere(parameters.modelName)
+    volumes = [parameters.inputVolume, *parameters.channels]
+    _checkVolumes(volumes, bundle.metadata)
+    _checkOptions(parameters, bundle.metadata, devices)
+    _checkMemory(parameters, bundle)
+
+    warnings = _modalityWarnings(parameters.inputVolume, bundle.metadata)
+    intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
+    warnings += input_warnings(bundle.metadata, worldGeometries(volumes)[0], intensities)
+    if len({node.GetID() for node in volumes}) < len(volumes):
+        warnings.append("The same volume is chosen for more than one channel.")
+    return warnings
+
+
+def modelHere(name: str) -> Bundle:
+    """A model that is on this computer, by its name or path.
+
+    Raises:
+        BundleError: it is not, or cannot be read; says what to do.
+    """
+    try:
+        return read_bundle(find_model(name))
+    except BundleError:
+        model = library().get(name)
+        if model is None or model.path:
+            raise
+        hint = f"Download it: the panel offers it, and USEMASegmentationLogic().downloadModel({name!r}) does it."
+        raise BundleError(f"The model '{model.title}' is not on this computer yet.", model.why_not or hint) from None
+
+
+def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:
+    for node in volumes:
+        if node is None:
+            raise InputError("A channel has no volume.", "Choose a volume for each channel.")
+        name, image = node.GetName(), node.GetImageData()
+        if image is None or image.GetPointData().GetScalars() is None or not image.GetNumberOfPoints():
+            raise InputError(f"The volume '{name}' has no voxels.", "Load it again, or choose another.")
+        if node.IsA("vtkMRMLLabelMapVolumeNode"):
+            raise InputError(f"'{name}' is a label map, not an image.", "Choose the volume that it was drawn on.")
+        if image.GetNumberOfScalarComponents() != 1:
+            raise InputError(
+                f"The volume '{name}' has {image.GetNumberOfScalarComponents()} values in each voxel, such as colours.",
+                "Choose a volume with one value in each voxel.",
+            )
+    expected = [channel["name"] for channel in metadata.channels]
+    if len(volumes) != len(expected):
+        raise InputError(
+            f"The model '{metadata.title}' takes {len(expected)} volume(s) ({', '.join(expected)}), "
+            f"not {len(volumes)}.",
+            "Choose one volume for each channel, in this order.",
+        )
+
+
+def _checkOptions(parameters: Parameters, metadata: ModelMetadata, devices: Sequence[str] | None) -> None:
+    known = [label.name for label in metadata.labels]
+    unknown = [name for name in parameters.labels if name not in known]
+    if unknown:
+        raise InputError(
+            f"The model '{metadata.title}' has no label {', '.join(map(repr, unknown))}.", f"It has {', '.join(known)}."
+        )
+    if not 0 <= parameters.overlap <= 0.9:
+        raise InputError(f"The overlap {parameters.overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
+    if parameters.existing not in EXISTING:
+        raise InputError(f"{parameters.existing!r} is none of {', '.join(EXISTING)}.")
+    if parameters.segmentation is not None and parameters.existing != "new":
+        problem = whyNotInto(parameters.segmentation, parameters.inputVolume)
+        if problem:
+            raise OutputError(problem, "Choose another segmentation, or a new one.")
+    device = parameters.device
+    if devices is not None and device != "auto" and not any(f"{one}:".startswith(f"{device}:") for one in devices):
+        raise InputError(f"There is no device '{device}' here.", f"Choose auto, or one of {', '.join(devices)}.")
+
+
+def _checkMemory(parameters: Parameters, bundle: Bundle) -> None:
+    needed, free = leastBytes(parameters, bundle.metadata), free_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free.",
+            "Close other programs, or segment only a region of interest.",
+        )
+
+
+def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
+    """Main memory that a segmentation takes at the least; a lower bound, so that nothing is refused that would run.
+
+    For v voxels in the box to segment, w voxels at the model's spacing, C channels and K classes (background counts):
+
+    - 4 C (v + w): the volumes in single precision, before and after resampling;
+    - 4 v: labels, in the worker and in the scene, each with one copy;
+    - 4 K times the voxels in one row of tiles: the logits that are open at a time;
+    - (2 K + 4 L) v, if probabilities are kept: half precision in the worker, single precision for L volumes here;
+    - 0.5 GiB for the worker itself.
+    """
+    volume = parameters.inputVolume
+    box = wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
+    shape = [part.stop - part.start for part in box]
+    voxels, resampled, row = math.prod(shape), 0, 0
+    spacing, tile = metadata.preprocessing["spacing"], metadata.preprocessing["patch_size"]
+    if len(spacing) == 3:  # a 2D model holds the logits of one slice, and which axes it resamples depends on the volume
+        resampled = voxels * math.prod(volume.GetSpacing()) / math.prod(spacing)
+        longest = max(n * mm for n, mm in zip(shape, volume.GetSpacing()[::-1], strict=True)) / min(spacing)
+        row = resampled * min(1, tile[0] / longest)
+    channels, classes = len(metadata.channels), len(metadata.labels) + 1
+    needed = 4 * channels * (voxels + resampled) + 4 * voxels + 4 * classes * row
+    if parameters.keepProbabilities:
+        needed += (2 * classes + 4 * (len(parameters.labels) or len(metadata.labels))) * voxels
+    return int(needed) + _WORKER_BYTES
+
+
+def _modalityWarnings(volumeNode, metadata: ModelMetadata) -> list[str]:
+    """Only what DICOM says counts; volumes from other files do not tell their modality."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.GetItemByDataNode(volumeNode)
+    attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+    modality = hierarchy.GetItemAttribute(item, attribute) if item else ""
+    if modality and modality != metadata.modality:
+        return [f"The volume is {modality}; the model was made for {metadata.modality}."]
+    return []

@@ -1,0 +1,47 @@
+"""Where the store's files lie for this user, and how one is written. Standard library only at file scope."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from .errors import MissingDependencyError
+
+
+def user_place(variable: str, kind: str, name: str, *, title: str, what: str) -> Path:
+    """A file or folder of the user's, outside the extension.
+
+    Args:
+        variable: environment variable that names it; where that is not set, the system decides.
+        kind: of the system's folders, "data" or "config".
+        name: of the file or folder in there.
+        title: whose place it is, and ``what``, "file" or "folder": for the message.
+
+    Raises:
+        MissingDependencyError: platformdirs, which knows where that is, is not installed.
+    """
+    named = os.environ.get(variable)
+    if named:
+        return Path(named).expanduser()
+    try:
+        import platformdirs
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{title} need {error.name}.", f"Install it, or name a {what} in {variable}."
+        ) from error
+    folders = {"data": platformdirs.user_data_path, "config": platformdirs.user_config_path}
+    return folders[kind]("USEMA", appauthor=False) / name
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, whatever stood there; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):  # on a read-only file system this fails too, and would hide why
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""The resampling rules of nnU-Net's ``resample_data_or_seg_to_shape``, for images and for logits.
+
+All of them put voxel ``i`` of an axis that goes from ``n`` to ``m`` voxels at ``n / m * (i + 0.5) - 0.5`` and repeat
+the edge voxel outside. Axes are in the plan's (transposed) order, spacings in mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from ..errors import InputError
+
+# nnunetv2.configuration.ANISO_THRESHOLD: from this ratio of spacings on, slices are too far apart for a spline.
+_ANISOTROPY = 3
+
+
+def resampled_shape(
+    shape: Sequence[int], spacing: Sequence[float], new_spacing: Sequence[float]
+) -> tuple[int, int, int]:
+    """The shape that ``shape`` takes at another spacing (nnU-Net's ``compute_new_shape``).
+
+    Raises:
+        InputError: an axis is so thin that no voxel of the new spacing fits.
+    """
+    new_shape = tuple(round(old / new * n) for n, old, new in zip(shape, spacing, new_spacing, strict=True))
+    if 0 in new_shape:
+        axis = new_shape.index(0)
+        raise InputError(
+            f"The volume is only {shape[axis] * spacing[axis]:g} mm thick along one axis; "
+            f"the model works at {new_spacing[axis]:g} mm there.",
+            "Use a volume with more slices.",
+        )
+    return new_shape
+
+
+def separate_axis(spacing: Sequence[float], new_spacing: Sequence[float]) -> int | None:
+    """The axis that is resampled apart from the other two, nearest neighbour, or None if all three go together.
+
+    The spacing before resampling decides; the one after is asked only where the first is not anisotropic. Two coarse
+    axes and a fine one count as not separable (nnU-Net's ``determine_do_sep_z_and_axis``).
+    """
+    for candidate in (np.asarray(spacing, float), np.asarray(new_spacing, float)):
+        if candidate.max() / candidate.min() > _ANISOTROPY:
+            coarse = np.flatnonzero(candidate.max() / candidate == 1)
+            return int(coarse[0]) if len(coarse) == 1 else None
+    return None
+
+
+def nearest_indices(old: int, new: int) -> np.ndarray:
+    """For each of ``new`` voxels the index of the nearest of ``old``."""
+    # SciPy itself says which of two equally near voxels it takes, so that no rounding of ours can differ from it.
+    return ndimage.map_coordinates(np.arange(old), [_positions(old, new)], order=0, mode="nearest")
+
+
+def linear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of ``new`` voxels its two neighbours among ``old`` and the weight of the upper one."""
+    position = _positions(old, new).clip(0, old - 1)
+    lower = np.floor(position).astype(int)
+    return lower, np.minimum(lower + 1, old - 1), position - lower
+
+
+def resample_image(data: np.ndarray, new_shape: Sequence[int], separate: int | None) -> np.ndarray:
+    """Cubic spline resampling, each channel clipped to its own range; with ``separate`` slice by slice.
+
+    Args:
+        data: (C, a, b, c) float32.
+        new_shape: the three new lengths.
+        separate: the axis (0 to 2) along which nearest slices are taken, from `separate_axis`.
+
+    Returns:
+        (C, *new_shape) float32; ``data`` itself where no length changes. Needs, beside its input and its result,
+        one float32 channel of shape (a, new b, new c), and nothing where ``separate`` is given.
+    """
+    new_shape = tuple(new_shape)
+    if data.shape[1:] == new_shape:
+        return data
+    result = np.empty((len(data), *new_shape), np.float32)
+    for channel, out in zip(data, result, strict=True):
+        if separate is None:
+            _resample_volume(channel, out)
+        else:
+            _resample_slices(np.moveaxis(channel, separate, 0), np.moveaxis(out, separate, 0))
+    return result
+
+
+def _resample_volume(volume: np.ndarray, out: np.ndarray) -> None:
+    along, rows, columns = (_spline(old, new) for old, new in zip(volume.shape, out.shape, strict=True))
+    planes = np.empty((len(volume), *out.shape[1:]), np.float32)
+    for index, plane in enumerate(volume):
+        planes[index] = _apply(rows, columns, plane)
+    for row in range(out.shape[1]):
+        out[:, row] = _apply(along, None, planes[:, row])
+    np.clip(out, volume.min(), volume.max(), out=out)
+
+
+def _resample_slices(volume: np.ndarray, out: np.ndarray) -> None:
+    rows, columns = (_spline(old, new) for old, new in zip(volume.shape[1:], out.shape[1:], strict=True))
+    nearest = nearest_indices(len(volume), len(out))
+    for source in np.unique(nearest):
+        plane = volume[source]
+        out[nearest == source] = _apply(rows, columns, plane).clip(plane.min(), plane.max())
+
+
+def _spline(old: int, new: int) -> sparse.csr_array | None:
+    """Cubic spline resampling of one axis as a (new, old) matrix, or None where nothing changes.
+
+    Spline resampling is linear and separable, so a matrix an axis does what `scipy.ndimage.zoom` does on the whole
+    volume, in a fraction of its time. SciPy makes the matrix, so its boundary rule is the one that holds.
+    """
+    if old == new:
+        return None
+    unit = (ndimage.zoom(row, new / old, order=3, mode="nearest", grid_mode=True) for row in np.eye(old))
+    matrix = np.stack(list(unit), axis=1)
+    # Weights fall to a quarter with each voxel of distance; far below what float32 can see, 40 or so a row are left.
+    matrix[abs(matrix) < 1e-12] = 0
+    return sparse.csr_array(matrix)
+
+
+def _apply(rows: sparse.csr_array | None, columns: sparse.csr_array | None, plane: np.ndarray) -> np.ndarray:
+    """Resample a plane (b, c) along b with ``rows`` and along c with ``columns``; in float64."""
+    plane = plane.astype(np.float64)
+    if rows is not None:
+        plane = rows @ plane
+    if columns is not None:
+        plane = (columns @ plane.T).T
+    return plane
+
+
+def _positions(old: int, new: int) -> np.ndarray:
+    """Where the centres of ``new`` voxels lie, in voxels of ``old``."""
+    return old / new * (np.arange(new) + 0.5) - 0.5

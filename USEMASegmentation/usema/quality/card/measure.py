@@ -1,0 +1,179 @@
+"""Runs a bundle on labelled cases and keeps what came out: figures of every case, and pictures of the worst."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from ... import __version__
+from ...errors import OutputError
+from ...inference.device import describe
+from ...inference.predictor import Predictor, Segmentation
+from ...models.bundle import Bundle, change_metadata
+from ...models.card_files import PICTURES
+from ...volumes.volume import Volume, reorient
+from ..evaluation import bounding_box, compare_masks
+from ..labelled_cases import LabelledCase, read_case
+from ..pictures import check_preview, write_comparison
+from .figures import validation_metrics
+from .results import CaseResult, LabelResult, Pictured, Results, write_results
+
+TOLERANCE_MM = 1.0  # of the surface Dice, or the coarsest voxel that training saw if that is more
+
+
+def measure(
+    bundle: Bundle,
+    cases: Sequence[LabelledCase],
+    *,
+    cases_from: str,
+    left_out: bool,
+    device: str = "auto",
+    progress: Callable[[str], None] = lambda case: None,
+) -> Bundle:
+    """Writes ``card/cases.json``, the pictures of the worst cases, and ``metrics.validation`` of ``model.json``.
+
+    The first case is run once more than the others, before them: its time would hold what only the first run needs.
+
+    Args:
+        bundle: in a folder.
+        cases: at least one; ``usema.quality.labelled_cases.find_cases`` finds them.
+        cases_from: where they come from, in words, and ``left_out``, whether training left them out: see ``Results``.
+        device: see ``usema.inference.device.choose_device``.
+        progress: called with the name of each case before it is run.
+
+    Returns:
+        The bundle with its new metrics.
+
+    Raises:
+        InputError: a case cannot be segmented, or its labels do not fit its image or the model.
+        MissingDependencyError: MONAI, which measures, or matplotlib, which draws, is not installed.
+        OutputError: the bundle's folder cannot be written.
+    """
+    folder = Path(bundle.path)
+    try:  # what would fail at the end fails here
+        (folder / PICTURES[0]).parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    check_preview(folder / PICTURES[0], overwrite=True)
+    predictor = Predictor(bundle, device)
+    tolerance = max(TOLERANCE_MM, *bundle.metadata.expected_spacing_mm["max"])
+    results: list[CaseResult] = []
+    worst: list[tuple[float, LabelledCase, Segmentation]] = []  # kept until it is known that they are the worst
+    for case in cases:
+        progress(case.name)
+        volumes, reference = read_case(case, bundle.metadata)
+        if not results:
+            predictor.segment(volumes)
+        started = time.perf_counter()
+        segmentation = predictor.segment(volumes)
+        seconds = time.perf_counter() - started
+        results.append(_case_result(case.name, volumes[0], segmentation, reference, tolerance, seconds))
+        worst.append((results[-1].dice, case, segmentation))
+        worst = sorted((entry for entry in worst if not math.isnan(entry[0])), key=lambda entry: entry[0])
+        del worst[len(PICTURES) :]
+    try:
+        for picture in PICTURES:
+            (folder / picture).unlink(missing_ok=True)
+        pictured = []
+        for picture, (_, case, segmentation) in zip(PICTURES, worst, strict=False):
+            volumes, reference = read_case(case, bundle.metadata)
+            write_comparison(folder / picture, volumes[0], segmentation, reference)
+            pictured.append(Pictured(case.name, *moved_to_fit(segmentation, reference)))
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    document = Results(
+        weights_sha256=bundle.metadata.weights["sha256"],
+        engine=__version__,
+        date=datetime.now(timezone.utc).date().isoformat(),
+        machine=f"{describe(predictor.device)}; {platform.machine()} machine with {os.cpu_count()} logical cores",
+        tolerance_mm=tolerance,
+        left_out=left_out,
+        cases_from=cases_from,
+        cases=tuple(results),
+        pictured=tuple(pictured),
+    )
+    try:
+        write_results(folder, document)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    return change_metadata(bundle, metrics={**bundle.metadata.metrics, "validation": validation_metrics(document)})
+
+
+def _cannot_write(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{error.filename or folder} cannot be written: {error.strerror or error}.")
+
+
+def _case_result(
+    name: str, volume: Volume, segmentation: Segmentation, reference: np.ndarray, tolerance_mm: float, seconds: float
+) -> CaseResult:
+    geometry = volume.geometry
+
+    def ml(count: int) -> float:
+        return round(float(count * np.prod(geometry.spacing)) / 1000, 6)
+
+    names = ["background", *(label.name for label in segmentation.model_labels)]
+    # voxels[i, j]: those with label i in the reference and j in the result; outside the box, all are background in both
+    box = bounding_box((reference > 0) | (segmentation.labels > 0))
+    pairs = reference[box].astype(np.int64) * len(names) + segmentation.labels[box]
+    voxels = np.bincount(pairs.ravel(), minlength=len(names) ** 2).reshape(len(names), len(names))
+    labels = []
+    for value, label in enumerate(names[1:], 1):
+        scores = compare_masks(segmentation.labels == value, reference == value, geometry.spacing_zyx, tolerance_mm)
+        others = [other for other in range(len(names)) if other != value]
+        missing = {names[other]: ml(voxels[value, other]) for other in others if voxels[value, other]}
+        added = {names[other]: ml(voxels[other, value]) for other in others if voxels[other, value]}
+        labels.append(
+            LabelResult(
+                label,
+                *scores,
+                reference_ml=ml(voxels[value].sum()),
+                predicted_ml=ml(voxels[:, value].sum()),
+                missing_ml=missing,
+                added_ml=added,
+            )
+        )
+    low, high = float(volume.array.min()), float(volume.array.max())
+    return CaseResult(name, seconds, intensity_type(volume.array.dtype), (low, high), geometry.spacing, tuple(labels))
+
+
+def moved_to_fit(segmentation: Segmentation, reference: np.ndarray) -> tuple[float, str]:
+    """The best mean Dice over labels with the reference (z, y, x) moved by at most one voxel along each axis.
+
+    Returns:
+        the Dice, and the move in words: "1 mm left, 1 mm superior"; empty where it fits best as it is.
+    """
+    result, drawn = (
+        reorient(Volume(labels, segmentation.geometry), "LPS") for labels in (segmentation.labels, reference)
+    )
+    # A border of background, so that what leaves on one side does not come back on the other.
+    box = bounding_box((result.array > 0) | (drawn.array > 0))
+    found, drawn = (np.pad(volume.array[box], 1) for volume in (result, drawn))
+    values = [label.value for label in segmentation.model_labels if label.value in found or label.value in drawn]
+    # The move that comes first wins a draw: none.
+    moves = sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda move: sum(map(abs, move)))
+
+    def dice(move: tuple[int, ...]) -> float:
+        moved = np.roll(drawn, move, (0, 1, 2))
+        pairs = [(found == value, moved == value) for value in values]
+        return float(np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs]))
+
+    scores = {move: dice(move) for move in moves}
+    best = max(moves, key=scores.__getitem__)
+    ways = (("superior", "inferior"), ("posterior", "anterior"), ("left", "right"))
+    steps = zip(best, result.geometry.spacing_zyx, ways, strict=True)
+    return scores[best], ", ".join(f"{size:g} mm {way[step < 0]}" for step, size, way in steps if step)
+
+
+def intensity_type(dtype: np.dtype) -> str:
+    """How a file stores its voxels, in words: whether values were rounded to few steps changes what a model sees."""
+    if dtype.kind == "f":
+        return "floating point"
+    return "8-bit integers" if dtype.itemsize == 1 else "wider integers"

@@ -1,0 +1,295 @@
+"""The card itself: Markdown from ``model.json`` and measured cases."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import BundleError, OutputError
+from ...files import replace_file
+from ...models.bundle import METADATA_FILE, Bundle
+from ...models.card_files import CARD_FILE, CASES_FILE, PICTURES, RELIABILITY_PICTURE
+from ...models.metadata import ModelMetadata
+from .failures import failures
+from .figures import METRICS, SMALLEST_TO_DIVIDE, agreement, groups, spread
+from .results import CaseResult, LabelResult, Results, read_results
+
+WARNING = "**Not a medical device. For research and teaching; a person must check every result.**"
+FEW = 10  # a figure of fewer cases is marked
+_FEW_NOTE = f"\\* fewer than {FEW} cases: too few to conclude anything from."
+_CALIBRATION = {
+    "ece": "expected calibration error",
+    "nll": "negative log-likelihood",
+    "brier": "Brier score",
+}
+_TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
+
+
+def write_card(bundle: Bundle) -> Path:
+    """Writes ``card.md`` into a bundle's folder, from what was measured before.
+
+    Raises:
+        InputError: the bundle was never measured, or with other weights.
+        BundleError: what was measured cannot be read, or is no figure of this USEMA.
+        OutputError: the folder cannot be written.
+    """
+    folder, results = Path(bundle.path), read_results(bundle)
+    pictures = [name for name in (*PICTURES, RELIABILITY_PICTURE) if (folder / name).is_file()]
+    try:
+        text = render(bundle.metadata, results, pictures)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(
+            f"{folder / METADATA_FILE} or {CASES_FILE} holds figures that no USEMA wrote: {error!r}.",
+            "Measure the model again: usema card with --images and --labels, and usema calibrate.",
+        ) from error
+    try:
+        replace_file(folder / CARD_FILE, text.encode("utf-8"))
+    except OSError as error:
+        raise OutputError(f"{folder / CARD_FILE} cannot be written: {error.strerror or error}.") from error
+    return folder / CARD_FILE
+
+
+def render(metadata: ModelMetadata, results: Results, pictures: Sequence[str]) -> str:
+    """The card's text; it depends on the arguments alone, so that it comes out the same each time.
+
+    Args:
+        metadata: the model's own words.
+        results: what was measured.
+        pictures: those that are there, as paths from the bundle's folder; the others are not mentioned.
+    """
+    sections = [
+        [f"# {metadata.title}: model card", f"> {WARNING}", _first_lines(metadata, results)],
+        ["## What it does", metadata.description, _labels(metadata)],
+        ["## Intended use", metadata.intended_use],
+        ["## Limits", metadata.limits],
+        ["## Input", *_input(metadata)],
+        ["## Training", *_training(metadata)],
+        ["## How it was evaluated", *_evaluation(results)],
+        ["## Results", *_results(results)],
+        ["## Groups of cases", *_groups(results)],
+        ["## Volumes", *_volumes(results)],
+        ["## Time", _time(results)],
+        ["## Calibration", *_calibration(metadata, pictures)],
+        ["## Robustness", *_robustness(metadata)],
+        ["## Where it fails", *failures(results, pictures)],
+        ["## Weights, licence, citation", *_terms(metadata)],
+    ]
+    return "\n\n".join(block for section in sections if len(section) > 1 for block in section) + "\n"
+
+
+def _first_lines(metadata: ModelMetadata, results: Results) -> str:
+    network = metadata.architecture["name"]
+    line = f"`{metadata.name}` {metadata.version}; network: {network}; licence: {metadata.licence['name']}."
+    dice = [f"{name} {spread(pairs, 'dice').mean:.3f}" for name, pairs in _by_label(results)]
+    if not 0 < len(dice) <= 8:
+        return line
+    return f"{line} Mean Dice on {_count(len(results.cases))}: {', '.join(dice)}."
+
+
+def _labels(metadata: ModelMetadata) -> str:
+    rows = []
+    for label in metadata.labels:
+        codes = [label.terminology[key] for key in ("type", "type_modifier") if key in label.terminology]
+        rows.append((label.value, label.name, "; ".join(f"{c['scheme']} {c['value']} ({c['meaning']})" for c in codes)))
+    return _table(("value", "segment", "code"), rows)
+
+
+def _input(metadata: ModelMetadata) -> list[str]:
+    low, high = metadata.expected_spacing_mm["min"], metadata.expected_spacing_mm["max"]
+    spacing = " x ".join(f"{a:.3g}" if a == b else f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True))
+    network = metadata.preprocessing.get("spacing", [])
+    intensity = metadata.expected_intensity_range
+    rows = [
+        ("modality", metadata.modality),
+        ("must show", metadata.anatomy),
+        ("volumes", ", ".join(channel["name"] for channel in metadata.channels)),
+        ("spacing seen in training / mm", spacing),
+        ("voxels that the network sees / mm", " x ".join(f"{side:.3g}" for side in network)),
+        ("usual voxel values", f"{intensity[0]:g} to {intensity[1]:g}" if intensity else "any scale"),
+        ("order of axes", "any" if metadata.orientation else "as in training: volumes are not turned"),
+    ]
+    return [_table(("", ""), rows)]
+
+
+def _training(metadata: ModelMetadata) -> list[str]:
+    rows = [(key.replace("_", " "), value) for key, value in metadata.training.items()]
+    return [_table(("", ""), rows), f"Data and licence: {_licence(metadata)}"]
+
+
+def _evaluation(results: Results) -> list[str]:
+    return [
+        f"{_count(len(results.cases))} ({results.cases_from}), on {results.date}, with USEMA {results.engine}. "
+        f"{_whether_left_out(results.left_out)}",
+        "Dice is twice the shared volume divided by the sum of both volumes; 1 is best. Surface Dice is the share of "
+        f"both surfaces that lies within {results.tolerance_mm:.3g} mm of the other. HD95 is the 95 % Hausdorff "
+        "distance: apart from the farthest 5 %, the surfaces are nowhere farther apart. Intervals are 95 % bootstrap "
+        "intervals of the mean over cases; with few cases, or several of one person, they are too narrow.",
+    ]
+
+
+def _whether_left_out(left_out: bool) -> str:
+    if left_out:
+        return (
+            "Training left these cases out, but they come from the same data set as those it saw; and unless the split "
+            "kept each person's cases together, another case of the same person was trained on. Images of other "
+            "hospitals and scanners may do worse, and were not measured."
+        )
+    return (
+        "Whether training saw any of these cases is not known to whoever made this card. If it did, the figures are "
+        "too good."
+    )
+
+
+def _count(cases: int) -> str:
+    return f"{cases} case{'s' if cases != 1 else ''}"
+
+
+def _marked(cases: int) -> str:
+    """The number of cases, with a star if they are few; _FEW_NOTE explains it."""
+    return f"{cases}{' *' if cases < FEW else ''}"
+
+
+def _noted(blocks: list[str]) -> list[str]:
+    return [*blocks, _FEW_NOTE] if " * |" in blocks[-1] else blocks
+
+
+def _results(results: Results) -> list[str]:
+    rows = []
+    for name, pairs in _by_label(results):
+        for metric in METRICS:
+            found = spread(pairs, metric)
+            mean, median, worst = (_metric(metric, value) for value in (found.mean, found.median, found.worst))
+            between = _interval(metric, found.interval)
+            rows.append(
+                (name, _marked(len(pairs)), _TITLES[metric], mean, between, median, f"{worst} ({found.worst_case})")
+            )
+    return _noted([_table(("segment", "cases", "", "mean", "95 % interval", "median", "worst case"), rows)])
+
+
+def _groups(results: Results) -> list[str]:
+    rows = []
+    for name, pairs in _by_label(results):
+        for group in groups(pairs):
+            dice, surface, distance = (spread(group.members, metric) for metric in METRICS)
+            means = (_metric("dice", dice.mean), _interval("dice", dice.interval), _metric("dice", surface.mean))
+            distance = _metric("hausdorff95_mm", distance.median)
+            rows.append((name, group.kind, group.name, _marked(len(group.members)), *means, distance))
+    columns = ("segment", "by", "group", "cases", "mean Dice", "95 % interval", "mean surface Dice", "median HD95 / mm")
+    note = (
+        "By how the file stores voxels, and by the volume of the segment in the reference, in thirds if there are "
+        f"{SMALLEST_TO_DIVIDE} cases or more. Age, sex, diagnosis and scanner are not in the files, and could not be "
+        "looked at."
+    )
+    return _noted([note, _table(columns, rows)])
+
+
+def _volumes(results: Results) -> list[str]:
+    rows = []
+    for name, pairs in _by_label(results):
+        found = agreement(pairs)
+        if found is not None:
+            row = [name, _marked(found.cases), f"{found.reference_ml:.2f}"]
+            for value in (found.difference_ml, *found.limits_ml):
+                share = f" ({value / found.reference_ml:+.0%})" if found.reference_ml else ""
+                row.append(f"{value:+.2f}{share}")
+            rows.append(row)
+    columns = (
+        "segment",
+        "cases",
+        "mean reference / ml",
+        "mean difference / ml",
+        "lower limit / ml",
+        "upper limit / ml",
+    )
+    note = (
+        "Result minus reference, and its limits of agreement: mean ± 1.96 standard deviations, between which 95 % of "
+        "cases are expected (Bland and Altman 1986)."
+    )
+    return _noted([note, _table(columns, rows)]) if rows else ["One case says nothing of how volumes agree."]
+
+
+def _time(results: Results) -> str:
+    seconds = [case.seconds for case in results.cases]
+    return (
+        f"{statistics.median(seconds):.2f} s per case (median; {min(seconds):.2f} to {max(seconds):.2f} s) from volume "
+        f"to labels, with the model loaded and warm, on: {results.machine}."
+    )
+
+
+def _calibration(metadata: ModelMetadata, pictures: Sequence[str]) -> list[str]:
+    found, temperature = metadata.metrics.get("calibration", {}), metadata.inference.get("temperature")
+    rows = [
+        (title, f"{found[key]:.4f}", f"{found[f'{key}_with_temperature']:.4f}")
+        for key, title in _CALIBRATION.items()
+        if f"{key}_with_temperature" in found
+    ]
+    if not rows or temperature is None:
+        return []
+    blocks = [
+        "Whether the model is right as often as its probabilities say; lower is better. Its logits are divided by the "
+        f"temperature {temperature:g}, which changes probabilities but no label. Measured on {_count(found['cases'])} "
+        f"({found['cases_from']}; {found['region']}), each with a temperature fitted on the other half of them. "
+        f"{_whether_left_out(found['left_out'])}",
+        _table(("", "without temperature", "with temperature"), rows),
+    ]
+    if RELIABILITY_PICTURE in pictures:
+        blocks.append(f"![Share of voxels that are right over the model's confidence]({RELIABILITY_PICTURE})")
+    return blocks
+
+
+def _robustness(metadata: ModelMetadata) -> list[str]:
+    rows = [
+        (row["change"], row["cases"], f"{row['dice_drop']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
+        for row in metadata.metrics.get("robustness", [])
+    ]
+    if not rows:
+        return []
+    note = "What the mean Dice loses where the same images come in another form. Negative: nothing is lost."
+    return [note, _table(("change", "cases", "drop in Dice (95 % interval)"), rows)]
+
+
+def _terms(metadata: ModelMetadata) -> list[str]:
+    weights = metadata.weights
+    size = f"{weights['bytes'] / 1e6:.1f} MB, {weights['dtype']}"
+    return [
+        f"`{weights['file']}`, {size}, SHA-256 `{weights['sha256']}`",
+        f"Licence: {_licence(metadata)}",
+        f"Please cite: {metadata.citation}",
+        f"This card was made by `usema card` from `model.json` and `{CASES_FILE}`, which holds the figures of every "
+        "case.",
+    ]
+
+
+def _licence(metadata: ModelMetadata) -> str:
+    licence = metadata.licence
+    use = "commercial use allowed" if licence["commercial_use"] else "no commercial use"
+    return f"[{licence['name']}]({licence['url']}), {use}. {licence['attribution']}"
+
+
+def _by_label(results: Results) -> Iterable[tuple[str, list[tuple[CaseResult, LabelResult]]]]:
+    """(label, its cases) for the labels that any case has."""
+    names = dict.fromkeys(label.label for case in results.cases for label in case.labels)
+    return [(name, pairs) for name in names if (pairs := results.of_label(name))]
+
+
+def _interval(metric: str, interval: tuple[float, float] | None) -> str:
+    return f"{_metric(metric, interval[0])} to {_metric(metric, interval[1])}" if interval else "too few cases"
+
+
+def _metric(metric: str, value: float) -> str:
+    if math.isinf(value):
+        return "infinite"
+    return f"{value:.2f}" if metric == "hausdorff95_mm" else f"{value:.3f}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """Text that stays in its cell."""
+    return " ".join(str(value).replace("|", "\\|").split())

@@ -1,0 +1,210 @@
+"""Pictures by which a person judges a segmentation: three orthogonal slices with coloured contours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import MissingDependencyError, OutputError
+from ..files import replace_file
+from ..inference.predictor import Segmentation
+from ..volumes.volume import Volume, reorient
+from .evaluation import bounding_box
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Radiological convention on LPS axes (z, y, x): the patient's right on the left of the picture, anterior up in axial
+# and left in sagittal slices. Each view: title, axis that is cut, whether the picture is turned over, edge letters.
+_VIEWS = (
+    ("Axial", 0, False, ("R", "L", "A", "P")),
+    ("Coronal", 1, True, ("R", "L", "S", "I")),
+    ("Sagittal", 2, True, ("A", "P", "S", "I")),
+)
+_REFERENCE = (1.0, 0.25, 1.0)  # magenta: seen on black and on white, and hardly any label's colour
+_MARGIN_MM = 15  # of image that a comparison shows around what is compared
+
+
+@dataclass(frozen=True, eq=False)
+class _Outline:
+    """What is drawn around: where ``labels`` (z, y, x, on LPS axes) have ``value``; the rest goes to matplotlib."""
+
+    labels: np.ndarray
+    value: int
+    color: tuple[float, ...]
+    width: float = 1.6
+    style: str = "solid"
+
+
+def write_preview(path: str | Path, volume: Volume, segmentation: Segmentation, overwrite: bool = False) -> None:
+    """Draw the slices through the middle of what was found, with contours, legend and millilitres.
+
+    Args:
+        path: .png.
+        volume: the volume that was segmented.
+        segmentation: what was found in it.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        OutputError: the file exists and ``overwrite`` is False, is not a .png, or cannot be written.
+    """
+    path = Path(path)
+    check_preview(path, overwrite)
+    labels = reorient(Volume(segmentation.labels, segmentation.geometry), "LPS").array
+    millilitres = float(np.prod(segmentation.geometry.spacing)) / 1000
+    counts = np.bincount(labels.ravel(), minlength=len(segmentation.model_labels) + 1)
+    legend = [
+        (_rgb(label.color), "solid", f"{label.name}  {counts[label.value] * millilitres:.2f} ml")
+        for label in segmentation.model_labels
+        if counts[label.value] or len(segmentation.model_labels) <= 8
+    ]
+    outlines = [_Outline(labels, label.value, _rgb(label.color)) for label in segmentation.model_labels]
+    _draw(path, reorient(volume, "LPS"), _centre(labels > 0), outlines, legend)
+
+
+def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentation, reference: np.ndarray) -> None:
+    """Draw the slices where a result and its reference differ most, with the contours of both.
+
+    The result has its labels' colours, the reference is dashed. Large volumes are cropped to what is compared. An
+    existing file is replaced.
+
+    Args:
+        path: .png.
+        volume: the volume that was segmented.
+        segmentation: what was found in it.
+        reference: (z, y, x) labels drawn by a person, on the same grid.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        OutputError: the file is not a .png, or cannot be written.
+    """
+    path = Path(path)
+    check_preview(path, overwrite=True)
+    image = reorient(volume, "LPS")
+    found = reorient(Volume(segmentation.labels, segmentation.geometry), "LPS").array
+    drawn = reorient(Volume(reference, segmentation.geometry), "LPS").array
+    differing = found != drawn
+    outlines, legend = [], []
+    for label in segmentation.model_labels:
+        outlines.append(_Outline(found, label.value, _rgb(label.color), 1.8))
+        outlines.append(_Outline(drawn, label.value, _REFERENCE, 1.2, "dashed"))
+        if len(segmentation.model_labels) <= 8:
+            legend.append((_rgb(label.color), "solid", f"Result: {label.name}"))
+    legend.append((_REFERENCE, "dashed", "Reference, drawn by a person"))
+    centre = _centre(differing if differing.any() else drawn > 0)
+    shown = (found > 0) | (drawn > 0)
+    margin = [round(_MARGIN_MM / step) for step in image.geometry.spacing_zyx]
+    box = bounding_box(shown, margin) if shown.any() else None
+    _draw(path, image, centre, outlines, legend, box, dpi=90, grays=48)
+
+
+def check_preview(path: Path, overwrite: bool) -> None:
+    """Refuse before a long run what would fail after it. Raises as :func:`write_preview`."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        hint = "Install it with: pip install 'usema[preview]'"
+        raise MissingDependencyError("Pictures need matplotlib, which is not installed.", hint) from None
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"A preview is a .png file, not '{path.name}'.")
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder.", "Give the name of a .png file.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already.", "Choose another name, or --overwrite.")
+
+
+def _draw(
+    path: Path,
+    image: Volume,
+    centre: tuple[int, ...],
+    outlines: Sequence[_Outline],
+    legend: Sequence[tuple],
+    box: tuple[slice, ...] | None = None,
+    dpi: int = 160,
+    grays: int = 256,
+) -> None:
+    """Write the picture: planes of ``image`` (LPS) through ``centre``, only what lies in ``box``.
+
+    Args:
+        legend: (color, line style, text) of each entry.
+        grays: levels of the image; with few, the file is small.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    spacing = image.geometry.spacing_zyx
+    box = box or tuple(slice(0, size) for size in image.array.shape)
+    low, high = np.percentile(image.array[box], (0.5, 99.5))
+    extents = [(part.stop - part.start) * step for part, step in zip(box, spacing, strict=True)]
+    shapes = [[extents[axis] for axis in range(3) if axis != cut] for _, cut, _, _ in _VIEWS]
+    height = max(rows for rows, _ in shapes)
+    figure = Figure(figsize=(3.6 * sum(columns for _, columns in shapes) / height + 0.6, 4.6), facecolor="black")
+    grid = figure.subplots(1, 3, width_ratios=[columns for _, columns in shapes])
+    for axes, (title, cut, flip, letters) in zip(grid, _VIEWS, strict=True):
+        rows, columns = (axis for axis in range(3) if axis != cut)
+        plane = tuple(centre[cut] if axis == cut else box[axis] for axis in range(3))
+        origin = "lower" if flip else "upper"
+        aspect = spacing[rows] / spacing[columns]
+        shades = {
+            "cmap": colormaps["gray"].resampled(grays),
+            "interpolation_stage": "data",
+            "vmin": low,
+            "vmax": max(high, low + 1e-6),
+        }
+        axes.imshow(image.array[plane], origin=origin, aspect=aspect, interpolation="bilinear", **shades)
+        for outline in outlines:
+            mask = outline.labels[plane] == outline.value
+            if mask.any():
+                # A border of zeros closes contours that reach the edge of the picture.
+                grid_y, grid_x = (np.arange(-1, size + 1) for size in mask.shape)
+                look = {"colors": [outline.color], "linewidths": outline.width, "linestyles": outline.style}
+                axes.contour(grid_x, grid_y, np.pad(mask, 1), levels=[0.5], **look)
+        axes.set_title(f"{title} {centre[cut] + 1}/{image.array.shape[cut]}", color="white", fontsize=10)
+        axes.set_axis_off()
+        places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
+        for letter, (x, y) in zip(letters, places, strict=True):
+            alignment = {"ha": "left" if x < 0.1 else "right" if x > 0.9 else "center"}
+            alignment["va"] = "bottom" if y < 0.1 else "top" if y > 0.9 else "center"
+            axes.text(x, y, letter, transform=axes.transAxes, color="yellow", fontsize=10, **alignment)
+    handles = [Line2D([], [], color=color, linestyle=style, linewidth=3, label=text) for color, style, text in legend]
+    style = {"loc": "lower center", "frameon": False, "labelcolor": "white", "fontsize": 10}
+    figure.legend(handles=handles, ncols=min(4, len(handles)) or 1, **style)
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.91, bottom=0.12, wspace=0.04)
+    write_png(path, figure, dpi=dpi, facecolor="black", pil_kwargs={"optimize": True})
+
+
+def write_png(path: Path, figure: Figure, **options: Any) -> None:
+    """Writes a figure of matplotlib whole or not at all, whatever stood there; ``options`` are those of savefig.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", **options)
+    try:
+        replace_file(path, picture.getvalue())
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _rgb(color: tuple[int, int, int]) -> tuple[float, ...]:
+    return tuple(part / 255 for part in color)
+
+
+def _centre(mask: np.ndarray) -> tuple[int, ...]:
+    """The voxel where the three planes cross: for each axis, the slice that shows most; the middle if all is empty."""
+    if not mask.any():
+        return tuple(size // 2 for size in mask.shape)
+    areas = (mask.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3))
+    return tuple(int(area.argmax()) for area in areas)

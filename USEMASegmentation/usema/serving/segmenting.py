@@ -1,0 +1,191 @@
+"""What the worker can be asked for. Keeps the last model loaded; arrays travel as .npy files.
+
+The requests and their answers are described in ``worker.py``. Nothing here is imported at file scope that takes long
+or may be missing: the worker answers before torch is there, and can say why it is not.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Cancelled, InputError, MissingDependencyError, OutputError
+from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from . import protocol
+from .protocol import Send
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..inference.predictor import Predictor
+    from ..volumes.volume import Volume
+
+PROGRESS_SECONDS = 0.05  # a panel shows no more than 20 steps a second
+
+
+class Commands:
+    """``by_name[command](request, send, should_stop)`` returns the last answer; ``send`` takes those before it.
+
+    Raises:
+        UsemaError: of any kind; a MissingDependencyError if the engine cannot be loaded.
+    """
+
+    def __init__(self):
+        self.by_name = {"hello": self._hello, "load": self._load, "segment": self._segment}
+        self._predictor: Predictor | None = None
+        self._loaded: tuple | None = None  # model, device and the state of the model's files
+
+    def _hello(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
+        torch = _load_engine()
+        from ..inference.device import available_devices, choose_device
+        from ..inference.memory import free_memory
+        from ..sema import choose
+
+        device = choose_device()
+        gpu = None
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            gpu = {"name": torch.cuda.get_device_name(device), "total": total, "free": free}
+        return {
+            **protocol.hello(),
+            "torch": torch.__version__,
+            "device": str(device),
+            "devices": available_devices(),
+            "memory_bytes": free_memory(),
+            "gpu": gpu,
+            "attention": str(choose(device)),
+        }
+
+    def _load(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
+        started = time.monotonic()
+        self._predictor_for(request, send)
+        return {"event": "loaded", "model": request["model"], "seconds": time.monotonic() - started}
+
+    def _segment(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
+        started = time.monotonic()
+        _load_engine()
+        volumes = [_open_input(entry["array"], entry["geometry"]) for entry in request["inputs"]]
+        predictor = self._predictor_for(request, send)
+        folder, keep = Path(request["output"]), request.get("probabilities", False)
+        # Labels take at most 2 bytes a voxel, probabilities 2 a voxel and class.
+        voxel_bytes = 2 + (2 * predictor.num_classes if keep else 0)
+        _check_output(folder, voxel_bytes * max((volume.array.size for volume in volumes), default=0))
+        result = predictor.segment(
+            volumes,
+            overlap=request.get("overlap", 0.5),
+            mirror=request.get("mirror", False),
+            probabilities=keep,
+            progress=throttled(send),
+            should_stop=should_stop,
+        )
+        if should_stop():
+            raise Cancelled("The segmentation was stopped.")
+        return {
+            "event": "result",
+            "labels": _write(folder / "labels.npy", result.labels),
+            "probabilities": _write(folder / "probabilities.npy", result.probabilities) if keep else None,
+            "geometry": result.geometry.to_dict(),
+            "provenance": result.provenance,
+            "warnings": result.warnings,
+            "max_foreground_probability": float(result.max_foreground_probability),
+            "seconds": time.monotonic() - started,
+        }
+
+    def _predictor_for(self, request: dict, send: Send) -> Predictor:
+        """The last one, unless another model or device is asked for, or the model's files have changed."""
+        path, device = Path(request["model"]), request.get("device", "auto")
+        wanted = (path, device, _state(path))
+        bundle = read_bundle(path)
+        if wanted != self._loaded:
+            send(event="loading", model=request["model"])
+            _load_engine()
+            from ..inference.predictor import Predictor
+
+            self._predictor = self._loaded = None  # two models at a time may not fit into memory
+            self._predictor = Predictor(bundle, device)
+            self._loaded = wanted
+        return self._predictor
+
+
+def throttled(send: Send) -> Callable[[int, int, float | None], None]:
+    """Progress as often as a panel can show it; the first and the last always."""
+    last = None
+
+    def progress(done: int, total: int, seconds_left: float | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if last is None or done == total or now - last >= PROGRESS_SECONDS:
+            last = now
+            send(event="progress", done=done, total=total, seconds_left=seconds_left)
+
+    return progress
+
+
+def _load_engine():
+    """Imports what computes, and returns torch.
+
+    Raises:
+        MissingDependencyError: a package is missing or, as OSError, one of its libraries.
+    """
+    try:
+        import torch
+
+        from ..inference import predictor  # noqa: F401
+    except (ImportError, OSError) as error:
+        raise MissingDependencyError(
+            f"What computes segmentations cannot be loaded: {error}.", "Install PyTorch and what else is missing."
+        ) from error
+    return torch
+
+
+def _state(model: Path) -> tuple:
+    """What tells whether a bundle's files have changed, without reading them."""
+    files = [model / METADATA_FILE, model / WEIGHTS_FILE] if model.is_dir() else [model]
+    return tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.exists())
+
+
+def _open_input(path: str, geometry: dict) -> Volume:
+    """Maps a .npy file into memory; the predictor checks that it holds a volume on ``geometry``."""
+    import numpy as np
+
+    from ..volumes.volume import Geometry, Volume
+
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # reads .npy alone and refuses pickled objects
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} is no array that can be read: {error}.") from error
+    return Volume(np.asarray(array), Geometry.from_dict(geometry))
+
+
+def _check_output(folder: Path, needed: int) -> None:
+    """Refuses, before minutes of computing, a folder that will not take the results."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise OutputError(f"Nothing can be written to {folder}: {error.strerror}.", "Choose another folder.") from error
+    if free < needed:
+        raise OutputError(
+            f"The disk of {folder} is too full: {free / 2**20:.0f} MiB are free, {needed / 2**20:.0f} are needed.",
+            "Delete what is not needed, or crop the volume.",
+        )
+
+
+def _write(path: Path, array: np.ndarray) -> str:
+    """Under its name, the file is complete or not there."""
+    import numpy as np
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}.", "Is the disk full?") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return str(path)

@@ -1,0 +1,190 @@
+"""A process that keeps a model warm: requests come in on stdin, answers go out on stdout, stderr is the log.
+
+    python -m usema.serving.worker [--store] [--idle-minutes 30]
+
+With ``--store`` it downloads and keeps models instead of segmenting: ``store/commands.py`` describes those requests;
+``cancel`` and ``quit`` are the same. ``usema.serving.client`` is its other end.
+
+Requests and answers are JSON objects, one per line, in UTF-8. A request has an "id", which its answers repeat, and a
+"command":
+
+    hello     -> hello: protocol, pid, usema, python, torch, device, devices, memory_bytes (free main memory), gpu
+              (null, or name, total, free), attention
+    load      model, device
+              -> loaded: model, seconds
+    segment   model, device, inputs, overlap, mirror, probabilities, output
+              -> progress: done, total, seconds_left; ...
+              -> result: labels, probabilities, geometry, provenance, warnings, max_foreground_probability, seconds
+    cancel    target: the id of the request to end; it has no answer but that request's, at once if it was still waiting
+    quit      -> the process ends
+
+In place of its last answer, any request may get an error: code, message, hint, detail. load and segment send "loading"
+first if the model is not there yet. All paths are absolute. ``inputs`` are {"array": .npy file (z, y, x), "geometry":
+``Geometry.to_dict()``}, one per channel; results are .npy files in the folder ``output``.
+
+One request runs at a time, the others wait. The process ends itself when stdin closes, its parent is gone, or nothing
+was asked for a while.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import BinaryIO
+
+from ..errors import InputError, UsemaError
+
+
+class Worker:
+    """Reads ``requests`` in a thread of its own, so that cancel acts while the main thread segments or downloads.
+
+    Args:
+        by_name: what can be asked for: command -> function of the request, of what sends progress, and of what tells
+            whether to stop; it returns the last answer.
+    """
+
+    def __init__(self, requests: BinaryIO, answers: BinaryIO, idle_seconds: float, by_name: Mapping[str, Callable]):
+        self._requests = requests
+        self._answers = answers
+        self._idle_seconds = idle_seconds
+        self._by_name = by_name
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()  # guards the next two
+        self._waiting: deque[dict] = deque()
+        self._running: int | None = None
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Answers requests until none came for ``idle_seconds``."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=_end_without_parent, args=(os.getppid(),), daemon=True).start()
+        while (request := self._next()) is not None:
+            # Sent when nothing of the request is open any more: Windows does not delete files that are mapped.
+            answer = self._answer(request)
+            self._send(request["id"], **answer)
+
+    def _next(self) -> dict | None:
+        with self._changed:
+            self._running = None
+            if not self._changed.wait_for(lambda: self._waiting, self._idle_seconds):
+                return None
+            request = self._waiting.popleft()
+            self._running = request["id"]
+            self._stop.clear()
+            return request
+
+    def _listen(self) -> None:
+        for line in self._requests:
+            try:
+                request = json.loads(line)
+                command, _ = request["command"], request["id"]
+            except (ValueError, KeyError, TypeError):
+                self._send(None, **_error("protocol", f"This is no request: {line[:200]!r}"))
+                continue
+            if command == "quit":
+                break
+            if command == "cancel":
+                self._cancel(request.get("target"))
+                continue
+            with self._changed:
+                self._waiting.append(request)
+                self._changed.notify()
+        os._exit(0)  # at once: nobody waits for what is running
+
+    def _cancel(self, target: int) -> None:
+        with self._changed:
+            if target == self._running:
+                self._stop.set()
+                return
+            waiting = next((request for request in self._waiting if request["id"] == target), None)
+            if waiting is None:
+                return
+            self._waiting.remove(waiting)
+        self._send(target, **_error("cancelled", "Stopped before it began."))
+
+    def _answer(self, request: dict) -> dict:
+        run = self._by_name.get(request["command"])
+        try:
+            if run is None:
+                raise InputError(f"There is no command {request['command']!r}.")
+            return run(request, partial(self._send, request["id"]), self._stop.is_set)
+        except UsemaError as error:
+            return _error(error.code, error.message, error.hint)
+        except Exception as error:
+            if _is_out_of_memory(error):
+                hint = "Close other programs, crop the volume, or use a computer with more memory."
+                return _error("memory", f"Memory is too small. {error}".strip(), hint, traceback.format_exc())
+            hint = "This is a defect of USEMA: please report it with the details."
+            return _error("internal", f"{type(error).__name__}: {error}", hint, traceback.format_exc())
+
+    def _send(self, request_id: int | None, **event) -> None:
+        line = json.dumps({"id": request_id, **event}).encode() + b"\n"
+        try:
+            with self._sending:
+                self._answers.write(line)
+                self._answers.flush()
+        except OSError:
+            os._exit(1)  # nobody listens any more
+
+
+def _error(code: str, message: str, hint: str = "", detail: str = "") -> dict:
+    return {"event": "error", "code": code, "message": message, "hint": hint, "detail": detail}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from ..inference.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _end_without_parent(parent: int) -> None:
+    """For the case that another process holds the other end of stdin, which then does not close."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(0)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """The pipes at stdin and stdout, for the protocol alone.
+
+    What libraries print goes to stderr instead. And nothing else sees the pipe that the thread waits on: on Windows,
+    the import of numpy would wait as well, for the next request (github.com/numpy/numpy/issues/24290).
+    """
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m usema.serving.worker", description="The process behind usema.serving.client."
+    )
+    parser.add_argument("--store", action="store_true", help="download and keep models instead of segmenting")
+    parser.add_argument("--idle-minutes", type=float, default=30, help="end after so long without a request")
+    options = parser.parse_args(arguments)
+    faulthandler.enable()  # a crash in a library leaves its stack in the log
+    pipes = _take_pipes()
+    if options.store:
+        from .storing import Commands
+    else:
+        from .segmenting import Commands
+    Worker(*pipes, 60 * options.idle_minutes, Commands().by_name).run()
+    os._exit(0)  # the reading thread holds its pipe: an orderly exit could wait for it
+
+
+if __name__ == "__main__":
+    main()

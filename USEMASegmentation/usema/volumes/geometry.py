@@ -1,0 +1,169 @@
+"""The grid that voxels lie on, in x, y, z order and in LPS millimetres, as SimpleITK and DICOM have it.
+
+The centre of voxel (i, j, k) lies at ``origin + axes @ (spacing * (i, j, k))``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+# Rows of a direction matrix are the L, P and S axes; a voxel axis that decreases along one has the opposite letter.
+_LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
+# Largest entry of |D'D - 1| that rounding explains: cosines in files often have 4 or 5 digits.
+_PERPENDICULAR_TOLERANCE = 1e-3
+# Two grids are the same if no corner differs by more than this part of a voxel.
+_SAME_GRID_TOLERANCE = 0.1
+_EXPORT_AGAIN = "Correct the header, or export the volume again."
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A grid of voxels.
+
+    Args:
+        size: voxels along x, y, z.
+        spacing: millimetres along x, y, z.
+        origin: centre of the first voxel, LPS, millimetres.
+        direction: 9 cosines, row-major; column i is the direction of voxel axis i. May be left-handed or oblique.
+
+    Raises:
+        InputError: the values describe no grid: wrong count, not finite, empty, a spacing that is not positive, or
+            axes that are singular or sheared.
+    """
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    def __post_init__(self):
+        for name, kind, count in (
+            ("size", int, 3),
+            ("spacing", float, 3),
+            ("origin", float, 3),
+            ("direction", float, 9),
+        ):
+            values = tuple(map(kind, getattr(self, name)))
+            if len(values) != count or not all(map(math.isfinite, values)):
+                raise InputError(f"The {name} {values} is not {count} finite numbers.", _EXPORT_AGAIN)
+            object.__setattr__(self, name, values)
+        if min(self.size) < 1:
+            raise InputError(f"The size is {self.size} voxels: the volume is empty.", _EXPORT_AGAIN)
+        if min(self.spacing) <= 0:
+            raise InputError(f"The spacing is {self.spacing} mm; it must be above zero.", _EXPORT_AGAIN)
+        axes = self.axes
+        if abs(np.linalg.det(axes)) < _PERPENDICULAR_TOLERANCE:
+            raise InputError(f"The direction matrix {axes.tolist()} is singular.", _EXPORT_AGAIN)
+        error = np.abs(axes.T @ axes - np.eye(3)).max()
+        if error > _PERPENDICULAR_TOLERANCE:
+            raise InputError(
+                f"The direction matrix {axes.tolist()} is sheared: its axes are no perpendicular unit vectors, "
+                f"by {error:.3g}.",
+                "Resample the volume to a grid with perpendicular axes.",
+            )
+
+    @classmethod
+    def of_image(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+        """The grid of a three-dimensional image, or of a file whose header has been read."""
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Geometry:
+        """The inverse of :meth:`to_dict`. Raises InputError where a field is missing or wrong."""
+        try:
+            return cls(values["size"], values["spacing"], values["origin"], values["direction"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{values!r} does not describe a geometry: {error!r}.") from error
+
+    def to_dict(self) -> dict[str, list]:
+        """JSON-ready: size, spacing, origin and direction as lists."""
+        return {name: list(value) for name, value in asdict(self).items()}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array: (z, y, x)."""
+        return self.size[::-1]
+
+    @property
+    def spacing_zyx(self) -> tuple[float, ...]:
+        """Millimetres along the array's axes."""
+        return self.spacing[::-1]
+
+    @property
+    def axes(self) -> np.ndarray:
+        """The direction as a (3, 3) matrix; column i is voxel axis i."""
+        return np.array(self.direction).reshape(3, 3)
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4) matrix from voxel index (i, j, k) to LPS millimetres."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.axes * self.spacing
+        matrix[:3, 3] = self.origin
+        return matrix
+
+    @property
+    def corners(self) -> np.ndarray:
+        """(8, 3) LPS positions of the centres of the corner voxels."""
+        last = np.array(self.size) - 1
+        indices = np.array([last * corner for corner in np.ndindex(2, 2, 2)])
+        return indices @ self.affine[:3, :3].T + self.origin
+
+    @property
+    def orientation(self) -> str:
+        """Where x, y and z increase towards, in DICOM letters, for an oblique grid the closest: "LPS", "RAS", ..."""
+        # Voxel axes take a patient axis each, the closest pair first: the rule of ITK's DICOMOrientImageFilter.
+        cosines = np.abs(self.axes)
+        letters = [""] * 3
+        while not all(letters):
+            row, column = np.unravel_index(cosines.argmax(), (3, 3))
+            letters[column] = _LETTERS[row][int(self.axes[row, column] < 0)]
+            cosines[row, :] = cosines[:, column] = -1
+        return "".join(letters)
+
+    def same_grid(self, other: Geometry) -> bool:
+        """Whether both have the same voxels in the same order, to a tenth of a voxel at every corner."""
+        if self.size != other.size:
+            return False
+        apart = np.linalg.norm(self.corners - other.corners, axis=1).max()
+        return bool(apart <= _SAME_GRID_TOLERANCE * min(self.spacing))
+
+    def moves_to(self, orientation: str) -> tuple[tuple[int, bool], ...]:
+        """How to permute and flip the voxel axes so that they increase towards ``orientation``.
+
+        Returns:
+            for each new axis x, y, z: the old axis, and whether it is flipped.
+
+        Raises:
+            InputError: ``orientation`` is not one letter each of L/R, P/A and S/I.
+        """
+        pairs = [next((pair for pair in _LETTERS if letter in pair), ()) for letter in orientation]
+        if sorted(pairs) != sorted(_LETTERS):
+            raise InputError(f"{orientation!r} is no orientation.", "Give one letter each of L/R, P/A, S/I, as in LPS.")
+        current = self.orientation
+        sources = [next(i for i, letter in enumerate(current) if letter in pair) for pair in pairs]
+        return tuple((i, current[i] != letter) for i, letter in zip(sources, orientation, strict=True))
+
+    def moved(self, moves: tuple[tuple[int, bool], ...]) -> Geometry:
+        """The same voxels at the same places with permuted and flipped axes; ``moves`` as :meth:`moves_to` has them."""
+        axes, origin = self.axes, np.array(self.origin)
+        columns = []
+        for source, flipped in moves:
+            if flipped:
+                origin = origin + axes[:, source] * self.spacing[source] * (self.size[source] - 1)
+            columns.append(-axes[:, source] if flipped else axes[:, source])
+        return Geometry(
+            tuple(self.size[source] for source, _ in moves),
+            tuple(self.spacing[source] for source, _ in moves),
+            tuple(origin),
+            tuple(np.stack(columns, axis=1).flat),
+        )
