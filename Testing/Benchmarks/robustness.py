@@ -7,8 +7,8 @@ Segments each validation case of fold 0, and again after each change of robustne
 which says how results are compared. The drop is the case's mean Dice over the labels before the change less that after
 it, each against its own reference; the mean over the cases, with its 95 % interval by bootstrap over them. "Of the
 grid" is the drop of the unchanged result when it follows the change as the reference does: what the copy's voxels cost
-a model that
-finds exactly the same. Seconds are the median of a case, whole: preprocessing, network, and labels on the input's grid.
+a model that finds exactly the same. Seconds are the median of a case, whole: preprocessing, network, and labels on the
+input's grid.
 
 --write appends the table to results/robustness_<model>.md; with --into-model, metrics.robustness in the model's
 model.json is replaced as well.
