@@ -11,7 +11,6 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from .blocks import MEMORY_FORMAT
 from .unet_parts import Decoder, StackedConvs, UNetConfig
 
 
@@ -49,7 +48,6 @@ class PlainConvUNet(nn.Module):
         self.decoder = Decoder(config, **options)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        x = x.contiguous(memory_format=MEMORY_FORMAT[self.config.axes])
         skips = []
         for stage in self.encoder["stages"]:
             x = stage(x)

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .blocks import MEMORY_FORMAT
 from .unet_parts import Decoder, ResidualUnit, StackedConvs, UNetConfig
 
 
@@ -60,7 +59,7 @@ class ResidualEncoderUNet(nn.Module):
         self.decoder = Decoder(config)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        x = self.encoder["stem"](x.contiguous(memory_format=MEMORY_FORMAT[self.config.axes]))
+        x = self.encoder["stem"](x)
         skips = []
         for stage in self.encoder["stages"]:
             x = stage(x)
