@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from usema.models.bundle import read_bundle, write_bundle
+from usema.models.bundle import read_bundle
+from usema.models.bundle_writing import write_bundle
 from usema.resources import bundled_models
 
 BUNDLED_VERSION = read_bundle(bundled_models()["hippocampus-mr"]).metadata.version
