@@ -32,10 +32,14 @@ def like_nnunets() -> dict:
         "network_weights": network.state_dict(),
         "optimizer_state": optimizer.state_dict(),
         "grad_scaler_state": {"scale": 65536.0, "_growth_tracker": 3},
-        "logging": {"mean_fg_dice": [np.float64(0.25)], "ema_fg_dice": [np.float32(0.5)], "lrs": [0.1], "n": [np.int64(-3)]},
+        "logging": {
+            "mean_fg_dice": [np.float64(0.25)], "ema_fg_dice": [np.float32(0.5)], "lrs": [0.1], "n": [np.int64(-3)],
+        },
         "_best_ema": np.float64(0.125),
         "current_epoch": 1,
-        "init_args": {"configuration": "3d_fullres", "fold": "all", "device": torch.device("cuda", 0), "plans": {"a": [1, None]}},
+        "init_args": {
+            "configuration": "3d_fullres", "fold": "all", "device": torch.device("cuda", 0), "plans": {"a": [1, None]},
+        },
         "trainer_name": "nnUNetTrainer",
         "inference_allowed_mirroring_axes": (0, 1, 2),
     }  # fmt: skip
@@ -186,8 +190,9 @@ def test_plain_values_without_an_end_are_refused(tmp_path):
         doubled = [doubled, doubled]
     for value in (itself, doubled, {"tensor": torch.ones(1)}):
         with open_checkpoint(saved({"a": value}, tmp_path / "a.pth")) as checkpoint:
-            with pytest.raises(BundleError, match="^The plans"):
-                plain(checkpoint.content, "The plans")
+            content = checkpoint.content
+        with pytest.raises(BundleError, match="The plans"):
+            plain(content, "The plans")
 
 
 def damaged(path, how: str):
