@@ -20,7 +20,8 @@ from matplotlib.image import imread
 from usema.cli import main
 from usema.errors import BundleError, InputError
 from usema.inference.predictor import Predictor
-from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, change_metadata, read_bundle
+from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from usema.models.bundle_writing import change_metadata
 from usema.models.card_files import CARD_FILE, CASES_FILE, FILES, PICTURES, RELIABILITY_PICTURE
 from usema.quality.card.failures import failure
 from usema.quality.card.figures import groups, validation_metrics

@@ -30,7 +30,7 @@ def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_
     with the plot.
     """
     from ..inference.predictor import Predictor
-    from ..models.bundle import change_metadata
+    from ..models.bundle_writing import change_metadata
     from ..models.card_files import CASES_FILE, RELIABILITY_PICTURE
     from ..quality import calibration, calibration_voxels
     from ..quality.card.text import write_card

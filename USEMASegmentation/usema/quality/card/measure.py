@@ -17,7 +17,8 @@ from ... import __version__
 from ...errors import OutputError
 from ...inference.device import describe
 from ...inference.predictor import Predictor, Segmentation
-from ...models.bundle import Bundle, change_metadata
+from ...models.bundle import Bundle
+from ...models.bundle_writing import change_metadata
 from ...models.card_files import PICTURES
 from ...volumes.bounding_box import bounding_box
 from ...volumes.volume import Volume, reorient
