@@ -29,7 +29,7 @@ from usema.quality.card.measure import moved_to_fit
 from usema.quality.card.results import LabelResult, Pictured, Results, read_results
 from usema.quality.card.text import WARNING, render
 from usema.quality.evaluation import evaluate_folders, summary
-from usema.quality.labelled_cases import describe_cases, names_sha256
+from usema.quality.labelled_cases import names_sha256
 from usema.resources import bundled_models
 from usema.store import archive, cache
 from usema.store.install import install_file
@@ -266,26 +266,6 @@ def test_figures_that_no_usema_wrote_are_refused_by_their_file(bundle, metrics):
     result = usema("card", bundle)
     assert result.exit_code == 1
     assert "holds figures that no USEMA wrote" in result.output
-
-
-def test_only_the_split_whose_cases_have_the_hashes_of_the_training_is_taken_for_its_own(measured, data, tmp_path):
-    metadata, images = read_bundle(measured).metadata, data / DATASET / "imagesTr"
-    path = tmp_path / "splits_final.json"
-
-    def left_out(train, val, metadata=metadata) -> bool:
-        path.write_text(json.dumps([{"train": list(train), "val": list(val)}]))
-        return describe_cases(metadata, images, path, 0)[1]
-
-    assert left_out("ab", CASES)
-    assert left_out("ba", reversed(CASES))
-    # As many cases, but validated are those that were trained on; or trained on were those that are validated.
-    assert not left_out(["a", CASES[0]], [*CASES[1:], "b"])
-    assert not left_out(CASES[:2], ["a", "b", *CASES[2:]])
-    assert not left_out("ab", CASES[:3])
-    unknown = {key: value for key, value in metadata.training.items() if not key.endswith("sha256")}
-    assert not left_out("ab", CASES, replace(metadata, training=unknown))
-    assert not left_out("ab", CASES, replace(metadata, training={**metadata.training, "dataset": "Dataset007"}))
-    assert not describe_cases(metadata, images, None, 0)[1]
 
 
 def test_the_tolerance_is_the_coarsest_voxel_that_training_saw(bundle, data, tmp_path):
