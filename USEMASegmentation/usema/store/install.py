@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import BundleError, MissingDependencyError, StoreError
-from ..models.bundle import METADATA_FILE, Bundle, move_into_place, read_bundle
+from ..files import move_into_place
+from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import archive, cache, settings
 from .download import disk_error, fetch
 from .index import Entry
