@@ -23,6 +23,7 @@ from usema.errors import BundleError, Cancelled, MissingDependencyError, StoreEr
 from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
 from usema.models.bundle_writing import write_bundle
 from usema.store import archive, cache, download, index, install, settings
+from usema.store.consent import ConsentNeeded
 
 NAME, VERSION = METADATA["name"], METADATA["version"]
 
@@ -217,11 +218,23 @@ def test_a_file_is_imported_without_a_network_and_stays(file, tmp_path):
     assert steps[-1].message == "Unpacking"
 
 
-def test_the_same_version_with_other_weights_replaces_what_is_there(file, tmp_path):
+def test_the_same_version_with_other_weights_replaces_what_is_there_when_that_was_agreed_to(file, tmp_path):
     install.install_file(file)
     other = packed(tmp_path / "other", seed=1)
-    install.install_file(other)
+    hashes = [read_bundle(one).metadata.weights["sha256"] for one in (file, other)]
+    with pytest.raises(ConsentNeeded) as asked:
+        install.install_file(other)
+    question = asked.value.question
+    assert [question.replaces.here, question.replaces.coming] == hashes
+    assert all(sha256 in asked.value.message for sha256 in hashes)
+    assert_installed(file)
+    assert install.question_of_file(other) == question
+    third = packed(tmp_path / "third", seed=2)
+    with pytest.raises(ConsentNeeded):
+        install.install_file(third, consent=question)  # that was about another one
+    install.install_file(other, consent=question)
     assert_installed(other)
+    assert install.question_of_file(other) is None
 
 
 @pytest.mark.fault
@@ -230,7 +243,8 @@ def test_what_a_kill_left_of_a_replaced_version_is_not_in_the_way_of_the_next(fi
     left = cache.parts() / f"{NAME}-{VERSION}.unpacked-old"
     left.mkdir()
     (left / "model.json").write_text("{}")
-    install.install_file(packed(tmp_path / "other", seed=1))
+    other = packed(tmp_path / "other", seed=1)
+    install.install_file(other, consent=install.question_of_file(other))
     assert not left.exists()
 
 

@@ -112,10 +112,10 @@ def _contradictions(document: dict) -> Iterator[str]:
     values = [label["value"] for label in document["labels"]]
     if values != list(range(1, len(values) + 1)):
         yield f"labels have the values {values}, which should be 1 to {len(values)} in order"
-    names = [label["name"] for label in document["labels"]]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield f"labels[{index}].name is {name!r}, as labels[{names.index(name)}].name is"
+    first: dict[str, int] = {}
+    for index, label in enumerate(document["labels"]):
+        if first.setdefault(label["name"], index) != index:
+            yield f"labels[{index}].name is {label['name']!r}, as labels[{first[label['name']]}].name is"
     spacing = document["expected_spacing_mm"]
     for axis, low, high in zip("xyz", spacing["min"], spacing["max"], strict=True):
         if not low <= high:
