@@ -15,12 +15,14 @@ _MOST_FIGURES = 6
 def of_bundle(document: Mapping[str, Any], sha256: str) -> str:
     """A bundle, by its ``model.json`` and the hash of that."""
     training, size = document["training"], document["weights"]["bytes"]
+    networks = [part["architecture"]["name"] for part in document.get("parts", [document])]
+    told = (f"{training['cases']} cases" if training["cases"] else "", training["date"])
     rows = [
         *_start(document, size),
         ("intended use", document["intended_use"]),
         ("limits", document["limits"]),
-        ("network", document["architecture"]["name"]),
-        ("trained on", f"{training['dataset']}, {training['cases']} cases, {training['date']}"),
+        ("network", _some(networks, _MOST_LABELS)),
+        ("trained on", ", ".join(filter(None, [training["dataset"], *told]))),
         *_end(document),
         ("weights", document["weights"]["sha256"]),
         ("model.json", sha256),

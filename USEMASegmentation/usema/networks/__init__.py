@@ -9,6 +9,8 @@ from torch import nn
 from ..errors import InputError
 from .attention_mamba import AttentionMamba, AttentionMambaConfig
 from .mlla_unet import MLLAUNet, MLLAUNetConfig
+from .plain_conv_unet import PlainConvUNet, PlainConvUNetConfig
+from .residual_encoder_unet import ResidualEncoderUNet, ResidualEncoderUNetConfig
 from .usema import USEMA, USEMAConfig
 
 __all__ = [
@@ -18,6 +20,10 @@ __all__ = [
     "AttentionMambaConfig",
     "MLLAUNet",
     "MLLAUNetConfig",
+    "PlainConvUNet",
+    "PlainConvUNetConfig",
+    "ResidualEncoderUNet",
+    "ResidualEncoderUNetConfig",
     "USEMAConfig",
     "build",
 ]
@@ -26,6 +32,8 @@ ARCHITECTURES = {
     "USEMA": (USEMA, USEMAConfig),
     "MLLA-UNet": (MLLAUNet, MLLAUNetConfig),
     "Attention-Mamba": (AttentionMamba, AttentionMambaConfig),
+    "PlainConvUNet": (PlainConvUNet, PlainConvUNetConfig),
+    "ResidualEncoderUNet": (ResidualEncoderUNet, ResidualEncoderUNetConfig),
 }
 
 

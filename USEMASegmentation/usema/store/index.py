@@ -64,6 +64,8 @@ class Licence:
     url: str
     commercial_use: bool
     attribution: str
+    open: str = ""  # "yes", "no", "not stated", or nothing is said of it
+    stated_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,10 @@ def parse(data: bytes, place: str) -> Index:
 
 def least_schema_version(document: dict[str, Any]) -> int:
     """The oldest version of the schema that knows a valid document's keys, so that older USEMAs read what they can."""
-    return 2 if any("metadata_sha256" in model["file"] for model in document["models"]) else 1
+    new = ("metadata_sha256", "open", "stated_at")
+    return (
+        2 if any(key in model["file"] or key in model["licence"] for model in document["models"] for key in new) else 1
+    )
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:

@@ -172,5 +172,8 @@ def _change(how: Callable[[Settings], Settings]) -> None:
 
 
 def _licence_key(model: Entry | Question) -> str:
-    terms = json.dumps(asdict(model.licence), sort_keys=True)
+    said = {key: value for key, value in asdict(model.licence).items() if value != ""} | {
+        "attribution": model.licence.attribution  # so that what was accepted before there were other texts stays so
+    }
+    terms = json.dumps(said, sort_keys=True)
     return f"{model.name} {model.licence.name} {hashlib.sha256(terms.encode()).hexdigest()[:16]}"
