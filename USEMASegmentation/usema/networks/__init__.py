@@ -12,6 +12,7 @@ from .meshnet import MeshNet, MeshNetConfig
 from .mlla_unet import MLLAUNet, MLLAUNetConfig
 from .plain_conv_unet import PlainConvUNet, PlainConvUNetConfig
 from .residual_encoder_unet import ResidualEncoderUNet, ResidualEncoderUNetConfig
+from .segresnet_ds import SegResNetDS, SegResNetDSConfig
 from .usema import USEMA, USEMAConfig
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "PlainConvUNetConfig",
     "ResidualEncoderUNet",
     "ResidualEncoderUNetConfig",
+    "SegResNetDS",
+    "SegResNetDSConfig",
     "USEMAConfig",
     "build",
 ]
@@ -38,6 +41,7 @@ ARCHITECTURES = {
     "PlainConvUNet": (PlainConvUNet, PlainConvUNetConfig),
     "MeshNet": (MeshNet, MeshNetConfig),
     "ResidualEncoderUNet": (ResidualEncoderUNet, ResidualEncoderUNetConfig),
+    "SegResNetDS": (SegResNetDS, SegResNetDSConfig),
 }
 
 
