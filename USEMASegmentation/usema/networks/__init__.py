@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import InputError
 from .attention_mamba import AttentionMamba, AttentionMambaConfig
+from .meshnet import MeshNet, MeshNetConfig
 from .mlla_unet import MLLAUNet, MLLAUNetConfig
 from .plain_conv_unet import PlainConvUNet, PlainConvUNetConfig
 from .residual_encoder_unet import ResidualEncoderUNet, ResidualEncoderUNetConfig
@@ -20,6 +21,8 @@ __all__ = [
     "AttentionMambaConfig",
     "MLLAUNet",
     "MLLAUNetConfig",
+    "MeshNet",
+    "MeshNetConfig",
     "PlainConvUNet",
     "PlainConvUNetConfig",
     "ResidualEncoderUNet",
@@ -33,6 +36,7 @@ ARCHITECTURES = {
     "MLLA-UNet": (MLLAUNet, MLLAUNetConfig),
     "Attention-Mamba": (AttentionMamba, AttentionMambaConfig),
     "PlainConvUNet": (PlainConvUNet, PlainConvUNetConfig),
+    "MeshNet": (MeshNet, MeshNetConfig),
     "ResidualEncoderUNet": (ResidualEncoderUNet, ResidualEncoderUNetConfig),
 }
 
