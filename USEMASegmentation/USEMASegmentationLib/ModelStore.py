@@ -17,7 +17,7 @@ from usema.errors import BundleError, Cancelled, InputError, MissingDependencyEr
 from usema.models.bundle import Bundle, read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient, worker_command
-from usema.store import cache, indexes, install, settings
+from usema.store import cache, importing, indexes, install, settings
 from usema.store.consent import Question
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library
@@ -108,7 +108,7 @@ class ModelStore:
         Raises:
             BundleError: it is no model.
         """
-        return install.question_of_file(path)
+        return importing.question_of(path)
 
     @property
     def busy(self) -> bool:

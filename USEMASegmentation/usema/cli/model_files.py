@@ -48,16 +48,47 @@ def download(names: tuple[str, ...], accept_licence: bool, replace: bool) -> Non
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--list", "only_list", is_flag=True, help="Only tell which models PATH holds.")
+@click.option("--name", default="", help="What commands call the model.  [default: made from what PATH says]")
+@click.option("--configuration", "wanted", multiple=True, help="Which of PATH's models; repeat to average several.")
+@click.option("--folds", default="", help="Folds to average, such as 0,1,2.  [default: all, else the first]")
+@click.option("--checkpoint", type=click.Choice(["final", "best"]), default="final", show_default=True)
+@click.option("--orientation", default="", help="How the training volumes lay, such as RAS.  [default: what PATH says]")
+@click.option("--postprocessing/--no-postprocessing", default=True, help="What PATH says helps.  [default: do it]")
 @_accept
 @_replace
-def import_file(files: tuple[Path, ...], accept_licence: bool, replace: bool) -> None:
-    """Install models from .usema files or the folders of bundles, without a network."""
-    from ..store.install import install_file, question_of_file
+def import_file(
+    paths, only_list, name, wanted, folds, checkpoint, orientation, postprocessing, accept_licence, replace
+) -> None:
+    """Install models that are on this computer: no network is needed, and PATH stays as it is.
 
+    PATH is a .usema file, a bundle's folder, or a model of nnU-Net 2: a results folder, one of its folders, a zip of
+    it, or a checkpoint. Nothing in it is run. --accept-licence and --replace are for USEMA's own models, the other
+    options but --list for models of other programs.
+    """
+    from ..converters import Options
+    from ..store.importing import import_model, look, question_of
+
+    if only_list:
+        for path in paths:
+            for model in look(path):
+                click.echo(f"{model.key}: {model.summary}")
+        return
+    if name and len(paths) > 1:
+        raise InputError(f"--name {name} is one name for {len(paths)} models.", "Import them one by one.")
+    words = tuple(word for given in wanted for word in given.split(",") if word)
+    options = Options(
+        name, tuple(filter(None, folds.replace(" ", "").split(","))), checkpoint, orientation, postprocessing
+    )
     agree = partial(_agree, accept_licence=accept_licence, replace=replace)
-    for file in files:
-        _say(_install(file.name, partial(install_file, file), agree(question_of_file(file)), agree))
+    for path in paths:
+        warnings: list[str] = []
+        work = partial(import_model, path, wanted=words, options=options, report=warnings.append)
+        bundle = _install(path.name, work, agree(question_of(path)), agree)
+        for warning in warnings:
+            click.echo(warning, err=True)
+        _say(bundle)
 
 
 @click.command()

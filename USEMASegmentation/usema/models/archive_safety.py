@@ -15,7 +15,7 @@ MAX_MEMBERS = 1000  # a bundle has about ten
 _BOMB_BYTES, _BOMB_RATIO = 256 * 2**20, 100
 
 
-def check_member(path: Path, member: zipfile.ZipInfo) -> None:
+def check_zip_member(path: Path, member: zipfile.ZipInfo) -> None:
     """Refuses what no bundle's zip has: ways out of its folder, links, and what takes memory without a limit.
 
     What is only read in place is checked as well: other programs will extract the same file.
@@ -54,7 +54,7 @@ def members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         raise BundleError(f"{path} holds {len(found)} files, more than {MAX_MEMBERS}.", _UNSAFE)
     names = set()
     for member in found:
-        check_member(path, member)
+        check_zip_member(path, member)
         if member.filename in names:
             raise BundleError(f"{path} holds {member.filename!r} twice.", _UNSAFE)
         names.add(member.filename)

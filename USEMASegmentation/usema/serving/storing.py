@@ -5,8 +5,10 @@
               compared), consent (the question that the user said yes to, or null)
               -> progress: done, total (bytes), bytes_per_second, seconds_left (null: not known yet), message; ...
               -> result: name, title, version
-    import    file: path of a model file or of a bundle's folder; consent
-              -> progress; ... -> result: name, title, version
+    look      file: path of a file or folder with models -> result: models, each key and summary
+    import    file: path of a file or folder; wanted: which of its models, by key, may be absent for a single one;
+              consent
+              -> progress; ... -> result: name, title, version, warnings
     refresh   -> result: problems, what went wrong for each of the user's indexes that could not be fetched
     remove    name, version -> result
     verify    path of a bundle -> result: verified, what it was compared with
@@ -22,12 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..models.bundle import Bundle, read_bundle
-from ..store import cache, indexes, install, library, verification
+from ..store import cache, importing, indexes, install, library, verification
 from ..store.consent import ConsentNeeded, Question
 from . import protocol
 from .protocol import Send
@@ -48,6 +50,7 @@ class Commands:
         self.by_name = {
             "hello": self._hello,
             "download": self._download,
+            "look": self._look,
             "import": self._import,
             "refresh": self._refresh,
             "remove": self._remove,
@@ -67,8 +70,14 @@ class Commands:
             )
         return _install(install.install, entry, request, send, should_stop)
 
+    def _look(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
+        models = importing.look(request["file"])
+        return {"event": "result", "models": [{"key": model.key, "summary": model.summary} for model in models]}
+
     def _import(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        return _install(install.install_file, Path(request["file"]), request, send, should_stop)
+        warnings: list[str] = []
+        how = partial(importing.import_model, wanted=request.get("wanted", ()), report=warnings.append)
+        return {**_install(how, request["file"], request, send, should_stop), "warnings": warnings}
 
     def _refresh(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         return {"event": "result", "problems": indexes.refresh()}
@@ -88,7 +97,7 @@ def _reporting(send: Send) -> Callable[[Progress], None]:
     return lambda progress: send(event="progress", **asdict(progress))
 
 
-def _install(how: Callable[..., Bundle], what: Entry | Path, request: dict, send: Send, should_stop) -> dict:
+def _install(how: Callable[..., Bundle], what: Entry | str, request: dict, send: Send, should_stop) -> dict:
     consent = Question.from_dict(request["consent"]) if request.get("consent") else None
     try:
         metadata = how(what, consent=consent, progress=_reporting(send), should_stop=should_stop).metadata
