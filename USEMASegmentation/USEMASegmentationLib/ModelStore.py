@@ -7,24 +7,21 @@ segmenting goes on meanwhile.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import slicer
-from usema.errors import BundleError, Cancelled, InputError, MissingDependencyError, UsemaError
+from usema.errors import BundleError, InputError, MissingDependencyError, UsemaError
 from usema.models.bundle import Bundle, read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient, worker_command
+from usema.serving.sharing import WorkerHold
 from usema.store import cache, indexes, settings
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library
 
-from .Parameters import TaskStatus, errorOf
-
-_BUSY = "The model store is at work. Wait for it, or cancel it."
-_POLL_SECONDS = 0.05
+from .Parameters import TaskStatus
+from .WorkerTask import WorkerTask
 
 
 @dataclass
@@ -69,17 +66,16 @@ class ModelHere:
         return self.bundle.metadata.title if self.bundle else self.name
 
 
-class ModelStore:
-    """One task at a time.
+class ModelStore(WorkerTask):
+    """One task at a time. All stores of an application share one worker.
 
     Args:
-        client: talks to the worker; None: a new one.
+        client: talks to the worker; None: that of all stores.
     """
 
     def __init__(self, client: WorkerClient | None = None):
-        self._client = client or _newClient()
-        self._request: int | None = None
-        self._status = StoreStatus()
+        hold = WorkerHold("store", _newClient) if client is None else WorkerHold.of(client)
+        super().__init__(hold, StoreStatus(), "The model store is at work. Wait for it, or cancel it.")
 
     # What there is
 
@@ -93,14 +89,6 @@ class ModelStore:
     def asksToAccept(self, entry: Entry) -> bool:
         """Whether the user has to accept the licence before the model is downloaded."""
         return not settings.read().accepts(entry)
-
-    @property
-    def busy(self) -> bool:
-        return self._request is not None
-
-    @property
-    def status(self) -> StoreStatus:
-        return replace(self._status)
 
     def modelsHere(self) -> list[ModelHere]:
         """All that is on this computer, older versions too: what came with USEMA first."""
@@ -164,8 +152,7 @@ class ModelStore:
             raise BundleError(f"There is no model {name!r} to download.", "Check for new models, or import it.")
         if model.why_not:
             raise InputError(model.why_not)
-        if self.busy:
-            raise InputError(_BUSY)
+        self._refuseIfBusy()
         if acceptLicence:
             settings.accept(entry)
         elif self.asksToAccept(entry):
@@ -173,16 +160,16 @@ class ModelStore:
                 f"The licence {entry.licence.name} of {entry.title} does not allow commercial use: {entry.licence.url}",
                 "Accept it with acceptLicence=True.",
             )
-        self._begin("download", entry.title, name=name, version=entry.version)
+        self._ask("download", entry.title, name=name, version=entry.version)
         self._status.modelName = name
 
     def importFile(self, path: str) -> None:
         """Begins to take in a model file, which may come from a computer with internet access."""
-        self._begin("import", str(path), file=str(path))
+        self._ask("import", str(path), file=str(path))
 
     def refresh(self) -> None:
         """Begins to fetch the user's indexes."""
-        self._begin("refresh", "")
+        self._ask("refresh", "")
 
     def remove(self, model: ModelHere) -> None:
         """Begins to delete a model from this computer.
@@ -192,97 +179,42 @@ class ModelStore:
         """
         if model.bundled:
             raise InputError(f"{model.title} came with USEMA and cannot be deleted.")
-        self._begin("remove", f"{model.title} {model.version}", name=model.name, version=model.version)
+        self._ask("remove", f"{model.title} {model.version}", name=model.name, version=model.version)
 
     def verify(self, bundle: Bundle) -> None:
         """Begins to compare a model with its checksum."""
-        self._begin("verify", f"{bundle.metadata.title} {bundle.metadata.version}", path=str(bundle.path.resolve()))
-
-    def poll(self) -> StoreStatus:
-        """Take what the worker has sent. Call it every 100 ms while ``busy``."""
-        for event in self._client.poll():
-            if event["id"] == self._request:
-                self._take(event)
-        return self.status
-
-    def cancel(self) -> None:
-        """Stop the task under way; ``poll`` tells when it has stopped. Of a download, what is there is kept."""
-        if self.busy and self._status.state != "cancelling":
-            self._client.cancel(self._request)
-            self._status = replace(self._status, state="cancelling", message="Stopping")
-
-    def finish(self, wait: Callable[[], None] | None = None) -> StoreStatus:
-        """Block until the task is done, for scripts.
-
-        Args:
-            wait: called again and again, for example ``slicer.app.processEvents``; an exception that it raises cancels.
-
-        Raises:
-            UsemaError: it failed or was cancelled.
-        """
-        try:
-            while self.busy:
-                self.poll()
-                if wait is not None:
-                    wait()
-                time.sleep(_POLL_SECONDS)
-        except BaseException:
-            self.cancel()
-            raise
-        status = self.status
-        if status.state != "done":
-            raise errorOf(status)
-        return status
+        self._ask("verify", f"{bundle.metadata.title} {bundle.metadata.version}", path=str(bundle.path.resolve()))
 
     @property
     def log(self) -> str:
         """The worker's last words, for a report."""
-        return "\n".join(filter(None, [self._status.detail, self._client.log_tail]))
-
-    def shutdown(self) -> None:
-        """End the worker and what it is doing; a download goes on from there when it is asked for again."""
-        self._client.stop()
-        self.poll()
+        return "\n".join(filter(None, [self._status.detail, self._worker.log_tail]))
 
     # The steps in between
 
-    def _begin(self, task: str, title: str, **fields) -> None:
-        if self.busy:
-            raise InputError(_BUSY)
-        self._request = self._client.request(task, **fields)
-        self._status = StoreStatus("running", task=task, title=title)
+    def _ask(self, task: str, title: str, **fields) -> None:
+        self._refuseIfBusy()
+        self._begin(task, StoreStatus("running", task=task, title=title), **fields)
 
-    def _take(self, event: dict) -> None:
-        kind, status = event["event"], self._status
-        if kind == "progress" and status.state == "running":
+    def _onStep(self, event: dict) -> None:
+        if event["event"] == "progress":
             self._status = replace(
-                status,
+                self._status,
                 done=event["done"],
                 total=event["total"],
                 bytesPerSecond=event["bytes_per_second"],
                 secondsLeft=event["seconds_left"],
                 message=event["message"],
             )
-        elif kind == "result":
-            self._request = None
-            self._status = replace(
-                status,
-                state="done",
-                message="",
-                warnings=event.get("problems", []),
-                modelName=event.get("name", status.modelName),
-                title=event.get("title", status.title),
-            )
-        elif kind == "error":
-            self._request = None
-            self._status = replace(
-                status,
-                state="cancelled" if event["code"] == Cancelled.code else "failed",
-                message=event["message"],
-                hint=event["hint"],
-                detail=event["detail"],
-                code=event["code"],
-            )
+
+    def _onResult(self, event: dict) -> None:
+        self._status = replace(
+            self._status,
+            warnings=event.get("problems", []),
+            modelName=event.get("name", self._status.modelName),
+            title=event.get("title", self._status.title),
+        )
+        self._end("done", "")
 
 
 def _newClient() -> WorkerClient:

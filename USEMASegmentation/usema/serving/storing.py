@@ -25,7 +25,7 @@ from ..errors import InputError
 from ..models.bundle import Bundle, read_bundle
 from ..store import cache, indexes, install, library
 from . import protocol
-from .protocol import Send
+from .protocol import Send, field
 
 if TYPE_CHECKING:
     from ..store.meter import Progress
@@ -52,8 +52,8 @@ class Commands:
         return protocol.hello()
 
     def _download(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        entry = library.find_entry(request["name"])
-        if entry.version != request["version"]:  # the user agreed to another file
+        entry = library.find_entry(field(request, "name", str))
+        if entry.version != field(request, "version", str):  # the user agreed to another file
             raise InputError(
                 f"Version {request['version']} of {entry.title} is no longer offered, but {entry.version}.",
                 "Choose it again.",
@@ -62,7 +62,7 @@ class Commands:
 
     def _import(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         return _installed(
-            install.install_file(Path(request["file"]), progress=_reporting(send), should_stop=should_stop)
+            install.install_file(Path(field(request, "file", str)), progress=_reporting(send), should_stop=should_stop)
         )
 
     def _refresh(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
@@ -70,13 +70,13 @@ class Commands:
 
     def _remove(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         for model in cache.installed():
-            if (model.name, model.version) == (request["name"], request["version"]):
+            if (model.name, model.version) == (field(request, "name", str), field(request, "version", str)):
                 cache.remove(model)
                 return {"event": "result"}
         raise InputError(f"{request['name']} {request['version']} is not on this computer.")
 
     def _verify(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        read_bundle(request["path"]).verify()
+        read_bundle(field(request, "path", str)).verify()
         return {"event": "result"}
 
 
