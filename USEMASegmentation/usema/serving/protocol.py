@@ -58,13 +58,15 @@ _NEEDED = object()
 
 
 def field(request: Mapping[str, Any], name: str, kind: type, default: Any = _NEEDED) -> Any:
-    """A field of a request.
+    """A field of a request; the default where it is missing or null.
 
     Raises:
         ProtocolError: it is missing and has no default, or is of another type.
     """
-    value = request.get(name, default)
-    if value is _NEEDED:
+    value = request.get(name)
+    if value is None and default is not _NEEDED:
+        return default
+    if value is None:
         raise ProtocolError(f"The request {request['command']!r} lacks {name!r}.", f"It is {_KINDS[kind]}.")
     kinds = (int, float) if kind is float else kind
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
