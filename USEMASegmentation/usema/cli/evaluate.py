@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import InputError
+from .tables import add_row
 
 # metric -> column title
 TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
@@ -39,7 +40,7 @@ def evaluate(predictions, references, model, tolerance, csv_file, overwrite) -> 
     table = Table("label", "cases", *TITLES.values(), caption="mean / median over cases")
     for row in summary(scores):
         values = (f"{row.mean[metric]:.3f} / {row.median[metric]:.3f}" for metric in TITLES)
-        table.add_row(row.name, str(row.cases), *values)
+        add_row(table, row.name, row.cases, *values)
     Console().print(table)
     if csv_file is not None:
         write_csv(csv_file, scores, overwrite)

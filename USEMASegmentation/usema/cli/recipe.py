@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ..errors import InputError
+from .tables import add_row
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -27,7 +28,7 @@ def list_recipes() -> None:
 
     table = Table(Column("name", no_wrap=True), "data", "training cases", "nnU-Net's plan")
     for one in RECIPES.values():
-        table.add_row(one.name, one.title, str(one.cases), _plan(one))
+        add_row(table, one.name, one.title, one.cases, _plan(one))
     Console().print(table)
 
 
@@ -54,7 +55,7 @@ def show(name: str) -> None:
             collapse_padding=True,
         )
         for metric, values in results.rows.items():
-            table.add_row(metric, *values, "")
+            add_row(table, metric, *values, "")
         Console().print(table)
     click.echo("\n".join(f"* {note}" for note in one.notes))
     click.echo("\nCommands:\n" + "\n".join(f"  {command}" for command in _commands(one)))
@@ -129,7 +130,7 @@ def cell_f1(predictions: Path, references: Path) -> None:
     scores = score_folders(predictions, references)
     table = Table("image", "F1")
     for case, score in scores.items():
-        table.add_row(case, f"{score:.4f}")
+        add_row(table, case, f"{score:.4f}")
     Console().print(table)
     click.echo(f"Mean of {len(scores)} images: {fmean(scores.values()):.4f}")
 
