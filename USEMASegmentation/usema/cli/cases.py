@@ -77,7 +77,10 @@ class Target:
 
     @property
     def is_file(self) -> bool:
-        return not self.is_folder and self.path.name.lower().endswith(self.suffixes)
+        name = self.path.name.lower()
+        if name.endswith(SEGMENTATION_SUFFIX):  # which is no .nrrd
+            return not self.is_folder and SEGMENTATION_SUFFIX in self.suffixes
+        return not self.is_folder and name.endswith(self.suffixes)
 
     def place(self, name: Path) -> Path:
         """Of the result of this name, one of several or the only one."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _OWN = "DejaVu Sans"  # comes with matplotlib
+_BOXES = ("Last Resort", "Noto Sans Last", ".LastResort")  # have every letter, drawn as a box that names its script
 
 
 def fonts_for(texts: Iterable[str]) -> tuple[list[str], set[str]]:
@@ -18,7 +19,8 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], set[str]]:
 
     families, missing = [_OWN], {letter for text in texts for letter in text if not letter.isspace()}
     missing -= _letters(font_manager.findfont(_OWN))
-    others = {entry.fname: entry.name for entry in font_manager.fontManager.ttflist if entry.name != _OWN}
+    known = {entry.fname: entry.name for entry in font_manager.fontManager.ttflist}
+    others = {file: family for file, family in known.items() if family != _OWN and not family.startswith(_BOXES)}
     for file, family in sorted(others.items()) if missing else ():
         if found := missing & _letters(file):
             families.append(family)
