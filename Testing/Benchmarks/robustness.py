@@ -35,7 +35,8 @@ import torch  # noqa: E402
 from robustness_cases import ALLOWED_DROP, FURTHER, REQUIRED, Changed, unmoved  # noqa: E402
 from scipy.stats import bootstrap  # noqa: E402
 from usema.inference.predictor import Predictor  # noqa: E402
-from usema.models.bundle import change_metadata, read_bundle  # noqa: E402
+from usema.models.bundle import read_bundle  # noqa: E402
+from usema.models.bundle_writing import change_metadata  # noqa: E402
 from usema.store.library import find_model  # noqa: E402
 from usema.volumes.volume import Volume, load_volume, read_volume  # noqa: E402
 

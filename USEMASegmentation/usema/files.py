@@ -1,13 +1,18 @@
-"""Where the store's files lie for this user, and how one is written. Standard library only at file scope."""
+"""Where this user's files lie, how one is written whole, and the hash of one. Standard library only at file scope."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from .errors import MissingDependencyError
+
+_CHUNK = 2**20  # bytes that are hashed at a time
 
 
 def user_place(variable: str, kind: str, name: str, *, title: str, what: str) -> Path:
@@ -50,3 +55,27 @@ def replace_file(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):  # on a read-only file system this fails too, and would hide why
             temporary.unlink(missing_ok=True)
+
+
+def move_into_place(temporary: Path, folder: Path) -> None:
+    """Renames a folder on the same disk; what has its name is deleted afterwards, or put back if renaming fails."""
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    old = temporary.with_name(temporary.name + "-old")
+    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed at this very place; the folder is there
+    folder.rename(old)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256_of(stream: IO[bytes]) -> str:
+    """The SHA-256 of what is still to be read of a stream, in lower-case hex; in a megabyte of memory."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()

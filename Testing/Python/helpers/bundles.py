@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from usema.models.bundle import read_bundle, write_bundle
+from usema.models.bundle import read_bundle
+from usema.models.bundle_writing import write_bundle
 from usema.resources import bundled_models
 
 BUNDLED_VERSION = read_bundle(bundled_models()["hippocampus-mr"]).metadata.version
@@ -89,8 +90,19 @@ def plan(channels: int = 1) -> dict:
     }
 
 
-# The architectures that are 2D only, as small as they go, and their preprocessing.
+# The architectures that are not USEMA, in 2D, as small as they go, and their preprocessing.
+_FLAT_UNET = {
+    "in_channels": 1,
+    "num_classes": 3,
+    "features": [4, 8],
+    "kernels": [[3, 3]] * 2,
+    "strides": [[1, 1], [2, 2]],
+    "convs": [1, 1],
+    "decoder_convs": [1],
+}
 FLAT_NETWORKS = {
+    "PlainConvUNet": _FLAT_UNET,
+    "ResidualEncoderUNet": _FLAT_UNET,
     "MLLA-UNet": {
         "in_channels": 1, "num_classes": 3, "embed": 8, "depths": [1, 2], "heads": [1, 2], "decoder_depths": [1],
     },
@@ -100,6 +112,8 @@ FLAT_NETWORKS = {
 }  # fmt: skip
 FLAT_BACKENDS = {  # what computes them on a CPU, as provenance and messages tell it
     "MLLA-UNet": "PyTorch (MLLA-UNet without SEMA attention)",
+    "PlainConvUNet": "PyTorch (PlainConvUNet without SEMA attention)",
+    "ResidualEncoderUNet": "PyTorch (ResidualEncoderUNet without SEMA attention)",
     "Attention-Mamba": "PyTorch (selective scan, no NVIDIA GPU)",
 }
 FLAT_PLAN = {**plan(), "spacing": [1.0, 1.0], "patch_size": [40, 36]}

@@ -139,7 +139,7 @@ def test_a_volume_thinner_than_one_window_is_refused_by_its_extent(predictor, hi
 
 
 def test_an_empty_result_says_why(tmp_path, hippocampus):
-    from usema.models.bundle import write_bundle
+    from usema.models.bundle_writing import write_bundle
 
     bundle = write_tiny_bundle(tmp_path / "tiny")
     weights = bundle.load_weights()

@@ -15,7 +15,8 @@ import pytest
 import torch
 from bundles import METADATA, weights
 from usema.errors import BundleError, OutputError
-from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, change_metadata, read_bundle, write_bundle
+from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
+from usema.models.bundle_writing import change_metadata, write_bundle
 from usema.models.metadata import ModelMetadata
 
 
@@ -106,6 +107,16 @@ def test_verifying_takes_no_memory_however_large_the_weights_are(zip_it, tmp_pat
     finally:
         tracemalloc.stop()
     assert peak < 8 * 2**20
+
+
+def test_the_address_that_published_scripts_use_is_the_same_thing(tmp_path):
+    from usema import bundle as door
+
+    made = door.write_bundle(tmp_path / "model", METADATA, weights())
+    assert isinstance(made, Bundle)
+    assert door.change_metadata(made, version="2.0.0") == read_bundle(made.path) == door.read_bundle(made.path)
+    assert (made.path / door.METADATA_FILE).is_file()
+    assert (made.path / door.WEIGHTS_FILE).is_file()
 
 
 # Broken bundles

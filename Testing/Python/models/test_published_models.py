@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 from robustness_cases import dice
+from usema.files import sha256_of
 from usema.inference.predictor import Predictor
-from usema.models.bundle import read_bundle, sha256_of
+from usema.models.bundle import read_bundle
 from usema.models.card_files import CARD_FILE, CASES_FILE
 from usema.resources import bundled_models, resources_folder
 from usema.store import archive, versions

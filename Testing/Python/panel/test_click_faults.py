@@ -13,7 +13,7 @@ import torch
 from bundles import write_tiny_bundle
 from slicer_cases import addVolume, children, labelsOf, nodes, pollUntil
 from usema.errors import BundleError, MissingDependencyError, UsemaError
-from usema.models.bundle import write_bundle
+from usema.models.bundle_writing import write_bundle
 from usema.serving.client import WorkerClient
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Parameters import Parameters

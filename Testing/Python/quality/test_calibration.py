@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from usema.cli import main
 from usema.errors import BundleError, InputError, OutputError
 from usema.inference.predictor import Predictor
-from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, change_metadata, read_bundle, write_bundle
+from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from usema.models.bundle_writing import change_metadata, write_bundle
 from usema.quality.calibration import BINS, Reliability, Voxels, calibrate, fit_temperature, write_plot
 from usema.quality.calibration_voxels import LOGIT_TEMPERATURE, near_foreground, read_voxels
 from usema.quality.labelled_cases import find_cases

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from bundles import METADATA, weights
 from usema.errors import BundleError, Cancelled, OutputError
-from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle, write_bundle
+from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from usema.models.bundle_writing import write_bundle
 from usema.store import archive
 
 MIB = 2**20

@@ -20,7 +20,8 @@ import trustme
 from bundles import METADATA
 from faulty_server import FaultyServer, cut_at, running, status
 from usema.errors import BundleError, Cancelled, MissingDependencyError, StoreError
-from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle, write_bundle
+from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from usema.models.bundle_writing import write_bundle
 from usema.store import archive, cache, download, index, install, settings
 
 NAME, VERSION = METADATA["name"], METADATA["version"]

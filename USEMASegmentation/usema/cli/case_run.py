@@ -87,8 +87,6 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     from ..volumes import writing
     from ..volumes.volume import read_volume
 
-    if case.problem is not None:
-        raise case.problem
     for path in filter(None, (case.output, case.probabilities)):
         writing.check_writable(path, engine.settings.overwrite)
     if case.preview:

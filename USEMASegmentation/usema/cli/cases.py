@@ -10,11 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, OutputError
+from ..volumes.paths import volume_suffix
 from ..volumes.writing import IMAGE_SUFFIXES, SEGMENTATION_SUFFIX
-from .finding import Found, find_volumes, suffix_of
+from .finding import Found, find
 
 # Formats of two files are written as their one-file sister.
-_WRITTEN = {".nhdr": ".nrrd", ".mhd": ".mha"}
+_WRITTEN = {
+    ".nhdr": ".nrrd",
+    ".mhd": ".mha",
+    ".hdr": ".nii",
+    ".img": ".nii",
+    ".hdr.gz": ".nii.gz",
+    ".img.gz": ".nii.gz",
+}
 _CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's number of a channel, at the end of a stem
 
 
@@ -22,9 +30,7 @@ _CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's number of a channel, at the end
 class Case:
     """One volume (or one volume per channel) and its outputs; None: not asked for.
 
-    Attributes:
-        name: what messages call it: its path from the folder that the user gave.
-        problem: why it cannot be segmented; None if nothing is known to be wrong.
+    ``name`` is what messages call it: its path from the folder that the user gave.
     """
 
     name: str
@@ -32,7 +38,6 @@ class Case:
     output: Path
     probabilities: Path | None
     preview: Path | None
-    problem: InputError | None = None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -119,7 +124,7 @@ def plan_cases(
     """
     found, left_out = [], []
     for path in inputs:
-        more, words = find_volumes(path, [place.path for place in places if place is not None])
+        more, words = find(path, [place.path for place in places if place is not None])
         found += more
         left_out += words
     if channels and len(found) != 1:
@@ -139,9 +144,8 @@ def plan_cases(
             output.place(_result_name(name)),
             probabilities and probabilities.place(_result_name(name)),
             preview and preview.place(name.with_name(f"{_stem(name)}.png")),
-            one.problem,
         )
-        for name, (one, paths) in zip(names, grouped, strict=True)
+        for name, (_, paths) in zip(names, grouped, strict=True)
     ]
     _refuse_clashes(cases)
     return cases, left_out
@@ -159,7 +163,7 @@ def _by_channel(found: Sequence[Found]) -> list[tuple[Found, tuple[Path, ...]]]:
             cases += [(one, (one.path,)) for one in group]
             continue
         first, *others = (one for _, one in sorted(zip(numbers, group, strict=True), key=lambda pair: pair[0]))
-        name = _CHANNEL.sub("", _stem(first.relative)) + suffix_of(first.relative)
+        name = _CHANNEL.sub("", _stem(first.relative)) + volume_suffix(first.relative)
         cases.append((replace(first, relative=first.relative.with_name(name)), (first.path, *(o.path for o in others))))
     return cases
 
@@ -191,9 +195,9 @@ def _refuse_clashes(cases: Sequence[Case]) -> None:
 
 
 def _stem(path: Path) -> str:
-    return path.name[: len(path.name) - len(suffix_of(path))] or path.name
+    return path.name[: len(path.name) - len(volume_suffix(path))] or path.name
 
 
 def _result_name(path: Path) -> Path:
-    suffix = suffix_of(path)
+    suffix = volume_suffix(path)
     return path.with_name(_stem(path) + (_WRITTEN.get(suffix, suffix) or ".nii.gz"))

@@ -48,10 +48,10 @@ def networks(value_projection: bool, mlp_ratio: float) -> None:
     """Print parameters and multiply-accumulates (MACs) of the networks on known plans.
 
     USEMA is shown by which stages have a SEMA block; "none" is the attention-free control network. The options are
-    USEMA's. The other networks are 2D, of their papers' size. Operations are those of convolutions, linear layers and
+    USEMA's. Its neighbours are 2D, of their papers' size. Operations are those of convolutions, linear layers and
     attention.
     """
-    from ..networks import ARCHITECTURES, USEMA, USEMAConfig
+    from ..networks import USEMA, AttentionMamba, AttentionMambaConfig, MLLAUNet, MLLAUNetConfig, USEMAConfig
     from ..networks.cost import cost
 
     table = Table("plan", "network", "parameters / M", "MACs / G")
@@ -60,8 +60,8 @@ def networks(value_projection: bool, mlp_ratio: float) -> None:
         config = USEMAConfig(**values, value_projection=value_projection, mlp_ratio=mlp_ratio)
         rows = [(f"USEMA {variant}", USEMA, replace(config, sema_stages=variant)) for variant in VARIANTS]
         if config.axes == 2:
-            others = [(other, *pair) for other, pair in ARCHITECTURES.items() if other != "USEMA"]
-            rows += [(other, network, settings(channels, classes)) for other, network, settings in others]
+            rows.append(("MLLA-UNet", MLLAUNet, MLLAUNetConfig(channels, classes)))
+            rows.append(("Attention-Mamba", AttentionMamba, AttentionMambaConfig(channels, classes)))
         for title, network, settings in rows:
             parameters, macs = cost(partial(network, settings), (1, channels, *patch))
             table.add_row(name, title, f"{parameters / 1e6:.2f}", f"{macs / 1e9:.1f}")

@@ -7,11 +7,10 @@ from statistics import fmean
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
 from ..errors import InputError
-from .tables import add_row
+from .tables import add_row, print_table
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -29,7 +28,7 @@ def list_recipes() -> None:
     table = Table(Column("name", no_wrap=True), "data", "training cases", "nnU-Net's plan")
     for one in RECIPES.values():
         add_row(table, one.name, one.title, one.cases, _plan(one))
-    Console().print(table)
+    print_table(table)
 
 
 @recipe.command()
@@ -56,7 +55,7 @@ def show(name: str) -> None:
         )
         for metric, values in results.rows.items():
             add_row(table, metric, *values, "")
-        Console().print(table)
+        print_table(table)
     click.echo("\n".join(f"* {note}" for note in one.notes))
     click.echo("\nCommands:\n" + "\n".join(f"  {command}" for command in _commands(one)))
     click.echo("\nScores:\n" + "\n".join(f"  {line.format(dataset=one.dataset)}" for line in one.scoring))
@@ -131,7 +130,7 @@ def cell_f1(predictions: Path, references: Path) -> None:
     table = Table("image", "F1")
     for case, score in scores.items():
         add_row(table, case, f"{score:.4f}")
-    Console().print(table)
+    print_table(table)
     click.echo(f"Mean of {len(scores)} images: {fmean(scores.values()):.4f}")
 
 

@@ -12,6 +12,14 @@ def add_row(table: Table, *cells: object) -> None:
     table.add_row(*(Text(str(cell)) for cell in cells))
 
 
+def print_table(table: Table) -> None:
+    """On stdout; where nobody looks, one line per row, for grep."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 200)
+    console.print(table)
+
+
 def say(console: Console, line: str, style: str = "") -> None:
     """One plain line, however long: what follows a pipe must not be broken."""
     console.print(Text(line, style=style), soft_wrap=True)

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..backends import Choice
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
 from ..models.metadata import Label
 from ..networks import build
 from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
-from ..scan import Choice as ScanChoice
 from ..scan import choose as choose_scan
-from ..sema import Choice, Layer, choose
+from ..sema import Layer, choose
 from ..volumes.geometry import Geometry
 from ..volumes.volume import Volume, check_volume, reorient, resample_onto, restore
 from .checks import input_warnings
@@ -168,7 +168,7 @@ class Predictor:
             warnings=warnings,
         )
 
-    def _attention_backend(self) -> Choice | ScanChoice:
+    def _attention_backend(self) -> Choice:
         """What computes the network's SEMA attention, or the scan in its place, known before it runs."""
         kinds = {type(module) for module in self.network.modules()}
         if SelectiveSSM in kinds:

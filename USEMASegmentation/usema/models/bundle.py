@@ -11,20 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import stat
-import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
-from ..errors import BundleError, MissingDependencyError, OutputError
-from ..files import replace_file
-from .metadata import ModelMetadata, least_schema_version
+from ..errors import BundleError, MissingDependencyError
+from ..files import sha256_of
+from .archive_safety import only_member
+from .metadata import ModelMetadata
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 METADATA_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 _MAX_METADATA_BYTES = 4 * 2**20  # a model.json is a few KB; a larger file is something else
-_CHUNK = 2**20  # bytes that are hashed at a time
 _GET_AGAIN = "Download or copy the model again."
 
 
@@ -88,14 +85,6 @@ class Bundle:
             )
 
 
-def sha256_of(stream: IO[bytes]) -> str:
-    """The SHA-256 of what is still to be read of a stream, in lower-case hex; in a megabyte of memory."""
-    digest = hashlib.sha256()
-    while chunk := stream.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def read_bundle(path: str | os.PathLike) -> Bundle:
     """Reads a bundle's metadata and checks the size and format of its weights, without reading them.
 
@@ -128,127 +117,6 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     return Bundle(path, metadata)
 
 
-def write_bundle(
-    folder: str | os.PathLike,
-    metadata: Mapping[str, Any],
-    state_dict: Mapping[str, torch.Tensor],
-    *,
-    half: bool = True,
-    overwrite: bool = False,
-) -> Bundle:
-    """Writes a bundle; the folder appears whole or not at all.
-
-    Args:
-        folder: where to; its parent must exist.
-        metadata: the keys of ``model.json`` but ``schema_version`` and ``weights``, which are filled in.
-        state_dict: the network's parameters and buffers.
-        half: store floating-point tensors as float16, half the size of float32.
-        overwrite: replace a bundle that is there already.
-
-    Raises:
-        BundleError: the metadata are not valid, or a weight is not finite (in float16, the limit is 65504).
-        OutputError: the folder exists, or cannot be written.
-    """
-    folder = Path(folder)
-    if folder.exists() and not (overwrite and (folder / METADATA_FILE).is_file()):
-        raise OutputError(f"{folder} exists already.", "Name another folder, or ask to overwrite the bundle in it.")
-
-    dtype = "float16" if half else "float32"
-    data = _to_safetensors(state_dict, dtype)
-    document = {
-        **metadata,
-        "schema_version": least_schema_version(metadata),
-        "weights": {
-            "file": WEIGHTS_FILE,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "bytes": len(data),
-            "dtype": dtype,
-        },
-    }
-    text = _checked_text(document)
-    temporary = folder.with_name(f".usema-{uuid.uuid4().hex[:12]}")
-    try:
-        temporary.mkdir()
-        (temporary / METADATA_FILE).write_text(text, encoding="utf-8")
-        (temporary / WEIGHTS_FILE).write_bytes(data)
-        move_into_place(temporary, folder)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return read_bundle(folder)
-
-
-def change_metadata(bundle: Bundle, **changes: Any) -> Bundle:
-    """Replaces keys of a bundle's ``model.json``, whole or not at all; the weights and all other keys stay.
-
-    Args:
-        bundle: in a folder, not in a zip.
-        changes: new values of keys of ``model.json``.
-
-    Returns:
-        the bundle as it is now; its ``schema_version`` is the least that knows its keys.
-
-    Raises:
-        BundleError: the bundle is a zip, or the changed metadata are not valid.
-        OutputError: ``model.json`` cannot be written.
-    """
-    if not bundle.path.is_dir():
-        raise BundleError(f"{bundle.path} is no folder, and only a bundle in a folder can be changed.", "Unpack it.")
-    path = bundle.path / METADATA_FILE
-    # The file's own text, not bundle.metadata: keys keep their order, and who compares sees only the changes.
-    document = {**json.loads(path.read_text(encoding="utf-8")), **changes}
-    text = _checked_text({**document, "schema_version": least_schema_version(document)})
-    try:
-        replace_file(path, text.encode("utf-8"))
-    except OSError as error:  # which names the temporary file
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror}.", "Copy the model to a folder of your own."
-        ) from error
-    return read_bundle(bundle.path)
-
-
-def _checked_text(document: Mapping[str, Any]) -> str:
-    """A ``model.json`` with this document. Raises BundleError where no reader would accept it."""
-    try:
-        # Through JSON and back, so that what is checked is what a reader will see.
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"The metadata do not fit into JSON: {error}.") from error
-    ModelMetadata.from_dict(json.loads(text), "The metadata")
-    return text + "\n"
-
-
-def _to_safetensors(state_dict: Mapping[str, torch.Tensor], dtype: str) -> bytes:
-    import safetensors.torch
-    import torch
-
-    tensors = {}
-    for name, tensor in state_dict.items():
-        stored = getattr(torch, dtype) if tensor.is_floating_point() else tensor.dtype
-        # copy: safetensors refuses tensors that share memory, as a network's tied layers do
-        tensors[name] = tensor.detach().to("cpu", stored, copy=True).contiguous()
-        if not tensors[name].isfinite().all():
-            raise BundleError(f"The weight {name!r} has values that are not finite in {dtype}.", "Use half=False.")
-    return safetensors.torch.save(tensors)
-
-
-def move_into_place(temporary: Path, folder: Path) -> None:
-    """Renames a folder on the same disk; what has its name is deleted afterwards, or put back if renaming fails."""
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = temporary.with_name(temporary.name + "-old")
-    shutil.rmtree(old, ignore_errors=True)  # of a process that was killed at this very place; the folder is there
-    folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
@@ -273,42 +141,8 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
                 yield stream, (path / name).stat().st_size
         else:
             with zipfile.ZipFile(path) as archive:
-                entry = _zip_entry(path, archive, name)
+                entry = only_member(path, archive, name)
                 with archive.open(entry) as stream:
                     yield stream, entry.file_size
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:  # RuntimeError: a password
         raise BundleError(f"{path} cannot be read: {error}.", _GET_AGAIN) from error
-
-
-def check_zip_member(path: Path, member: zipfile.ZipInfo) -> None:
-    """Refuses what no bundle's zip has: ways out of its folder, links, and what takes memory without a limit.
-
-    What is only read in place is checked as well: other programs will extract the same file.
-
-    Args:
-        path: the zip, for the message.
-        member: any of its members.
-
-    Raises:
-        BundleError: says what is wrong.
-    """
-    name, unsafe = member.filename, "Do not use it, and tell whoever gave it to you."
-    if name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name:
-        raise BundleError(f"{path} holds {name!r}, which leads out of its folder.", unsafe)
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise BundleError(f"{path} holds {name!r}, which is a link.", unsafe)
-    # bzip2 and lzma in Python's zipfile decompress without a limit.
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BundleError(f"{path} holds {name!r} in a compression that is not used for models.", _GET_AGAIN)
-
-
-def _zip_entry(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    entries = []
-    for entry in archive.infolist():
-        check_zip_member(path, entry)
-        place = PurePosixPath(entry.filename)
-        if place.name == name and len(place.parts) <= 2:
-            entries.append(entry)
-    if len(entries) != 1:
-        raise BundleError(f"{path} holds {len(entries)} files {name}, and should hold one.", _GET_AGAIN)
-    return entries[0]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError
 from ..json_schema import problems
+from .consistency import contradictions, needed_versions
+from .parts import NETWORK_KEYS, Part, parts_of
 
-SCHEMA_VERSION = 2  # the newest that is read; least_schema_version is what is written
+SCHEMA_VERSION = 3  # the newest that is read; least_schema_version is what is written
+_NULLABLE = ("expected_intensity_range", "orientation")  # null is what they say; other keys are then absent
 SCHEMA = json.loads(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8"))
 
 
@@ -36,7 +40,11 @@ class Label:
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What ``model.json`` says; ``bundle.schema.json`` describes each field."""
+    """What ``model.json`` says; ``bundle.schema.json`` describes each field.
+
+    ``architecture``, ``preprocessing`` and ``inference`` of a model with several parts are those of its last part,
+    the main one of a cascade: good for a line in a table. What runs the model asks ``networks``.
+    """
 
     schema_version: int
     name: str
@@ -60,6 +68,18 @@ class ModelMetadata:
     licence: dict[str, Any]
     citation: str
     weights: dict[str, Any]
+    parts: list[dict[str, Any]] | None = None
+    combine: str = "labels"
+    crop_first: dict[str, Any] | None = None
+    pre_resample: dict[str, Any] | None = None
+    postprocess: list[dict[str, Any]] | None = None
+    expected_extent_mm: dict[str, list[float]] | None = None
+    source: dict[str, Any] | None = None
+
+    @cached_property
+    def networks(self) -> tuple[Part, ...]:
+        """The networks in the order in which they run; one for a model without parts."""
+        return parts_of(self.to_dict())
 
     @classmethod
     def from_dict(cls, document: Any, source: str = "model.json") -> ModelMetadata:
@@ -79,18 +99,22 @@ class ModelMetadata:
                 "Update USEMA.",
             )
         # chain is lazy: values are only compared once they are known to have the right types.
-        for problem in chain(problems(document, SCHEMA), _contradictions(document)):
+        for problem in chain(problems(document, SCHEMA), contradictions(document)):
             raise BundleError(f"{source}: {problem}.", "Ask whoever made the model to correct it.")
         labels = tuple(
             Label(int(label["value"]), label["name"], tuple(map(int, label["color"])), label["terminology"])
             for label in document["labels"]
         )
-        return cls(**{**document, "labels": labels})
+        parts = document.get("parts")
+        main = {key: parts[-1][key] for key in NETWORK_KEYS} if parts else {}
+        return cls(**{**main, **document, "labels": labels})
 
     def to_dict(self) -> dict[str, Any]:
         """The document that ``from_dict`` reads, ready for JSON."""
-        document = asdict(self)
+        document = {key: value for key, value in asdict(self).items() if value is not None or key in _NULLABLE}
         document["labels"] = [{**label, "color": list(label["color"])} for label in document["labels"]]
+        for key in NETWORK_KEYS if self.parts else ("combine",):
+            del document[key]
         return document
 
 
@@ -100,26 +124,4 @@ def least_schema_version(document: Mapping[str, Any]) -> int:
     Args:
         document: of ``model.json``; it need not be valid.
     """
-    inference = document.get("inference")
-    return 2 if isinstance(inference, Mapping) and "temperature" in inference else 1
-
-
-def _contradictions(document: dict) -> Iterator[str]:
-    """What a valid document may still get wrong, because JSON Schema cannot compare two values."""
-    version, least = document["schema_version"], least_schema_version(document)
-    if version < least:
-        yield f"inference.temperature needs schema_version {least}, and schema_version is {version}"
-    values = [label["value"] for label in document["labels"]]
-    if values != list(range(1, len(values) + 1)):
-        yield f"labels have the values {values}, which should be 1 to {len(values)} in order"
-    names = [label["name"] for label in document["labels"]]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield f"labels[{index}].name is {name!r}, as labels[{names.index(name)}].name is"
-    spacing = document["expected_spacing_mm"]
-    for axis, low, high in zip("xyz", spacing["min"], spacing["max"], strict=True):
-        if not low <= high:
-            yield f"expected_spacing_mm runs from {low} to {high} along {axis}"
-    intensity = document["expected_intensity_range"]
-    if intensity is not None and not intensity[0] < intensity[1]:
-        yield f"expected_intensity_range runs from {intensity[0]} to {intensity[1]}"
+    return max([1, *(version for _, version in needed_versions(document))])

@@ -8,7 +8,11 @@ from torch import nn
 
 from ..errors import InputError
 from .attention_mamba import AttentionMamba, AttentionMambaConfig
+from .meshnet import MeshNet, MeshNetConfig
 from .mlla_unet import MLLAUNet, MLLAUNetConfig
+from .plain_conv_unet import PlainConvUNet, PlainConvUNetConfig
+from .residual_encoder_unet import ResidualEncoderUNet, ResidualEncoderUNetConfig
+from .segresnet_ds import SegResNetDS, SegResNetDSConfig
 from .usema import USEMA, USEMAConfig
 
 __all__ = [
@@ -18,6 +22,14 @@ __all__ = [
     "AttentionMambaConfig",
     "MLLAUNet",
     "MLLAUNetConfig",
+    "MeshNet",
+    "MeshNetConfig",
+    "PlainConvUNet",
+    "PlainConvUNetConfig",
+    "ResidualEncoderUNet",
+    "ResidualEncoderUNetConfig",
+    "SegResNetDS",
+    "SegResNetDSConfig",
     "USEMAConfig",
     "build",
 ]
@@ -26,6 +38,10 @@ ARCHITECTURES = {
     "USEMA": (USEMA, USEMAConfig),
     "MLLA-UNet": (MLLAUNet, MLLAUNetConfig),
     "Attention-Mamba": (AttentionMamba, AttentionMambaConfig),
+    "PlainConvUNet": (PlainConvUNet, PlainConvUNetConfig),
+    "MeshNet": (MeshNet, MeshNetConfig),
+    "ResidualEncoderUNet": (ResidualEncoderUNet, ResidualEncoderUNetConfig),
+    "SegResNetDS": (SegResNetDS, SegResNetDSConfig),
 }
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..errors import MissingDependencyError, OutputError
 from ..files import replace_file
+from ..volumes.bounding_box import bounding_box
 from ..volumes.volume import Volume, reorient
-from .evaluation import bounding_box
 from .picture_fonts import fonts_for, without
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import BundleError, OutputError
-from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, check_zip_member, read_bundle
+from ..models.archive_safety import check_zip_member
+from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
 from ..models.card_files import FILES as CARD_FILES
 
 ENDING = ".usema"

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ..errors import StoreError
-from ..models.bundle import sha256_of
+from ..files import sha256_of
 from . import web
 from .faults import Fault, shown
 from .meter import Meter, Progress

@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import BundleError, InputError, OutputError
-from ..files import replace_file
-from ..models.bundle import Bundle, sha256_of
+from ..files import replace_file, sha256_of
+from ..models.bundle import Bundle
 from . import archive
 from .index import INDEX_FILE, SCHEMA_VERSION, full_place, parse, read_bytes
 from .page import PAGE_FILE, render

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..errors import BundleError, InputError
 from ..inference.plan import Plan
-from ..models.bundle import Bundle, write_bundle
+from ..models.bundle import Bundle
+from ..models.bundle_writing import write_bundle
 from ..volumes.volume import read_volume
 
 # Distinct colours, and the code for any tissue, for labels that the card does not describe.

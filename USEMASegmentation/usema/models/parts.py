@@ -1,0 +1,84 @@
+"""The networks of a model, one or several, as ``model.json`` describes them. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SOFTMAX, SIGMOID = "softmax", "sigmoid"
+NNUNET = "nnunet"  # the kind of preprocessing where none is named
+
+# The keys of a model with a single network that a model with parts has in each of them.
+NETWORK_KEYS = ("architecture", "preprocessing", "inference")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a model, or several of one architecture that are averaged.
+
+    Attributes:
+        name: "" for the only network of a model without parts.
+        folds: of a model without parts, ("",).
+        architecture, preprocessing, inference: as in ``bundle.schema.json``.
+        values: the model's label for each output of the network, in order. With softmax the first is 0, background;
+            elsewhere 0 is a class that is dropped.
+        previous: the name of the part whose labels are further input channels; None: no cascade.
+    """
+
+    name: str
+    folds: tuple[str, ...]
+    architecture: dict[str, Any]
+    preprocessing: dict[str, Any]
+    inference: dict[str, Any]
+    values: tuple[int, ...]
+    previous: str | None = None
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What the names of each fold's weights begin with in the file of weights."""
+        return tuple(f"{self.name}.{fold}." for fold in self.folds) if self.name else ("",)
+
+    @property
+    def activation(self) -> str:
+        """SOFTMAX: one class a voxel; or SIGMOID: a yes or no for each region."""
+        return self.inference.get("activation", SOFTMAX)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's logits: classes with background, or regions."""
+        return len(self.values)
+
+    @property
+    def kind(self) -> str:
+        """The kind of preprocessing."""
+        return self.preprocessing.get("kind", NNUNET)
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """What the logits are divided by: one number, or one for each region."""
+        temperature = self.inference.get("temperature", 1.0)
+        return tuple(map(float, temperature)) if isinstance(temperature, list) else (float(temperature),)
+
+
+def parts_of(document: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The networks of a valid ``model.json``, in the order in which they run."""
+    count = len(document["labels"])
+    if not document.get("parts"):
+        return (_part({"name": "", "folds": [""], **{key: document[key] for key in NETWORK_KEYS}}, count),)
+    return tuple(_part(part, count) for part in document["parts"])
+
+
+def _part(described: Mapping[str, Any], count: int) -> Part:
+    inference = described["inference"]
+    if inference.get("activation") == SIGMOID:
+        values = inference["region_order"]
+    else:
+        values = [0, *described.get("labels", range(1, count + 1))]
+    return Part(
+        name=described["name"],
+        folds=tuple(described["folds"]),
+        **{key: described[key] for key in NETWORK_KEYS},
+        values=tuple(map(int, values)),
+        previous=described.get("previous"),
+    )
