@@ -41,6 +41,7 @@ def entry(app, openPanel, monkeypatch):
     sampleData.SampleDataLogic = SampleDataLogic
     monkeypatch.setitem(sys.modules, "SampleData", sampleData)
     monkeypatch.setattr(entry, "openPanel", lambda: panel)
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda: None)  # other tests may have left one to Qt
     monkeypatch.setattr(slicer.util, "loadVolume", lambda path: app.loadVolume(Path(path)))
     monkeypatch.setattr(slicer.util, "saveScene", lambda path: app.saveBundle(Path(path)) or True)
     monkeypatch.setattr(slicer.util, "loadScene", lambda path: app.openBundle(Path(path)))

@@ -305,7 +305,8 @@ class SelfTest:
         count = len(_segmentations())
         self.panel.ui.segmentButton.click()
         self._wait(lambda: self.panel.logic.status.done > 1 or not self.panel.logic.busy)
-        _check(self.panel.logic.busy, f"it ended too early: {self.panel.logic.status.message}")
+        ui = self.panel.ui
+        _check(self.panel.logic.busy, f"it does not run: {ui.reasonLabel.text} {ui.messageLabel.text}")
         return count
 
     def _wait(self, condition: Callable[[], bool]) -> None:
