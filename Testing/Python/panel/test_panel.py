@@ -188,6 +188,31 @@ def test_a_replaced_result_comes_back_with_undo_from_the_keyboard(app, openPanel
     assert panel.ui.segmentEditor.qtObject.shortcuts == []
 
 
+def test_a_replaced_result_can_be_undone_though_another_segmentation_was_chosen_during_the_run(
+    app, openPanel, mainWindow
+):
+    panel = openPanel()
+    panel.parent.qtObject.setParent(mainWindow)
+    mainWindow.show()
+    volume = loadSample(app)
+    segment(panel)
+    (node,) = segmentations()
+    segmentId = node.GetSegmentation().GetNthSegmentID(0)
+    edited = np.ones_like(voxels(node, segmentId, volume), np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, segmentId, volume)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Other")
+    panel._parameterNode.existing, panel._parameterNode.overwriteCorrections = "replace", True
+    panel.ui.segmentButton.click()
+    panel._parameterNode.segmentation = other
+    assert panel.ui.segmentEditor.segmentationNode() is other
+    waitUntil(lambda: not panel.logic.busy)
+    assert not (voxels(node, segmentId, volume) == edited).all()
+    undo = next(one for one in panel.ui.segmentEditor.qtObject.shortcuts if one.key().toString() == "Ctrl+Z")
+    undo.activated.emit()
+    assert (voxels(node, segmentId, volume) == edited).all()
+    panel.exit()
+
+
 def test_segment_becomes_cancel_and_segment_again(app, openPanel):
     panel = openPanel("waits")
     loadSample(app)
