@@ -142,7 +142,6 @@ def test_two_runs_into_one_output_leave_one_whole_file(model, tmp_path):
         str(tmp_path / "a.nii.gz"),
         "--model",
         model,
-        *overwrite,
     ]
     runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [run.communicate(timeout=120)[1] for run in runs]
