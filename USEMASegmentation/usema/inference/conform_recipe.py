@@ -35,8 +35,8 @@ class ConformRecipe:
         wrong = [name for name, value in values.items() if not isinstance(value, bool)]
         if unknown or wrong:
             raise BundleError(
-                f"The model's preprocessing has {(unknown or wrong)[0]!r}, which is none of {', '.join(sorted(_KNOWN))} "
-                "with true or false.",
+                f"The model's preprocessing has {(unknown or wrong)[0]!r}, which is none of "
+                f"{', '.join(sorted(_KNOWN))} with true or false.",
                 "Update USEMA, or import the model again.",
             )
         self.previous_is_mask = bool(values.get("mask_by_previous"))
@@ -63,8 +63,8 @@ class ConformRecipe:
         notes = []
         if conformed.cut_off_mm:
             notes.append(
-                f"The volume is {conformed.cut_off_mm:.0f} mm larger than the {SIDE} mm around its middle that the model "
-                "looks at; what lies beyond was left out."
+                f"The volume is {conformed.cut_off_mm:.0f} mm larger than the {SIDE} mm around its middle that the "
+                "model looks at; what lies beyond was left out."
             )
         data = normalised_by_quantiles(image)[None]
         return ConformedCase(data, conformed, mask, self._largest, notes)
