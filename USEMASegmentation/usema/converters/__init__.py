@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
-from . import brainchop, nnunet
+from . import brainchop, nnunet, totalsegmentator
 from .source import Source, open_source
 
 
@@ -93,7 +93,7 @@ class Work:
         self.step(sentence)
 
 
-CONVERTERS: tuple[Converter, ...] = (brainchop, nnunet)
+CONVERTERS: tuple[Converter, ...] = (brainchop, totalsegmentator, nnunet)
 
 
 def look(path: str | os.PathLike) -> list[Model]:
