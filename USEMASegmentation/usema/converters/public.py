@@ -1,7 +1,7 @@
 """Models that others publish: who, where, under which licence, and how USEMA runs them. Standard library only.
 
-The facts stand in ``public_models.json``, each with its source; weights are nowhere in USEMA. A model is downloaded from
-its own publisher and converted on the user's computer.
+The facts stand in ``public_models.json``, each with its source; weights are nowhere in USEMA. A model is downloaded
+from its own publisher and converted on the user's computer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class PublicFile:
     Attributes:
         url: at a fixed version.
         size: bytes; None: not known before the download.
-        sha256: as somebody published it; None: the first copy that is downloaded counts, and a later one must be like it.
+        sha256: as somebody published it; None: the first copy that is downloaded counts, and a later one has to be
+            like it.
     """
 
     url: str

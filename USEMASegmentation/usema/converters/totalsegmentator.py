@@ -105,7 +105,7 @@ def _document(source: Source, model: PublicModel, networks: Sequence[Network], o
         "name": options.name or model.name,
         "title": model.title,
         "version": "1.0.0",
-        "description": f"{model.title}, by {model.publisher}; run by USEMA as its own program runs it. {model.note}".strip(),
+        "description": f"By {model.publisher}; run by USEMA as its own program runs it. {model.note}".strip(),
         "intended_use": "Research only. Not a medical device.",
         "limits": "Converted on this computer from its publisher's file; the publisher's page says how good it is.",
         "modality": model.modality,
