@@ -188,7 +188,9 @@ class JointSource(Source):
 
     def __init__(self, sources: Sequence[Source]):
         self._sources = {str(number): source for number, source in enumerate(sources, 1)}
-        files = {f"{number}/{place}": size for number, one in self._sources.items() for place, size in one.files.items()}
+        files: dict[str, int] = {}
+        for number, source in self._sources.items():
+            files |= {f"{number}/{place}": size for place, size in source.files.items()}
         super().__init__(sources[0].path.parent, files)
 
     def shown(self, place: str) -> str:

@@ -156,8 +156,9 @@ def announced_size(session: requests.Session, url: str) -> int:
 
     try:
         with _get(session, url, 0) as response:
+            _start(response, None)
             length = response.headers.get("Content-Length", "")
-            if not length.isdigit() or response.headers.get("Content-Encoding"):
+            if not length.isdecimal() or _encoded(response):
                 raise Fault("does not say how large the file is", "Download it with a browser, then import the file.")
             return int(length)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
