@@ -176,9 +176,14 @@ class ModelStore:
         self._begin("download", entry.title, name=name, version=entry.version)
         self._status.modelName = name
 
-    def importFile(self, path: str) -> None:
-        """Begins to take in a model file, which may come from a computer with internet access."""
-        self._begin("import", str(path), file=str(path))
+    def importFile(self, path: str, key: str = "") -> None:
+        """Begins to take in a model, of USEMA's own or of another program, from a file or folder on this computer.
+
+        Args:
+            path: of it.
+            key: which of its models, as ``usema.store.importing.look`` lists them; not needed for a single one.
+        """
+        self._begin("import", str(path), file=str(path), wanted=[key] if key else [])
 
     def refresh(self) -> None:
         """Begins to fetch the user's indexes."""
@@ -269,7 +274,7 @@ class ModelStore:
                 status,
                 state="done",
                 message="",
-                warnings=event.get("problems", []),
+                warnings=event.get("problems") or event.get("warnings") or [],
                 modelName=event.get("name", status.modelName),
                 title=event.get("title", status.title),
             )

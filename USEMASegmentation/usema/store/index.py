@@ -56,12 +56,17 @@ class EntryFile:
 
 @dataclass(frozen=True)
 class Licence:
-    """What may be done with a model; ``commercial_use`` False: the user is asked before it is downloaded."""
+    """What may be done with a model; ``commercial_use`` False: the user is asked before it is downloaded.
+
+    ``open`` and ``stated_at`` are told by models made elsewhere; see ``bundle.schema.json``.
+    """
 
     name: str
     url: str
     commercial_use: bool
     attribution: str
+    open: str = ""
+    stated_at: str = ""
 
 
 @dataclass(frozen=True)
