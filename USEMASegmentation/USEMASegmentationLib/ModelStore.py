@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import slicer
@@ -17,7 +17,8 @@ from usema.errors import BundleError, Cancelled, InputError, MissingDependencyEr
 from usema.models.bundle import Bundle, read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient, worker_command
-from usema.store import cache, indexes, settings
+from usema.store import cache, importing, indexes, install, settings
+from usema.store.consent import Question
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library
 
@@ -36,12 +37,15 @@ class StoreStatus(TaskStatus):
         title: of what it is about, for the user.
         bytesPerSecond: None: not known yet.
         modelName: what is downloaded, or was imported.
+        question: the task failed with the code "consent" because the user has to be asked this first: show
+            ``question.text()``, and begin again with it as ``consent``.
     """
 
     task: str = ""
     title: str = ""
     bytesPerSecond: float | None = None
     modelName: str = ""
+    question: Question | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,18 @@ class ModelStore:
     def asksToAccept(self, entry: Entry) -> bool:
         """Whether the user has to accept the licence before the model is downloaded."""
         return not settings.read().accepts(entry)
+
+    def questionOf(self, entry: Entry) -> Question | None:
+        """What to ask before an entry is downloaded, to be given back as ``consent``; None: nothing."""
+        return install.question_of_entry(entry)
+
+    def questionOfFile(self, path: str) -> Question | None:
+        """What to ask before a model is imported, to be given back as ``consent``; None: nothing.
+
+        Raises:
+            BundleError: it is no model.
+        """
+        return importing.question_of(path)
 
     @property
     def busy(self) -> bool:
@@ -149,11 +165,12 @@ class ModelStore:
 
     # Tasks: each begins one, ``poll`` carries it on
 
-    def download(self, name: str, acceptLicence: bool = False) -> None:
+    def download(self, name: str, acceptLicence: bool = False, consent: Question | None = None) -> None:
         """Begins to download what an index offers under this name; an older version stays usable until it is there.
 
         Args:
             acceptLicence: the user accepts the licence, where it asks for that. It is remembered.
+            consent: what the user was asked and said yes to; the download fails where something else is to be asked.
 
         Raises:
             UsemaError: it cannot begin; says why and what to do.
@@ -166,24 +183,30 @@ class ModelStore:
             raise InputError(model.why_not)
         if self.busy:
             raise InputError(_BUSY)
-        if acceptLicence:
-            settings.accept(entry)
-        elif self.asksToAccept(entry):
-            raise InputError(
-                f"The licence {entry.licence.name} of {entry.title} does not allow commercial use: {entry.licence.url}",
-                "Accept it with acceptLicence=True.",
-            )
-        self._begin("download", entry.title, name=name, version=entry.version)
+        question = self.questionOf(entry)
+        if consent is None and question is not None and question.licence is not None:
+            if not acceptLicence:
+                raise InputError(
+                    f"The licence {entry.licence.name} of {entry.title} does not allow commercial use: "
+                    f"{entry.licence.url}",
+                    "Accept it with acceptLicence=True.",
+                )
+            consent = replace(question, replaces=None)
+        agreed = consent and asdict(consent)
+        seen = {"name": name, "version": entry.version, "sha256": entry.file.sha256}
+        self._begin("download", entry.title, **seen, consent=agreed)
         self._status.modelName = name
 
-    def importFile(self, path: str, key: str = "") -> None:
+    def importFile(self, path: str, consent: Question | None = None, key: str = "") -> None:
         """Begins to take in a model, of USEMA's own or of another program, from a file or folder on this computer.
 
         Args:
             path: of it.
+            consent: what the user was asked and said yes to; the import fails where something else is to be asked.
             key: which of its models, as ``usema.store.importing.look`` lists them; not needed for a single one.
         """
-        self._begin("import", str(path), file=str(path), wanted=[key] if key else [])
+        wanted = [key] if key else []
+        self._begin("import", str(path), file=str(path), wanted=wanted, consent=consent and asdict(consent))
 
     def refresh(self) -> None:
         """Begins to fetch the user's indexes."""
@@ -287,6 +310,7 @@ class ModelStore:
                 hint=event["hint"],
                 detail=event["detail"],
                 code=event["code"],
+                question=Question.from_dict(event["question"]) if event.get("question") else None,
             )
 
 

@@ -215,7 +215,7 @@ def test_networks_prints_the_published_control_and_what_sema_adds():
 
 
 def test_a_model_shows_what_it_says_of_itself(model):
-    result = usema("models", "show", model)
+    result = usema("models", "show", model, "--json")
     assert result.exit_code == 0
     assert '"SCT"' in result.output
     assert usema("models", "list").exit_code == 0

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import slicer
 from usema.errors import UsemaError
-from usema.models.bundle import read_bundle
 from usema.store import importing
 
 from ..ModelStore import ModelHere, ModelStore
@@ -146,16 +145,15 @@ class ManageSection:
         if len(models) > 1 and not key:
             self._offer(path, models)
             return
-        if importing.is_own(path):
-            metadata = read_bundle(path).metadata
-            if not metadata.licence["commercial_use"]:
-                text = StoreTexts.licenceQuestion(metadata)
-                if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
-                    return
-        elif self.installer.missing():  # to convert a model takes what running one does
+        question = self.store.questionOfFile(path)
+        if question is not None:
+            text = StoreTexts.importQuestion(question)
+            if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
+                return
+        if not importing.is_own(path) and self.installer.missing():  # to convert a model takes what running one does
             self.installer.install()
         self.installer.installForStore()
-        self.store.importFile(path, key)
+        self.store.importFile(path, question, key)
         self.started()
 
     def _offer(self, path: str, models: list) -> None:
