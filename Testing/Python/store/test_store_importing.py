@@ -52,7 +52,7 @@ def usema(*arguments) -> tuple[int, str]:
 
 
 def nothing_is_left() -> bool:
-    return not list(cache.folder().glob("*/*")) and not [path for path, _ in cache.left_parts()]
+    return not list(cache.folder().glob("*/*/model.json")) and not [path for path, _ in cache.left_parts()]
 
 
 def test_one_verb_imports_own_models_as_file_folder_and_zip(tmp_path):
