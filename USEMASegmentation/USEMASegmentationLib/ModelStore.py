@@ -238,7 +238,7 @@ class ModelStore(WorkerTask):
     def _onResult(self, event: dict) -> None:
         self._status = replace(
             self._status,
-            warnings=[*event.get("problems") or event.get("warnings") or [], *event.get("warnings", [])],
+            warnings=[*event.get("problems", []), *event.get("warnings", [])],
             modelName=event.get("name", self._status.modelName),
             title=event.get("title", self._status.title),
         )
