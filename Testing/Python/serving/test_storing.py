@@ -171,7 +171,7 @@ def test_requests_that_make_no_sense_are_answered_and_the_next_one_works(client,
         client.request("verify", path=str(tmp_path)),
     ]
     events = {event["id"]: event for event in all_events(client)}
-    assert [events[one]["code"] for one in requests] == ["bundle", "internal", "input", "bundle", "bundle"]
+    assert [events[one]["code"] for one in requests] == ["bundle", "protocol", "input", "bundle", "bundle"]
 
 
 def test_a_disk_folder_that_cannot_be_written_is_named(client, tmp_path, shop, empty_store):

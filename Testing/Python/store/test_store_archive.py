@@ -49,7 +49,7 @@ def test_a_bundle_comes_back_as_it_was_with_what_describes_it_and_nothing_else(b
     expected = files(bundle)
     del expected["notes.txt"]
     assert files(tmp_path / "out") == expected
-    assert archive.unpacked_size(file) == sum(map(len, expected.values()))
+    assert archive.size_of(file) == sum(map(len, expected.values()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hippocampus-mr", "model.usema", "out"]
 
 
@@ -75,7 +75,7 @@ def test_a_zip_that_somebody_made_by_hand_does_as_well(top, how, bundle, tmp_pat
 def test_unpacking_tells_how_far_it_is_and_can_be_stopped(bundle, tmp_path):
     file, seen = archive.pack(bundle, tmp_path / "model.usema"), []
     archive.unpack(file, tmp_path / "out", seen.append)
-    assert seen[-1] == archive.unpacked_size(file)
+    assert seen[-1] == archive.size_of(file)
     assert seen == sorted(seen)
 
     def stop(done: int) -> None:

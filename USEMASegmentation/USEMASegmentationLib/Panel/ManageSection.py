@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import slicer
 from usema.errors import UsemaError
-from usema.models.bundle import read_bundle
 
 from ..ModelStore import ModelHere, ModelStore
 from . import StoreTexts
@@ -130,13 +129,13 @@ class ManageSection:
             self._begin(lambda: self._import(path))
 
     def _import(self, path: str) -> None:
-        metadata = read_bundle(path).metadata
-        if not metadata.licence["commercial_use"]:
-            text = StoreTexts.licenceQuestion(metadata)
+        question = self.store.questionOfFile(path)
+        if question is not None:
+            text = StoreTexts.importQuestion(question)
             if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
                 return
         self.installer.installForStore()
-        self.store.importFile(path)
+        self.store.importFile(path, question)
 
     def onCancel(self, checked: bool = False) -> None:
         self.store.cancel()

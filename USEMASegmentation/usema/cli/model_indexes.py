@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..store import indexes, settings
+from ..store.faults import shown
 
 
 @click.group()
@@ -22,7 +23,7 @@ def list_indexes() -> None:
     sources = indexes.sources()
     for source in sources:
         count = str(len(source.index.entries)) if source.index else "-"
-        table.add_row(*map(escape, (source.title, source.place, count, source.age)))
+        table.add_row(*map(escape, (source.title, shown(source.place), count, source.age)))
     Console().print(table)
     for source in sources:
         if source.problem:
@@ -42,7 +43,13 @@ def add(place: str, ca_bundle: str | None) -> None:
     found = indexes.fetch(place)
     if found.place not in settings.read().indexes:  # a script for all computers may run again
         settings.add_index(place)
-    click.echo(f"{found.title}: {len(found.entries)} model(s), from {found.place}")
+    click.echo(f"{found.title}: {len(found.entries)} model(s), from {shown(found.place)}")
+    if found.place.startswith("http://"):
+        click.echo(
+            "This address is not protected: whoever is on the way can change which models it offers, and read a "
+            "password from .netrc that is sent there. Prefer https:// where the server has it.",
+            err=True,
+        )
 
 
 @index.command()
@@ -51,4 +58,4 @@ def remove(place: str) -> None:
     """Look no longer at PLACE. Models that were downloaded from there stay."""
     place = settings.remove_index(place)
     indexes.forget(place)
-    click.echo(f"Removed {place}")
+    click.echo(f"Removed {shown(place)}")

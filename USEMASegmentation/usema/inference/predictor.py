@@ -74,6 +74,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, device: str = "auto"):
         self.metadata = bundle.metadata
+        self._metadata_sha256 = bundle.metadata_sha256
         self.device = choose_device(device)
         self.plan = Plan.from_dict(self.metadata.preprocessing)
         self.num_classes = len(self.metadata.labels) + 1
@@ -254,6 +255,7 @@ class Predictor:
             "modelVersion": self.metadata.version,
             "architecture": self.metadata.architecture["name"],
             "weightsSha256": self.metadata.weights["sha256"],
+            "metadataSha256": self._metadata_sha256,
             "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,

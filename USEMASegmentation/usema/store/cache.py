@@ -3,6 +3,7 @@
     <folder>/<name>/<version>/model.json, weights.safetensors    one installed bundle
     <folder>/.parts/                                             downloads under way, and what was moved aside
     <folder>/.indexes/                                           the last good copy of each index
+    <folder>/.installed/<name>/<version>                         SHA-256 of model.json as it was installed
 
 Only whole, verified bundles are moved to ``<name>/<version>``, so an older version stays usable until then.
 """
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingDependencyError, OutputError, UsemaError
-from ..files import user_place
+from ..files import replace_file, user_place
 from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import versions
 
@@ -58,6 +59,15 @@ def place(name: str, version: str) -> Path:
     return folder() / name / version
 
 
+def installed_at(path: Path) -> tuple[str, str] | None:
+    """(name, version) of the model whose folder in the cache that is; None: it lies elsewhere."""
+    try:
+        parts = path.resolve().relative_to(folder().resolve()).parts
+    except (ValueError, MissingDependencyError):
+        return None
+    return (parts[0], parts[1]) if len(parts) == 2 else None
+
+
 def parts() -> Path:
     """Where downloads under way lie; on the same disk as the models, so that moving is at once."""
     return folder() / ".parts"
@@ -83,6 +93,28 @@ def installed() -> list[Installed]:
     return [_look_at(place(name, version)) for name in names for version in installed_versions(name)]
 
 
+def note(bundle: Bundle) -> None:
+    """Keeps the hash of a ``model.json`` that was just installed, so that a change is noticed later.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    metadata = bundle.metadata
+    replace_file(_note(metadata.name, metadata.version), f"{bundle.metadata_sha256}  {METADATA_FILE}\n".encode())
+
+
+def noted(name: str, version: str) -> str:
+    """What ``note`` kept; empty, if nothing."""
+    try:
+        return _note(name, version).read_text(encoding="ascii").partition(" ")[0]
+    except (OSError, ValueError, MissingDependencyError):
+        return ""
+
+
+def _note(name: str, version: str) -> Path:
+    return folder() / ".installed" / name / version
+
+
 def remove(model: Installed) -> None:
     """Deletes an installed model. It is moved aside first, so it is there whole or not at all.
 
@@ -94,6 +126,7 @@ def remove(model: Installed) -> None:
         aside.parent.mkdir(parents=True, exist_ok=True)
         model.path.rename(aside)
         shutil.rmtree(aside)
+        _note(model.name, model.version).unlink(missing_ok=True)
         if not any(model.path.parent.iterdir()):
             model.path.parent.rmdir()
     except OSError as error:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -23,13 +22,14 @@ from ..files import sha256_of
 from . import web
 from .faults import Fault, shown
 from .meter import Meter, Progress
+from .pace import Pace
 from .part import Part
 
 RETRIES = 4  # of one mirror, in a row without a new byte
 FIRST_WAIT = 1.0  # seconds before the first retry; doubled for each further one
 LONGEST_WAIT = 60.0  # seconds, also where a server asks for more
 SLOWEST = 1024  # bytes a second; a mirror that stays below is left
-SLOW_SECONDS = 60.0  # how long
+SLOW_SECONDS = 60.0  # how long; an index is left after as long
 IMPORT_HINT = "Or ask for a file of the model and import it (command line: usema models import FILE)."
 
 Source = Callable[[str, int], Iterator[bytes]]  # (address, offset) -> the bytes from there on
@@ -42,6 +42,7 @@ def fetch(
     size: int,
     sha256: str,
     ca_bundle: str | os.PathLike | None = None,
+    in_clear: Collection[str] = (),
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Path:
@@ -53,6 +54,7 @@ def fetch(
         size: bytes of the file.
         sha256: of the file, in lower-case hex.
         ca_bundle: certificates to trust instead of the system's, see ``web.open_session``.
+        in_clear: addresses that the user named, see there.
         progress: called up to ten times a second.
         should_stop: asked with every chunk; a dead connection is noticed after ``web.READ_TIMEOUT``.
 
@@ -72,7 +74,7 @@ def fetch(
         check = partial(meter.says, message="Checking what is here already")
         with (
             Part(target.with_name(f"{target.name}.part"), size, check) as part,
-            closing(_Sources(ca_bundle, size)) as sources,
+            closing(_Sources(ca_bundle, in_clear, size)) as sources,
         ):
             faults = []
             for url in urls:
@@ -117,8 +119,8 @@ def _is_whole(path: Path, size: int, sha256: str) -> bool:
 class _Sources:
     """Reads files from the web and from disks; opens a session only when an address needs one."""
 
-    def __init__(self, ca_bundle: str | os.PathLike | None, size: int):
-        self._ca_bundle, self._size, self._session = ca_bundle, size, None
+    def __init__(self, ca_bundle: str | os.PathLike | None, in_clear: Collection[str], size: int):
+        self._ca_bundle, self._in_clear, self._size, self._session = ca_bundle, in_clear, size, None
 
     def close(self) -> None:
         if self._session is not None:
@@ -134,12 +136,14 @@ class _Sources:
         if len(parts.scheme) <= 1:  # none, or the letter of a drive
             return _read_file(url, offset)
         if self._session is None:
-            self._session = web.open_session(self._ca_bundle)
-        return web.read_from(self._session, url, offset, self._size)
+            self._session = web.open_session(self._ca_bundle, self._in_clear)
+        return web.read_from(self._session, url, offset, self._size, Pace(SLOWEST, SLOW_SECONDS))
 
 
 def _read_file(path: str, offset: int) -> Iterator[bytes]:
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device could be waited for, for ever
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if os.path.isdir(path) else "it is no file")
         with open(path, "rb") as stream:
             stream.seek(offset)
             while chunk := stream.read(web.CHUNK):
@@ -183,17 +187,12 @@ def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str, mete
 
 def _read_rest(chunks: Iterator[bytes], part: Part, size: int, meter: Meter) -> None:
     """Appends until the part has its size; what comes after that is not read. Raises Fault."""
-    looked, had = monotonic(), part.done
     with closing(chunks):
         for chunk in chunks:
             part.append(chunk[: size - part.done])
             meter.downloaded(part.done)
             if part.done == size:
                 return
-            if monotonic() - looked > SLOW_SECONDS:
-                if chunk and part.done - had < SLOWEST * SLOW_SECONDS:
-                    raise Fault(f"comes too slowly: less than {SLOWEST} bytes a second", "Try again later.")
-                looked, had = monotonic(), part.done
     raise Fault("stopped: the connection was cut", "Check the network.", again=True)
 
 

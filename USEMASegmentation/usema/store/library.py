@@ -6,7 +6,7 @@ Nothing here goes over the network. Standard library only.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import BundleError, UsemaError
@@ -111,10 +111,11 @@ def library() -> Library:
         sources = []
         problems.append(str(error))
     problems += [source.problem for source in sources if source.problem]
+    names_of = indexes.names(sources)
     offers: dict[str, list[Entry]] = {}
     for source in sources:
         for entry in source.index.entries if source.index else ():
-            offers.setdefault(entry.name, []).append(entry)
+            offers.setdefault(entry.name, []).append(replace(entry, source=names_of[source.place]))
     names = {*offers, *bundled_models(), *(model.name for model in cache.installed())}
     return Library(tuple(_known(name, offers.get(name, [])) for name in sorted(names)), tuple(problems))
 
