@@ -6,13 +6,14 @@ Store, worker, panel and command line know this file alone. Standard library onl
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import BundleError, Cancelled, InputError
+from ..errors import BundleError, Cancelled, InputError, MissingDependencyError
 from ..models.bundle import Bundle
 from . import brainchop, nnunet, totalsegmentator
 from .source import Source, open_source, open_together
@@ -142,8 +143,12 @@ def convert(
     Raises:
         InputError: the choice is none, or does not fit.
         BundleError: the model cannot be used; says what to do.
+        MissingDependencyError: torch is not installed.
         Cancelled: ``work.should_stop`` said so. Nothing is left in ``folder``.
     """
+    for package in ("numpy", "torch", "safetensors"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(f"Importing a model of another program needs {package}.", "Install it first.")
     source = open_source(path)
     converter, models = _look(source)
     return converter.convert(source, choose(models, wanted, str(path)), folder, options or Options(), work or Work())
