@@ -1,4 +1,4 @@
-"""Public models on the command line: found by structure, with size and time, and carried to computers without a network."""
+"""Public models on the command line: found by structure, with size and time, and carried to where no network is."""
 
 from __future__ import annotations
 
