@@ -51,7 +51,8 @@ class Settings:
 
     def accepts(self, model: Entry | Question) -> bool:
         """Whether a model may be installed without a question: its licence is free for all uses, or was accepted."""
-        return model.licence.commercial_use or _licence_key(model) in self.accepted_licences
+        free = model.licence.commercial_use and model.licence.open != "not stated"
+        return free or _licence_key(model) in self.accepted_licences
 
 
 def file() -> Path:
