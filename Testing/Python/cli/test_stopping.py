@@ -87,10 +87,10 @@ def test_a_stop_between_cases_says_how_many_were_done(model, tmp_path, monkeypat
         (tmp_path / f"{name}.nii.gz").write_bytes(sample_volume().read_bytes())
     read = importlib.import_module("usema.volumes.volume").read_volume
 
-    def stop_at_the_second(path):
+    def stop_at_the_second(path, **options):
         if path.name == "b.nii.gz":
             os.kill(os.getpid(), signal.SIGINT)
-        return read(path)
+        return read(path, **options)
 
     monkeypatch.setattr("usema.volumes.volume.read_volume", stop_at_the_second)
     result = CliRunner().invoke(main, ["segment", str(tmp_path), "-o", f"{tmp_path}/out", "--model", model])

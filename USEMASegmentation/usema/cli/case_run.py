@@ -28,6 +28,7 @@ class Settings:
         overlap: of tiles; None: the model's.
         mirror: average over mirrored copies.
         overwrite: replace results that exist.
+        interpolate_slices: missing slices of a DICOM series are made from their neighbours.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     overlap: float | None
     mirror: bool
     overwrite: bool
+    interpolate_slices: bool
     far_is_refused: bool
 
 
@@ -94,7 +96,7 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
 
         check_preview(case.preview, engine.settings.overwrite)
     check_channels(engine.bundle, len(case.inputs))
-    volumes = [read_volume(path) for path in case.inputs]
+    volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
     _warn(case, engine, outcome, _far_from_model(volumes, engine))
     return volumes
 
