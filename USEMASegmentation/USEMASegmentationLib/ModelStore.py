@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import slicer
-from usema.errors import BundleError, Cancelled, InputError, MissingDependencyError, UsemaError
+from usema.errors import BundleError, Cancelled, InputError, UsemaError
+from usema.files import NOWHERE
 from usema.models.bundle import Bundle, read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient, worker_command
@@ -136,7 +137,7 @@ class ModelStore:
         """Where downloaded and imported models are kept; None as long as nothing can be."""
         try:
             return cache.folder()
-        except MissingDependencyError:
+        except NOWHERE:
             return None
 
     # Where new models are looked for

@@ -10,8 +10,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from .errors import MissingDependencyError
+from .errors import MissingDependencyError, NoPlaceError
 
+NOWHERE = (MissingDependencyError, NoPlaceError)  # of user_place: nothing is kept, so nothing can be there
 _CHUNK = 2**20  # bytes that are hashed at a time
 
 
@@ -26,10 +27,16 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
 
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
+        NoPlaceError: this user has no home.
     """
     named = os.environ.get(variable)
     if named:
-        return Path(named).expanduser()
+        try:
+            return Path(named).expanduser()
+        except RuntimeError as error:
+            raise NoPlaceError(
+                f"{variable} names {named}, and this user has no home folder.", "Name the whole path."
+            ) from error
     try:
         import platformdirs
     except ImportError as error:
@@ -37,7 +44,15 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
             f"{title} need {error.name}.", f"Install it, or name a {what} in {variable}."
         ) from error
     folders = {"data": platformdirs.user_data_path, "config": platformdirs.user_config_path}
-    return folders[kind]("USEMA", appauthor=False) / name
+    try:
+        folder = folders[kind]("USEMA", appauthor=False)
+    except (RuntimeError, OSError):  # a user id without a name, and HOME is not set
+        folder = Path()
+    if not folder.is_absolute():  # so older versions of platformdirs say it
+        raise NoPlaceError(
+            f"{title} have no place: this user has no home folder.", f"Set HOME, or name a {what} in {variable}."
+        )
+    return folder / name
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import strict_json
-from ..errors import InputError, MissingDependencyError, OutputError
-from ..files import replace_file, user_place
+from ..errors import InputError, OutputError
+from ..files import NOWHERE, replace_file, user_place
 from ..json_schema import problems
 from . import locks, web
 from .faults import shown
@@ -59,6 +59,7 @@ def file() -> Path:
 
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
+        NoPlaceError: this user has no home.
     """
     return user_place(ENVIRONMENT_VARIABLE, "config", "models.json", title="Settings of the model store", what="file")
 
@@ -72,9 +73,14 @@ def read() -> Settings:
     try:
         path = file()
         document = strict_json.loads(path.read_bytes())
-    except (MissingDependencyError, FileNotFoundError):
+    except (FileNotFoundError, *NOWHERE):
         return Settings()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(
+            f"The settings {path} cannot be read: {error.strerror or error}.",
+            f"Name another file in {ENVIRONMENT_VARIABLE}, or ask whoever looks after this computer.",
+        ) from error
+    except ValueError as error:
         raise InputError(f"The settings {path} cannot be read: {error}.", "Correct or delete the file.") from error
     for problem in problems(document, _SCHEMA):
         raise InputError(f"The settings {path} are not valid: {problem}.", "Correct or delete the file.")
