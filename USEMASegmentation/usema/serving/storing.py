@@ -98,7 +98,8 @@ def _reporting(send: Send) -> Callable[[Progress], None]:
 
 
 def _install(how: Callable[..., Bundle], what: Entry | str, request: dict, send: Send, should_stop) -> dict:
-    consent = Question.from_dict(request["consent"]) if request.get("consent") else None
+    agreed = request.get("consent")
+    consent = None if agreed is None else Question.from_dict(agreed)
     try:
         metadata = how(what, consent=consent, progress=_reporting(send), should_stop=should_stop).metadata
     except ConsentNeeded as needed:
