@@ -2,8 +2,8 @@
 
 For whoever publishes it under an address of their own, such as https://github.com/OWNER/NAME. CMakeLists.txt,
 USEMA.json and USEMA.s4ext tell 3D Slicer's extension index; Resources/models.json tells where the models' files are,
-and models.html shows the same. The files of a release are looked for in URL/releases/download/NAME-VERSION/; a model that
-has no release yet lies in Resources/Releases, and may leave it when it has.
+and models.html shows the same. The files of a release are looked for in URL/releases/download/NAME-VERSION/; a model
+that has no release yet lies in Resources/Releases, and may leave it when it has.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class MissingDependencyError(UsemaError):
     code = "dependency"
 
 
-class NoPlaceError(UsemaError):
+class NoPlaceError(MissingDependencyError):
     """Nothing of this user's can be kept: there is no home folder. What keeps nothing runs all the same."""
 
     code = "place"

@@ -171,7 +171,7 @@ def test_requests_that_make_no_sense_are_answered_and_the_next_one_works(client,
         client.request("verify", path=str(tmp_path)),
     ]
     events = {event["id"]: event for event in all_events(client)}
-    assert [events[one]["code"] for one in requests] == ["bundle", "internal", "input", "bundle", "bundle"]
+    assert [events[one]["code"] for one in requests] == ["bundle", "protocol", "input", "bundle", "bundle"]
 
 
 def test_a_disk_folder_that_cannot_be_written_is_named(client, tmp_path, shop, empty_store):
@@ -200,7 +200,7 @@ def test_what_has_to_be_asked_first_comes_as_a_question_and_goes_back_as_consent
 def test_a_consent_that_is_no_question_is_refused_and_the_worker_goes_on(client, tmp_path, consent):
     bundle = write_tiny_bundle(tmp_path / "tiny", name="tiny", licence=LICENCE)
     error = last_event(client, client.request("import", file=str(bundle.path), consent=consent))
-    assert error["code"] in ("input", "consent")
+    assert error["code"] in ("protocol", "input", "consent")
     assert cache.installed() == []
     assert last_event(client, client.request("hello"))["event"] == "hello"
 

@@ -89,7 +89,7 @@ def test_a_user_without_a_name_and_a_home_runs_all_that_needs_none(readable, ope
     assert_all_but_keeping_went_well(said)
     (problem,) = said["problems"]
     assert problem == (
-        "Downloaded models have no place: this user has no home folder. Set HOME, or name a folder in USEMA_MODELS."
+        "Downloaded models need a home folder, and this user has none. Set HOME, or name a folder in USEMA_MODELS."
     )
     assert (said["import"], said["download"]) == (problem, problem)
     assert said["add"].endswith("Set HOME, or name a file in USEMA_SETTINGS.")
@@ -99,7 +99,7 @@ def test_a_user_without_a_name_and_a_home_runs_all_that_needs_none(readable, ope
 def test_a_place_named_by_a_home_that_is_not_there_is_said(readable):
     environment = {**OWN, "HOME": None, "USEMA_MODELS": "~/models"}
     said = as_other_user(lambda: refusal(cache.folder), **environment)
-    assert "USEMA_MODELS names ~/models, and this user has no home" in said
+    assert "need a home folder, and this user has none" in said
 
 
 # Deleting

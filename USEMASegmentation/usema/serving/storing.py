@@ -32,7 +32,7 @@ from ..models.bundle import Bundle, read_bundle
 from ..store import cache, importing, indexes, install, library, verification
 from ..store.consent import ConsentNeeded, Question
 from . import protocol
-from .protocol import Send
+from .protocol import Send, field
 
 if TYPE_CHECKING:
     from ..store.index import Entry
@@ -61,36 +61,41 @@ class Commands:
         return protocol.hello()
 
     def _download(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        entry = library.find_entry(request["name"])
-        if (entry.version, entry.file.sha256) != (request["version"], request.get("sha256") or entry.file.sha256):
+        entry = library.find_entry(field(request, "name", str))
+        if (entry.version, entry.file.sha256) != (
+            field(request, "version", str),
+            field(request, "sha256", str, entry.file.sha256),
+        ):
             # the user agreed to another file
             raise InputError(
                 f"Version {request['version']} of {entry.title} is no longer offered, but {entry.version}.",
                 "Choose it again.",
             )
-        return _install(install.install, entry, request, send, should_stop)
+        warnings: list[str] = []
+        how = partial(install.install, report=warnings.append)
+        return {**_install(how, entry, request, send, should_stop), "warnings": warnings}
 
     def _look(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        models = importing.look(request["file"])
+        models = importing.look(field(request, "file", str))
         return {"event": "result", "models": [{"key": model.key, "summary": model.summary} for model in models]}
 
     def _import(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         warnings: list[str] = []
-        how = partial(importing.import_model, wanted=request.get("wanted", ()), report=warnings.append)
-        return {**_install(how, request["file"], request, send, should_stop), "warnings": warnings}
+        how = partial(importing.import_model, wanted=field(request, "wanted", list, []), report=warnings.append)
+        return {**_install(how, field(request, "file", str), request, send, should_stop), "warnings": warnings}
 
     def _refresh(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         return {"event": "result", "problems": indexes.refresh()}
 
     def _remove(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         for model in cache.installed():
-            if (model.name, model.version) == (request["name"], request["version"]):
+            if (model.name, model.version) == (field(request, "name", str), field(request, "version", str)):
                 cache.remove(model)
                 return {"event": "result"}
         raise InputError(f"{request['name']} {request['version']} is not on this computer.")
 
     def _verify(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        return {"event": "result", "verified": verification.verify(read_bundle(request["path"]))}
+        return {"event": "result", "verified": verification.verify(read_bundle(field(request, "path", str)))}
 
 
 def _reporting(send: Send) -> Callable[[Progress], None]:
@@ -98,8 +103,8 @@ def _reporting(send: Send) -> Callable[[Progress], None]:
 
 
 def _install(how: Callable[..., Bundle], what: Entry | str, request: dict, send: Send, should_stop) -> dict:
-    agreed = request.get("consent")
-    consent = None if agreed is None else Question.from_dict(agreed)
+    consent = field(request, "consent", dict, {})
+    consent = Question.from_dict(consent) if consent else None
     try:
         metadata = how(what, consent=consent, progress=_reporting(send), should_stop=should_stop).metadata
     except ConsentNeeded as needed:

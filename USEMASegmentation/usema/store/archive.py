@@ -52,7 +52,7 @@ def pack(bundle_folder: str | os.PathLike, file: str | os.PathLike) -> Path:
             f"{folder} is no bundle's folder.", "A .usema file is imported first, then named by its name."
         )
     read_bundle(folder).verify()
-    temporary = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    temporary = file.with_name(f".usema-{uuid.uuid4().hex[:12]}")
     try:
         # Not compressed: weights in float16 would become a few per cent smaller, and take ten times as long to unpack.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:

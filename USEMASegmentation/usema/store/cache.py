@@ -2,6 +2,7 @@
 
     <folder>/<name>/<version>/model.json, weights.safetensors    one installed bundle
     <folder>/.parts/                                             downloads under way, and what was moved aside
+    <folder>/.sources/                                           files of other publishers that several models need
     <folder>/.indexes/                                           the last good copy of each index
     <folder>/.installed/<name>/<version>                         SHA-256 of model.json as it was installed
 
@@ -18,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingDependencyError, NoPlaceError, OutputError, UsemaError
-from ..files import NOWHERE, replace_file, user_place
+from ..files import replace_file, user_place
 from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import versions
 
 ENVIRONMENT_VARIABLE = "USEMA_MODELS"
-UNREADABLE = (OSError, *NOWHERE)  # what needs no cache must run where it may not be looked at, or is nowhere
+UNREADABLE = (
+    OSError,
+    MissingDependencyError,
+)  # what needs no cache must run where it may not be looked at, or is nowhere
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ def installed_at(path: Path) -> tuple[str, str] | None:
 def parts() -> Path:
     """Where downloads under way lie; on the same disk as the models, so that moving is at once."""
     return folder() / ".parts"
+
+
+def sources() -> Path:
+    """Where the files of other publishers lie that models are made from."""
+    return folder() / ".sources"
 
 
 def installed_versions(name: str) -> list[str]:

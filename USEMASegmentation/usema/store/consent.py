@@ -70,10 +70,10 @@ class Question:
         lines = []
         if self.licence:
             said = f" (the index says {self.offered_licence})" if self.offered_licence else ""
-            lines.append(
-                f"{self.title} {self.version}: licence {self.licence.name}{said}, not for commercial use: "
-                f"{self.licence.url}"
+            terms = (
+                "not for commercial use" if self.licence.open != "not stated" else "its terms are not stated clearly"
             )
+            lines.append(f"{self.title} {self.version}: licence {self.licence.name}{said}, {terms}: {self.licence.url}")
             lines += [self.licence.attribution] if self.licence.attribution else []
         if self.replaces:
             lines.append(

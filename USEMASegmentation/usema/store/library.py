@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import BundleError, UsemaError
 from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from ..resources import bundled_models
-from . import cache, indexes, versions
+from . import cache, indexes, shelf, versions
 from .index import Entry, EntryLabel, Licence
 
 BUNDLED = "bundled"  # came with USEMA
@@ -99,7 +99,10 @@ class Library:
     problems: tuple[str, ...] = ()
 
     def get(self, name: str) -> KnownModel | None:
-        return next((model for model in self.models if model.name == name), None)
+        """The model of that name; of the shelf, where neither this computer nor an index knows it."""
+        known = next((model for model in self.models if model.name == name), None)
+        public = shelf.find(name) if known is None else None
+        return known if public is None else KnownModel(name, AVAILABLE, entry=public)
 
 
 def library() -> Library:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import strict_json
-from ..errors import InputError, OutputError
-from ..files import NOWHERE, replace_file, user_place
+from ..errors import InputError, MissingDependencyError, OutputError
+from ..files import replace_file, user_place
 from ..json_schema import problems
 from . import locks, web
 from .faults import shown
@@ -51,7 +51,8 @@ class Settings:
 
     def accepts(self, model: Entry | Question) -> bool:
         """Whether a model may be installed without a question: its licence is free for all uses, or was accepted."""
-        return model.licence.commercial_use or _licence_key(model) in self.accepted_licences
+        free = model.licence.commercial_use and model.licence.open != "not stated"
+        return free or _licence_key(model) in self.accepted_licences
 
 
 def file() -> Path:
@@ -73,7 +74,7 @@ def read() -> Settings:
     try:
         path = file()
         document = strict_json.loads(path.read_bytes())
-    except (FileNotFoundError, *NOWHERE):
+    except (FileNotFoundError, MissingDependencyError):
         return Settings()
     except OSError as error:
         raise InputError(
