@@ -28,6 +28,7 @@ class Settings:
         overlap: of tiles; None: the model's.
         mirror: average over mirrored copies.
         overwrite: replace results that exist.
+        interpolate_slices: missing slices of a DICOM series are made from their neighbours.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     overlap: float | None
     mirror: bool
     overwrite: bool
+    interpolate_slices: bool
     far_is_refused: bool
 
 
@@ -85,6 +87,7 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
         OutputError: something cannot be written where it should go.
     """
     from ..volumes import writing
+    from ..volumes.doubts import doubts
     from ..volumes.volume import read_volume
 
     for path in filter(None, (case.output, case.probabilities)):
@@ -94,9 +97,8 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
 
         check_preview(case.preview, engine.settings.overwrite)
     check_channels(engine.bundle, len(case.inputs))
-    volumes = [read_volume(path) for path in case.inputs]
-    if len({path.resolve() for path in case.inputs}) < len(case.inputs):
-        _warn(case, engine, outcome, ["The same volume is given for more than one channel."])
+    volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
+    _warn(case, engine, outcome, doubts(volumes, [channel["name"] for channel in engine.bundle.metadata.channels]))
     _warn(case, engine, outcome, _far_from_model(volumes[0], engine))
     return volumes
 
