@@ -67,7 +67,7 @@ def install(
         return whole
     meter = Meter(entry.file.size, progress, should_stop)
     file = cache.parts() / f"{entry.file.sha256}{archive.ENDING}"
-    if not file.is_file():  # else it was asked before the download, and what is left to ask depends on the file
+    if not cache.size_of(file):  # else it was asked before the download, and what is left to ask depends on the file
         check(about_entry(entry, _here(entry.name, entry.version)), consent)
     with alone(entry.name, entry.version, meter):
         whole = _installed_as(entry)  # by the process that was waited for
@@ -183,11 +183,9 @@ def _read_whole(path: Path) -> Bundle:
 def installed(name: str, version: str, read: Callable[[Path], Bundle] = _read_whole) -> Bundle | None:
     """The bundle in the cache, if it is there and whole."""
     place = cache.place(name, version)
-    if not (place / METADATA_FILE).is_file():
-        return None
     try:
-        return read(place)
-    except BundleError:
+        return read(place) if (place / METADATA_FILE).is_file() else None
+    except (BundleError, OSError):  # OSError: a cache that may not be looked at; whoever writes into it says so
         return None
 
 

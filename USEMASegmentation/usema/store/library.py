@@ -107,11 +107,11 @@ class Library:
 
 def library() -> Library:
     """Looks at bundled and installed models and at the last copies of the indexes: offline, and within milliseconds."""
-    problems = []
+    problems = [problem] if (problem := cache.problem()) else []
     try:
         sources = indexes.sources()
     except UsemaError as error:
-        sources = []
+        sources = indexes.ours()
         problems.append(str(error))
     problems += [source.problem for source in sources if source.problem]
     names_of = indexes.names(sources)
@@ -132,13 +132,13 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
     """
     here, path = _newest_here(os.fspath(name_or_path)), Path(name_or_path)
     if here is not None:
-        if (path / METADATA_FILE).is_file() and read_bundle(path).metadata != read_bundle(here).metadata:
+        if _is_there(path / METADATA_FILE) and read_bundle(path).metadata != read_bundle(here).metadata:
             raise BundleError(
                 f"{str(name_or_path)!r} is the name of a model that is here, and a folder with another one.",
                 f"Write {os.path.join(os.curdir, path)} for the folder, or {here} for the model of that name.",
             )
         return here
-    if path.exists():
+    if _is_there(path):
         return path
     known = library()
     model = known.get(str(name_or_path))
@@ -152,6 +152,14 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
         f"There is no model {str(name_or_path)!r}.",
         f"Known models: {', '.join(names) or 'none'}. The path of a bundle, a folder or a zip, does as well.",
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Also where the present folder may not be looked at, which is no reason to know no model."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def find_folder(name_or_path: str | os.PathLike) -> Bundle:
