@@ -7,7 +7,20 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from slicer_cases import GRIDS, MODEL, PROVENANCE, addVolume, blobs, nodes, transformNode, voxels, write
+from slicer_cases import (
+    ANTERIOR,
+    GRIDS,
+    MODEL,
+    POSTERIOR,
+    PROVENANCE,
+    addVolume,
+    blobs,
+    nodes,
+    segmentOf,
+    transformNode,
+    voxels,
+    write,
+)
 from USEMASegmentationLib.Parameters import EXISTING, Parameters
 from USEMASegmentationLib.Scene import Probabilities, ResultWriter, SegmentationWriter
 from USEMASegmentationLib.Scene.EditMask import tagOf
@@ -15,23 +28,17 @@ from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
 
 pytest_plugins = ["slicer_fixtures"]
 
-ANTERIOR, POSTERIOR = f"{MODEL.name}_1", f"{MODEL.name}_2"
 LATER = blobs()[::-1].copy()
 
 
 @pytest.fixture
-def volume(host):
-    rng = np.random.default_rng(0)
-    return addVolume(rng.integers(0, 100, blobs().shape).astype(np.int16), GRIDS["oblique"], "Head")
+def volume(head):
+    return head
 
 
 @pytest.fixture
-def node(volume):
-    return write(blobs(), volume)
-
-
-def segmentOf(node, segmentId):
-    return node.GetSegmentation().GetSegment(segmentId)
+def node(result):
+    return result
 
 
 def probabilities(seed=0, shape=LATER.shape) -> np.ndarray:
