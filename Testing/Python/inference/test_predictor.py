@@ -9,6 +9,7 @@ from bundles import TINY, plan, write_tiny_bundle
 from usema.errors import BundleError, Cancelled, DeviceError, InputError
 from usema.inference.predictor import Predictor
 from usema.models.bundle import read_bundle
+from usema.resources import bundled_models
 from usema.volumes.geometry import Geometry
 from usema.volumes.volume import Volume, read_volume, reorient
 
@@ -164,6 +165,7 @@ def test_provenance_names_model_weights_device_and_backend(result, predictor):
     provenance = result.provenance
     assert provenance["model"] == "hippocampus-mr"
     assert provenance["weightsSha256"] == predictor.metadata.weights["sha256"]
+    assert provenance["metadataSha256"] == read_bundle(bundled_models()["hippocampus-mr"]).metadata_sha256
     assert provenance["device"].startswith("cpu")
     assert provenance["attention"].startswith("PyTorch")
     assert all(isinstance(value, str) for value in provenance.values())

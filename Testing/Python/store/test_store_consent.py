@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 
@@ -91,6 +92,16 @@ def test_a_licence_of_the_index_that_the_file_does_not_have_is_not_remembered(se
     install.install(entry, consent=install.question_of_entry(entry))
     assert_installed(file)
     assert settings.read().accepted_licences == ()
+
+
+def test_what_was_accepted_before_stays_accepted(restricted):
+    """The settings of older versions, which knew four texts of a licence."""
+    terms = json.dumps(
+        {key: asdict(NOT_FREE)[key] for key in ("name", "url", "commercial_use", "attribution")}, sort_keys=True
+    )
+    key = f"{NAME} {NOT_FREE.name} {hashlib.sha256(terms.encode()).hexdigest()[:16]}"
+    settings.write(settings.Settings(accepted_licences=(key,)))
+    assert install.question_of_file(restricted) is None
 
 
 @pytest.mark.parametrize("change", ["another file", "another licence", "another version", "another model"])
