@@ -181,6 +181,16 @@ def test_the_same_version_with_other_weights_replaces_what_is_there_when_that_wa
     assert install.question_of_file(other) is None
 
 
+def test_what_would_be_replaced_is_what_was_shown(file, tmp_path):
+    coming, another = packed(tmp_path / "coming", seed=1), packed(tmp_path / "another", seed=2)
+    install.install_file(file)
+    question = install.question_of_file(coming)
+    install.install_file(another, consent=install.question_of_file(another))  # while the question stands on the screen
+    again = asked(install.install_file, coming, consent=question)
+    assert again.replaces.here == read_bundle(another).metadata.weights["sha256"]
+    assert_installed(another)
+
+
 def test_what_was_changed_here_is_not_replaced_by_a_download_without_a_word(server, file):
     published = read_bundle(file).metadata_sha256
     described = entry_for(file, server.url())

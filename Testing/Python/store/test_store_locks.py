@@ -106,6 +106,29 @@ def test_a_lock_that_is_deleted_at_its_end_still_lets_one_in_at_a_time(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_whose_file_was_deleted_at_that_moment_is_taken_anew(tmp_path, monkeypatch):
+    """Its last holder deletes it after somebody else has opened it: two could hold two files of one name."""
+    deletes = [True]
+
+    class DeletedInBetween(filelock.FileLock):
+        def acquire(self, *arguments, **options):
+            held = super().acquire(*arguments, **options)
+            if deletes:
+                deletes.clear()
+                os.unlink(self.lock_file)
+            return held
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock, "FileLock", DeletedInBetween)
+        entered = locks.alone(tmp_path / "lock", 5, "It", leave=False)
+        entered.__enter__()
+    with pytest.raises(filelock.Timeout):
+        filelock.FileLock(tmp_path / "lock").acquire(timeout=0)
+    entered.__exit__(None, None, None)
+    assert not deletes
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_user_of_the_folder_waits_as_well(tmp_path):
     """Whoever made the lock first, all of a department must be able to open it."""
     before = os.umask(0o077)
