@@ -116,17 +116,26 @@ def describe_cases(metadata: ModelMetadata, images: Path, split: Path | None, fo
     return f"{dataset}/{images.name}, validation cases of fold {fold} of {split.name}", left_out
 
 
-def _fold(path: Path, fold: int) -> dict[str, list[str]]:
+def read_folds(path: Path) -> list[dict[str, list[str]]]:
+    """The folds of nnU-Net's ``splits_final.json``: "train" and "val", names of cases.
+
+    Raises:
+        InputError: it is missing, or no such file.
+    """
     hint = "Give the splits_final.json of nnU-Net's preprocessed folder."
     if not path.is_file():
         raise InputError(f"{path} is no file.", hint)
     try:
-        folds = [
+        return [
             {part: sorted(map(str, each[part])) for part in ("train", "val")}
             for each in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (ValueError, TypeError, KeyError):
         raise InputError(f"{path} is not a list of folds with 'train' and 'val'.", hint) from None
+
+
+def _fold(path: Path, fold: int) -> dict[str, list[str]]:
+    folds = read_folds(path)
     if not 0 <= fold < len(folds):
         raise InputError(
             f"{path} has {len(folds)} folds, and no fold {fold}.", f"Choose one from 0 to {len(folds) - 1}."
