@@ -110,10 +110,18 @@ def test_what_is_not_whole_is_named(dataset):
         (lambda: describe(dataset, numTraining=3), "says that there are 3 training cases, and there are 2"),
         (lambda: describe(dataset, channel_names=None), "has no 'channel_names'"),
         (lambda: describe(dataset, labels={"background": 0, "a": 2}), "the labels have the values"),
-        (lambda: (describe(dataset), (dataset / "labelsTr/b.nii.gz").unlink()), "has no labels of b"),
-        (lambda: (dataset / "imagesTr/a_0001.nii.gz").unlink(), "has no a_0001.nii.gz, and labelsTr has labels of a"),
+        (lambda: (describe(dataset), (dataset / "labelsTr/c.nii.gz").touch()), "has no c_0000.nii.gz"),
+        (lambda: (dataset / "labelsTr/b.nii.gz").unlink(), "has no labels of b"),
+        (lambda: (dataset / "labelsTr/c.nii.gz").rename(dataset / "labelsTr/b.nii.gz"), None),
+        (
+            lambda: [path.unlink() for path in (dataset / "imagesTr").glob("a_*")],
+            "has no a_0000.nii.gz, and labelsTr has a",
+        ),
         (lambda: (dataset / "dataset.json").unlink(), "has no dataset.json"),
     ):
         spoil()
+        if message is None:
+            cases_of(dataset)
+            continue
         with pytest.raises(InputError, match=message):
             cases_of(dataset)

@@ -96,16 +96,16 @@ def cases_of(dataset: Path) -> dict[str, list[int]]:
     if missing:
         raise InputError(f"{path} has no '{missing[0]}'.", _LAYOUT)
     labels_of(description, path)
-    ending, channels = str(description["file_ending"]), len(description["channel_names"])
+    ending = str(description["file_ending"])
     found = {file.name.removesuffix(ending): [file] for file in visible_files(dataset / "labelsTr", ending)}
+    for image in visible_files(dataset / "imagesTr", ending):
+        case = image.name.removesuffix(ending)[:-5]  # without _0000: a file for each channel, or a picture in colour
+        if case not in found:
+            raise InputError(f"{dataset / 'labelsTr'} has no labels of {case}, which imagesTr has.", _LAYOUT)
+        found[case].append(image)
     for case, files in found.items():
-        images = [dataset / "imagesTr" / f"{case}_{channel:04d}{ending}" for channel in range(channels)]
-        if lacking := [image.name for image in images if not image.is_file()]:
-            raise InputError(f"{dataset / 'imagesTr'} has no {lacking[0]}, and labelsTr has labels of {case}.", _LAYOUT)
-        files += images
-    images = {file.name.removesuffix(ending)[:-5] for file in visible_files(dataset / "imagesTr", ending)}
-    if unlabelled := sorted(images - found.keys()):
-        raise InputError(f"{dataset / 'labelsTr'} has no labels of {unlabelled[0]}, which imagesTr has.", _LAYOUT)
+        if len(files) == 1:
+            raise InputError(f"{dataset / 'imagesTr'} has no {case}_0000{ending}, and labelsTr has {case}.", _LAYOUT)
     if len(found) != description["numTraining"]:
         raise InputError(
             f"{path} says that there are {description['numTraining']} training cases, and there are {len(found)}.",
