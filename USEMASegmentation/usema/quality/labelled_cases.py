@@ -15,6 +15,8 @@ from ..models.metadata import ModelMetadata
 from ..volumes.volume import Volume, read_volume
 from .label_maps import ENDINGS, brought_onto, label_files, read_label_map, same_extent
 
+IGNORED = -1  # in place of a label
+
 
 @dataclass(frozen=True)
 class LabelledCase:
@@ -50,7 +52,8 @@ def find_cases(
 def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume], np.ndarray]:
     """The channels of a case and its reference labels (z, y, x), on the grid of the first channel.
 
-    Labels may be stored with their axes in another order, or cropped to what was drawn.
+    Labels may be stored with their axes in another order, or cropped to what was drawn. IGNORED marks voxels that
+    nobody labelled, where the training of the model knew such.
 
     Raises:
         InputError: a file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
@@ -63,8 +66,8 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
             f"{case.labels} and {case.images[0]} lie on different grids: {drawn.geometry} and {grid}.",
             "Give labels that were drawn on these images.",
         )
-    places = drawn.places(names)
-    unknown = sorted(places.keys() - names.keys())
+    places, ignored = drawn.places(names), metadata.training.get("ignored_label")
+    unknown = sorted(places.keys() - names.keys() - {ignored})
     if unknown:
         raise InputError(
             f"{case.labels} has the label {unknown[-1]}, and the model '{metadata.name}' knows 0 to "
@@ -72,13 +75,20 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
             "Give labels with the model's own values.",
         )
     if len(layers) == 1 and all(value == place[1] for value, place in places.items()):
-        return volumes, layers[0]
+        return volumes, np.where(layers[0] == ignored, IGNORED, layers[0]) if ignored in places else layers[0]
     reference, masks = np.zeros(grid.shape, np.int32), {v: layers[at] == there for v, (at, there) in places.items()}
     if len(layers) > 1 and (sum(mask.astype(np.uint8) for mask in masks.values()) > 1).any():
         raise InputError(f"{case.labels} has segments that overlap.", "A model gives each voxel one label: choose one.")
     for value, mask in masks.items():
-        reference[mask] = value
+        reference[mask] = IGNORED if value == ignored else value
     return volumes, reference
+
+
+def where_labelled(labels: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A result and its reference (z, y, x), both background where nobody labelled: there, nothing is right or wrong."""
+    if not (reference == IGNORED).any():
+        return labels, reference
+    return np.where(reference == IGNORED, 0, labels), np.maximum(reference, 0)
 
 
 def _images(folder: Path, case: str, channels: int) -> tuple[Path, ...]:

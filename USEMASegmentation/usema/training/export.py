@@ -24,6 +24,9 @@ _ANY = {
     "type": {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"},
 }
 
+# Latin letters that are none of another letter and a mark.
+_WITHOUT_MARK = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
+
 _CHECKPOINTS = {"final": "final", "best": "best on patches of the validation cases", "latest": "latest"}
 
 
@@ -77,8 +80,8 @@ def export_bundle(
 
 def model_name(title: str) -> str:
     """A valid name of a model: small Latin letters without marks, digits, single hyphens; "model" if none are left."""
-    plain = unicodedata.normalize("NFKD", title.casefold()).encode("ascii", "ignore").decode("ascii")
-    return re.sub("[^a-z0-9]+", "-", plain)[:64].strip("-") or "model"
+    plain = unicodedata.normalize("NFKD", title.casefold().translate(_WITHOUT_MARK)).casefold()
+    return re.sub("[^a-z0-9]+", "-", plain.encode("ascii", "ignore").decode("ascii"))[:64].strip("-") or "model"
 
 
 def _trained(weights: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -78,7 +78,9 @@ def train_dataset(
     preprocessed = Preprocessed(dataset, cases, runs, PLANS)
     complete = preprocessed.is_complete(configuration)
     spacing = _spacing_to_plan(preprocessed.folder / f"{PLANS}.json", configuration, spacing)
+    processes = str(min(8, os.cpu_count() or 1, len(cases)))  # 8 are nnU-Net's own
     environment = {
+        "nnUNet_def_n_proc": processes,
         **os.environ,
         "nnUNet_raw": str(dataset.parent),
         "nnUNet_preprocessed": str(runs / "preprocessed"),
@@ -94,7 +96,6 @@ def train_dataset(
     if not complete:
         number = dataset.name[7:10]
         options = ["-overwrite_target_spacing", *map(str, spacing)] if spacing else []
-        processes = str(min(8, os.cpu_count() or 1, len(cases)))  # 8 are nnU-Net's own
         options += ["-npfp", processes, "-np", processes]
         _run(_PLAN, ["-d", number, "-c", configuration, "--verify_dataset_integrity", *options], environment)
         preprocessed.finish(configuration)
