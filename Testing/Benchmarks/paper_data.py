@@ -16,7 +16,6 @@ from statistics import fmean
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "USEMASegmentation"))
@@ -27,6 +26,8 @@ from paper.raw_dataset import count_cases
 from paper.raw_dataset import prepare as convert
 from paper.recipe import METHODS
 from usema.cli import report
+from usema.cli.streams import prepare_streams
+from usema.cli.tables import add_row, print_table
 from usema.errors import InputError, UsemaError
 
 COMMAND = "python Testing/Benchmarks/paper_data.py"
@@ -35,6 +36,10 @@ _FOLDER = click.Path(path_type=Path)
 
 class _Commands(click.Group):
     """Expected errors end as one message and exit code 1, as those of `usema` do."""
+
+    def main(self, *args, **kwargs):
+        prepare_streams()
+        return super().main(*args, **kwargs)
 
     def invoke(self, context: click.Context):
         try:
@@ -54,8 +59,8 @@ def list_recipes() -> None:
     """One line per data set."""
     table = Table(Column("name", no_wrap=True), "data", "training cases", "nnU-Net's plan")
     for one in RECIPES.values():
-        table.add_row(one.name, one.title, str(one.cases), _plan(one))
-    Console().print(table)
+        add_row(table, one.name, one.title, one.cases, _plan(one))
+    print_table(table)
 
 
 @main.command()
@@ -78,8 +83,8 @@ def show(name: str) -> None:
             collapse_padding=True,
         )
         for metric, values in results.rows.items():
-            table.add_row(metric, *values, "")
-        Console().print(table)
+            add_row(table, metric, *values, "")
+        print_table(table)
     click.echo("\n".join(f"* {note}" for note in one.notes))
     click.echo("\nCommands:\n" + "\n".join(f"  {command}" for command in _commands(one)))
     click.echo("\nScores:\n" + "\n".join(f"  {_scoring(one, line)}" for line in one.scoring))
@@ -146,8 +151,8 @@ def cell_f1(predictions: Path, references: Path) -> None:
     scores = score_folders(predictions, references)
     table = Table("image", "F1")
     for case, score in scores.items():
-        table.add_row(case, f"{score:.4f}")
-    Console().print(table)
+        add_row(table, case, f"{score:.4f}")
+    print_table(table)
     click.echo(f"Mean of {len(scores)} images: {fmean(scores.values()):.4f}")
 
 

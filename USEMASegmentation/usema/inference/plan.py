@@ -71,7 +71,7 @@ class Plan:
             BundleError: the configuration is not there, or asks for a preprocessing that this engine does not have.
         """
         try:
-            chosen = _configuration(plans, configuration)
+            chosen = configuration_of(plans, configuration)
             _refuse_other_rules(chosen)
             properties = plans.get("foreground_intensity_properties_per_channel")
             if properties is None:  # its name in the first plans of nnU-Net 2
@@ -135,7 +135,7 @@ class Plan:
                     raise BundleError(f"The plan lacks the intensity property '{name}' that {scheme} needs.", _RETRAIN)
 
 
-def _configuration(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dict:
+def configuration_of(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dict:
     """A configuration with what it inherits filled in."""
     if name not in plans["configurations"]:
         raise BundleError(
@@ -145,7 +145,7 @@ def _configuration(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dict:
         raise BundleError(f"The configuration '{name}' of nnU-Net's plan inherits from itself.", _RETRAIN)
     own = plans["configurations"][name]
     parent = own.get("inherits_from")
-    return own if parent is None else {**_configuration(plans, parent, (*heirs, name)), **own}
+    return own if parent is None else {**configuration_of(plans, parent, (*heirs, name)), **own}
 
 
 def _refuse_other_rules(chosen: dict) -> None:
