@@ -2,65 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import shlex
 import shutil
-import sys
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from click.testing import CliRunner
 from paper import RECIPES, find_recipe
 from paper.amos_mr import AMOS_ORGANS
 from paper.endovis17 import TYPES
 from paper.neurips_cells import three_classes, to_rgb
 from paper.recipe import METHODS
-from paper_data import main as paper_data
-from recipe_downloads import FRAME, make_downloads, some_cells, write_volume
+from paper_commands import paper, refused
+from recipe_downloads import FRAME, some_cells, write_volume
 from skimage import io
-from usema.cli import main
-from usema.errors import DeviceError, InputError
-from usema.training import run
+from usema.errors import InputError
 from usema.volumes.volume import load_volume
 
 NAMES = tuple(RECIPES)
-
-
-def paper(*arguments) -> str:
-    """Output of a command that succeeds."""
-    result = CliRunner().invoke(paper_data, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def refused(*arguments, command=paper_data) -> str:
-    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
-    assert result.exit_code == 1, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.output
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory) -> dict[str, Path]:
-    return make_downloads(tmp_path_factory.mktemp("downloads"))
-
-
-@pytest.fixture(scope="module")
-def raw(downloads, tmp_path_factory) -> Path:
-    """Every data set, prepared by the command that `show` prints."""
-    output = tmp_path_factory.mktemp("raw")
-    for name in NAMES:
-        line = next(line for line in paper("show", name).splitlines() if " prepare " in line)
-        words = [{"FOLDER": downloads[name], "RAW": output}.get(word, word) for word in shlex.split(line)]
-        assert words[:2] == ["python", "Testing/Benchmarks/paper_data.py"]
-        paper(*words[2:])
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -326,82 +288,3 @@ def test_the_commands_that_score_name_every_organs_tolerance():
 def test_the_list_names_every_recipe():
     listed = paper("list")
     assert all(name in listed for name in NAMES)
-
-
-# -- training -------------------------------------------------------------------------------------------------------
-
-
-def test_training_asks_for_the_data_set_first(tmp_path):
-    output = refused("train", "endoscopy", "--raw", tmp_path)
-    assert "paper_data.py prepare endoscopy --download FOLDER" in output
-
-
-def test_more_gpus_than_the_batch_are_refused(raw):
-    assert "3 GPUs cannot share a batch of 2" in refused(
-        "train", "endoscopy", "--raw", raw, "--gpus", 3, "--device", "cpu"
-    )
-
-
-def test_gpus_that_are_not_there_are_refused(raw, tmp_path):
-    with pytest.raises(DeviceError, match="2 GPUs were asked for; 0 can be used here"):
-        run.train_dataset(
-            raw / "Dataset704_Endovis17",
-            tmp_path,
-            configuration="2d",
-            trainer="nnUNetTrainerUSEMA",
-            device="cpu",
-            gpus=2,
-        )
-
-
-@pytest.fixture
-def two_gpus(monkeypatch) -> list[list[str]]:
-    """A machine that says it has two GPUs; the list gets the arguments of each of nnU-Net's commands."""
-    commands = []
-
-    def note(code, arguments, environment):
-        commands.append(arguments)
-        if code == run._PLAN:  # leaves the files of cases that nnU-Net would leave
-            (dataset,) = Path(environment["nnUNet_raw"]).glob(f"Dataset{arguments[1]}_*")
-            folder = Path(environment["nnUNet_preprocessed"]) / dataset.name / "nnUNetPlans_2d"
-            folder.mkdir(parents=True)
-            for label in (dataset / "labelsTr").iterdir():
-                np.savez(folder / f"{label.stem}.npz", data=0)
-                (folder / f"{label.stem}.pkl").write_bytes(b".")
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(run, "_run", note)
-    return commands
-
-
-def test_several_gpus_are_nnunets_own_distributed_training(two_gpus, raw, tmp_path, monkeypatch):
-    """What stands in for two GPUs ends where nnU-Net's command line has understood the arguments."""
-    from nnunetv2.run import run_training
-
-    paper("train", "endoscopy", "--raw", raw, "--runs", tmp_path, "--gpus", 2)
-    plan, training = two_gpus
-    assert plan[:5] == ["-d", "704", "-c", "2d", "--verify_dataset_integrity"]
-    understood = {}
-    signature = inspect.signature(run_training.run_training)
-
-    def record(*arguments, **options):
-        understood.update(signature.bind(*arguments, **options).arguments)
-
-    monkeypatch.setattr(run_training, "run_training", record)
-    monkeypatch.setattr(torch, "set_num_interop_threads", lambda threads: None)  # possible once per process
-    monkeypatch.setattr(sys, "argv", ["nnUNetv2_train", *training])
-    threads = torch.get_num_threads()
-    run_training.run_training_entry()
-    torch.set_num_threads(threads)
-    assert understood["dataset_name_or_id"] == "Dataset704_Endovis17"
-    assert (understood["configuration"], understood["fold"]) == ("2d", "all")
-    assert understood["trainer_class_name"] == "nnUNetTrainerUSEMA"
-    assert understood["num_gpus"] == 2
-
-
-def test_several_gpus_do_not_share_a_time_budget(two_gpus, raw, tmp_path):
-    assert "Use --iterations instead of --minutes" in refused(
-        "train", raw / "Dataset704_Endovis17", "--runs", tmp_path, "--gpus", 2, "--minutes", 1, command=main
-    )
-    assert not two_gpus
