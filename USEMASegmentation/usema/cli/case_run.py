@@ -87,7 +87,6 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
         OutputError: something cannot be written where it should go.
     """
     from ..volumes import writing
-    from ..volumes.doubts import doubts
     from ..volumes.volume import read_volume
 
     for path in filter(None, (case.output, case.probabilities)):
@@ -98,8 +97,7 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
         check_preview(case.preview, engine.settings.overwrite)
     check_channels(engine.bundle, len(case.inputs))
     volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
-    _warn(case, engine, outcome, doubts(volumes, [channel["name"] for channel in engine.bundle.metadata.channels]))
-    _warn(case, engine, outcome, _far_from_model(volumes[0], engine))
+    _warn(case, engine, outcome, _far_from_model(volumes, engine))
     return volumes
 
 
@@ -168,13 +166,15 @@ def folders_for(case: Case) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _far_from_model(volume: Volume, engine: Engine) -> list[str]:
-    """Why the model may be wrong for a volume. Raises InputError where that is a reason not to start."""
+def _far_from_model(volumes: list[Volume], engine: Engine) -> list[str]:
+    """Why the model may be wrong for these volumes. Raises InputError where that is a reason not to start."""
     from ..inference.checks import input_warnings
+    from ..volumes.doubts import doubts
 
-    metadata = engine.bundle.metadata
+    metadata, volume = engine.bundle.metadata, volumes[0]
     intensities = (float(volume.array.min()), float(volume.array.max()))
     found = input_warnings(metadata, volume.geometry, intensities)
+    found += doubts(volumes, [channel["name"] for channel in metadata.channels])
     if found and engine.settings.far_is_refused:
         made_for = f"the default model '{metadata.name}' is for {metadata.modality} of: {metadata.anatomy}."
         raise InputError(
