@@ -184,13 +184,16 @@ class ModelStore(WorkerTask):
         self._ask("download", entry.title, **seen, consent=agreed)
         self._status.modelName = name
 
-    def importFile(self, path: str, consent: Question | None = None) -> None:
-        """Begins to take in a model's file or folder, which may come from a computer with internet access.
+    def importFile(self, path: str, consent: Question | None = None, key: str = "") -> None:
+        """Begins to take in a model, of USEMA's own or of another program, from a file or folder on this computer.
 
         Args:
+            path: of it.
             consent: what the user was asked and said yes to; the import fails where something else is to be asked.
+            key: which of its models, as ``usema.store.importing.look`` lists them; not needed for a single one.
         """
-        self._ask("import", str(path), file=str(path), consent=consent and asdict(consent))
+        wanted = [key] if key else []
+        self._ask("import", str(path), file=str(path), wanted=wanted, consent=consent and asdict(consent))
 
     def refresh(self) -> None:
         """Begins to fetch the user's indexes."""

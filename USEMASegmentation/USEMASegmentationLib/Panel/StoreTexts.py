@@ -239,6 +239,17 @@ def taskResult(status: StoreStatus) -> str:
         "remove": _("{title} was deleted."),
         "verify": _("{title} is as it was made: its checksum is right."),
     }
-    if status.warnings:
+    if status.warnings and status.task == "refresh":
         return message(_("Not all lists of models could be read."), notes=status.warnings)
-    return escape(texts[status.task].format(title=status.title))
+    return message(texts[status.task].format(title=status.title), notes=status.warnings)
+
+
+def anotherFile() -> str:
+    """The choice of none of them."""
+    return _("Choose another file")
+
+
+def severalModels(path: str, count: int) -> str:
+    """What to do with a file that holds more than one."""
+    text = _("{file} holds {count} models: choose one above, then click the button again.")
+    return escape(text.format(file=Path(path).name, count=count))

@@ -111,7 +111,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             changed=self.showModels,
             newItem=qt.QTableWidgetItem,
             chooseFile=lambda: qt.QFileDialog.getOpenFileName(
-                slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip)")
+                slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip *.pth *.json)")
             ),
         )
 

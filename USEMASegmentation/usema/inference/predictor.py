@@ -23,6 +23,7 @@ from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
 from ..scan import choose as choose_scan
 from ..sema import Layer, choose
+from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
 from ..volumes.volume import Volume, check_volume, reorient, resample_onto, restore
 from .checks import input_warnings
@@ -202,7 +203,8 @@ class Predictor:
             check_volume(volume, "The volume" if len(expected) == 1 else f"The {name} volume")
         self._refuse_thin(volumes[0])
         first = volumes[0]
-        return input_warnings(self.metadata, first.geometry, (float(first.array.min()), float(first.array.max())))
+        intensities = (float(first.array.min()), float(first.array.max()))
+        return [*input_warnings(self.metadata, first.geometry, intensities), *doubts(volumes, expected)]
 
     def _refuse_thin(self, volume: Volume) -> None:
         """Less than one attention window of a 3D model is not enough to recognise anything by."""
