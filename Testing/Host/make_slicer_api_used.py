@@ -19,7 +19,7 @@ from pathlib import Path
 HOST = Path(__file__).parent
 MODULE = HOST.parents[1] / "USEMASegmentation"
 FORMS = sorted((MODULE / "Resources/UI").glob("*.ui"))
-SOURCES = [MODULE / "USEMASegmentation.py", *sorted((MODULE / "USEMASegmentationLib").glob("*.py"))]
+SOURCES = [MODULE / "USEMASegmentation.py", *sorted((MODULE / "USEMASegmentationLib").rglob("*.py"))]
 # What the stand-in and the base classes of a module make, beside what the panel itself names.
 ALWAYS = ["QWidget", "qMRMLWidget", "QVBoxLayout"]
 LISTS = ("slicer.util", "slicer.app", "slicer.packaging")

@@ -70,6 +70,12 @@ class Wrapper(metaclass=_Statics):
             raise AttributeError(f"{self.className()}.{name} cannot be set, or is new on a C++ object")
         qtObject.setProperty(name, unwrapped(value))
 
+    def __bool__(self):
+        """False for an object that Qt deleted, and for one that says of itself that it is empty or null."""
+        if not shiboken6.isValid(qtObject := self.__dict__["qtObject"]):
+            return False
+        return not any(getattr(qtObject, name, bool)() for name in ("isEmpty", "isNull"))
+
     def className(self):
         return type(self).__name__
 

@@ -40,18 +40,18 @@ def _trained(data, seed: int, regions: bool, cascade: bool, axes: int) -> tuple[
     described = architecture(2 if regions else 3, 3 if cascade else 1, axes)
     torch.manual_seed(seed)
     network = build(described).train()
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    optimiser = torch.optim.Adam(network.parameters(), 2e-2)
     image, labels = case(data, f"{1 + 2 * (seed % 2):03d}")
     x = sitk.GetArrayFromImage(image).astype(np.float32)
-    x = torch.from_numpy((x - x.mean()) / x.std())[None, None, :32, :48, :32]
-    y = torch.from_numpy(labels.astype(np.int64))[None, :32, :48, :32]
+    x = torch.from_numpy((x - x.mean()) / x.std())[None, None, 8:32, 8:48, 8:32]
+    y = torch.from_numpy(labels.astype(np.int64))[None, 8:32, 8:48, 8:32]
     if cascade:
         # What the stage before might have found: the labels, some voxels off.
         before = torch.roll(y, (1, 2, -1), (1, 2, 3))
         x = torch.cat([x, torch.from_numpy(convert_labelmap_to_one_hot(before[0].numpy(), [1, 2]))[None].float()], 1)
     if axes == 2:
         x, y = x[0].transpose(0, 1), y[0]
-    for _ in range(60):
+    for _ in range(25):
         logits = network(x)
         if regions:
             wanted = torch.stack([y > 0, y == 2], dim=1).float()

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
-from usema.quality.evaluation import bounding_box
+from usema.volumes.bounding_box import bounding_box
 from usema.volumes.geometry import Geometry
 from usema.volumes.volume import Volume, reorient
 

@@ -121,7 +121,7 @@ def test_each_channel_of_a_model_has_a_selector(app, openPanel, tmp_path, monkey
     monkeypatch.setenv("USEMA_RESOURCES", str(tmp_path))
     volumes = [slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in ("a", "b", "c")]
     panel = openPanel()
-    models, layout = panel.ui.modelSelector, panel.ui.channelsLayout
+    models, layout = panel.ui.modelSelector, panel.ui.channelsSection.layout()
     models.setCurrentIndex(models.findData("three"))
     assert [layout.labelForField(one).text for one in panel.channelSelectors.selectors] == ["T2:", "FLAIR:"]
     panel.channelSelectors.selectors[1].setCurrentNode(volumes[2])

@@ -106,7 +106,7 @@ def test_a_damaged_model_says_how_to_repair_it_and_another_import_does(openPanel
     importFile(panel, file)
     (cache.installed()[0].path / "model.json").write_text("{")
     panel.enter()
-    assert "import its file again, or delete it" in panel.ui.modelInfoLabel.text
+    assert "import its file again, or delete it" in panel.ui.modelFindsLabel.text
     importFile(panel, file)
     assert "Tiny (MR) – installed" in choices(panel)
 

@@ -29,7 +29,7 @@ from usema.quality.card.measure import moved_to_fit
 from usema.quality.card.results import LabelResult, Pictured, Results, read_results
 from usema.quality.card.text import WARNING, render
 from usema.quality.evaluation import evaluate_folders, summary
-from usema.quality.labelled_cases import origin
+from usema.quality.labelled_cases import names_sha256
 from usema.resources import bundled_models
 from usema.store import archive, cache
 from usema.store.install import install_file
@@ -65,7 +65,9 @@ def measured(tmp_path_factory, data, split) -> Path:
     folder = shutil.copytree(bundled_models()["hippocampus-mr"], tmp_path_factory.mktemp("measured") / "bundle")
     shutil.rmtree(folder / "card", ignore_errors=True)
     bundle = read_bundle(folder)
-    training = {**bundle.metadata.training, "cases": 2, "validation_cases": 4}  # as if it had been the split's
+    # As if its training had been the split's.
+    training = {**bundle.metadata.training, "cases": 2, "validation_cases": 4, "cases_sha256": names_sha256("ab")}
+    training["validation_cases_sha256"] = names_sha256(CASES)
     change_metadata(bundle, metrics={"validation": {"cases": 1}, "mine": 7}, training=training)
     images, labels = data / DATASET / "imagesTr", data / DATASET / "labelsTr"
     result = usema("card", folder, "--images", images, "--labels", labels, "--split", split, "--device", "cpu")
@@ -266,12 +268,27 @@ def test_figures_that_no_usema_wrote_are_refused_by_their_file(bundle, metrics):
     assert "holds figures that no USEMA wrote" in result.output
 
 
-def test_a_split_with_other_numbers_of_cases_is_not_taken_for_that_of_the_training(measured, data, split):
-    metadata, images = read_bundle(measured).metadata, data / DATASET / "imagesTr"
-    assert origin(metadata, images, split, 0)[1]
-    assert not origin(replace(metadata, training={**metadata.training, "cases": 182}), images, split, 0)[1]
-    assert not origin(replace(metadata, training={**metadata.training, "dataset": "Dataset007"}), images, split, 0)[1]
-    assert not origin(metadata, images, None, 0)[1]
+def test_the_tolerance_is_the_coarsest_voxel_that_training_saw(bundle, data, tmp_path):
+    """With voxels of 3 mm, surfaces 3 mm apart are as good as they can be told apart."""
+    change_metadata(read_bundle(bundle), expected_spacing_mm={"min": [1.0] * 3, "max": [1.0, 3.0, 1.0]})
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    for folder, part, name in (
+        (images, "imagesTr", f"{CASES[0]}_0000.nii.gz"),
+        (labels, "labelsTr", f"{CASES[0]}.nii.gz"),
+    ):
+        folder.mkdir()
+        shutil.copy(data / DATASET / part / name, folder)
+    result = usema("card", bundle, "--images", images, "--labels", labels, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    measured = read_results(read_bundle(bundle))
+    assert measured.tolerance_mm == 3.0
+    assert "within 3 mm of the other, counted in voxels" in (bundle / CARD_FILE).read_text(encoding="utf-8")
+    predictions = tmp_path / "predictions"
+    predictions.mkdir()
+    found = Predictor(read_bundle(bundle), "cpu").segment(read_volume(images / f"{CASES[0]}_0000.nii.gz"))
+    write_label_map(predictions / f"{CASES[0]}.nii.gz", found.labels, found.geometry)
+    (wide, _), (narrow, _) = (evaluate_folders(predictions, labels, tolerance_mm=mm) for mm in (3.0, 1.0))
+    assert measured.cases[0].labels[0].surface_dice == wide.surface_dice > narrow.surface_dice
 
 
 # It is made again, and travels

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from card_text import table
+from card_text import section, table
 from usema.models.bundle import read_bundle
 from usema.models.card_files import CASES_FILE
 from usema.quality.card.figures import agreement, bootstrap_interval, groups, spread, validation_metrics
@@ -36,7 +36,6 @@ def test_the_interval_covers_the_mean_of_the_population_about_as_often_as_it_say
     intervals = [bootstrap_interval(rng.normal(0.9, 0.05, 30), seed=2) for _ in range(200)]
     assert 0.88 <= np.mean([low <= 0.9 <= high for low, high in intervals]) <= 0.99
     assert bootstrap_interval([0.7] * 5) == pytest.approx((0.7, 0.7))
-    assert bootstrap_interval([1.0, math.inf]) == (1.0, math.inf)
 
 
 def test_limits_of_agreement_are_bland_and_altmans():
@@ -65,7 +64,12 @@ def test_a_missed_label_and_an_absent_one_are_kept_and_shown_for_what_they_are(t
     assert [case.case for case, _ in pairs] == ["missed", "invented", "found"]
     assert spread(pairs, "hausdorff95_mm").worst_case == "missed"
     assert [group.name for group in groups(pairs) if group.kind == "size"][-1] == "absent from the reference"
-    assert validation_metrics(again)["hausdorff95_mm"] == {"Liver": None}
-    rows = table(render(bundle.metadata, again, []), "Results")
-    assert rows[2][3] == "infinite"
-    assert rows[0][1:4] == ["3 *", "Dice", "0.300"]
+    measured = validation_metrics(again)
+    assert (measured["hausdorff95_mm"], measured["missed"]) == ({"Liver": 1.0}, {"Liver": 2})
+    assert measured["dice"]["Liver"] == pytest.approx(0.3)
+    text = render(bundle.metadata, again, [])
+    (row,) = (row for row in table(text, "Results") if row[2] == "HD95 / mm")
+    assert row[3:] == ["1.00 (2 missed)", "too few cases", "missed", "missed (missed)"]
+    assert "left out of the mean HD95" in section(text, "How it was evaluated")
+    only = validation_metrics(results_of(missed, invented))
+    assert (only["hausdorff95_mm"], only["missed"]) == ({"Liver": None}, {"Liver": 2})

@@ -1,4 +1,4 @@
-"""Evaluation: the metrics against their definitions, pairing of files, and refusals."""
+"""Evaluation: pairing of files, tolerances, summary, and refusals."""
 
 from __future__ import annotations
 
@@ -6,64 +6,15 @@ import csv
 import math
 import shutil
 import statistics
-import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from usema.errors import InputError, MissingDependencyError, OutputError
-from usema.quality.evaluation import Score, compare_masks, evaluate_folders, summary, write_csv
-
-
-def by_definition(prediction, reference, spacing, tolerance):
-    """Dice, surface Dice and 95 % Hausdorff distance, from every pair of surface voxels."""
-
-    def surface(mask):
-        padded = np.pad(mask, 1)
-        inside = padded.copy()
-        for axis in range(3):
-            inside &= np.roll(padded, 1, axis) & np.roll(padded, -1, axis)
-        return (np.argwhere(padded & ~inside) - 1) * np.array(spacing)
-
-    one, other = surface(prediction), surface(reference)
-    distances = np.linalg.norm(one[:, None] - other[None], axis=2)
-    there, back = distances.min(axis=1), distances.min(axis=0)
-    dice = 2 * (prediction & reference).sum() / (prediction.sum() + reference.sum())
-    surface_dice = ((there <= tolerance).sum() + (back <= tolerance).sum()) / (len(there) + len(back))
-    return dice, surface_dice, max(np.percentile(there, 95), np.percentile(back, 95))
-
-
-def box(*slices, shape=(12, 14, 16)):
-    mask = np.zeros(shape, bool)
-    mask[tuple(slice(*limits) for limits in slices)] = True
-    return mask
-
-
-RANDOM = np.random.default_rng(3)
-SHAPES = {
-    "a shifted box": (box((2, 8), (3, 9), (4, 10)), box((3, 9), (3, 9), (6, 12))),
-    "a box at the border": (box((0, 5), (0, 14), (0, 6)), box((0, 6), (2, 14), (0, 7))),
-    "one voxel": (box((6, 7), (6, 7), (6, 7)), box((2, 8), (3, 9), (4, 10))),
-    "far apart": (box((0, 3), (0, 3), (0, 3)), box((9, 12), (10, 14), (12, 16))),
-    "noise": (RANDOM.random((12, 14, 16)) < 0.3, RANDOM.random((12, 14, 16)) < 0.2),
-}
-
-
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.3, 0.7, 0.98)], ids=str)
-@pytest.mark.parametrize("tolerance", [0.0, 1.0, 2.5])
-@pytest.mark.parametrize("shapes", SHAPES)
-def test_the_metrics_are_their_definitions(shapes, tolerance, spacing):
-    prediction, reference = SHAPES[shapes]
-    measured = compare_masks(prediction, reference, spacing, tolerance)
-    assert measured == pytest.approx(by_definition(prediction, reference, spacing, tolerance), rel=1e-5)
-
-
-def test_empty_masks_are_not_measured_or_missed():
-    mask, empty = box((2, 8), (3, 9), (4, 10)), box((0, 0))
-    assert compare_masks(mask, mask, (1, 1, 1), 1.0) == (1.0, 1.0, 0.0)
-    assert compare_masks(empty, mask, (1, 1, 1), 1.0) == (0.0, 0.0, math.inf)
-    assert compare_masks(mask, empty, (1, 1, 1), 1.0) == (0.0, 0.0, math.inf)
-    assert all(math.isnan(value) for value in compare_masks(empty, empty, (1, 1, 1), 1.0))
+from click.testing import CliRunner
+from masks import box, by_definition
+from usema.cli import main
+from usema.errors import InputError, OutputError
+from usema.quality.evaluation import Score, evaluate_folders, summary, write_csv
 
 
 @pytest.fixture
@@ -131,8 +82,9 @@ def test_the_summary_has_mean_and_median_and_leaves_nothing_measured_out():
     assert (first.label, first.name, first.cases) == (1, "Anterior", 3)
     assert first.mean["dice"] == pytest.approx(statistics.fmean([0.8, 0.6, 0.0]))
     assert first.median == {"dice": 0.6, "surface_dice": 0.5, "hausdorff95_mm": 4.0}
-    assert first.mean["hausdorff95_mm"] == math.inf
-    assert (second.cases, math.isnan(second.mean["dice"])) == (0, True)
+    # A miss is counted, and does not make the mean distance infinite.
+    assert (first.missed, first.mean["hausdorff95_mm"]) == (1, 3.0)
+    assert (second.cases, second.missed, math.isnan(second.mean["dice"])) == (0, 0, True)
 
 
 def test_the_table_is_written_whole_and_never_over_another(tmp_path):
@@ -145,7 +97,7 @@ def test_the_table_is_written_whole_and_never_over_another(tmp_path):
     with pytest.raises(OutputError, match="exists already"):
         write_csv(path, [])
     write_csv(path, [], overwrite=True)
-    assert path.read_text().splitlines() == ["case,label,name,dice,surface_dice,hausdorff95_mm"]
+    assert path.read_text().splitlines() == ["case,label,name,dice,surface_dice,hausdorff95_mm,tolerance_mm"]
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -173,8 +125,12 @@ def a_wider_grid(predictions, references, labels):
     sitk.WriteImage(image, str(predictions / "case.nii.gz"))
 
 
-def another_size(predictions, references, labels):
-    shutil.copy(labels(3), predictions / "case.nii.gz")
+def turned_a_little(predictions, references, labels):
+    image = sitk.ReadImage(str(labels(1)))
+    angle = math.radians(2)
+    turn = (math.cos(angle), -math.sin(angle), 0, math.sin(angle), math.cos(angle), 0, 0, 0, 1)
+    image.SetDirection(turn)
+    sitk.WriteImage(image, str(predictions / "case.nii.gz"))
 
 
 def probabilities(predictions, references, labels):
@@ -182,7 +138,18 @@ def probabilities(predictions, references, labels):
     sitk.WriteImage(image, str(predictions / "case.nii.gz"))
 
 
-def overlapping_segments(predictions, references, labels):
+def an_image(predictions, references, labels):
+    image = labels(1).parents[1] / "imagesTr/hippocampus_001_0000.nii.gz"
+    (predictions / "case.nii.gz").unlink()
+    shutil.copy(image, predictions / "case.nii.gz")
+
+
+def an_image_below_zero(predictions, references, labels):
+    image = sitk.ReadImage(str(labels(1).parents[1] / "imagesTr/hippocampus_001_0000.nii.gz"))
+    sitk.WriteImage(sitk.Cast(image, sitk.sitkInt16) - 1000, str(predictions / "case.nii.gz"))
+
+
+def colours(predictions, references, labels):
     image = sitk.ReadImage(str(labels(1)))
     (predictions / "case.nii.gz").unlink()
     sitk.WriteImage(sitk.Compose(image, image), str(predictions / "case.nrrd"))
@@ -208,10 +175,12 @@ REFUSED = {
     a_prediction_without_reference: "only in .*predictions: other",
     the_same_case_twice: "two files of case 'case'",
     a_moved_grid: r"predictions.case.nii.gz and .*references.case.nii.gz lie on .*origin=\(0.0, 0.0, 0.5\)",
-    a_wider_grid: "different grids",
-    another_size: "different grids",
-    probabilities: r"predictions.case.nii.gz holds 0\.\d+, which is no label",
-    overlapping_segments: "case.nrrd has 2 values in each voxel",
+    a_wider_grid: "different grids.*voxels lie at the same places",
+    turned_a_little: "different grids",
+    probabilities: r"predictions.case.nii.gz holds 0\.\d+, which is no label, among 3 different values",
+    an_image: r"predictions.case.nii.gz holds [1-9]\d\d different values, from \d+ to \d+,.*: it is an image",
+    an_image_below_zero: r"holds -\d+, which is no label, among [1-9]\d\d different values. It looks like an image",
+    colours: "case.nrrd has 2 values in each voxel",
     half_a_compressed_file: r"predictions.case\.nii\.gz",
     half_a_plain_file: r"predictions.case\.nii",
     no_files: "predictions holds no label maps",
@@ -230,14 +199,55 @@ def test_what_cannot_be_compared_is_refused_with_the_reason(spoil, folders, labe
         evaluate_folders(*folders)
 
 
+def test_predictions_named_after_images_of_nnunets_layout_find_their_labels(folders, labels):
+    predictions, references = folders
+    for number in (1, 351):
+        shutil.copy(labels(number), predictions / f"case_{number}_0000.nii.gz")
+        shutil.copy(labels(number), references / f"case_{number}.nii.gz")
+    shutil.copy(labels(1), predictions / "._case_1_0000.nii.gz")
+    (references / ".DS_Store").write_bytes(b"x")
+    assert [score.case for score in evaluate_folders(*folders)] == ["case_1"] * 2 + ["case_351"] * 2
+    shutil.copy(labels(1), predictions / "case_1.nii.gz")
+    with pytest.raises(InputError, match=r"only in .*predictions: case_1_0000"):
+        evaluate_folders(*folders)
+
+
+def test_each_label_may_have_a_tolerance_of_its_own(folders):
+    shifted = box((2, 8), (3, 9), (4, 10)), box((2, 8), (3, 9), (6, 12))  # two voxels, 2 mm apart
+    for folder, mask in zip(folders, shifted, strict=True):
+        both = np.concatenate((mask.astype(np.uint8), 2 * mask.astype(np.uint8)))
+        sitk.WriteImage(sitk.GetImageFromArray(both), str(folder / "case.nii.gz"))
+    names = {1: "liver", 2: "aorta"}
+    surface = {}
+    for tolerances in ({"": 1.0}, {"liver": 2.0}, {"": 2.0, "aorta": 0.5}, {"1": 2.0}):
+        surface[str(tolerances)] = evaluate_folders(*folders, names, tolerances)
+    (one, _), (own, other), (all_others, aorta), (by_value, _) = surface.values()
+    assert one.surface_dice < 1
+    assert (own.surface_dice, own.tolerance_mm, other.tolerance_mm) == (1.0, 2.0, 1.0)
+    assert other.surface_dice == one.surface_dice
+    assert (all_others.surface_dice, aorta.tolerance_mm) == (1.0, 0.5)
+    assert by_value.surface_dice == 1.0
+    with pytest.raises(InputError, match=r"No case has the label 'spleen' of a tolerance. .*: aorta, liver"):
+        evaluate_folders(*folders, names, {"spleen": 3.0})
+
+
+def test_the_command_takes_a_tolerance_for_each_label_and_says_what_its_figures_are(folders, labels):
+    for folder, number in zip(folders, (351, 1), strict=True):
+        shutil.copy(labels(number), folder / "case.nii.gz")
+    command = ["evaluate", *map(str, folders), "--csv", str(folders[0].parent / "rows.csv"), "--overwrite"]
+    rows = {}
+    for tolerances in (("2",), ("2", "1=0.5"), ("1=0.5",)):
+        result = CliRunner().invoke(main, command + [part for each in tolerances for part in ("--tolerance", each)])
+        assert result.exit_code == 0, result.output
+        assert "counts voxels of the surfaces" in " ".join(result.output.split())
+        with (folders[0].parent / "rows.csv").open(newline="") as stream:
+            rows[tolerances] = [float(row["tolerance_mm"]) for row in csv.DictReader(stream)]
+    assert list(rows.values()) == [[2.0, 2.0], [0.5, 2.0], [0.5, 1.0]]
+    wrong = CliRunner().invoke(main, [*command, "--tolerance", "1=thick"])
+    assert (wrong.exit_code, "'1=thick' is no tolerance" in wrong.output) == (1, True)
+
+
 @pytest.mark.parametrize("tolerance", [-1.0, math.nan, math.inf])
 def test_an_impossible_tolerance_is_refused(tolerance, folders):
     with pytest.raises(InputError, match=str(tolerance)):
         evaluate_folders(*folders, tolerance_mm=tolerance)
-
-
-def test_without_monai_the_reason_and_the_command_are_given(monkeypatch):
-    monkeypatch.setitem(sys.modules, "monai.metrics", None)
-    mask = box((2, 8), (3, 9), (4, 10))
-    with pytest.raises(MissingDependencyError, match=r"monai.*pip install \"usema\[evaluate\]\""):
-        compare_masks(mask, mask, (1, 1, 1), 1.0)

@@ -133,12 +133,24 @@ BELOW = {
     "networks": {"sema", "scan"},
     "volumes": set(),
     "models": set(),
-    "store": {"models"},
+    "converters": {"inference", "networks", "models"},
+    "store": {"models", "converters"},
     "inference": {"networks", "sema", "scan", "models", "volumes"},
     "quality": {"inference", "models", "volumes"},
-    "serving": {"inference", "store", "models", "volumes", "sema"},
+    "serving": {"inference", "store", "converters", "models", "volumes", "sema"},
     "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality"},
-    "cli": {"training", "quality", "serving", "store", "inference", "models", "volumes", "networks", "sema"},
+    "cli": {
+        "training",
+        "quality",
+        "serving",
+        "store",
+        "converters",
+        "inference",
+        "models",
+        "volumes",
+        "networks",
+        "sema",
+    },
 }
 
 

@@ -134,3 +134,43 @@ def test_shapes_that_do_not_fit_are_named():
         sema_attention(q, k[:, :, :3], v, heads=1, window=2)
     with pytest.raises(InputError, match=r"window \(2, 2, 2\)"):
         sema_attention(q, k, v, heads=1, window=(2, 2, 2))
+
+
+def changed(position, change):
+    tensors = qkv((4, 4), 8)
+    tensors[position] = change(tensors[position])
+    return tensors
+
+
+IMPOSSIBLE = [
+    ([x[:0] for x in qkv((4, 4), 8)], {}, r"are empty: their shape is \(0, 4, 4, 8\)"),
+    ([x[:, :0] for x in qkv((4, 4), 8)], {}, r"are empty: their shape is \(2, 0, 4, 8\)"),
+    ([x[..., :0] for x in qkv((4, 4), 8)], {}, r"are empty: their shape is \(2, 4, 4, 0\)"),
+    (qkv((4, 4), 8), {"heads": 0}, "0 heads are not possible"),
+    (qkv((4, 4), 8), {"heads": -2}, "-2 heads are not possible"),
+    (qkv((4, 4), 8), {"heads": 2.0}, "2.0 heads are not possible"),
+    (qkv((4, 4), 9), {}, "9 channels form no pairs"),
+    (qkv((4, 4, 4), 3), {}, "3 channels form no pairs"),
+    (qkv((4, 4), 8), {"window": 2.0}, "window 2.0 does not fit a 2D map"),
+    (qkv((4, 4), 8), {"window": (2.0, 2)}, r"window \(2.0, 2\) does not fit a 2D map"),
+    (qkv((4, 4), 8), {"window": 0}, "window 0 does not fit a 2D map"),
+    (qkv((4, 4), 8), {"window": None}, "window None does not fit a 2D map"),
+    (qkv((4, 4), 8), {"window": "77"}, "window '77' does not fit a 2D map"),
+    (changed(1, lambda x: x.float()), {}, "of one floating-point type, but are torch.float64, torch.float32"),
+    ([x.int() for x in qkv((4, 4), 8)], {}, "of one floating-point type, but are torch.int32"),
+    (changed(0, lambda x: x.to("meta")), {}, "on one device, but are on meta, cpu, cpu"),
+    (changed(2, lambda x: x.to("meta")), {}, "on one device, but are on cpu, cpu, meta"),
+]
+
+
+@pytest.mark.parametrize("backend", ["reference", "eager", None])
+@pytest.mark.parametrize(("tensors", "settings", "message"), IMPOSSIBLE, ids=[message for *_, message in IMPOSSIBLE])
+def test_what_no_attention_can_be_is_refused_in_words(tensors, settings, message, backend):
+    with pytest.raises(InputError, match=message):
+        sema_attention(*tensors, **{"heads": 1, "window": 2, **settings}, backend=backend)
+
+
+def test_an_odd_number_of_channels_needs_no_pairs_without_rotation():
+    q, k, v = qkv((4, 4), 9)
+    outputs = [sema_attention(q, k, v, heads=3, window=2, rope=False, backend=b) for b in ("reference", "eager")]
+    torch.testing.assert_close(*outputs)

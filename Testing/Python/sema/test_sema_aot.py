@@ -218,15 +218,11 @@ def test_more_shared_memory_than_is_ordinary_is_asked_for(fake):
     [
         ("cuModuleLoadData", 222, "the NVIDIA driver is older than CUDA 12.0"),
         ("cuModuleLoadData", 218, "the NVIDIA driver does not accept the PTX"),
-        ("cuModuleLoadData", 2, "out of GPU memory"),
         ("cuModuleGetFunction", 500, "the NVIDIA driver refuses"),
-        ("cuDevicePrimaryCtxRetain", 2, "out of GPU memory"),
-        ("cuCtxPushCurrent_v2", 201, "the NVIDIA driver refuses"),
         ("cuLaunchKernel", 701, "the kernel needs more than this GPU has"),
-        ("cuLaunchKernel", 1, "the NVIDIA driver refuses"),
     ],
 )
-def test_whatever_the_driver_refuses_pytorch_computes_and_the_reason_stays(fake, caplog, function, code, reason):
+def test_a_refusal_that_lasts_leaves_the_device_to_pytorch_and_the_reason_stays(fake, caplog, function, code, reason):
     q, k, v = qkv(dtype=torch.float32)
     settings = {"heads": 2, "window": (7, 7), "rope": True, "mean": True}
     fake.fake_refuse(function.encode(), code)
@@ -238,6 +234,31 @@ def test_whatever_the_driver_refuses_pytorch_computes_and_the_reason_stays(fake,
     operators.sema_attention(q, k, v, **settings, local=True, launcher="ptx")
     assert lines(fake) == before, "a device that failed is not tried again"
     assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "reason"),
+    [
+        ("cuModuleLoadData", 2, "out of GPU memory"),
+        ("cuDevicePrimaryCtxRetain", 2, "out of GPU memory"),
+        ("cuCtxPushCurrent_v2", 201, "the NVIDIA driver refuses"),
+        ("cuLaunchKernel", 1, "the NVIDIA driver refuses"),
+    ],
+)
+def test_after_a_refusal_that_may_pass_the_kernel_is_launched_again(fake, caplog, monkeypatch, function, code, reason):
+    monkeypatch.setattr(aot, "_said", set())
+    q, k, v = qkv(dtype=torch.float32)
+    settings = {"heads": 2, "window": (7, 7), "rope": True, "mean": True, "local": True}
+    expected = sema_attention(q, k, v, heads=2, window=7, backend="eager")
+    fake.fake_refuse(function.encode(), code)
+    for _ in range(2):
+        torch.testing.assert_close(operators.sema_attention(q, k, v, **settings, launcher="ptx"), expected)
+    said = f"SEMA attention on cuda:1 is left to PyTorch this time: {reason} ({function}: error {code})"
+    assert caplog.messages == [said], "once, not for every layer"
+    assert why_not() is None
+    fake.fake_refuse(b"", 0)
+    operators.sema_attention(q, k, v, **settings, launcher="ptx")
+    assert lines(fake)[-1].startswith("launch in context")
 
 
 @pytest.mark.parametrize(
@@ -280,9 +301,9 @@ def test_tensors_that_a_kernel_would_misread_are_not_given_to_it(fake):
     aot.launch("mean_over_tokens", (1, 1, 1), good, sizes, **options)
     shifted = torch.zeros(2000, dtype=torch.float16)[1:1281].view(40, 32)
     for wrong in ({"x": shifted}, {"parts": torch.zeros(1, 1, 32, dtype=torch.float64)}):
-        aot._failures.clear()
         with pytest.raises(launch.LaunchError, match="does not take this"):
             aot.launch("mean_over_tokens", (1, 1, 1), good | wrong, sizes, **options)
+        assert aot.failure(GPU) is None, "a caller's mistake says nothing about the device"
 
 
 def test_a_damaged_installation_is_refused_in_words(fake, tmp_path, monkeypatch):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
+import numpy as np
 import pytest
 import torch
+from usema.backends import Choice
 from usema.errors import InputError
 from usema.networks.blocks import SEMABlock
 from usema.sema import Layer, aot, choose, dispatch, launch, operators, sema_attention, triton_backend
@@ -78,11 +81,12 @@ def test_ptx_is_not_taken_for_training(machine):
     [
         (Layer(dtype=torch.float64), "no fused kernel for float64"),
         (Layer(head_dim=24), "no fused kernel for heads of 24 channels"),
-        (Layer(window=(300, 300)), "no fused kernel for windows of 90000 tokens"),
+        (Layer(window=(300, 300)), "no fused kernel for windows of 90000 tokens, 300 x 300"),
+        (Layer(window=(2049, 1)), "no fused kernel for windows of 2049 tokens, 2049 x 1"),  # would read before the map
     ],
 )
 def test_a_layer_that_no_kernel_computes_goes_to_pytorch_untried(machine, layer, reason):
-    assert choose(GPU, layer=layer) == dispatch.Choice("eager", reason)
+    assert choose(GPU, layer=layer) == Choice("eager", reason)
     assert machine["tested"] == []
 
 
@@ -110,6 +114,30 @@ def test_each_kind_of_layer_is_tested_once_on_each_device(machine):
         choose(torch.device("cuda", 1))
         choose(GPU, layer=Layer(window=(7, 7)))
     assert machine["tested"] == ["triton"] * 3
+
+
+def in_32_bits(t: np.ndarray, divisor: int) -> np.ndarray:
+    """The kernels' division, as the GPU's registers do it."""
+    factor = np.int32((2**20 + divisor - 1) // divisor)
+    return (t.astype(np.int32) * factor) >> np.int32(20)  # wraps, as on the GPU
+
+
+def test_every_window_that_is_admitted_divides_exactly():
+    """Against exact integers, for every number that a kernel gives a token."""
+    random = np.random.default_rng(0)
+    sides = [(int(2 ** random.uniform(0, 13)), int(2 ** random.uniform(0, 13))) for _ in range(400)]
+    sides += [tuple(int(2 ** random.uniform(0, 5)) for _ in range(3)) for _ in range(400)]
+    sides += [(tall, 1) for tall in (1900, 1919, 1920, 1921, 2048, 2049, 3000, 4096, 8000)] + [(1, 900), (7, 7, 7)]
+    admitted = [window for window in sides if launch.why_not(torch.float16, window, 32) is None]
+    assert len(admitted) > 300
+    for window in admitted:
+        *_, high, wide = window
+        t = np.arange(math.prod(window) + 128)
+        for divisor in (wide, high * wide) if len(window) == 3 and window[0] > 1 else (wide,):
+            assert (in_32_bits(t, divisor) == t // divisor).all(), (window, divisor)
+    refused = [window for window in ((2049, 1), (3000, 1), (4096, 1)) if window not in admitted]
+    assert len(refused) == 3
+    assert any((in_32_bits(np.arange(math.prod(window) + 128), 1) < 0).any() for window in refused)
 
 
 def test_what_is_forced_is_taken_untried(machine, monkeypatch):
@@ -141,7 +169,7 @@ def test_the_layer_that_is_judged_is_the_one_that_is_computed(monkeypatch):
 
     def judge(device, backend, layer):
         judged.append(layer)
-        return dispatch.Choice("eager", "")
+        return Choice("eager", "")
 
     monkeypatch.setattr("usema.sema.choose", judge)
     x = torch.zeros(1, 4, 5, 6, 64, requires_grad=True)
@@ -179,6 +207,13 @@ def test_too_little_memory_for_the_self_test_says_nothing_about_the_kernel(machi
     monkeypatch.setattr(dispatch, "_largest_error", full)
     monkeypatch.setattr(dispatch, "_try", TRY)
     with pytest.raises(torch.cuda.OutOfMemoryError):
+        choose(GPU)
+
+    def no_room(*problem):
+        raise launch.LaunchError("out of GPU memory (cuLaunchKernel: error 2)", launch.OUT_OF_MEMORY)
+
+    monkeypatch.setattr(dispatch, "_largest_error", no_room)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="out of GPU memory"):
         choose(GPU)
     monkeypatch.setattr(dispatch, "_largest_error", lambda *problem: 0.0)
     assert choose(GPU).name == "triton"

@@ -8,6 +8,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..Logic import USEMASegmentationLogic
+from .RunTexts import asHtml
+from .Signals import connect
 
 DEVICE_SETTING = "USEMA/Device"
 
@@ -36,9 +38,9 @@ class AdvancedSection:
             ui.deviceSelector.addItem(text, value)
         chosen = ui.deviceSelector.findData(settings.value(DEVICE_SETTING, "auto"))
         ui.deviceSelector.setCurrentIndex(max(0, chosen))
-        ui.deviceSelector.connect("currentIndexChanged(int)", self.onDeviceChosen)
-        ui.releaseButton.connect("clicked(bool)", self.onRelease)
-        ui.diagnosticsButton.connect("clicked(bool)", self.onCopyDiagnostics)
+        connect(ui.deviceSelector, "currentIndexChanged(int)", self.onDeviceChosen)
+        connect(ui.releaseButton, "clicked(bool)", self.onRelease)
+        connect(ui.diagnosticsButton, "clicked(bool)", self.onCopyDiagnostics)
 
     def device(self) -> str:
         return self.ui.deviceSelector.currentData
@@ -46,7 +48,8 @@ class AdvancedSection:
     def update(self, modelName: str) -> None:
         """What is known of device and engine, for the chosen model."""
         self.ui.releaseButton.enabled = not self.logic.busy
-        self.ui.badgeLabel.text, self.ui.badgeLabel.toolTip = self.logic.badge(modelName)
+        self.ui.badgeLabel.text, reason = self.logic.badge(modelName)
+        self.ui.badgeLabel.toolTip = asHtml(reason)
 
     def onDeviceChosen(self, index: int) -> None:
         self.settings.setValue(DEVICE_SETTING, self.ui.deviceSelector.itemData(index))

@@ -6,19 +6,21 @@ from collections.abc import Callable, Sequence
 
 import slicer
 
+from .RunTexts import asHtml
+from .Signals import connect
+
 
 class ChannelSelectors:
     """The selectors; hidden where a model has one channel.
 
     Args:
-        section: the widget around them.
-        layout: its form layout.
+        section: the widget around them, which has a form layout.
         chosen: called with the nodes of all channels, None where there is none, whenever one is chosen.
     """
 
-    def __init__(self, section, layout, chosen: Callable[[list], None]):
+    def __init__(self, section, chosen: Callable[[list], None]):
         self.section = section
-        self.layout = layout
+        self.layout = section.layout()  # from here: in Python, an empty layout counts as false and has no name
         self.chosen = chosen
         self.selectors = []
 
@@ -41,8 +43,8 @@ class ChannelSelectors:
             selector.setMRMLScene(slicer.mrmlScene)
             if index < len(nodes):
                 selector.setCurrentNode(nodes[index])
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", self.onChosen)
-            self.layout.addRow(name + ":", selector)
+            connect(selector, "currentNodeChanged(vtkMRMLNode*)", self.onChosen)
+            self.layout.addRow(asHtml(f"{name}:"), selector)
             self.selectors.append(selector)
         self.onChosen()
 

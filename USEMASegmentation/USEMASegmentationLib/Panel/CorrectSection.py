@@ -44,7 +44,9 @@ class CorrectSection:
         if segmentationNode is None:
             return
         role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-        volume = segmentationNode.GetNodeReference(role) or inputVolume
+        volume = segmentationNode.GetNodeReference(role)
+        if volume is None:
+            volume = inputVolume
         if self.editor.sourceVolumeNode() != volume:
             self.editor.setSourceVolumeNode(volume)
 

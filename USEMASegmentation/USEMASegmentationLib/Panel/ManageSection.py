@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import slicer
-from slicer.i18n import tr as _
 from usema.errors import UsemaError
 from usema.models.bundle import read_bundle
 
 from ..ModelStore import ModelHere, ModelStore
 from . import StoreTexts
+from .RunTexts import asHtml
+from .Signals import connect
 from .TaskDisplay import TaskDisplay
 
 
@@ -48,16 +49,16 @@ class ManageSection:
         self.models: list[ModelHere] = []
         self.ownIndexes: tuple[str, ...] = ()
         self.display = TaskDisplay(ui.manageBar, ui.manageLabel, {"import", "refresh", "remove", "verify"})
-        ui.modelsTable.connect("itemSelectionChanged()", self.update)
-        ui.verifyButton.connect("clicked(bool)", self.onVerify)
-        ui.deleteButton.connect("clicked(bool)", self.onDelete)
-        ui.importButton.connect("clicked(bool)", self.onImport)
-        ui.cancelTaskButton.connect("clicked(bool)", self.onCancel)
-        ui.refreshButton.connect("clicked(bool)", self.onRefresh)
-        ui.addIndexButton.connect("clicked(bool)", self.onAddIndex)
-        ui.removeIndexButton.connect("clicked(bool)", self.onRemoveIndex)
-        ui.indexSelector.connect("currentIndexChanged(int)", self.update)
-        ui.indexEdit.connect("textChanged(QString)", self.update)
+        connect(ui.modelsTable, "itemSelectionChanged()", self.update)
+        connect(ui.verifyButton, "clicked(bool)", self.onVerify)
+        connect(ui.deleteButton, "clicked(bool)", self.onDelete)
+        connect(ui.importButton, "clicked(bool)", self.onImport)
+        connect(ui.cancelTaskButton, "clicked(bool)", self.onCancel)
+        connect(ui.refreshButton, "clicked(bool)", self.onRefresh)
+        connect(ui.addIndexButton, "clicked(bool)", self.onAddIndex)
+        connect(ui.removeIndexButton, "clicked(bool)", self.onRemoveIndex)
+        connect(ui.indexSelector, "currentIndexChanged(int)", self.update)
+        connect(ui.indexEdit, "textChanged(QString)", self.update)
 
     def fill(self) -> None:
         """Looks what there is."""
@@ -68,7 +69,7 @@ class ManageSection:
             cells = (model.title, model.version, StoreTexts.megabytes(model.size), StoreTexts.stateHere(model))
             for column, text in enumerate(cells):
                 item = self.newItem(text)
-                item.setToolTip(model.problem or text)
+                item.setToolTip(asHtml(model.problem or text))
                 table.setItem(row, column, item)
         table.resizeColumnsToContents()
         # by what it is, not by its row: another model may be there now
@@ -119,9 +120,7 @@ class ManageSection:
 
     def onDelete(self, checked: bool = False) -> None:
         model = self._chosen()
-        text = _("Delete {title} {version} ({size}) from this computer?").format(
-            title=model.title, version=model.version, size=StoreTexts.megabytes(model.size)
-        )
+        text = StoreTexts.deleteQuestion(model)
         if slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
             self._begin(lambda: self.store.remove(model))
 

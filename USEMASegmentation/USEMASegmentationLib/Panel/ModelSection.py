@@ -12,7 +12,11 @@ from usema.store.library import AVAILABLE, UPDATE, KnownModel
 from ..ModelStore import ModelStore
 from ..Parameters import Readiness
 from . import StoreTexts
+from .RunTexts import asHtml
+from .Signals import connect
 from .TaskDisplay import TaskDisplay
+
+UNFOLDED_SETTING = "USEMA/LimitsUnfolded"
 
 
 class ModelSection:
@@ -22,18 +26,23 @@ class ModelSection:
         ui: the panel's widgets.
         store: does the work.
         installer: knows what downloading needs.
+        settings: a QSettings; whether limits and licence are unfolded is remembered there.
         started: called when a task has begun, which ``store.poll()`` has to carry on.
     """
 
-    def __init__(self, ui, store: ModelStore, installer, started: Callable[[], None]):
+    def __init__(self, ui, store: ModelStore, installer, settings, started: Callable[[], None]):
         self.ui = ui
         self.store = store
         self.installer = installer
+        self.settings = settings
         self.started = started
         self.models: dict[str, KnownModel] = {}
         self._shown = ""
         self.display = TaskDisplay(ui.downloadBar, ui.downloadLabel, {"download"})
-        ui.downloadButton.connect("clicked(bool)", self.onDownloadOrCancel)
+        connect(ui.downloadButton, "clicked(bool)", self.onDownloadOrCancel)
+        connect(ui.aboutButton, "toggled(bool)", self.onUnfolded)
+        ui.aboutButton.checked = slicer.util.toBool(settings.value(UNFOLDED_SETTING, False))
+        self.onUnfolded(ui.aboutButton.checked)
 
     def fill(self) -> None:
         """Looks which models there are; ``show`` chooses one."""
@@ -78,11 +87,20 @@ class ModelSection:
             self._shown = name
             self.display.clear()
         self.ui.modelSelector.setCurrentIndex(max(0, self.ui.modelSelector.findData(name)))
-        self.ui.modelSelector.toolTip = StoreTexts.choice(model) if model else ""
-        self.ui.modelStateLabel.text = StoreTexts.describeState(model) if model else ""
-        self.ui.modelInfoLabel.text = StoreTexts.describeModel(model) if model else _("No model is installed.")
-        self.ui.modelInfoLabel.toolTip = StoreTexts.aboutModel(model) if model else ""
+        known = model is not None
+        self.ui.modelSelector.toolTip = asHtml(StoreTexts.choice(model)) if known else ""
+        self.ui.modelFindsLabel.text = StoreTexts.findsOf(model) if known else _("No model is installed.")
+        self.ui.modelInfoLabel.text = StoreTexts.termsOf(model) if known else ""
+        for label in (self.ui.modelFindsLabel, self.ui.modelInfoLabel):
+            label.toolTip = StoreTexts.aboutModel(model) if known else ""
+        self.ui.aboutButton.visible = bool(self.ui.modelInfoLabel.text)
         self.update()
+
+    def onUnfolded(self, unfolded: bool) -> None:
+        """Limits, licence and version, shown or not as the user last chose on this computer."""
+        self.ui.aboutButton.text = f"{'▾' if unfolded else '▸'} {_('Limits and licence')}"
+        self.ui.modelInfoLabel.visible = unfolded
+        self.settings.setValue(UNFOLDED_SETTING, unfolded)
 
     def update(self) -> None:
         """Button, progress and message of the download."""

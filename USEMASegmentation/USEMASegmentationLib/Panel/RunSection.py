@@ -12,6 +12,7 @@ from usema.errors import UsemaError
 
 from ..Parameters import Readiness, Status
 from . import RunTexts
+from .RunTexts import asHtml
 
 
 class RunSection:
@@ -25,6 +26,7 @@ class RunSection:
     def __init__(self, ui, stopAll: Callable[[], None]):
         self.ui = ui
         self.stopAll = stopAll
+        self.notes: list[str] = []  # what the message says beside
         self.say("")
 
     def update(self, status: Status, busy: bool, readiness: Readiness) -> None:
@@ -32,10 +34,14 @@ class RunSection:
         ui = self.ui
         ui.segmentButton.text = _("Cancel") if busy else _("Segment")
         ui.segmentButton.enabled = readiness.ready and status.state != "cancelling"
-        ui.segmentButton.toolTip = readiness.reason or (_("Stop this run.") if busy else _("Segment the volume."))
+        ui.segmentButton.toolTip = asHtml(
+            readiness.reason or (_("Stop this run.") if busy else _("Segment the volume."))
+        )
         # once a run has finished, its warnings stand in its message
-        warnings = status.warnings if busy else [one for one in readiness.warnings if one not in status.warnings]
-        ui.reasonLabel.text = "\n".join(filter(None, [status.message if busy else readiness.reason, *warnings]))
+        warnings = status.warnings if busy else [one for one in readiness.warnings if one not in self.notes]
+        reason = status.message if busy else readiness.reason
+        ui.reasonLabel.text = "\n".join(filter(None, [reason, RunTexts.caution(warnings)]))
+        ui.reasonLabel.toolTip = asHtml("\n".join(warnings))
         ui.reasonLabel.visible = bool(ui.reasonLabel.text)
         ui.progressBar.visible = busy
         ui.progressBar.setRange(0, status.total)  # 0 of 0 shows that something is going on
@@ -49,6 +55,7 @@ class RunSection:
             detail: such as a log, shown when the user asks for it.
             notes: what else should be known.
         """
+        self.notes = [*notes]
         self.ui.messageLabel.text = RunTexts.message(text, hint, notes)
         self.ui.messageLabel.visible = bool(text)
         self.ui.detailsText.setPlainText(detail)

@@ -26,6 +26,25 @@ def progress(status: Status) -> str:
     return text if left is None else _("{tile}, {time} left").format(tile=text, time=duration(left))
 
 
+def asHtml(text: str) -> str:
+    """Plain text for where Qt guesses what it is given, such as a tooltip: no name may become markup.
+
+    What is short and has no sign of a tag stays as it is; the rest is marked as rich text, which Qt wraps as well.
+    """
+    if "<" not in text and len(text) < 80:
+        return text
+    return f"<qt>{'<br>'.join(map(escape, text.splitlines()))}</qt>"
+
+
+def caution(warnings: Sequence[str]) -> str:
+    """What speaks against a volume, in a line; the rest of it stands in a tooltip."""
+    if not warnings:
+        return ""
+    if len(warnings) == 1:
+        return warnings[0]
+    return _("{first} And {number} more.").format(first=warnings[0], number=len(warnings) - 1)
+
+
 def message(text: str, hint: str = "", notes: Sequence[str] = ()) -> str:
     """A message, what to do about it, and what else should be known."""
     paragraphs = [f"<b>{escape(text)}</b>" if hint else escape(text), escape(hint), *map(escape, notes)]

@@ -16,7 +16,7 @@ from usema.store.indexes import Source
 from usema.store.library import AVAILABLE, BUNDLED, INSTALLED, UPDATE, KnownModel
 
 from ..ModelStore import ModelHere, StoreStatus
-from .RunTexts import duration, message
+from .RunTexts import asHtml, duration, message
 
 
 def megabytes(size: float) -> str:
@@ -38,17 +38,25 @@ def choice(model: KnownModel) -> str:
     return f"{model.title} – {_('cannot be read') if model.problem else states[model.state]}"
 
 
-def describeModel(model: KnownModel) -> str:
-    """What a model finds, whether it is here, where it ends, and on which terms."""
+def findsOf(model: KnownModel) -> str:
+    """What a model finds, or why it cannot: a line or two, as plain text."""
     if model.problem:
-        return f"{escape(model.problem)}<br>{escape(_howToRepair(model))}"
+        return f"{model.problem} {_howToRepair(model)}"
     description = model.bundle.metadata.description if model.bundle else model.entry.description
     finds = re.split(r"(?<=\.)\s+(?=[A-Z])", description)[0]
+    return f"{finds} {model.why_not}" if model.why_not else finds
+
+
+def termsOf(model: KnownModel) -> str:
+    """Where a model ends, on which terms it is given, its version, and where it comes from."""
+    if model.problem:
+        return ""
     link = f'<a href="{escape(model.licence.url)}">{escape(model.licence.name)}</a>'
-    lines = [escape(finds)]
+    lines = []
     if model.bundle:
         lines.append(f"<b>{_('Limits')}:</b> {escape(model.bundle.metadata.limits)}")
     lines.append(f"<b>{_('Licence')}:</b> {link}, {_terms(model.licence.commercial_use)}")
+    lines.append(f"<b>{_('Version')}:</b> {escape(describeState(model))}")
     if model.bundle and (card := Path(model.bundle.path).absolute() / CARD_FILE).is_file():
         lines.append(f'<a href="{escape(card.as_uri())}">{_("Model card")}</a>')
     if model.state in (AVAILABLE, UPDATE):
@@ -56,8 +64,6 @@ def describeModel(model: KnownModel) -> str:
         if model.others:
             others = ", ".join(f"{one.source} ({one.version})" for one in model.others)
             lines.append(_("Not used, because an earlier list offers it too: {others}").format(others=escape(others)))
-    if model.why_not:
-        lines.append(escape(model.why_not))
     return "<br>".join(lines)
 
 
@@ -143,6 +149,12 @@ def downloadQuestion(entry: Entry, accepting: bool, packages: Sequence[str] = ()
         )
     lines.append(_("Nothing about you or your images is sent: only the request for the file."))
     return "<p>" + "</p><p>".join(lines) + "</p>"
+
+
+def deleteQuestion(model: ModelHere) -> str:
+    """What is asked before a model is deleted."""
+    text = _("Delete {title} {version} ({size}) from this computer?")
+    return asHtml(text.format(title=model.title, version=model.version, size=megabytes(model.size)))
 
 
 def licenceQuestion(metadata: ModelMetadata) -> str:

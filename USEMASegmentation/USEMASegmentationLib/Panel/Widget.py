@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
+from contextlib import ExitStack
 from dataclasses import replace
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
-from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic, ScriptedLoadableModuleWidget
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 from ..Logic import USEMASegmentationLogic
-from ..ParameterNode import USEMASegmentationParameterNode
 from ..Parameters import Parameters, Readiness
-from ..Scene.VolumeBridge import volumeInView
-from . import StoreTexts
+from . import RunTexts, SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
 from .Installer import Installer
+from .LabelsList import LabelsList
 from .ManageSection import ManageSection
 from .ModelSection import ModelSection
+from .ParameterBinding import ParameterBinding
 from .RunSection import RunSection
+from .Signals import connect
 
 POLL_MILLISECONDS = 100
 
 
 class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """From top to bottom in the order of the work: what is missing, segment, correct, advanced."""
+    """From top to bottom in the order of the work: what is missing, segment, correct, models, advanced."""
 
     def __init__(self, parent=None):
         VTKObservationMixin.__init__(self)
+        self.ui = None
         self.logic = None
-        self._parameterNode = None
-        self._guiTag = None
+        self.binding = None
+        self._isReady = False  # setup went through to its end
+        self._endings = ExitStack()  # undoes what setup has begun, also one that failed half-way
         self._missing = ""  # packages, in words
         self._shown = None  # model and labels that the list shows
+        self._subject = None  # volume and model that the last message was about
         # last, because without a parent it calls setup()
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
@@ -45,30 +51,53 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/USEMASegmentation.ui"))
-        self.layout.addWidget(uiWidget)
+        uiWidget = None
+        try:
+            uiWidget = slicer.util.loadUI(self.resourcePath("UI/USEMASegmentation.ui"))
+            self.layout.addWidget(uiWidget)
+            self._build(uiWidget)
+            self._isReady = True
+        except Exception as error:
+            logging.exception("USEMA Segmentation cannot be opened")
+            self.cleanup()
+            if uiWidget is not None:
+                uiWidget.visible = False
+            self._showFailure(error)
+
+    def _build(self, uiWidget) -> None:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         self.logic = USEMASegmentationLogic()
+        self._endings.callback(self.logic.shutdown)
         self.installer = Installer()
         self._missing = self.installer.words()
-        self.timer, self.storeTimer = qt.QTimer(), qt.QTimer()  # segmenting and downloading go on at the same time
-        self.timer.interval = self.storeTimer.interval = POLL_MILLISECONDS
-        self.modelSection = ModelSection(self.ui, self.logic.store, self.installer, self.onStoreStarted)
+        self.timer, self.storeTimer = self._timer(self.onTimer), self._timer(self.onStoreTimer)  # both may be at work
+        self.modelSection = ModelSection(self.ui, self.logic.store, self.installer, qt.QSettings(), self.onStoreStarted)
         self.manageSection = self._loadManageSection()
-        self.channelSelectors = ChannelSelectors(self.ui.channelsSection, self.ui.channelsLayout, self.onChannelsChosen)
+        self.channelSelectors = ChannelSelectors(self.ui.channelsSection, self.onChannelsChosen)
+        self.labelsList = LabelsList(self.ui.labelsList, self.onLabelTicked)
         self.correctSection = CorrectSection(self.ui.segmentEditor)
+        self._endings.callback(self.correctSection.exit)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
         self._fillExistingSelector()
+        self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
+        self._endings.callback(self.binding.release)
         self.showModels()
         self._connect()
         self.initializeParameterNode()
 
+    def _timer(self, slot):
+        timer = qt.QTimer()
+        timer.interval = POLL_MILLISECONDS
+        connect(timer, "timeout()", slot)
+        self._endings.callback(timer.stop)
+        return timer
+
     def _loadManageSection(self) -> ManageSection:
         widget = slicer.util.loadUI(self.resourcePath("UI/Models.ui"))
-        self.ui.manageLayout.addWidget(widget)
+        self.ui.manageFrame.layout().addWidget(widget)
         ui = slicer.util.childWidgetVariables(widget)
         ui.modelsTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         return ManageSection(
@@ -92,38 +121,59 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.ui.existingSelector.addItem(text, value)
 
     def _connect(self) -> None:
+        self._endings.callback(self.removeObservers)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
-        self.timer.connect("timeout()", self.onTimer)
-        self.storeTimer.connect("timeout()", self.onStoreTimer)
-        self.ui.installButton.connect("clicked(bool)", self.onInstall)
-        self.ui.installFromFolderButton.connect("clicked(bool)", self.onInstallFromFolder)
-        self.ui.modelSelector.connect("currentIndexChanged(int)", self.onModelChosen)
-        self.ui.labelsList.connect("itemChanged(QListWidgetItem*)", self.onLabelTicked)
-        self.ui.segmentButton.connect("clicked(bool)", self.onSegmentOrCancel)
-        self.ui.existingSelector.connect("currentIndexChanged(int)", self.onExistingChosen)
-        slicer.app.connect("aboutToQuit()", self.logic.shutdown)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReplaced)
+        connect(self.ui.installButton, "clicked(bool)", self.onInstall)
+        connect(self.ui.installFromFolderButton, "clicked(bool)", self.onInstallFromFolder)
+        connect(self.ui.modelSelector, "currentIndexChanged(int)", self.onModelChosen)
+        connect(self.ui.segmentButton, "clicked(bool)", self.onSegmentOrCancel)
+        connect(self.ui.existingSelector, "currentIndexChanged(int)", self.onExistingChosen)
+        connect(slicer.app, "aboutToQuit()", self.logic.shutdown)
+        self._endings.callback(slicer.app.disconnect, "aboutToQuit()", self.logic.shutdown)
+
+    def _showFailure(self, error: Exception) -> None:
+        """In place of an empty panel: why it is empty."""
+        label, details = qt.QLabel(), qt.QPlainTextEdit()
+        label.wordWrap = True
+        label.textFormat = qt.Qt.RichText
+        label.textInteractionFlags = qt.Qt.TextSelectableByMouse
+        label.text = RunTexts.message(
+            _("USEMA Segmentation cannot be opened: {kind}: {error}").format(kind=type(error).__name__, error=error),
+            _("Please report it, with the lines below. Until then, 3D Slicer works on without this module."),
+        )
+        details.readOnly = True
+        details.setPlainText(traceback.format_exc())
+        for widget in (label, details):
+            self.layout.addWidget(widget)
 
     def enter(self) -> None:
-        self._missing = self.installer.words()
-        self.showModels()  # the command line may have changed what is here
-        self.initializeParameterNode()
-        self.correctSection.enter()
+        if not self._isReady:
+            return
+        with self.runSection.errorsShown():
+            self._missing = self.installer.words()
+            self.showModels()  # the command line may have changed what is here
+            if not self.binding.isCurrent():
+                self.initializeParameterNode()
+            self.correctSection.enter()
+            self.updateState()
         if self._missing and self.installer.isPending():
             # not from here: a dialog would keep the application from showing the module
             qt.QTimer.singleShot(0, self.onInstall)
 
     def exit(self) -> None:
         # A run goes on; its result is there when the user comes back.
-        self.correctSection.exit()
+        if self._isReady:
+            self.correctSection.exit()
 
     def cleanup(self) -> None:
-        slicer.app.disconnect("aboutToQuit()", self.logic.shutdown)
-        self.setParameterNode(None)
-        self.removeObservers()
-        self.correctSection.exit()
-        self._stopAll()
+        self._isReady = False
+        try:
+            self._endings.close()  # each ending is tried, whatever the others do
+        except Exception:
+            logging.exception("USEMA Segmentation did not close as it should")
 
     def onReload(self) -> None:
         # Slicer loads the module's own file again, but not what that imports.
@@ -133,12 +183,19 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         ScriptedLoadableModuleWidget.onReload(self)
 
     def onSceneStartClose(self, caller, event) -> None:
-        self.setParameterNode(None)
+        self.binding.release()
         self.correctSection.close()
 
-    def onSceneEndClose(self, caller, event) -> None:
-        if self._isShown():
-            self.initializeParameterNode()
+    def onSceneStartImport(self, caller, event) -> None:
+        self.binding.release()  # half a scene is nothing to be shown
+
+    def onSceneReplaced(self, caller, event) -> None:
+        """Closed, or another was loaded into it."""
+        with self.runSection.errorsShown():
+            if self._isShown():
+                self.initializeParameterNode()
+            else:
+                self.binding.release()  # until the user comes back
 
     def _isShown(self) -> bool:
         # a panel in a window of its own has no module around it that could be entered
@@ -146,29 +203,13 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     # State of the scene
 
-    def initializeParameterNode(self) -> None:
-        nodes = ScriptedLoadableModuleLogic()
-        nodes.moduleName = self.moduleName
-        node = nodes.getParameterNode()
-        if self._parameterNode is None or self._parameterNode.parameterNode != node:
-            self.setParameterNode(USEMASegmentationParameterNode(node))
-        else:
-            self.updateState()
+    @property
+    def _parameterNode(self):
+        return self.binding.node
 
-    def setParameterNode(self, parameterNode) -> None:
-        if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateState)
-        self._parameterNode = parameterNode
-        if parameterNode is None:
-            return
-        if parameterNode.inputVolume is None:
-            parameterNode.inputVolume = volumeInView()
-        # connectGui() does the same, but gives no tag, so that it could not be undone.
-        widgets = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
-        widgets.pop(None)
-        self._guiTag = parameterNode.connectParametersToGui(widgets)
-        self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.updateState)
+    def initializeParameterNode(self) -> None:
+        """Shows the choices that the scene has now."""
+        self.binding.renew()
         self.showModel()
         self.updateState()
 
@@ -182,7 +223,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     # Showing
 
-    def updateState(self, caller=None, event=None) -> None:
+    def updateState(self) -> None:
         if self._parameterNode is None:
             return
         ui, node, busy = self.ui, self._parameterNode, self.logic.busy
@@ -192,18 +233,27 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         ui.setupSection.visible = bool(self._missing)
         ui.setupLabel.text = self._missing
 
+        if not busy and self._subject != (subject := self._subjectNow()):
+            self._subject = subject
+            self.runSection.say("")
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
         self.advancedSection.update(node.modelName)
         ui.show3DButton.setSegmentationNode(node.segmentation)
+        ui.existingSelector.enabled = node.segmentation is not None
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
         if self._isShown():
             self.correctSection.show(node.segmentation, node.inputVolume)
 
+    def _subjectNow(self) -> tuple[str | None, str]:
+        """What a message is about; with another volume or model, it is no longer true."""
+        volume = self._parameterNode.inputVolume
+        return (None if volume is None else volume.GetID()), self._parameterNode.modelName
+
     def _readiness(self) -> Readiness:
         if self._missing:
             return Readiness(False, _("Install what is missing first (see above)."))
-        if self.ui.labelsList.count and not self._tickedLabels():
+        if self.labelsList.isNoneTicked():
             return Readiness(False, _("Tick at least one segment."))
         if self.modelSection.isMissing(self._parameterNode.modelName):
             return self.modelSection.readiness(self._parameterNode.modelName)
@@ -225,20 +275,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._shown = (node.modelName, list(node.labels))
         self.modelSection.show(node.modelName)
         model = self.modelSection.models.get(node.modelName)
-        labels = self.ui.labelsList
-        labels.blockSignals(True)
-        labels.clear()
-        for label in model.labels if model else ():
-            swatch = qt.QPixmap(12, 12)
-            swatch.fill(qt.QColor(*label.color))
-            labels.addItem(label.name)
-            item = labels.item(labels.count - 1)
-            item.setIcon(qt.QIcon(swatch))
-            item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-            ticked = not node.labels or label.name in node.labels
-            item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
-        labels.blockSignals(False)
-        labels.setFixedHeight(labels.sizeHintForRow(0) * min(max(labels.count, 1), 6) + 2 * labels.frameWidth)
+        self.labelsList.show(() if model is None else model.labels, node.labels)
         self.channelSelectors.show(self.modelSection.furtherChannels(node.modelName), node.channels)
 
     def _chooseAnotherModel(self) -> None:
@@ -247,16 +284,13 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         with slicer.util.NodeModify(node):
             node.labels = []
             node.modelName = self.modelSection.nameToBegin()
+        self._subject = self._subjectNow()
         if gone:
             self.runSection.say(*StoreTexts.goneModel(gone, self.modelSection.models.get(node.modelName)))
 
     @staticmethod
     def _choose(selector, value: str) -> None:
         selector.setCurrentIndex(max(0, selector.findData(value)))
-
-    def _tickedLabels(self) -> list[str]:
-        items = map(self.ui.labelsList.item, range(self.ui.labelsList.count))
-        return [item.text() for item in items if item.checkState() == qt.Qt.Checked]
 
     # Clicks
 
@@ -267,9 +301,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 self._parameterNode.labels = []
                 self._parameterNode.modelName = name
 
-    def onLabelTicked(self, item) -> None:
-        ticked = self._tickedLabels()
-        labels = [] if len(ticked) == self.ui.labelsList.count else ticked
+    def onLabelTicked(self) -> None:
+        labels = self.labelsList.chosen()
         self._shown = (self._parameterNode.modelName, labels)
         self._parameterNode.labels = labels
         self.updateState()
@@ -319,9 +352,12 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 self.ui.modelSelector.setCurrentIndex(self.ui.modelSelector.findData(status.modelName))
 
     def onFinished(self, status) -> None:
-        self.runSection.say(status.message, status.hint, status.detail, status.warnings)
         if status.segmentation is not None and self._parameterNode is not None:
             self._parameterNode.segmentation = status.segmentation
+            SliceViews.showOnce(status.segmentation)
+        if self._parameterNode is not None:
+            self._subject = self._subjectNow()
+        self.runSection.say(status.message, status.hint, status.detail, status.warnings)
 
     def _stopAll(self) -> None:
         self.timer.stop()

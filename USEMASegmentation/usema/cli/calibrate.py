@@ -34,7 +34,7 @@ def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_
     from ..models.card_files import CASES_FILE, RELIABILITY_PICTURE
     from ..quality import calibration, calibration_voxels
     from ..quality.card.text import write_card
-    from ..quality.labelled_cases import find_cases, origin
+    from ..quality.labelled_cases import describe_cases, find_cases
     from ..quality.pictures import check_preview
     from ..store.library import find_folder
 
@@ -65,7 +65,7 @@ def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_
     if dry_run:
         click.echo(f"Would change in {model.path}: {change}")
         return
-    cases_from, left_out = origin(metadata, images, split, fold)
+    cases_from, left_out = describe_cases(metadata, images, split, fold)
     measured = {**result.to_dict(calibration_voxels.REGION), "cases_from": cases_from, "left_out": left_out}
     model = change_metadata(
         model,

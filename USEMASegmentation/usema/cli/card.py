@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 
@@ -39,16 +40,16 @@ def card(bundle, images, labels, split, fold, device) -> None:
 
 def _measure(model, images: Path, labels: Path, split: Path | None, fold: int, device: str):
     from ..quality.card.measure import measure
-    from ..quality.labelled_cases import find_cases, origin
+    from ..quality.labelled_cases import describe_cases, find_cases
 
     cases = find_cases(images, labels, len(model.metadata.channels), split, fold)
-    cases_from, left_out = origin(model.metadata, images, split, fold)
+    cases_from, left_out = describe_cases(model.metadata, images, split, fold)
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(model.metadata.name, total=len(cases))
 
         def progress(case: str) -> None:
-            bar.update(task, advance=1, description=case)
+            bar.update(task, advance=1, description=escape(case))
 
         return measure(
             model,

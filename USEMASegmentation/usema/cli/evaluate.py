@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import InputError
@@ -18,16 +19,26 @@ TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD9
 @click.argument("predictions", type=click.Path(path_type=Path))
 @click.argument("references", type=click.Path(path_type=Path))
 @click.option("--model", help="Name or path of a model: only its labels, under its names.")
-@click.option("--tolerance", default=1.0, show_default=True, help="Tolerance of the surface Dice, in mm.")
+@click.option(
+    "--tolerance",
+    "tolerances",
+    multiple=True,
+    metavar="MM | LABEL=MM",
+    help="Tolerance of the surface Dice, in mm; again for a label (its name, or its value) that has one of its own.  "
+    "[default: 1.0]",
+)
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write one row per case and label here.")
 @click.option("--overwrite", is_flag=True, help="Replace the CSV file if it exists.")
-def evaluate(predictions, references, model, tolerance, csv_file, overwrite) -> None:
+def evaluate(predictions, references, model, tolerances, csv_file, overwrite) -> None:
     """Dice, normalised surface Dice and 95 % Hausdorff distance of PREDICTIONS against REFERENCES, per label.
 
-    Files are paired by name, whatever their format.
+    Files are paired by name, whatever their format; CASE_0000 is CASE. Segments of two .seg.nrrd are paired by their
+    names. Missed are cases that have the label in one of the two only: they count with a Dice of 0, and are left out
+    of the mean HD95.
     """
     from ..models.bundle import read_bundle
     from ..quality.evaluation import evaluate_folders, summary, write_csv
+    from ..quality.metrics import SURFACE_DICE_COUNTS
     from ..store.library import find_model
 
     if csv_file is not None and csv_file.exists() and not overwrite:
@@ -35,12 +46,33 @@ def evaluate(predictions, references, model, tolerance, csv_file, overwrite) -> 
     labels = None
     if model is not None:
         labels = {label.value: label.name for label in read_bundle(find_model(model)).metadata.labels}
-    scores = evaluate_folders(predictions, references, labels, tolerance)
-    table = Table("label", "cases", *TITLES.values(), caption="mean / median over cases")
+
+    def report(sentence: str) -> None:
+        click.secho(f"Note: {sentence}", fg="yellow", err=True)
+
+    scores = evaluate_folders(predictions, references, labels, _tolerances(tolerances), report)
+    table = Table(
+        "label", "cases", "missed", *TITLES.values(), caption=f"mean / median over cases\n{SURFACE_DICE_COUNTS}"
+    )
     for row in summary(scores):
         values = (f"{row.mean[metric]:.3f} / {row.median[metric]:.3f}" for metric in TITLES)
-        table.add_row(row.name, str(row.cases), *values)
+        table.add_row(escape(row.name), str(row.cases), str(row.missed), *values)
     Console().print(table)
     if csv_file is not None:
         write_csv(csv_file, scores, overwrite)
         click.echo(f"One row per case and label: {csv_file}")
+
+
+def _tolerances(given: tuple[str, ...]) -> dict[str, float]:
+    """Label -> mm, as ``evaluate_folders`` takes them; "" is all others."""
+    found = {}
+    for text in given:
+        label, _, value = text.rpartition("=")
+        try:
+            found[label.strip()] = float(value)
+        except ValueError:
+            raise InputError(
+                f"'{text}' is no tolerance.",
+                "Give millimetres, or a label and its own: --tolerance 1 --tolerance liver=5",
+            ) from None
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -38,13 +39,41 @@ def download(names: tuple[str, ...], accept_licence: bool) -> None:
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
-def import_file(files: tuple[Path, ...]) -> None:
-    """Install models from .usema files, without a network."""
-    from ..store.install import install_file
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.option("--list", "only_list", is_flag=True, help="Only tell which models PATH holds.")
+@click.option("--name", default="", help="What commands call the model.  [default: made from what PATH says]")
+@click.option("--configuration", "wanted", multiple=True, help="Which of PATH's models; repeat to average several.")
+@click.option("--folds", default="", help="Folds to average, such as 0,1,2.  [default: all, else the first]")
+@click.option("--checkpoint", type=click.Choice(["final", "best"]), default="final", show_default=True)
+@click.option("--orientation", default="", help="How the training volumes lay, such as RAS.  [default: what PATH says]")
+@click.option("--postprocessing/--no-postprocessing", default=True, help="What PATH says helps.  [default: do it]")
+def import_file(paths, only_list, name, wanted, folds, checkpoint, orientation, postprocessing) -> None:
+    """Install models that are on this computer: no network is needed, and PATH stays as it is.
 
-    for file in files:
-        _say(_with_progress(file.name, lambda file=file, **how: install_file(file, **how)))
+    PATH is a .usema file, a bundle's folder, or a model of nnU-Net 2: a results folder, one of its folders, a zip of
+    it, or a checkpoint. Nothing in it is run. All options but --list are for models of other programs.
+    """
+    from ..converters import Options
+    from ..store.importing import import_model, look
+
+    if only_list:
+        for path in paths:
+            for model in look(path):
+                click.echo(f"{model.key}: {model.summary}")
+        return
+    if name and len(paths) > 1:
+        raise InputError(f"--name {name} is one name for {len(paths)} models.", "Import them one by one.")
+    words = tuple(word for given in wanted for word in given.split(",") if word)
+    options = Options(
+        name, tuple(filter(None, folds.replace(" ", "").split(","))), checkpoint, orientation, postprocessing
+    )
+    for path in paths:
+        warnings: list[str] = []
+        work = partial(import_model, path, wanted=words, options=options, report=warnings.append)
+        bundle = _with_progress(path.name, work)
+        for warning in warnings:
+            click.echo(warning, err=True)
+        _say(bundle)
 
 
 @click.command()

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..backends import Choice
 from ..errors import BundleError, InputError
 from ..models.bundle import Bundle
 from ..models.parts import Part
 from ..networks import build
 from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
-from ..scan import Choice as ScanChoice
 from ..scan import choose as choose_scan
-from ..sema import Choice, Layer, choose
+from ..sema import Layer, choose
 from ..volumes.geometry import Geometry
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
@@ -187,7 +187,7 @@ def _built(part: Part) -> nn.Module:
         raise BundleError(error.message, error.hint) from error
 
 
-def _attention_backend(network: nn.Module, part: Part, dimensions: int, device: torch.device) -> Choice | ScanChoice:
+def _attention_backend(network: nn.Module, part: Part, dimensions: int, device: torch.device) -> Choice:
     """What computes the network's SEMA attention, or the scan in its place, known before it runs."""
     kinds = {type(module) for module in network.modules()}
     if SelectiveSSM in kinds:

@@ -78,14 +78,14 @@ class Plan:
     def from_nnunet(cls, plans: dict, configuration: str) -> Plan:
         """Read one configuration of nnU-Net's ``plans.json``, those of its first versions too.
 
-        Whether it is the second stage of a cascade (``previous_stage`` in ``resolve_configuration``) is not the plan's
+        Whether it is the second stage of a cascade (``previous_stage`` in ``configuration_of``) is not the plan's
         concern.
 
         Raises:
             BundleError: the configuration is not there, or asks for a preprocessing that this engine does not have.
         """
         try:
-            chosen = resolve_configuration(plans, configuration)
+            chosen = configuration_of(plans, configuration)
             properties = plans.get("foreground_intensity_properties_per_channel")
             if properties is None:  # its name in the first plans of nnU-Net 2
                 properties = plans["foreground_intensity_properties_by_modality"]
@@ -150,7 +150,7 @@ class Plan:
                     raise BundleError(f"The plan lacks the intensity property '{name}' that {scheme} needs.", _RETRAIN)
 
 
-def resolve_configuration(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dict:
+def configuration_of(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dict:
     """A configuration of nnU-Net's plans with what it inherits filled in.
 
     Raises:
@@ -164,7 +164,7 @@ def resolve_configuration(plans: dict, name: str, heirs: tuple[str, ...] = ()) -
         raise BundleError(f"The configuration '{name}' of nnU-Net's plan inherits from itself.", _RETRAIN)
     own = plans["configurations"][name]
     parent = own.get("inherits_from")
-    return own if parent is None else {**resolve_configuration(plans, parent, (*heirs, name)), **own}
+    return own if parent is None else {**configuration_of(plans, parent, (*heirs, name)), **own}
 
 
 # nnU-Net's resampling functions.

@@ -8,9 +8,11 @@ from torch import nn
 
 from ..errors import InputError
 from .attention_mamba import AttentionMamba, AttentionMambaConfig
+from .meshnet import MeshNet, MeshNetConfig
 from .mlla_unet import MLLAUNet, MLLAUNetConfig
 from .plain_conv_unet import PlainConvUNet, PlainConvUNetConfig
 from .residual_encoder_unet import ResidualEncoderUNet, ResidualEncoderUNetConfig
+from .segresnet_ds import SegResNetDS, SegResNetDSConfig
 from .usema import USEMA, USEMAConfig
 
 __all__ = [
@@ -20,10 +22,14 @@ __all__ = [
     "AttentionMambaConfig",
     "MLLAUNet",
     "MLLAUNetConfig",
+    "MeshNet",
+    "MeshNetConfig",
     "PlainConvUNet",
     "PlainConvUNetConfig",
     "ResidualEncoderUNet",
     "ResidualEncoderUNetConfig",
+    "SegResNetDS",
+    "SegResNetDSConfig",
     "USEMAConfig",
     "build",
 ]
@@ -33,7 +39,9 @@ ARCHITECTURES = {
     "MLLA-UNet": (MLLAUNet, MLLAUNetConfig),
     "Attention-Mamba": (AttentionMamba, AttentionMambaConfig),
     "PlainConvUNet": (PlainConvUNet, PlainConvUNetConfig),
+    "MeshNet": (MeshNet, MeshNetConfig),
     "ResidualEncoderUNet": (ResidualEncoderUNet, ResidualEncoderUNetConfig),
+    "SegResNetDS": (SegResNetDS, SegResNetDSConfig),
 }
 
 

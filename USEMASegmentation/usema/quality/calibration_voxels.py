@@ -17,8 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from ..inference.predictor import Predictor
+from ..volumes.bounding_box import bounding_box
 from .calibration import Voxels
-from .evaluation import bounding_box
 from .labelled_cases import LabelledCase, read_case
 
 MARGIN_MM = 5.0

@@ -1,16 +1,8 @@
-"""Compares a folder of predicted label maps with a folder of reference label maps.
+"""Compares a folder of predicted label maps with a folder of reference label maps, label by label (``metrics.py``).
 
-The metrics are MONAI's, over voxels, with the image's spacing:
-
-- Dice: twice the shared volume, divided by the sum of both volumes.
-- Normalised surface Dice (Nikolov et al. 2021, arXiv 1809.04430): the share of both surfaces' voxels that lie within a
-  tolerance of the other surface. A surface voxel is one of the mask with a face neighbour outside it.
-- 95 % Hausdorff distance, in mm: the 95th percentile of the distances from one surface to the other, the larger of the
-  two directions.
-
-Where a label is absent from both, there is nothing to measure and all three are NaN, which leaves the case out of the
-summary. Where it is absent from one only, the case is missed: 0, 0 and infinity. The infinite distance makes the mean
-infinite too, on purpose (no finite penalty is right for every image); the median stays readable.
+A label that is absent from both leaves the case out of the summary. One that is in one only is missed: the summary
+counts it, with a Dice of 0; the Hausdorff distance, infinite there, is averaged over the other cases. The median holds
+all of them.
 """
 
 from __future__ import annotations
@@ -19,25 +11,23 @@ import csv
 import math
 import os
 import statistics
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, MissingDependencyError, OutputError
+from ..errors import InputError, OutputError
 from ..files import replace_file
-from ..volumes.volume import load_volume
-
-ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-METRICS = ("dice", "surface_dice", "hausdorff95_mm")
+from .label_maps import LabelMap, label_files, on_one_grid, read_label_map
+from .metrics import METRICS, compare_masks, mean_of_found
 
 
 @dataclass(frozen=True)
 class Score:
-    """One label in one case: ``dice`` and ``surface_dice`` from 0 to 1, ``hausdorff95_mm`` in mm."""
+    """One label in one case: ``dice`` and ``surface_dice`` (at ``tolerance_mm``) from 0 to 1, ``hausdorff95_mm`` in
+    mm."""
 
     case: str
     label: int
@@ -45,15 +35,20 @@ class Score:
     dice: float
     surface_dice: float
     hausdorff95_mm: float
+    tolerance_mm: float = 1.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One label over the ``cases`` that have it in the prediction or the reference; metric -> value."""
+    """One label over the ``cases`` that have it in the prediction or the reference; metric -> value.
+
+    In ``missed`` of them it is in one only: their distance is infinite, and not in its mean.
+    """
 
     label: int
     name: str
     cases: int
+    missed: int
     mean: dict[str, float]
     median: dict[str, float]
 
@@ -62,24 +57,53 @@ def evaluate_folders(
     predictions: str | os.PathLike,
     references: str | os.PathLike,
     labels: Mapping[int, str] | None = None,
-    tolerance_mm: float = 1.0,
+    tolerance_mm: float | Mapping[str, float] = 1.0,
+    report: Callable[[str], None] = lambda sentence: None,
 ) -> list[Score]:
-    """Scores every case, paired by file name without its ending, label by label.
+    """Scores every case, label by label.
+
+    Cases are paired by file name without its ending; ``case_0000``, named after an image of nnU-Net's layout, is
+    ``case``. Segments of two ``.seg.nrrd`` are paired by name, else labels by value.
 
     Args:
-        predictions: a folder of label maps (NIfTI, NRRD, MetaImage, ``.seg.nrrd`` of one layer); other files in it are
-            not looked at.
-        references: likewise.
+        predictions: a folder of label maps (NIfTI, NRRD, MetaImage, ``.seg.nrrd``); other files in it are not looked
+            at.
+        references: likewise. See ``label_maps.on_one_grid`` for grids that differ.
         labels: value -> name. Without it, each case has the labels found in its two files, named by their values.
-        tolerance_mm: how far apart surfaces may lie and still count as the same, for the surface Dice.
+        tolerance_mm: how far apart surfaces may lie and still count as the same, for the surface Dice: one for all, or
+            by a label's name or value, where "" stands for all others (1 mm if it is not there).
+        report: called with a sentence about what was left out of a comparison.
 
     Raises:
-        InputError: a case is in one folder only, or its two files differ in geometry, or a file is no label map.
+        InputError: a case is in one folder only, or its two files do not lie on one lattice, or a file is no label
+            map, or a tolerance is impossible or of a label that no case has.
         MissingDependencyError: MONAI is not installed.
     """
-    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-        raise InputError(f"A tolerance of {tolerance_mm} mm is not possible.", "Give 0 or more.")
-    predicted, reference = label_files(Path(predictions)), label_files(Path(references))
+    tolerances = dict(tolerance_mm) if isinstance(tolerance_mm, Mapping) else {"": tolerance_mm}
+    for tolerance in tolerances.values():
+        if not (math.isfinite(tolerance) and tolerance >= 0):
+            raise InputError(f"A tolerance of {tolerance} mm is not possible.", "Give 0 or more.")
+    scores, used = [], {""}
+    for case, predicted, reference in _pairs(Path(predictions), Path(references)):
+        for label, name, found, truth, spacing in _label_pairs(predicted, reference, labels, report):
+            key = next((key for key in (name, str(label)) if key in tolerances), "")
+            used.add(key)
+            tolerance = tolerances.get(key, 1.0)
+            scores.append(Score(case, label, name, *compare_masks(found, truth, spacing, tolerance), tolerance))
+    if unknown := tolerances.keys() - used:
+        names = ", ".join(sorted({f"{score.name}" for score in scores}))
+        raise InputError(f"No case has the label '{sorted(unknown)[0]}' of a tolerance.", f"The labels are: {names}.")
+    return scores
+
+
+def _pairs(predictions: Path, references: Path) -> list[tuple[str, Path, Path]]:
+    """(case, prediction, reference), sorted."""
+    predicted, reference = label_files(predictions), label_files(references)
+    for ours, theirs in ((predicted, reference), (reference, predicted)):
+        for name in sorted(ours.keys() - theirs.keys()):
+            case = name.removesuffix("_0000")
+            if case not in ours and case in theirs:
+                ours[case] = ours.pop(name)
     unpaired = [
         f"only in {folder}: {', '.join(sorted(cases))}"
         for folder, cases in (
@@ -93,42 +117,54 @@ def evaluate_folders(
             f"The folders hold different cases; {'; '.join(unpaired)}.",
             "Every prediction needs a label file of the same name, and every label file a prediction.",
         )
-    scores = []
-    for case in sorted(predicted):
-        prediction, truth, spacing = _read_pair(predicted[case], reference[case])
-        names = labels or {int(value): str(value) for value in np.union1d(prediction, truth) if value != 0}
-        for value, name in names.items():
-            metrics = compare_masks(prediction == value, truth == value, spacing, tolerance_mm)
-            scores.append(Score(case, value, name, *metrics))
-    return scores
+    return [(case, predicted[case], reference[case]) for case in sorted(predicted)]
 
 
-def compare_masks(
-    prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float], tolerance_mm: float
-) -> tuple[float, float, float]:
-    """Dice, surface Dice and 95 % Hausdorff distance of two boolean arrays (z, y, x); ``spacing`` is z, y, x in mm.
+def _label_pairs(
+    predicted: Path, reference: Path, labels: Mapping[int, str] | None, report: Callable[[str], None]
+) -> Iterable[tuple[int, str, np.ndarray, np.ndarray, tuple[float, ...]]]:
+    """(label, name, predicted mask, reference mask, spacing) of a case; axes of a picture of one slice are left out."""
+    prediction, truth = read_label_map(predicted), read_label_map(reference)
+    found, drawn, geometry = on_one_grid(prediction, truth, report)
+    axes = tuple(axis for axis, side in enumerate(geometry.shape) if side == 1)[:1]
+    spacing = tuple(step for axis, step in enumerate(geometry.spacing_zyx) if axis not in axes)
+    for label, name, one, other in _matched(prediction, truth, labels):
+        masks = (np.squeeze(_mask(layers, place), axes) for layers, place in ((found, one), (drawn, other)))
+        yield label, name, *masks, spacing
 
-    Raises:
-        MissingDependencyError: MONAI is not installed.
-    """
-    try:
-        import torch
-        from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"Evaluation needs the package {error.name}.", 'Install it with: pip install "usema[evaluate]"'
-        ) from error
-    if not prediction.any() or not reference.any():
-        both = prediction.any() == reference.any()
-        return (math.nan,) * 3 if both else (0.0, 0.0, math.inf)
-    box = bounding_box(prediction | reference)
-    pair = [torch.from_numpy(mask[box].copy())[None, None] for mask in (prediction, reference)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.5 and 1.6 warn of a call that MONAI itself makes
-        dice = compute_dice(*pair)
-        surface_dice = compute_surface_dice(*pair, [tolerance_mm], include_background=True, spacing=spacing)
-        hausdorff = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
-    return dice.item(), surface_dice.item(), hausdorff.item()
+
+def _mask(layers: np.ndarray, place: tuple[int, int] | None) -> np.ndarray:
+    """(z, y, x): where ``place``, a layer and its value, is; nowhere if it is None."""
+    return layers[place[0]] == place[1] if place else np.zeros(layers.shape[1:], bool)
+
+
+Place = tuple[int, int] | None  # layer and value
+
+
+def _matched(
+    prediction: LabelMap, truth: LabelMap, labels: Mapping[int, str] | None
+) -> list[tuple[int, str, Place, Place]]:
+    """Which segment is compared with which: (label, name, place in the prediction, place in the reference)."""
+    both = (prediction, truth)
+    if labels is not None:
+        places = [each.places(labels) for each in both]
+        return [(value, name, *(place.get(value) for place in places)) for value, name in labels.items()]
+    if prediction.segments is not None and truth.segments is not None:
+        names = list(dict.fromkeys([*truth.segments, *prediction.segments]))
+        if not truth.segments.keys() & prediction.segments.keys():
+            raise InputError(
+                f"{prediction.path} and {truth.path} have no segment name in common: "
+                f"{', '.join(prediction.segments)}; {', '.join(truth.segments)}.",
+                "Rename the segments of one, or save both as .nii.gz to compare them by value.",
+            )
+        pairs = [[each.segments.get(name) for each in both] for name in names]
+        return [
+            (next(place[1] for place in reversed(pair) if place), name, *pair)
+            for name, pair in zip(names, pairs, strict=True)
+        ]
+    places = [each.places() for each in both]
+    values = sorted(set().union(*(each.values() for each in both)))
+    return [(value, str(value), *(place.get(value) for place in places)) for value in values]
 
 
 def summary(scores: Iterable[Score]) -> list[Summary]:
@@ -139,10 +175,11 @@ def summary(scores: Iterable[Score]) -> list[Summary]:
     rows = []
     for (label, name), group in sorted(by_label.items()):
         present = [score for score in group if not math.isnan(score.dice)]
-        columns = {metric: [getattr(score, metric) for score in present] or [math.nan] for metric in METRICS}
-        mean = {metric: statistics.fmean(column) for metric, column in columns.items()}
-        median = {metric: statistics.median(column) for metric, column in columns.items()}
-        rows.append(Summary(label, name, len(present), mean, median))
+        missed = sum(math.isinf(score.hausdorff95_mm) for score in present)
+        columns = {metric: [getattr(score, metric) for score in present] for metric in METRICS}
+        mean = {metric: mean_of_found(column) for metric, column in columns.items()}
+        median = {metric: statistics.median(column or [math.nan]) for metric, column in columns.items()}
+        rows.append(Summary(label, name, len(present), missed, mean, median))
     return rows
 
 
@@ -163,57 +200,3 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
         replace_file(path, text.getvalue().encode("utf-8"))
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}.") from error
-
-
-def label_files(folder: Path) -> dict[str, Path]:
-    """Case name -> label map. Raises InputError where the folder is none, or holds none, or two of a case."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder.")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
-        if ending is None or path.name.startswith("."):
-            continue
-        case = path.name[: -len(ending)]
-        if case in files:
-            raise InputError(f"{folder} holds two files of case {case!r}: {files[case].name} and {path.name}.")
-        files[case] = path
-    if not files:
-        raise InputError(f"{folder} holds no label maps.", f"Known endings: {', '.join(ENDINGS)}.")
-    return files
-
-
-def _read_pair(predicted: Path, reference: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """Both label maps (z, y, x), and their spacing in the same order."""
-    prediction, truth = load_volume(predicted), load_volume(reference)
-    if not prediction.geometry.same_grid(truth.geometry):
-        raise InputError(
-            f"{predicted} and {reference} lie on different grids: {prediction.geometry} and {truth.geometry}.",
-            "Compare label maps of the same grid.",
-        )
-    return whole_labels(prediction.array, predicted), whole_labels(truth.array, reference), truth.geometry.spacing_zyx
-
-
-def whole_labels(array: np.ndarray, path: Path) -> np.ndarray:
-    """The array as integers: label maps are often stored as floating-point numbers. Raises InputError for others."""
-    with np.errstate(invalid="ignore"):
-        labels = array.astype(np.int32)
-    wrong = (labels != array) | (labels < 0)
-    if wrong.any():
-        raise InputError(f"{path} holds {array[wrong][0]}, which is no label.", "Give a label map.")
-    return labels
-
-
-def bounding_box(mask: np.ndarray, margin: Sequence[int] = (0, 0, 0)) -> tuple[slice, ...]:
-    """The smallest box around the mask, empty if it is: outside, nothing changes the metrics, and memory is saved.
-
-    Args:
-        mask: (z, y, x).
-        margin: voxels more on both sides of each axis, as far as the array goes.
-    """
-    box = []
-    for axis in range(mask.ndim):
-        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        more = margin[axis]
-        box.append(slice(max(0, int(hits[0]) - more), int(hits[-1]) + 1 + more) if hits.size else slice(0, 0))
-    return tuple(box)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +12,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..models.metadata import ModelMetadata
-from ..volumes.volume import Volume, load_volume, read_volume
-from .evaluation import ENDINGS, label_files, whole_labels
+from ..volumes.volume import Volume, read_volume
+from .label_maps import ENDINGS, brought_onto, label_files, read_label_map, same_extent
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,36 @@ def find_cases(
 
 
 def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume], np.ndarray]:
-    """The channels of a case and its reference labels (z, y, x), on one grid.
+    """The channels of a case and its reference labels (z, y, x), on the grid of the first channel.
+
+    Labels may be stored with their axes in another order, or cropped to what was drawn.
 
     Raises:
-        InputError: a file cannot be read, the labels lie on another grid, or are not the model's.
+        InputError: a file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
     """
-    volumes, truth = [read_volume(path) for path in case.images], load_volume(case.labels)
-    grid = volumes[0].geometry
-    if not truth.geometry.same_grid(grid):
+    volumes, drawn = [read_volume(path) for path in case.images], read_label_map(case.labels)
+    grid, names = volumes[0].geometry, {label.value: label.name for label in metadata.labels}
+    layers, outside = brought_onto(drawn, grid, case.images[0])
+    if outside or (drawn.segments is None and not same_extent(drawn.geometry, grid)):
         raise InputError(
-            f"{case.labels} and {case.images[0]} lie on different grids: {truth.geometry} and {grid}.",
+            f"{case.labels} and {case.images[0]} lie on different grids: {drawn.geometry} and {grid}.",
             "Give labels that were drawn on these images.",
         )
-    reference = whole_labels(truth.array, case.labels)
-    if reference.max() > len(metadata.labels):
+    places = drawn.places(names)
+    unknown = sorted(places.keys() - names.keys())
+    if unknown:
         raise InputError(
-            f"{case.labels} has the label {reference.max()}, and the model '{metadata.name}' knows 0 to "
+            f"{case.labels} has the label {unknown[-1]}, and the model '{metadata.name}' knows 0 to "
             f"{len(metadata.labels)}.",
             "Give labels with the model's own values.",
         )
+    if len(layers) == 1 and all(value == place[1] for value, place in places.items()):
+        return volumes, layers[0]
+    reference, masks = np.zeros(grid.shape, np.int32), {v: layers[at] == there for v, (at, there) in places.items()}
+    if len(layers) > 1 and (sum(mask.astype(np.uint8) for mask in masks.values()) > 1).any():
+        raise InputError(f"{case.labels} has segments that overlap.", "A model gives each voxel one label: choose one.")
+    for value, mask in masks.items():
+        reference[mask] = value
     return volumes, reference
 
 
@@ -83,18 +96,23 @@ def _images(folder: Path, case: str, channels: int) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def origin(metadata: ModelMetadata, images: Path, split: Path | None, fold: int) -> tuple[str, bool]:
-    """Where cases come from, in words, and whether the model's training left them out.
+def names_sha256(names: Iterable[str]) -> str:
+    """The SHA-256 of the sorted names of cases, a line each: what a model keeps of the cases of its training."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode("utf-8")).hexdigest()
 
-    That is only said of the validation cases of its own fold: the data set has the name, and the fold the numbers of
-    cases, that ``training`` of the model names.
+
+def describe_cases(metadata: ModelMetadata, images: Path, split: Path | None, fold: int) -> tuple[str, bool]:
+    """Where cases come from, in words, and whether the model's training is known to have left them out.
+
+    It is, if the data set has the name that ``training`` of the model has, and the names of the fold's cases, those to
+    train on and those to validate on, have the hashes that it keeps. A model without these hashes is not known.
     """
     training, dataset = metadata.training, images.resolve().parent.name
     if split is None:
         return f"{dataset}/{images.name}", False
     parts = _fold(split, fold)
-    own = (training.get("dataset"), training.get("fold"), training.get("cases"), training.get("validation_cases"))
-    left_out = own == (dataset, fold, len(parts["train"]), len(parts["val"]))
+    kept = (training.get("dataset"), training.get("cases_sha256"), training.get("validation_cases_sha256"))
+    left_out = kept == (dataset, names_sha256(parts["train"]), names_sha256(parts["val"]))
     return f"{dataset}/{images.name}, validation cases of fold {fold} of {split.name}", left_out
 
 

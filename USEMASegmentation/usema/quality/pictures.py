@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import MissingDependencyError, OutputError
 from ..files import replace_file
 from ..inference.predictor import Segmentation
+from ..volumes.bounding_box import bounding_box
 from ..volumes.volume import Volume, reorient
-from .evaluation import bounding_box
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ..errors import InputError
-from .dispatch import BACKENDS, Choice, choose
+from .dispatch import BACKENDS, choose
 
-__all__ = ["Choice", "choose", "selective_scan"]
+__all__ = ["choose", "selective_scan"]
 
 
 def selective_scan(

@@ -7,12 +7,11 @@ after it has computed a small problem right, once for each device.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 
-from ..errors import InputError
+from ..backends import Choice, forced
 from . import chunked, reference
 
 
@@ -24,18 +23,6 @@ def _mamba_ssm(u, delta, A, B, C, D, delta_bias, delta_softplus: bool) -> torch.
 
 
 BACKENDS = {"reference": reference.selective_scan, "chunked": chunked.selective_scan, "mamba-ssm": _mamba_ssm}
-TITLES = {"reference": "PyTorch, by definition", "chunked": "PyTorch", "mamba-ssm": "mamba-ssm"}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The backend taken, and the reason in words."""
-
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{TITLES[self.name]} ({self.reason})"
 
 
 def choose(device: torch.device | str, backend: str | None = None) -> Choice:
@@ -50,11 +37,14 @@ def choose(device: torch.device | str, backend: str | None = None) -> Choice:
     reason = _why_not_mamba_ssm(torch.device(device))
     if backend is None:
         return Choice("chunked", reason) if reason else Choice("mamba-ssm", "its kernel runs on this GPU")
-    if backend not in BACKENDS:
-        raise InputError(f"Unknown scan backend '{backend}'.", f"Choose one of: {', '.join(BACKENDS)}.")
-    if backend == "mamba-ssm" and reason:
-        raise InputError(f"Scan backend '{backend}' cannot run here: {reason}.", "Let USEMA choose, or take 'chunked'.")
-    return Choice(backend, "asked for by the caller")
+    return forced(
+        backend,
+        BACKENDS,
+        lambda: reason if backend == "mamba-ssm" else None,
+        operation="scan",
+        instead="chunked",
+        by="asked for by the caller",
+    )
 
 
 @cache  # asked for by every layer in every pass

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import InputError
-from .dispatch import BACKENDS, Choice, Layer, choose
+from .dispatch import BACKENDS, Layer, choose
 
-__all__ = ["Choice", "Layer", "choose", "sema_attention"]
+__all__ = ["Layer", "choose", "sema_attention"]
 
 
 def sema_attention(
@@ -40,17 +40,12 @@ def sema_attention(
         (B, *map, C), in v's dtype.
 
     Raises:
-        InputError: shapes that do not fit each other, or an unknown backend.
+        InputError: shapes, types or devices that do not fit each other, settings that no attention has, or an unknown
+            backend.
     """
+    _check(q, k, v, heads, rope)
     axes = v.dim() - 2
-    if axes not in (2, 3) or q.shape != v.shape or k.shape != v.shape:
-        shapes = [tuple(x.shape) for x in (q, k, v)]
-        raise InputError(f"q, k, v must all be (B, H, W, C) or (B, D, H, W, C), but are {shapes}.")
-    if v.shape[-1] % heads:
-        raise InputError(f"{v.shape[-1]} channels do not divide into {heads} heads.")
-    sides = (window,) * axes if isinstance(window, int) else tuple(window)
-    if len(sides) != axes or min(sides) < 1:
-        raise InputError(f"window {window!r} does not fit a {axes}D map: give one positive side, or {axes} of them.")
+    sides = _sides(window, axes)
     layer = Layer(
         dtype=torch.get_autocast_dtype("cuda") if v.is_cuda and torch.is_autocast_enabled("cuda") else v.dtype,
         window=sides,
@@ -61,3 +56,38 @@ def sema_attention(
     )
     function = BACKENDS[choose(v.device, backend, layer).name]
     return function(q, k, v, heads=heads, window=sides, rope=rope, mean=mean, local=local)
+
+
+def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, rope: bool) -> None:
+    """What every backend takes for granted, so that a kernel never sees a caller's mistake."""
+    shapes = [tuple(x.shape) for x in (q, k, v)]
+    if v.dim() not in (4, 5) or q.shape != v.shape or k.shape != v.shape:
+        raise InputError(f"q, k, v must all be (B, H, W, C) or (B, D, H, W, C), but are {shapes}.")
+    if 0 in v.shape:
+        raise InputError(f"q, k, v are empty: their shape is {shapes[0]}.", "Give at least one image, token, channel.")
+    if not q.dtype == k.dtype == v.dtype or not v.is_floating_point():
+        raise InputError(
+            f"q, k, v must be of one floating-point type, but are {q.dtype}, {k.dtype}, {v.dtype}.", "Convert them."
+        )
+    if not q.device == k.device == v.device:
+        raise InputError(f"q, k, v must be on one device, but are on {q.device}, {k.device}, {v.device}.", "Move them.")
+    channels = v.shape[-1]
+    if not isinstance(heads, int) or heads < 1:
+        raise InputError(f"{heads!r} heads are not possible.", "Give a whole number of at least 1.")
+    if channels % heads:
+        raise InputError(f"{channels} channels do not divide into {heads} heads.")
+    if rope and channels % 2:
+        raise InputError(
+            f"{channels} channels form no pairs, which the rotation by position turns.",
+            "Take an even number, or rope=False.",
+        )
+
+
+def _sides(window: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    several = tuple(window) if isinstance(window, Sequence) else ()
+    sides = (window,) * axes if isinstance(window, int) else several
+    if len(sides) != axes or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise InputError(
+            f"window {window!r} does not fit a {axes}D map: give one positive whole number, or {axes} of them."
+        )
+    return sides

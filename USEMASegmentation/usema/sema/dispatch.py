@@ -13,7 +13,7 @@ from functools import cache, partial
 
 import torch
 
-from ..errors import InputError
+from ..backends import Choice, forced
 from . import aot, eager, launch, operators, reference, triton_backend
 
 ENVIRONMENT_VARIABLE = "USEMA_SEMA_BACKEND"
@@ -24,8 +24,6 @@ BACKENDS = {
     "triton": partial(operators.sema_attention, launcher="triton"),
     "ptx": partial(operators.sema_attention, launcher="ptx"),
 }
-
-TITLES = {"reference": "PyTorch, by definition", "eager": "PyTorch", "triton": "Triton", "ptx": "PTX"}
 
 
 @dataclass(frozen=True)
@@ -38,17 +36,6 @@ class Layer:
     rope: bool = True
     mean: bool = True
     training: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The backend taken, and the reason, in words for the panel's badge and `usema doctor`."""
-
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{TITLES[self.name]} ({self.reason})"
 
 
 # torch.compile takes the answer as a constant of the layer, rather than following the search for it.
@@ -66,11 +53,14 @@ def choose(device: torch.device | str, backend: str | None = None, layer: Layer 
     device, layer = torch.device(device), layer or Layer()
     asked = backend or os.environ.get(ENVIRONMENT_VARIABLE)
     if asked:
-        if asked not in BACKENDS:
-            raise InputError(f"Unknown SEMA backend '{asked}'.", f"Choose one of: {', '.join(BACKENDS)}.")
-        if asked in operators.LAUNCHERS and (reason := _why_not(asked, device, layer)):
-            raise InputError(f"SEMA backend '{asked}' cannot run here: {reason}.", "Let USEMA choose, or take 'eager'.")
-        return Choice(asked, "asked for by the caller" if backend else f"set by {ENVIRONMENT_VARIABLE}")
+        return forced(
+            asked,
+            BACKENDS,
+            lambda: _why_not(asked, device, layer) if asked in operators.LAUNCHERS else None,
+            operation="SEMA",
+            instead="eager",
+            by="asked for by the caller" if backend else f"set by {ENVIRONMENT_VARIABLE}",
+        )
     choice = _automatic(device, layer)
     if choice.name == "ptx" and (failure := aot.failure(device)):
         return Choice("eager", f"PTX: {failure}")
@@ -116,6 +106,8 @@ def _try(backend: str, device: torch.device, layer: Layer) -> str | None:
     except torch.cuda.OutOfMemoryError:
         raise  # says nothing about the kernel; who asked frees memory and asks again
     except launch.LaunchError as error:
+        if error.code == launch.OUT_OF_MEMORY:
+            raise torch.cuda.OutOfMemoryError(str(error)) from error
         return str(error)
     except Exception as error:  # whatever a compiler or a driver raises, PyTorch still works
         return triton_backend.why_it_failed(error)

@@ -20,11 +20,23 @@ from .rope import rope_table
 HEAD_DIMS = (16, 32, 64)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 MEAN_SIZES = {"ROWS": 64, "COLUMNS": 32}  # more rows would spill; 32 channels of float16 are a memory transaction
+BEYOND = 128  # the kernels number tokens up to a block beyond the window
 MEAN_OPTIONS = {"num_warps": 4, "num_stages": 1}
 
 
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
+
 class LaunchError(Exception):
-    """A kernel that cannot be launched here; the message says why, in plain words. PyTorch computes instead."""
+    """A kernel that cannot be launched here; the message says why, in plain words. PyTorch computes instead.
+
+    Attributes:
+        code: the driver's, where it refused.
+    """
+
+    def __init__(self, message: str, code: int | None = None):
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -51,10 +63,20 @@ def why_not(dtype: torch.dtype, window: Sequence[int], head_dim: int) -> str | N
     if head_dim not in HEAD_DIMS:
         return f"no fused kernel for heads of {head_dim} channels"
     sides = three(window)
-    # The kernels number tokens up to a block beyond the window, and divide these numbers by multiplying in 32 bits.
-    if (prod(sides) + 128) * sides[2] * (sides[1] if sides[0] > 1 else 1) >= 2**20:
-        return f"no fused kernel for windows of {prod(sides)} tokens"
+    divisors = (sides[2],) if sides[0] == 1 else (sides[2], sides[1] * sides[2])
+    if not all(_divides_exactly(prod(sides) + BEYOND, divisor) for divisor in divisors):
+        return f"no fused kernel for windows of {prod(sides)} tokens, {' x '.join(map(str, window))}"
     return None
+
+
+def _divides_exactly(numbers: int, divisor: int) -> bool:
+    """Whether t * ceil(2**20 / divisor) >> 20, in signed 32 bits, is t // divisor for all t below ``numbers``.
+
+    That is how the kernels divide. With ceil(2**20 / divisor) = (2**20 + e) / divisor, e < divisor, the quotient is too
+    large by t * e / divisor / 2**20: less than 1 / divisor, hence not at all, if t * divisor < 2**20. And the product
+    must not overflow, as it would where the divisor is small.
+    """
+    return numbers * divisor < 2**20 and numbers * -(-(2**20) // divisor) < 2**31
 
 
 def fits_grid(shape: Sequence[int], window: Sequence[int]) -> bool:

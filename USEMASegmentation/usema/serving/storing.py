@@ -4,8 +4,9 @@
     download  name, version (those of an index's entry, as the user saw them)
               -> progress: done, total (bytes), bytes_per_second, seconds_left (null: not known yet), message; ...
               -> result: name, title, version
-    import    file: path of a model file
-              -> progress; ... -> result: name, title, version
+    look      file: path of a file or folder with models -> result: models, each key and summary
+    import    file: path of a file or folder; wanted: which of its models, by key, may be absent for a single one
+              -> progress; ... -> result: name, title, version, warnings
     refresh   -> result: problems, what went wrong for each of the user's indexes that could not be fetched
     remove    name, version -> result
     verify    path of a bundle -> result
@@ -18,12 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..models.bundle import Bundle, read_bundle
-from ..store import cache, indexes, install, library
+from ..store import cache, importing, indexes, install, library
 from . import protocol
 from .protocol import Send
 
@@ -42,6 +42,7 @@ class Commands:
         self.by_name = {
             "hello": self._hello,
             "download": self._download,
+            "look": self._look,
             "import": self._import,
             "refresh": self._refresh,
             "remove": self._remove,
@@ -60,10 +61,20 @@ class Commands:
             )
         return _installed(install.install(entry, progress=_reporting(send), should_stop=should_stop))
 
+    def _look(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
+        models = importing.look(request["file"])
+        return {"event": "result", "models": [{"key": model.key, "summary": model.summary} for model in models]}
+
     def _import(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
-        return _installed(
-            install.install_file(Path(request["file"]), progress=_reporting(send), should_stop=should_stop)
+        warnings: list[str] = []
+        bundle = importing.import_model(
+            request["file"],
+            wanted=request.get("wanted", ()),
+            report=warnings.append,
+            progress=_reporting(send),
+            should_stop=should_stop,
         )
+        return {**_installed(bundle), "warnings": warnings}
 
     def _refresh(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         return {"event": "result", "problems": indexes.refresh()}

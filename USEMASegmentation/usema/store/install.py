@@ -54,7 +54,7 @@ def install(
     if whole is not None:
         return whole
     meter = Meter(entry.file.size, progress, should_stop)
-    with _alone(entry.name, entry.version, meter):
+    with alone(entry.name, entry.version, meter):
         whole = _installed(entry.name, entry.version)  # by the process that was waited for
         if whole is not None:
             return whole
@@ -107,7 +107,7 @@ def install_file(
     if whole is not None and whole.metadata == metadata:
         return whole
     meter = Meter(size, progress, should_stop)
-    with _alone(metadata.name, metadata.version, meter):
+    with alone(metadata.name, metadata.version, meter):
         return _unpack(file, metadata.name, metadata.version, meter)
 
 
@@ -164,7 +164,7 @@ def _check_room(title: str, download: int, unpacked: int) -> None:
 
 
 @contextmanager
-def _alone(name: str, version: str, meter: Meter) -> Iterator[None]:
+def alone(name: str, version: str, meter: Meter) -> Iterator[None]:
     """Waits until no other process works on this version of a model. The system frees the lock of a killed process."""
     try:
         import filelock

@@ -1,43 +1,27 @@
-"""A DICOM series: the one set of parallel, evenly spaced slices in a folder.
+"""Which DICOM files of a folder make the one series to read.
 
-ITK reads whatever files it is given as a stack, so what makes them a volume is checked here first, from the headers:
-one series, one orientation, one size and pixel spacing, every slice where an even stack has it (PS3.3 C.7.6.2).
+A folder may hold more than its series: structure sets, segmentations, a localizer, a DICOMDIR, files of other kinds.
+What is no image is left out with a word; what is broken is never left out in silence, for its slice would be missing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk
-
 from ..errors import InputError
-from .itk_messages import itk_reason, itk_warnings_logged
+from .dicom_headers import ORIGINAL_SLICES, DicomFile, looks_like_dicom, read_header
+from .dicom_stack import checked_stack
+from .dicom_straight import straight_voxels
 
-# Tags as SimpleITK spells them.
-_DESCRIPTION, _MODALITY, _SERIES = "0008|103e", "0008|0060", "0020|000e"
-_POSITION, _ORIENTATION, _PIXEL_SPACING = "0020|0032", "0020|0037", "0028|0030"
-_SAMPLES, _FRAMES = "0028|0002", "0028|0008"
+__all__ = ["folders_of_series", "is_dicom", "read_series"]
 
-# A slice may lie this part of the slice distance from its place in an even stack: positions rounded to 0.1 mm at
-# 1.25 mm distance need 0.04; one missing slice makes it 0.5 and more.
-_PLACE_TOLERANCE = 0.1
-# Degrees between the stack and the slice normal. At 0.1 the last of 300 mm of slices would lie 0.5 mm off.
-_TILT_TOLERANCE = 0.1
-_SAME_ORIENTATION = 1e-3  # largest difference of direction cosines
-_SAME_PLACE = 1e-3  # mm
-_ORIGINAL_SLICES = "Give the original slices, not screenshots or secondary captures."
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class _Slice:
-    file: str
-    position: np.ndarray  # (3,) LPS mm, centre of the first pixel
-    orientation: np.ndarray  # (6,) direction of the rows, direction of the columns
-    spacing: tuple[float, float]  # mm between rows, between columns
-    size: tuple[int, int]
-    pixel_type: int
+_SHOWN = 5  # names in a message
 
 
 def is_dicom(path: Path) -> bool:
@@ -45,161 +29,170 @@ def is_dicom(path: Path) -> bool:
     if path.is_dir():
         return True
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM" or path.suffix.lower() == ".dcm"
+        return path.suffix.lower() == ".dcm" or looks_like_dicom(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
-def read_series(path: Path) -> sitk.Image:
-    """Read the one series in a folder, or the series that a file belongs to.
+def read_series(path: Path, interpolate: bool = False):
+    """Read the one series in a folder (or, if it has no images itself, below it), or the series of a file.
 
-    Voxels are the rescaled values (Hounsfield units, activity); where slices differ in type after rescaling, float32.
+    Args:
+        interpolate: make missing slices from their neighbours, instead of refusing the series.
+
+    Returns:
+        the voxels (z, y, x), rescaled (Hounsfield units, activity), and their :class:`Geometry`. Where slices differ
+        in type after rescaling, float32.
 
     Raises:
-        InputError: no series or several, a colour or multi-frame one, or slices that are no even, straight stack.
+        InputError: no series or several, broken files, a colour series, or slices that are no even stack.
     """
-    with itk_warnings_logged(path):
-        slices = _checked_stack(path, [_read_slice(file) for file in _series_files(path)])
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames([one.file for one in slices])
-        # ITK takes the type of the first slice for all and would cut the others' fractions (PET rescales each slice).
-        if len({one.pixel_type for one in slices}) > 1:
-            reader.SetOutputPixelType(sitk.sitkFloat32)
-        try:
-            return reader.Execute()
-        except RuntimeError as error:
-            raise InputError(f"{path} cannot be read: {itk_reason(error)}.") from error
+    files = _of_file(path) if path.is_file() else _of_folder(path)
+    stack = checked_stack(path, [one for file in files for one in file.slices()], interpolate)
+    return straight_voxels(stack), stack.geometry
 
 
-def _series_files(path: Path) -> tuple[str, ...]:
-    if path.is_file():
-        series = _tag(_read_header(str(path)), _SERIES)
-        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path.parent), series)
-        if path.name not in {Path(file).name for file in files}:  # without a series, GDCM gives some other one
-            raise InputError(f"{path} does not say which DICOM series it belongs to.", _ORIGINAL_SLICES)
-        return files
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(path))
-    if not series:
+def scan(folder: Path) -> list[DicomFile]:
+    """Every DICOM file of a folder, not of those in it; also what should be one by its name, but is broken."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    headers = {path: read_header(path) for path in paths if path.name.upper() != "DICOMDIR"}
+    files = [header for header in headers.values() if header is not None and header.fault != "it is empty"]
+    patterns = {_pattern(file.path) for file in files}
+    for path, header in headers.items():
+        if header is None or header.fault == "it is empty":
+            named_so = path.suffix.lower() == ".dcm" or _pattern(path) in patterns
+            fault = header.fault if header else "it is no DICOM file"
+            files += [DicomFile(path, fault=fault)] if named_so else []
+    return sorted(files, key=lambda file: file.path)
+
+
+def folders_of_series(top: Path) -> dict[Path, list[DicomFile]]:
+    """The folders at and below ``top`` that hold DICOM images, broken ones too, and the DICOM files in each."""
+    found = {}
+    for folder in folders(top):
+        files = scan(folder)
+        if any(not file.other for file in files):
+            found[folder] = files
+    return found
+
+
+def folders(top: Path, skip: Collection[str] = ()) -> Iterator[Path]:
+    """``top`` and the folders below it, in order, each once even where links lead in circles; hidden ones left out.
+
+    Args:
+        skip: real paths of folders not to look into.
+    """
+
+    def refuse(error: OSError):
+        raise InputError(f"The folder {error.filename} cannot be read: {error.strerror}.") from error
+
+    seen = set(skip)
+    for name, below, _ in os.walk(top, onerror=refuse, followlinks=True):
+        real = os.path.realpath(name)
+        below[:] = sorted(one for one in below if not one.startswith(".")) if real not in seen else []
+        if real not in seen:
+            yield Path(name)
+        seen.add(real)
+
+
+def _of_file(path: Path) -> list[DicomFile]:
+    if path.name.upper() == "DICOMDIR":
+        return _of_folder(path.parent)
+    own = read_header(path) or DicomFile(path, fault="it is no DICOM file")
+    if own.other:
         raise InputError(
-            f"The folder {path} has no DICOM images.",
-            "Pass the folder that itself holds the images, not one above it. Structure sets and reports are no images.",
+            f"{path} is not a DICOM image but: {own.other}.",
+            "Structure sets, segmentations, reports and presentation states are no images: give the series itself.",
         )
-    files = [sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path), one) for one in series]
-    if len(files) > 1:
+    if own.fault:
+        _refuse_broken(path, [own], 1)
+    if not own.series:
+        raise InputError(f"{path} does not say which DICOM series it belongs to.", ORIGINAL_SLICES)
+    return _whole(path, [file for file in scan(path.parent) if file.series in (own.series, "")], own.series)
+
+
+def _of_folder(path: Path) -> list[DicomFile]:
+    files = scan(path)
+    if not any(file.is_image for file in files):
+        below = folders_of_series(path)
+        files = [file for inside in below.values() for file in inside] or files
+    series: dict[str, list[DicomFile]] = {}
+    for file in files:
+        if file.is_image:
+            series.setdefault(file.series, []).append(file)
+    others = [f"{file.path.name} ({file.other})" for file in files if file.other]
+    if not series:
+        if broken := [file for file in files if file.fault]:
+            _refuse_broken(path, broken, len(broken))
         raise InputError(
-            f"The folder {path} has {len(files)} DICOM series: {'; '.join(_describe(names) for names in files)}.",
+            f"The folder {path} has no DICOM images{f', only {_list(others)}' if others else ''}.",
+            "Pass a folder that holds the images. Structure sets, segmentations and reports are no images.",
+        )
+    chosen, small = _without_small(series)
+    if len(chosen) > 1:
+        raise InputError(
+            f"The folder {path} has {len(chosen)} DICOM series: {'; '.join(_describe(one) for one in chosen)}.",
             "Pass a folder with one series, or one file of the series that you want.",
         )
-    return files[0]
+    if small or others:
+        log.warning("%s: left out: %s.", path, _list([*map(_describe, small), *others]))
+    return _whole(path, files, chosen[0][0].series)
 
 
-def _describe(files: tuple[str, ...]) -> str:
-    header = _read_header(files[0])
-    description = _tag(header, _DESCRIPTION) or "no description"
-    return f"{description} ({_tag(header, _MODALITY)}, {len(files)} images, for example {Path(files[0]).name})"
+def _without_small(series: dict[str, list[DicomFile]]) -> tuple[list[list[DicomFile]], list[list[DicomFile]]]:
+    """Series to choose from, and those beside them that are no volumes: localizers, single images, screenshots."""
+    groups = list(series.values())
+    volumes = [files for files in groups if not _is_small(files)]
+    most = max((sum(file.frames for file in files) for files in volumes), default=0)
+    small = [files for files in groups if _is_small(files) and sum(file.frames for file in files) < most]
+    return [files for files in groups if files not in small], small
 
 
-def _read_header(file: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(file)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(
-            f"{file} is not a DICOM image.", "Structure sets, reports and presentation states hold no voxels."
-        ) from error
-    return reader
+def _is_small(files: list[DicomFile]) -> bool:
+    if all(file.localizer or file.colour for file in files) or sum(file.frames for file in files) == 1:
+        return True
+    if any(file.frames > 1 for file in files):
+        return False
+    directions = {str(file.header.get("ImageOrientationPatient")) for file in files}
+    return len(directions) == len(files)  # no two are parallel
 
 
-def _tag(header: sitk.ImageFileReader, tag: str) -> str:
-    if not header.HasMetaDataKey(tag):
-        return ""
-    # SimpleITK hands on the file's bytes; Latin-1 is the commonest where they are not UTF-8.
-    value = header.GetMetaData(tag).encode("utf-8", "surrogateescape")
-    try:
-        return value.decode("utf-8").strip(" \0")
-    except UnicodeDecodeError:
-        return value.decode("latin-1").strip(" \0")
+def _whole(path: Path, files: Sequence[DicomFile], series: str) -> list[DicomFile]:
+    """The images of a series. Raises InputError where files of it are broken, or may be of it and cannot say so."""
+    images = [file for file in files if file.is_image and file.series == series]
+    broken = [file for file in files if file.fault and file.series in (series, "")]
+    if broken:
+        _refuse_broken(path, broken, len(images) + len(broken))
+    localizers = [file for file in images if file.localizer]
+    if 0 < len(localizers) < len(images):
+        log.warning("%s: left out: localizers %s.", path, _list([file.path.name for file in localizers]))
+        return [file for file in images if not file.localizer]
+    return images
 
 
-def _read_slice(file: str) -> _Slice:
-    header = _read_header(file)
-    if _tag(header, _FRAMES) not in ("", "1"):
-        raise InputError(
-            f"{file} is a multi-frame DICOM file with {_tag(header, _FRAMES)} frames.",
-            "Convert it to NIfTI or NRRD first, for example with 3D Slicer.",
-        )
-    if _tag(header, _SAMPLES) not in ("", "1"):
-        raise InputError(f"{file} is a colour image.", "Give a series with one intensity per voxel.")
-    position = _numbers(header, _POSITION, 3)
-    orientation = _numbers(header, _ORIENTATION, 6)
-    spacing = _numbers(header, _PIXEL_SPACING, 2)
-    if min(spacing) <= 0:
-        raise InputError(f"{file} gives a pixel spacing of {spacing[0]:g}, {spacing[1]:g} mm.", _ORIGINAL_SLICES)
-    return _Slice(
-        file, position, orientation, tuple(spacing.round(4).tolist()), header.GetSize()[:2], header.GetPixelIDValue()
+def _refuse_broken(path: Path, broken: Sequence[DicomFile], count: int) -> None:
+    named = _list([f"{file.path.name} ({file.fault})" for file in broken])
+    raise InputError(
+        f"{path}: {len(broken)} of {count} DICOM files are broken: {named}.",
+        "Copy or export them again. To go on without their slices, move these files out of the folder.",
     )
 
 
-def _numbers(header: sitk.ImageFileReader, tag: str, count: int) -> np.ndarray:
-    """The numbers that place a slice in the patient; ITK would fill in defaults where they are missing."""
-    text = _tag(header, tag)
-    try:
-        values = np.array(text.split("\\"), float)
-    except ValueError:
-        values = np.empty(0)
-    if len(values) != count or not np.isfinite(values).all():
-        raise InputError(
-            f"{header.GetFileName()} has {text!r} in DICOM tag ({tag.replace('|', ',')}).", _ORIGINAL_SLICES
-        )
-    return values
+def _describe(files: Sequence[DicomFile]) -> str:
+    first = files[0]
+    count = sum(file.frames for file in files)
+    kind = f"{first.modality}, localizer" if first.localizer else first.modality
+    return f"{first.description or 'no description'} ({kind}, {count} images, for example {first.path.name})"
 
 
-def _checked_stack(path: Path, slices: list[_Slice]) -> list[_Slice]:
-    """The slices in order along their normal. Raises InputError where they are no straight, even stack."""
-    first = slices[0]
-    if len(slices) == 1:
-        raise InputError(f"{path} holds a single DICOM slice, a 2D image.", "USEMA segments volumes: give all slices.")
-    if any(np.abs(one.orientation - first.orientation).max() > _SAME_ORIENTATION for one in slices):
-        raise InputError(
-            f"The series in {path} has slices in more than one orientation.",
-            "Give a series of parallel slices, without localisers.",
-        )
-    for what in ("size", "spacing"):
-        if others := {getattr(one, what) for one in slices} - {getattr(first, what)}:
-            raise InputError(
-                f"The series in {path} has images of different {what}: {getattr(first, what)} and {others.pop()}.",
-                "Give a series of equal slices, without localisers.",
-            )
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_SHOWN])} and {more} more"
 
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    # GDCM sorts by other things than the position where two slices share one; the messages below need this order.
-    slices = sorted(slices, key=lambda one: one.position @ normal)
-    positions = np.array([one.position for one in slices])
-    heights = positions @ normal
-    gaps = np.diff(heights)
-    if gaps.min() < _SAME_PLACE:
-        raise InputError(
-            f"The series in {path} has more than one image at the same place ({heights[gaps.argmin()]:.2f} mm along "
-            "the stack): several phases, echoes or time points.",
-            "Give the images of one of them.",
-        )
-    step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    distance = np.linalg.norm(step)
-    misplaced = np.linalg.norm(positions - positions[0] - np.arange(len(slices))[:, None] * step, axis=1)
-    if misplaced.max() > _PLACE_TOLERANCE * distance:
-        usual = np.median(gaps)
-        odd = np.abs(gaps - usual).argmax()
-        raise InputError(
-            f"The series in {path} has missing or unevenly spaced slices: from {heights[odd]:.2f} to "
-            f"{heights[odd + 1]:.2f} mm along the stack the gap is {gaps[odd]:.2f} mm, elsewhere {usual:.2f} mm.",
-            "Add the missing slices, or resample the series to even spacing first.",
-        )
-    tilt = np.degrees(np.arccos(min(1.0, step @ normal / distance)))
-    if tilt > _TILT_TOLERANCE:
-        raise InputError(
-            f"The series in {path} was acquired with a tilted gantry ({tilt:.1f} degrees): its voxels are sheared.",
-            "Resample it to a straight grid first, for example with 3D Slicer's DICOM module.",
-        )
-    return slices
+
+def _pattern(path: Path) -> str:
+    """A file's name without what differs from image to image: its words that have digits."""
+    return re.sub(r"[A-Za-z]*\d[A-Za-z\d]*", "#", path.name)

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 # Rows of a direction matrix are the L, P and S axes; a voxel axis that decreases along one has the opposite letter.
 _LETTERS = (("L", "R"), ("P", "A"), ("S", "I"))
-# Largest entry of |D'D - 1| that rounding explains: cosines in files often have 4 or 5 digits.
+# Largest entry of |D'D - 1| that is kept as it is: cosines in files often have 4 or 5 digits.
 _PERPENDICULAR_TOLERANCE = 1e-3
+# Axes that are off by more, but less than this, become the nearest perpendicular ones: other tools round that much.
+SHEAR_TOLERANCE_DEGREES = 0.5
+_SHEAR_TOLERANCE = math.sin(math.radians(SHEAR_TOLERANCE_DEGREES))
 # Two grids are the same if no corner differs by more than this part of a voxel.
 _SAME_GRID_TOLERANCE = 0.1
 _EXPORT_AGAIN = "Correct the header, or export the volume again."
@@ -33,7 +36,8 @@ class Geometry:
         size: voxels along x, y, z.
         spacing: millimetres along x, y, z.
         origin: centre of the first voxel, LPS, millimetres.
-        direction: 9 cosines, row-major; column i is the direction of voxel axis i. May be left-handed or oblique.
+        direction: 9 cosines, row-major; column i is the direction of voxel axis i. May be left-handed or oblique. Axes
+            that are off the perpendicular by 0.06 to 0.5 degrees are replaced by the nearest perpendicular ones.
 
     Raises:
         InputError: the values describe no grid: wrong count, not finite, empty, a spacing that is not positive, or
@@ -64,12 +68,16 @@ class Geometry:
         if abs(np.linalg.det(axes)) < _PERPENDICULAR_TOLERANCE:
             raise InputError(f"The direction matrix {axes.tolist()} is singular.", _EXPORT_AGAIN)
         error = np.abs(axes.T @ axes - np.eye(3)).max()
-        if error > _PERPENDICULAR_TOLERANCE:
+        if error > _SHEAR_TOLERANCE:
             raise InputError(
-                f"The direction matrix {axes.tolist()} is sheared: its axes are no perpendicular unit vectors, "
-                f"by {error:.3g}.",
-                "Resample the volume to a grid with perpendicular axes.",
+                f"The direction matrix {np.round(axes, 4).tolist()} is sheared: its axes are no perpendicular unit "
+                f"vectors, by {error:.3g} ({shear_degrees(axes):.1f} degrees).",
+                "Resample the volume to a grid with perpendicular axes, for example with 3D Slicer's Resample "
+                "Scalar/Vector/DWI Volume.",
             )
+        if error > _PERPENDICULAR_TOLERANCE:
+            left, _, right = np.linalg.svd(axes)
+            object.__setattr__(self, "direction", tuple((left @ right).ravel().tolist()))
 
     @classmethod
     def of_image(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
@@ -137,6 +145,17 @@ class Geometry:
         apart = np.linalg.norm(self.corners - other.corners, axis=1).max()
         return bool(apart <= _SAME_GRID_TOLERANCE * min(self.spacing))
 
+    def share_inside(self, other: Geometry) -> float:
+        """Which part of this grid's voxels has its centre inside the voxels of ``other``, 0 to 1.
+
+        Every voxel is asked up to 64 along an axis; of longer axes, 64 evenly spread ones.
+        """
+        asked = [np.unique(np.linspace(0, length - 1, min(length, 64)).round()) for length in self.size]
+        indices = np.stack(np.meshgrid(*asked, indexing="ij"), axis=-1).reshape(-1, 3)
+        places = indices @ self.affine[:3, :3].T + self.origin
+        found = (places - other.origin) @ np.linalg.inv(other.affine[:3, :3]).T
+        return float(((found > -0.5) & (found < np.array(other.size) - 0.5)).all(axis=1).mean())
+
     def moves_to(self, orientation: str) -> tuple[tuple[int, bool], ...]:
         """How to permute and flip the voxel axes so that they increase towards ``orientation``.
 
@@ -167,3 +186,9 @@ class Geometry:
             tuple(origin),
             tuple(np.stack(columns, axis=1).flat),
         )
+
+
+def shear_degrees(axes: np.ndarray) -> float:
+    """By how much the columns of a (3, 3) matrix, whatever their lengths, are off the perpendicular at the most."""
+    unit = axes / np.linalg.norm(axes, axis=0)
+    return math.degrees(math.asin(min(1.0, float(np.abs(unit.T @ unit - np.eye(3)).max()))))

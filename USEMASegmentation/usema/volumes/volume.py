@@ -6,6 +6,7 @@ millimetres (``geometry.py``).
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
-from .dicom import is_dicom, read_series
+from .file_grid import refuse_single_slice
 from .geometry import Geometry
-from .integrity import check_file
-from .itk_messages import itk_reason, itk_warnings_logged
+from .outside import fill_outside
+from .paths import SEGMENTATION_SUFFIXES, check_path
 
 __all__ = ["Geometry", "Volume", "check_volume", "load_volume", "read_volume", "reorient", "resample_onto", "restore"]
 
-_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+log = logging.getLogger(__name__)
+
+_MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,39 +43,43 @@ class Volume:
         return image
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, *, interpolate_slices: bool = False) -> Volume:
     """Read a volume to segment; its voxels keep the type they have in the file.
+
+    What a user should know of how it was read (copies and other things left out, a contradiction in the header, NaN
+    outside the field of view) goes to the log as a warning.
 
     Args:
         path: a NIfTI, NRRD or MetaImage file, a folder with one DICOM series, or one file of a series (then its whole
             series is read).
+        interpolate_slices: make missing slices of a DICOM series from their neighbours instead of refusing it.
 
     Raises:
         InputError: there is no such file, it is of another kind or damaged, or :func:`check_volume` refuses it.
     """
-    if str(path).lower().endswith(".seg.nrrd"):
+    if str(path).lower().endswith(SEGMENTATION_SUFFIXES):
         raise InputError(f"{path} is a segmentation, not an image.", "Give the volume that it was drawn on.")
-    volume = load_volume(path)
+    volume = load_volume(path, interpolate_slices=interpolate_slices)
+    array, said = fill_outside(volume.array, str(path))
+    if said:
+        log.warning("%s", said)
+    volume = Volume(array, volume.geometry)
     check_volume(volume, str(path))
     return volume
 
 
-def load_volume(path: str | Path) -> Volume:
+def load_volume(path: str | Path, *, interpolate_slices: bool = False) -> Volume:
     """As :func:`read_volume`, but whatever its values are: a label map may be empty.
 
     Raises:
         InputError: there is no such file, it is of another kind, damaged, or not one three-dimensional scalar volume.
     """
+    from .dicom import is_dicom, read_series
+    from .image_files import read_image_file
+
     path = Path(path)
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        # ITK would end the process over it.
-        raise InputError(f"The name {str(path)!r} has bytes that are no UTF-8 text.", "Rename the file.") from None
-    if not path.exists():
-        raise InputError(f"{path} does not exist.", "Check the path.")
-    image = read_series(path) if is_dicom(path) else _read_file(path)
-    return Volume(sitk.GetArrayFromImage(image), Geometry.of_image(image))
+    check_path(path)
+    return Volume(*(read_series(path, interpolate_slices) if is_dicom(path) else read_image_file(path)))
 
 
 def check_volume(volume: Volume, name: str = "The volume") -> None:
@@ -83,7 +90,7 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
 
     Raises:
         InputError: the array is empty, not 3D or not on its geometry's grid, holds other than real numbers, NaN or
-            infinite values, or the same value everywhere.
+            infinite values, values beyond single precision, or the same value everywhere.
     """
     array = volume.array
     if array.size == 0:
@@ -93,7 +100,7 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
             f"{name} has shape {array.shape}, but its grid has {volume.geometry.shape} (z, y, x) voxels.",
             "Give one 3D array and its own geometry.",
         )
-    _refuse_single_slice(volume.geometry.size, name)
+    refuse_single_slice(volume.geometry.size, name)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds values of type {array.dtype}.", "Give real numbers.")
     low, high = array.min(), array.max()  # NaN and infinity show in these, without another array of this size
@@ -103,6 +110,11 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
         raise InputError(
             f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[z, y, x]} at x {x}, y {y}, z {z}.",
             "Replace them, for example by the value of the background.",
+        )
+    if max(abs(float(low)), abs(float(high))) > _MOST:
+        raise InputError(
+            f"{name} has values from {low:g} to {high:g}: no measurement is beyond {_MOST:.1g}.",
+            "They are damage, or mark what was not measured: replace them by the value of the background.",
         )
     if low == high:
         raise InputError(f"{name} has the value {low} in every voxel: there is nothing to segment.")
@@ -180,53 +192,6 @@ def resample_onto(volume: Volume, geometry: Geometry, fill: float) -> Volume:
         )
     array[outside] = fill
     return Volume(array, geometry)
-
-
-def _read_file(path: Path) -> sitk.Image:
-    if not path.name.lower().endswith(_SUFFIXES):
-        raise InputError(
-            f"{path} is no kind of file that USEMA reads.",
-            f"Give a file that ends in {', '.join(_SUFFIXES)}, or a folder with one DICOM series.",
-        )
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with itk_warnings_logged(path):
-        try:
-            reader.ReadImageInformation()
-            _check_header(reader, path)
-            check_file(path)
-            return reader.Execute()
-        except RuntimeError as error:
-            raise InputError(
-                f"{path} cannot be read: {itk_reason(error)}.",
-                "It is incomplete, damaged, or not what its name says: copy or export it again.",
-            ) from error
-
-
-def _check_header(reader: sitk.ImageFileReader, path: Path) -> None:
-    """Refuse what is not one three-dimensional scalar volume before its voxels are read."""
-    size = reader.GetSize()
-    if len(size) > 3:
-        raise InputError(
-            f"{path} is {len(size)}D, size {size}: it holds {size[3]} volumes (time points).",
-            "Choose one of them and save it as a volume of its own.",
-        )
-    _refuse_single_slice(size, str(path))
-    if reader.GetNumberOfComponents() > 1:
-        raise InputError(
-            f"{path} has {reader.GetNumberOfComponents()} values in each voxel "
-            f"({sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())}): colours, vectors or complex numbers.",
-            "Save each channel as a volume of its own.",
-        )
-    try:
-        Geometry.of_image(reader)
-    except InputError as error:
-        raise InputError(f"{path}: {error.message}", error.hint) from error
-
-
-def _refuse_single_slice(size: tuple[int, ...], name: str) -> None:
-    if len(size) < 3 or 1 in size:
-        raise InputError(f"{name} is a 2D image, size {size}.", "USEMA segments volumes: give all slices.")
 
 
 def _moved(array: np.ndarray, moves: tuple[tuple[int, bool], ...]) -> np.ndarray:

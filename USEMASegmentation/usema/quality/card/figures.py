@@ -10,19 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics import METRICS, mean_of_found
 from .results import CaseResult, LabelResult, Results
 
 RESAMPLES = 2000
 SMALLEST_TO_BOUND = 3  # cases from which a mean gets an interval
 SMALLEST_TO_DIVIDE = 6  # cases from which they are divided by size
-METRICS = ("dice", "surface_dice", "hausdorff95_mm")
 Pairs = Sequence[tuple[CaseResult, LabelResult]]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One metric over cases: mean with its 95 % interval (None for one or two cases), median, and the worst case."""
+    """One metric over cases: mean with its 95 % interval (None for one or two cases), median, and the worst case.
 
+    In ``missed`` cases the distance is infinite; they are left out of its mean, which is NaN if there are no others.
+    """
+
+    missed: int
     mean: float
     interval: tuple[float, float] | None
     median: float
@@ -53,19 +57,20 @@ def spread(pairs: Pairs, metric: str) -> Spread:
     """Summarises a metric over at least one case; the longest distance is the worst, the lowest Dice."""
     values = [getattr(label, metric) for _, label in pairs]
     worst = (max if metric == "hausdorff95_mm" else min)(range(len(values)), key=values.__getitem__)
-    interval = bootstrap_interval(values) if len(values) >= SMALLEST_TO_BOUND else None
-    return Spread(statistics.fmean(values), interval, statistics.median(values), values[worst], pairs[worst][0].case)
+    found = [value for value in values if math.isfinite(value)]
+    interval = bootstrap_interval(found) if len(found) >= SMALLEST_TO_BOUND else None
+    median, missed = statistics.median(values), len(values) - len(found)
+    return Spread(missed, mean_of_found(values), interval, median, values[worst], pairs[worst][0].case)
 
 
 def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of the mean: percentiles of the means of samples drawn with replacement (Efron 1979).
 
     Args:
-        values: one per case; may hold infinity.
+        values: one per case.
     """
     chosen = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     means = np.sort(np.asarray(values, float)[chosen].mean(axis=1))
-    # Two of the means themselves: between a number and infinity there is nothing to interpolate.
     low, high = means[math.ceil(0.025 * RESAMPLES) - 1], means[math.ceil(0.975 * RESAMPLES) - 1]
     return float(low), float(high)
 
@@ -111,14 +116,18 @@ def agreement(pairs: Pairs) -> Agreement | None:
 def validation_metrics(results: Results) -> dict[str, Any]:
     """For ``metrics.validation`` of ``model.json``: means over cases, label by label.
 
-    A label that no case has is left out; an infinite distance (a missed label) is null.
+    A label that no case has is left out. ``missed`` counts the cases that have it in result or reference alone; they
+    are not in the mean distance, which is null where there are no others.
     """
     measured: dict[str, Any] = {metric: {} for metric in METRICS}
     for name in dict.fromkeys(label.label for case in results.cases for label in case.labels):
         pairs = results.of_label(name)
         for metric in METRICS if pairs else ():
-            mean = statistics.fmean(getattr(label, metric) for _, label in pairs)
+            mean = mean_of_found([getattr(label, metric) for _, label in pairs])
             measured[metric][name] = round(mean, 4) if math.isfinite(mean) else None
+        missed = sum(math.isinf(label.hausdorff95_mm) for _, label in pairs)
+        if missed:
+            measured.setdefault("missed", {})[name] = missed
     dice = measured["dice"].values()
     mean_dice = round(statistics.fmean(dice), 4) if dice else None
     return {"cases": len(results.cases), "mean_dice": mean_dice, **measured}

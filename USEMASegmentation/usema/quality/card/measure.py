@@ -20,9 +20,10 @@ from ...inference.predictor import Predictor, Segmentation
 from ...models.bundle import Bundle
 from ...models.bundle_writing import change_metadata
 from ...models.card_files import PICTURES
+from ...volumes.bounding_box import bounding_box
 from ...volumes.volume import Volume, reorient
-from ..evaluation import bounding_box, compare_masks
 from ..labelled_cases import LabelledCase, read_case
+from ..metrics import compare_masks
 from ..pictures import check_preview, write_comparison
 from .figures import validation_metrics
 from .results import CaseResult, LabelResult, Pictured, Results, write_results

@@ -21,7 +21,7 @@ class LabelResult:
     """One label in one case.
 
     Attributes:
-        dice, surface_dice, hausdorff95_mm: as ``quality.evaluation.compare_masks`` has them: all NaN where the label is
+        dice, surface_dice, hausdorff95_mm: as ``quality.metrics.compare_masks`` has them: all NaN where the label is
             in neither reference nor result; 0, 0 and infinity where it is in one only.
         missing_ml: of the reference and not of the result, by what the result has there ("background" or a label).
         added_ml: of the result and not of the reference, by what the reference has there.
@@ -74,7 +74,7 @@ class Results:
     Attributes:
         weights_sha256: of the weights that were measured.
         machine: device and cores, in words.
-        left_out: the cases are those that the training left out: the validation cases of its own fold.
+        left_out: the cases are known to be those that the training left out: the validation cases of its own fold.
         cases_from: where the cases came from, in words.
         pictured: the cases in ``PICTURES``, the worst first.
     """

@@ -13,8 +13,9 @@ from ...files import replace_file
 from ...models.bundle import METADATA_FILE, Bundle
 from ...models.card_files import CARD_FILE, CASES_FILE, PICTURES, RELIABILITY_PICTURE
 from ...models.metadata import ModelMetadata
+from ..metrics import METRICS
 from .failures import failures
-from .figures import METRICS, SMALLEST_TO_DIVIDE, agreement, groups, spread
+from .figures import SMALLEST_TO_DIVIDE, agreement, groups, spread
 from .results import CaseResult, LabelResult, Results, read_results
 
 WARNING = "**Not a medical device. For research and teaching; a person must check every result.**"
@@ -124,10 +125,24 @@ def _evaluation(results: Results) -> list[str]:
         f"{_count(len(results.cases))} ({results.cases_from}), on {results.date}, with USEMA {results.engine}. "
         f"{_whether_left_out(results.left_out)}",
         "Dice is twice the shared volume divided by the sum of both volumes; 1 is best. Surface Dice is the share of "
-        f"both surfaces that lies within {results.tolerance_mm:.3g} mm of the other. HD95 is the 95 % Hausdorff "
-        "distance: apart from the farthest 5 %, the surfaces are nowhere farther apart. Intervals are 95 % bootstrap "
-        "intervals of the mean over cases; with few cases, or several of one person, they are too narrow.",
+        f"both surfaces that lies within {results.tolerance_mm:.3g} mm of the other, counted in voxels of the "
+        "surfaces, while published values mostly weigh them by area. HD95 is the 95 % Hausdorff distance: apart from "
+        "the farthest 5 %, the surfaces are nowhere farther apart. Intervals are 95 % bootstrap intervals of the mean "
+        "over cases; with few cases, or several of one person, they are too narrow." + _misses(results),
     ]
+
+
+def _misses(results: Results) -> str:
+    if all(math.isfinite(label.hausdorff95_mm) or math.isnan(label.dice) for _, label in _every(results)):
+        return ""
+    return (
+        " Missed cases have the segment in the result or in the reference alone: they count with a Dice of 0, and are "
+        "left out of the mean HD95."
+    )
+
+
+def _every(results: Results) -> list[tuple[CaseResult, LabelResult]]:
+    return [(case, label) for case in results.cases for label in case.labels]
 
 
 def _whether_left_out(left_out: bool) -> str:
@@ -162,6 +177,8 @@ def _results(results: Results) -> list[str]:
         for metric in METRICS:
             found = spread(pairs, metric)
             mean, median, worst = (_metric(metric, value) for value in (found.mean, found.median, found.worst))
+            if found.missed:
+                mean += f" ({found.missed} missed)"
             between = _interval(metric, found.interval)
             rows.append(
                 (name, _marked(len(pairs)), _TITLES[metric], mean, between, median, f"{worst} ({found.worst_case})")
@@ -280,8 +297,8 @@ def _interval(metric: str, interval: tuple[float, float] | None) -> str:
 
 
 def _metric(metric: str, value: float) -> str:
-    if math.isinf(value):
-        return "infinite"
+    if not math.isfinite(value):  # a case without the label in result or reference; or a mean of none but such cases
+        return "missed"
     return f"{value:.2f}" if metric == "hausdorff95_mm" else f"{value:.3f}"
 
 

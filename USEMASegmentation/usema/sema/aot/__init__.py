@@ -17,10 +17,11 @@ import torch
 
 from ..launch import MEAN_SIZES, LaunchError, Properties, window_constants
 from . import variants
-from .loader import Driver, driver
+from .loader import LASTING, Driver, driver
 
 FOLDER = Path(__file__).parent
 _failures: dict[int, str] = {}  # device -> why its kernels are not launched any more
+_said: set[tuple[int, str]] = set()  # what was logged once of failures that pass
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +59,8 @@ def properties(device: torch.device) -> Properties:
 
 
 def launch(kernel, grid, arguments, constants, num_warps: int, num_stages: int) -> None:
-    """See :mod:`usema.sema.launch`. After one failure, the device is left to PyTorch: the next would not go better."""
+    """See :mod:`usema.sema.launch`. After a refusal that lasts, the device is left to PyTorch; after any other, such as
+    memory that others hold, PyTorch computes this time."""
     device = arguments["x" if kernel == "mean_over_tokens" else "v"].device
     if reason := failure(device):
         raise LaunchError(reason)
@@ -66,8 +68,12 @@ def launch(kernel, grid, arguments, constants, num_warps: int, num_stages: int) 
     try:
         _launch(driver(), index, _stream(device), kernel, grid, arguments, constants)
     except LaunchError as error:
-        _failures[index] = str(error)
-        _log.warning("SEMA attention on cuda:%d is left to PyTorch: %s", index, error)
+        if error.code in LASTING:
+            _failures[index] = str(error)
+            _log.warning("SEMA attention on cuda:%d is left to PyTorch: %s", index, error)
+        elif (index, str(error)) not in _said:
+            _said.add((index, str(error)))
+            _log.warning("SEMA attention on cuda:%d is left to PyTorch this time: %s", index, error)
         raise
 
 

@@ -14,20 +14,24 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from functools import cache
 
-from ..launch import LaunchError
+from ..launch import OUT_OF_MEMORY, LaunchError
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
 _MAX_DYNAMIC_SHARED_SIZE_BYTES = 8  # CUfunction_attribute
 _ORDINARY_SHARED_BYTES = 48 * 1024  # more must be asked for
 _REASONS = {
-    2: "out of GPU memory",
+    OUT_OF_MEMORY: "out of GPU memory",
     100: "no NVIDIA GPU",
     209: "the kernel is not made for this GPU",
     218: "the NVIDIA driver does not accept the PTX",
     222: "the NVIDIA driver is older than CUDA 12.0",
     701: "the kernel needs more than this GPU has",
 }
+# Refusals that the next launch would meet as well: no device, no image for this GPU, PTX that the driver does not
+# accept or is too old for, a kernel that is not in it, or that needs more than the GPU has.
+_NOT_FOUND = 500
+LASTING = frozenset({100, 101, 200, 209, 218, 221, 222, _NOT_FOUND, 701})
 _CTYPES = {"i32": ctypes.c_int32, "pointer": ctypes.c_uint64}
 
 
@@ -115,9 +119,9 @@ class Driver:
         try:
             code = getattr(self._library, name)(*arguments)
         except AttributeError:
-            raise LaunchError(f"the NVIDIA driver has no {name}") from None
+            raise LaunchError(f"the NVIDIA driver has no {name}", _NOT_FOUND) from None
         if code:
-            raise LaunchError(f"{_REASONS.get(code, 'the NVIDIA driver refuses')} ({name}: error {code})")
+            raise LaunchError(f"{_REASONS.get(code, 'the NVIDIA driver refuses')} ({name}: error {code})", code)
 
 
 @cache

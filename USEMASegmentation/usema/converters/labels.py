@@ -1,0 +1,56 @@
+"""Names, colours and codes of labels that a model of another program knows by name alone. Standard library only."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_KEYS = ("category", "type", "type_modifier", "region", "region_modifier")
+_TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
+_GOLDEN = 0.618034  # of a turn from hue to hue: neighbours differ however many there are
+
+
+def described(names: Sequence[str]) -> list[dict[str, Any]]:
+    """The labels 1, 2, 3, ... of ``model.json``.
+
+    Codes and colours come from ``label_codes.json``, whose source it names, where that knows the name; others are any
+    tissue, in a colour of their own.
+
+    Args:
+        names: as the model has them; a name that is there twice gets its number behind it.
+    """
+    labels = []
+    for value, name in enumerate(names, 1):
+        terminology, color = _table().get(_normal(name)) or ({"category": _TISSUE, "type": _TISSUE}, None)
+        unique = name if name.strip() and name not in names[: value - 1] else f"{name.strip()} ({value})".strip()
+        labels.append({"value": value, "name": unique, "color": color or _color(value), "terminology": terminology})
+    return labels
+
+
+def _normal(name: str) -> str:
+    """ "Left Kidney" and "kidney_left" are the same."""
+    words = [word for word in re.split(r"[\s_\-]+", name.lower()) if word]
+    if len(words) > 1 and words[0] in ("left", "right"):
+        words = [*words[1:], words[0]]
+    return "_".join(words)
+
+
+@cache
+def _table() -> dict[str, tuple[dict[str, dict[str, str]], list[int] | None]]:
+    document = json.loads(Path(__file__).with_name("label_codes.json").read_text(encoding="utf-8"))
+    codes = [dict(zip(("scheme", "value", "meaning"), code, strict=True)) for code in document["codes"]]
+    table = {}
+    for name, (places, color) in document["labels"].items():
+        coded = {key: codes[place] for key, place in zip(_KEYS, places, strict=True) if place is not None}
+        table[_normal(name)] = (coded, color)
+    return table
+
+
+def _color(value: int) -> list[int]:
+    red, green, blue = colorsys.hsv_to_rgb(value * _GOLDEN % 1, 0.55, 0.85)
+    return [round(255 * part) for part in (red, green, blue)]

@@ -1,0 +1,131 @@
+"""The weights of an nnU-Net checkpoint, each tensor once and under the name that our network has for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BundleError, InputError
+from ..models.checkpoint import Checkpoint, open_checkpoint
+from ..models.inert_pickle import plain, tensors
+from .nnunet_plans import V1_HINT
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_OTHER_FILE = "Get the plans.json, dataset.json and checkpoint of one training."
+_WRAPPERS = ("module.", "_orig_mod.")  # several GPUs, a compiled network
+
+
+class Training:
+    """An nnU-Net checkpoint, open.
+
+    Attributes:
+        configuration: its name.
+        plans, dataset: what training had of plans.json and dataset.json; None if the file does not say.
+        trainer: the name of the class that trained it.
+        epochs: that were trained; None if the file does not say.
+        mirror_axes: along which it was trained on mirrored tiles.
+    """
+
+    def __init__(self, checkpoint: Checkpoint):
+        self._checkpoint = checkpoint
+        content = checkpoint.content
+        if isinstance(content, dict) and "state_dict" in content and "plans" in content:
+            raise BundleError(f"{checkpoint.path} is a checkpoint of nnU-Net 1.", V1_HINT)
+        if not is_nnunet(content):
+            raise BundleError(
+                f"{checkpoint.path} is no checkpoint of nnU-Net 2: it has no network_weights and init_args.",
+                "Name a file that nnU-Net's trainer wrote, such as checkpoint_final.pth.",
+            )
+        arguments = content["init_args"]
+        if not isinstance(arguments.get("configuration"), str):
+            raise BundleError(f"{checkpoint.path} does not say which configuration it is.", _OTHER_FILE)
+        self.configuration: str = arguments["configuration"]
+        self.plans: dict[str, Any] | None = self._table(arguments, "plans")
+        self.dataset: dict[str, Any] | None = self._table(arguments, "dataset_json")
+        self.trainer = str(content.get("trainer_name", "nnUNetTrainer"))
+        epochs = content.get("current_epoch")
+        self.epochs = epochs if isinstance(epochs, int) else None
+        axes = content.get("inference_allowed_mirroring_axes") or ()
+        self.mirror_axes = sorted({int(axis) for axis in axes if isinstance(axis, int) and 0 <= axis <= 2})
+
+    def _table(self, arguments: Mapping, key: str) -> dict | None:
+        value = arguments.get(key)
+        return plain(value, f"{self._checkpoint.path}: {key}") if isinstance(value, dict) else None
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's tensors, by canonical name.
+
+        Raises:
+            BundleError: two tensors that should be the same differ, or one cannot be read.
+        """
+        import numpy as np
+
+        records = tensors(self._checkpoint.content["network_weights"], f"{self._checkpoint.path}: network_weights")
+        first: dict[str, str] = {}
+        arrays: dict[str, np.ndarray] = {}
+        for name, record in records.items():
+            canonical = canonical_name(name)
+            if canonical not in arrays:
+                first[canonical], arrays[canonical] = name, self._checkpoint.array(record)
+            elif record != records[first[canonical]] and not np.array_equal(
+                arrays[canonical], self._checkpoint.array(record), equal_nan=True
+            ):
+                raise BundleError(
+                    f"{self._checkpoint.path}: {name} should be the same as {first[canonical]}, and is not.",
+                    "The file is damaged, or its network is none of nnU-Net's. Get the checkpoint again.",
+                )
+        return arrays
+
+
+def is_nnunet(content: Any) -> bool:
+    """Whether a checkpoint's content is one of nnU-Net 2."""
+    return isinstance(content, dict) and "network_weights" in content and isinstance(content.get("init_args"), dict)
+
+
+def open_training(path: Path, name: str):
+    """Opens a checkpoint for :class:`Training`; ``name`` is what messages call it."""
+    return open_checkpoint(path, name)
+
+
+def canonical_name(name: str) -> str:
+    """nnU-Net's state lists a convolution as ``conv`` and in ``all_modules``, and the encoder in the decoder again."""
+    while name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
+    name = re.sub(r"^decoder\.encoder\.", "encoder.", name)
+    return re.sub(r"\.all_modules\.(\d+)\.", lambda found: ".conv." if found[1] == "0" else ".norm.", name)
+
+
+def has_batch_norm(names: Iterable[str]) -> bool:
+    """A trainer may have put batch normalisation in the place of what the plans say."""
+    return any(name.endswith(".running_mean") for name in names)
+
+
+def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, Any], where: str) -> None:
+    """Raises BundleError if the tensors are not exactly those of the network."""
+    import torch
+
+    from ..networks import build
+
+    try:
+        with torch.device("meta"):  # shapes alone
+            expected = {name: tuple(tensor.shape) for name, tensor in build(dict(architecture)).state_dict().items()}
+    except InputError as error:
+        raise BundleError(f"{where}: its plans describe no network: {error.message}", _OTHER_FILE) from error
+    problems = [f"it has no {name}" for name in expected if name not in weights]
+    problems += [f"its {name} belongs to no layer of the plans" for name in weights if name not in expected]
+    problems += [
+        f"its {name} is {_sides(weights[name].shape)}, and by the plans {_sides(shape)}"
+        for name, shape in expected.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    if problems:
+        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise BundleError(f"{where} does not fit its plans: {problems[0]}{more}.", _OTHER_FILE)
+
+
+def _sides(shape: Iterable[int]) -> str:
+    return " x ".join(map(str, shape)) or "one number"

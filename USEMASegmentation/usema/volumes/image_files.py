@@ -1,0 +1,67 @@
+"""A volume in one file, read by what the file holds: NIfTI by ``nifti``, NRRD and MetaImage by ITK.
+
+What ITK leaves out of the latter two, the units of length and a word on missing orientation, is added here.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError
+from .file_grid import check_dimensions, grid_of_file
+from .geometry import Geometry
+from .integrity import NIFTI, NRRD, check_file, file_format
+from .itk_messages import itk_reason, itk_warnings_logged
+from .metaimage import MetaImageHeader
+from .nrrd import NrrdHeader
+from .paths import readable_by_itk
+
+log = logging.getLogger(__name__)
+
+
+def read_image_file(path: Path) -> tuple[np.ndarray, Geometry]:
+    """Voxels (z, y, x) in the type of the file, and their grid.
+
+    Raises:
+        InputError: it is of another kind, damaged, or not one three-dimensional scalar volume.
+    """
+    kind = file_format(path)
+    if kind == NIFTI:
+        from .nifti import read_nifti
+
+        return read_nifti(path)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO" if kind == NRRD else "MetaImageIO")
+    with readable_by_itk(path) as name, itk_warnings_logged(path):
+        check_file(path)
+        reader.SetFileName(name)
+        try:
+            reader.ReadImageInformation()
+            kind_of_voxel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+            size = check_dimensions(path, reader.GetSize(), reader.GetNumberOfComponents(), kind_of_voxel)
+            geometry = _grid(path, kind, reader, size)
+            image = reader.Execute()
+        except RuntimeError as error:
+            raise InputError(
+                f"{path} cannot be read: {itk_reason(error)}.",
+                "It is incomplete, damaged, or not what its name says: copy or export it again.",
+            ) from error
+    return sitk.GetArrayFromImage(image).reshape(size[::-1]), geometry
+
+
+def _grid(path: Path, kind: str, reader: sitk.ImageFileReader, size: tuple[int, int, int]) -> Geometry:
+    """The grid in millimetres, whatever unit the header names."""
+    dimensions = reader.GetDimension()
+    direction = np.array(reader.GetDirection()).reshape(dimensions, dimensions)[:3, :3]
+    spacing, origin = np.array(reader.GetSpacing()[:3]), np.array(reader.GetOrigin()[:3])
+    header = NrrdHeader(path) if kind == NRRD else MetaImageHeader(path)
+    header.warn_of_orientation()
+    of_space, of_axes, unit = header.to_millimetres()
+    if unit:
+        log.warning("%s gives its lengths in %s; they were converted to mm.", path, unit)
+        direction, spacing, origin = of_space[:, None] * direction, of_axes * spacing, of_space * origin
+    return grid_of_file(path, size, spacing, origin, direction)

@@ -1,0 +1,109 @@
+"""What MetaImage's header says that ITK does not look at: units, orientation, and whether the voxels are all there."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .file_grid import COPY_AGAIN, millimetres, warn_of_orientation
+
+_CHUNK = 1 << 22  # bytes
+_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
+_ORIENTATION = ("TransformMatrix", "Rotation", "Orientation")
+
+
+class MetaImageHeader:
+    """The fields of a header, which is text and ends with the field that says where the voxels are."""
+
+    def __init__(self, path: Path):
+        self.path, self.fields, self.listed = path, {}, []
+        with path.open("rb") as file:
+            while "ElementDataFile" not in self.fields and (line := file.readline(1 << 16)):
+                key, _, value = line.decode("utf-8", "replace").partition("=")
+                self.fields[key.strip()] = value.strip()
+            if self.fields.get("ElementDataFile", "").startswith("LIST"):
+                self.listed = [name.decode("utf-8", "replace").strip() for name in file]
+            self.start = file.tell()
+        if "ElementDataFile" not in self.fields:
+            raise InputError(f"{path} is incomplete: its header does not say where its voxels are.", COPY_AGAIN)
+
+    def check(self) -> None:
+        """Refuse missing and damaged voxels. Raises InputError, OSError, ValueError or zlib.error."""
+        source = self.fields["ElementDataFile"]
+        local = source.upper() == "LOCAL"
+        files = [self.path] if local else [self.path.parent / name for name in self._names(source)]
+        for file in files:
+            if not file.is_file():
+                raise InputError(
+                    f"The voxels of {self.path} are in a file that is not there: {file.name}.",
+                    f"Copy it into {self.path.parent} and name it so in the header (ElementDataFile), or export the "
+                    "volume again as one file (.mha).",
+                )
+        needed = self._voxel_bytes()
+        if needed is None or len(files) != 1 or self._says("BinaryData", "false"):
+            return
+        with files[0].open("rb") as file:
+            file.seek(self.start if local else 0)
+            if self._says("CompressedData", "true"):
+                found = self._inflated(file)
+            else:
+                found = file.seek(0, 2) - (self.start if local else max(0, int(self.fields.get("HeaderSize", 0))))
+        if found < needed:
+            raise InputError(f"{self.path} is incomplete: it holds {found} of {needed} bytes of voxels.", COPY_AGAIN)
+
+    def warn_of_orientation(self) -> None:
+        if not any(name in self.fields for name in _ORIENTATION):
+            warn_of_orientation(self.path, "it has no TransformMatrix")
+
+    def to_millimetres(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """Factors of the three axes of space, factors of the three voxel axes, and the unit in words if it is not mm.
+
+        Raises:
+            InputError: the unit is not known.
+        """
+        unit = self.fields.get("DistanceUnits", "mm")
+        factor = millimetres(self.path, unit)
+        return np.full(3, factor), np.ones(3), "" if factor == 1 else unit
+
+    def _says(self, field: str, value: str) -> bool:
+        return self.fields.get(field, "").lower() == value
+
+    def _names(self, source: str) -> list[str]:
+        if source.startswith("LIST"):
+            return [name for name in self.listed if name]
+        if pattern := re.fullmatch(r"(\S*%\S*d\S*) (-?\d+) (-?\d+) (-?\d+)", source):
+            first, last, step = (int(pattern[i]) for i in (2, 3, 4))
+            return [pattern[1] % i for i in range(first, last + 1, step or 1)]
+        return [source]
+
+    def _voxel_bytes(self) -> int | None:
+        kind = self.fields.get("ElementType", "").removeprefix("MET_").removesuffix("_ARRAY")
+        size = _BYTES.get(kind, _BYTES.get(kind.removeprefix("U")))
+        try:
+            lengths = [int(length) for length in self.fields["DimSize"].split()]
+            return size and size * math.prod(lengths) * int(self.fields.get("ElementNumberOfChannels", 1))
+        except (KeyError, ValueError):
+            return None
+
+    def _inflated(self, file) -> int:
+        stream, found = zlib.decompressobj(), 0
+        while not stream.eof:
+            chunk = stream.unconsumed_tail or file.read(_CHUNK)
+            data = stream.decompress(chunk, _CHUNK)
+            if not chunk and not data:
+                raise InputError(f"{self.path} is incomplete: its compressed voxels break off.", COPY_AGAIN)
+            found += len(data)
+        return found
+
+
+def check_metaimage(path: Path) -> None:
+    """Raises InputError where voxels are missing or damaged."""
+    try:
+        MetaImageHeader(path).check()
+    except (OSError, ValueError, zlib.error) as error:
+        raise InputError(f"{path} is damaged or incomplete: not all of its voxels can be read.", COPY_AGAIN) from error

@@ -1,0 +1,124 @@
+"""What NRRD's header says that ITK does not look at: units, orientation, and whether the voxels are all there."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from .content import Content
+from .file_grid import COPY_AGAIN, millimetres, quoted, warn_of_orientation
+
+_BYTES = {"char": 1, "short": 2, "int": 4, "long long": 8, "longlong": 8, "float": 4, "double": 8}
+_ANATOMICAL = re.compile(r"(right|left)-(anterior|posterior)-superior(-time)?|[rl][ap]st?")
+
+
+class NrrdHeader:
+    """The fields of a header; names in lower case.
+
+    Raises:
+        InputError: there is no header.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.fields = path, {}
+        with path.open("rb") as file:
+            if not file.readline(16).startswith(b"NRRD"):
+                raise InputError(f"{path} is incomplete: it has no NRRD header.", COPY_AGAIN)
+            while (line := file.readline(1 << 20)).strip(b"\r\n"):
+                key, separator, value = line.decode("utf-8", "replace").partition(": ")
+                if separator and not key.startswith("#"):
+                    self.fields[key.strip().lower().replace(" ", "")] = value.strip()
+                if key.strip().lower().replace(" ", "") == "datafile" and value.strip().startswith("LIST"):
+                    self.listed = [name.decode("utf-8", "replace").strip() for name in file]
+                    break
+            self.start = file.tell()
+
+    def check(self) -> None:
+        """Refuse missing and damaged voxels. Raises InputError, OSError, EOFError or zlib.error."""
+        size, encoding = self._voxel_bytes(), self.fields.get("encoding", "").lower()
+        files = list(self._data_files())
+        for file in files:
+            if not file.is_file():
+                raise InputError(
+                    f"The voxels of {self.path} are in a file that is not there: {file.name}.",
+                    f"Copy it into {self.path.parent}, or export the volume again as one file (.nrrd).",
+                )
+        if size is None or encoding not in ("raw", "gzip", "gz") or len(files) > 1:
+            return
+        skip = max(0, int(self.fields.get("byteskip", 0)))
+        with (files[0] if files else self.path).open("rb") as file:
+            file.seek(0 if files else self.start)
+            if encoding == "raw":
+                found = file.seek(0, 2) - (0 if files else self.start) - skip
+            else:
+                found = Content(file).finish() - skip
+        if found < size:
+            raise InputError(f"{self.path} is incomplete: it holds {found} of {size} bytes of voxels.", COPY_AGAIN)
+
+    def warn_of_orientation(self) -> None:
+        space = self.fields.get("space", "")
+        if "spacedirections" not in self.fields:
+            warn_of_orientation(self.path, "it has no space directions")
+        elif not _ANATOMICAL.fullmatch(space.lower()):
+            warn_of_orientation(self.path, f"its space is {space!r}" if space else "it does not name its space")
+
+    def to_millimetres(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """Factors of the three axes of space, factors of the three voxel axes, and the units other than mm in words.
+
+        Raises:
+            InputError: a unit is not known.
+        """
+        ones = np.ones(3)
+        units = quoted(self.fields.get("spaceunits", ""))[:3]
+        if len(units) == 3:
+            return np.array([millimetres(self.path, unit) for unit in units]), ones, _named(units)
+        units, kinds = quoted(self.fields.get("units", "")), self.fields.get("kinds", "").split()
+        if len(kinds) == len(units):  # an axis of components or time has no unit of length
+            units = [
+                unit for unit, kind in zip(units, kinds, strict=True) if kind in ("domain", "space", "???", "none")
+            ]
+        if len(units) != 3:
+            return ones, ones, ""
+        factors = np.array([millimetres(self.path, unit) for unit in units])
+        same = len(set(factors)) == 1
+        return (factors, ones, _named(units)) if same else (ones, factors, _named(units))
+
+    def _voxel_bytes(self) -> int | None:
+        kind = re.sub(r"^(un)?signed |(?<=.) int$|_t$|^u(?=[a-z])", "", self.fields.get("type", "").lower())
+        bits = re.fullmatch(r"int(8|16|32|64)", kind)
+        size = int(bits[1]) // 8 if bits else _BYTES.get(kind)
+        try:
+            return size and size * math.prod(int(length) for length in self.fields["sizes"].split())
+        except (KeyError, ValueError):
+            return None
+
+    def _data_files(self) -> Iterator[Path]:
+        name = self.fields.get("datafile")
+        if name is None:
+            return
+        folder = self.path.parent
+        if name.startswith("LIST"):
+            yield from (folder / each for each in self.listed if each)
+        elif pattern := re.fullmatch(r"(\S*%\S*d\S*) (-?\d+) (-?\d+) (-?\d+)( \d+)?", name):
+            first, last, step = (int(pattern[i]) for i in (2, 3, 4))
+            yield from (folder / (pattern[1] % i) for i in range(first, last + (1 if step > 0 else -1), step or 1))
+        else:
+            yield folder / name
+
+
+def check_nrrd(path: Path) -> None:
+    """Raises InputError where voxels are missing or damaged."""
+    try:
+        NrrdHeader(path).check()
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{path} is damaged or incomplete: not all of its voxels can be read.", COPY_AGAIN) from error
+
+
+def _named(units: list[str]) -> str:
+    return ", ".join(dict.fromkeys(unit for unit in units if unit and millimetres(Path(), unit) != 1))

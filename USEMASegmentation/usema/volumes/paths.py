@@ -1,0 +1,82 @@
+"""Files as they come: what is no regular file is refused, and ITK gets every other under a name that it can open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import InputError
+
+# Endings of files that are read as volumes, longer ones first; each in any case.
+VOLUME_SUFFIXES = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
+SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def check_path(path: Path) -> None:
+    """Refuse what is neither a regular file nor a folder: reading a pipe or a device might never end.
+
+    Raises:
+        InputError: there is nothing, it may not be looked at, or it is of such a kind.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        broken = " It is a link to a file that is not there." if path.is_symlink() else ""
+        raise InputError(f"{path} does not exist.{broken}", "Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+    if kind:
+        raise InputError(f"{path} is {kind}, not a file.", "Give a file: save the volume first.")
+
+
+def volume_suffix(path: Path) -> str:
+    """The ending, in lower case, by which a file counts as a volume; empty if it has none."""
+    return next((suffix for suffix in VOLUME_SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+@contextmanager
+def readable_by_itk(path: Path, suffix: str = "") -> Iterator[str]:
+    """A name under which ITK can open ``path``: its own, or a link that lasts as long as the block.
+
+    ITK needs names that are UTF-8, and endings in lower case that say what is inside.
+
+    Args:
+        suffix: the ending that the name must have; none: any.
+    """
+    name = str(path)
+    if _is_utf8(name) and name.endswith(suffix):
+        yield name
+        return
+    with tempfile.TemporaryDirectory(prefix="usema-") as folder:
+        link = Path(folder) / f"volume{suffix or path.suffix.lower()}"
+        _link(path, link)
+        yield str(link)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _link(path: Path, link: Path) -> None:
+    for way in (os.symlink, os.link):  # Windows lets only some users make the first kind
+        with suppress(OSError, NotImplementedError):
+            way(path.resolve(), link)
+            return
+    shutil.copyfile(path, link)

@@ -1,0 +1,98 @@
+"""The volumes in a tree of folders: files that are volumes, and folders with a DICOM series."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from .dicom import folders, scan
+from .dicom_headers import DicomFile
+from .paths import SEGMENTATION_SUFFIXES, volume_suffix
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a tree.
+
+    Attributes:
+        volumes: what :func:`usema.volumes.volume.read_volume` takes, in order: files, and folders of one series.
+        left_out: files beside them that could be taken for volumes, each with the reason.
+    """
+
+    volumes: tuple[Path, ...]
+    left_out: tuple[tuple[Path, str], ...]
+
+
+def find_volumes(top: Path, skip: Collection[Path] = ()) -> Found:
+    """The volumes in a folder and below it; hidden files and folders are none.
+
+    A folder with DICOM images is one volume: files of other formats in it (a mask that somebody saved there) are left
+    out, and so are segmentations of 3D Slicer everywhere. A series whose images lie in several folders is the folder
+    that holds them all.
+
+    Args:
+        skip: folders not to look into, for example where results go.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    skipped = {os.path.realpath(path) for path in skip}
+    volumes, left_out = [], []
+    series: dict[Path, list[DicomFile]] = {}
+    for folder in folders(top, skipped):
+        try:
+            files = sorted(path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir())
+        except OSError as error:
+            raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+        dicom = scan(folder)
+        is_series = any(not file.other for file in dicom)
+        if is_series:
+            series[folder] = dicom
+        for path in files:
+            name = path.name.lower()
+            if name.endswith(SEGMENTATION_SUFFIXES):
+                left_out.append((path, "a segmentation, not an image"))
+            elif volume_suffix(path) and not _is_second_of_pair(path, files):
+                if not path.is_file():
+                    left_out.append((path, "no regular file"))
+                elif is_series:
+                    left_out.append((path, "it lies in the folder of a DICOM series; name the file to segment it"))
+                else:
+                    volumes.append(path)
+    volumes += _joined(top, series)
+    return Found(tuple(sorted(volumes)), tuple(sorted(left_out)))
+
+
+def _is_second_of_pair(path: Path, files: Iterable[Path]) -> bool:
+    """Whether it is the voxels that a header file beside it names; the header stands for both."""
+    suffix = volume_suffix(path)
+    if not suffix.startswith(".img"):
+        return False
+    stem = path.name[: -len(suffix)].lower()
+    return any(other.name.lower() in (f"{stem}.hdr", f"{stem}.hdr.gz") for other in files)
+
+
+def _joined(top: Path, series: dict[Path, list[DicomFile]]) -> list[Path]:
+    """The folders to read: those of ``series``, but the common one where a single series is spread over several."""
+    spread: dict[str, list[Path]] = {}
+    for folder, files in series.items():
+        for uid in {file.series for file in files if file.is_image}:
+            spread.setdefault(uid, []).append(folder)
+    common_of: dict[Path, Path] = {}
+    for uid, places in spread.items():
+        if len(places) < 2 or not uid:
+            continue
+        instances = [
+            {str(file.header.get("SOPInstanceUID")) for file in series[place] if file.is_image and file.series == uid}
+            for place in places
+        ]
+        if len(set.union(*instances)) < sum(map(len, instances)):
+            continue  # the same images twice: a copy of the series, not a part of it
+        common = Path(os.path.commonpath(places))
+        inside = [place for place in series if place == common or common in place.parents]
+        if set(inside) == set(places) and common not in places and (common == top or top in common.parents):
+            common_of |= dict.fromkeys(places, common)
+    return list(dict.fromkeys(common_of.get(place, place) for place in series))
