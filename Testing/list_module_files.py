@@ -1,6 +1,7 @@
 """Writes the lists of files that the extension and the wheel carry: python Testing/list_module_files.py
 
-CMake and setuptools install what is listed and nothing else; tests compare both lists with the tree.
+CMake and setuptools install what is listed and nothing else; tests compare both lists with the tree. The wheel carries
+all; the extension leaves out what the Python of 3D Slicer cannot run: it has neither click and rich nor nnU-Net.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = ROOT / "USEMASegmentation"
 NO_RESOURCES = (".py", ".txt")
+WHEEL_ONLY = ("usema/cli/", "usema/quality/card/", "usema/training/")
 
 
 def module_files() -> list[str]:
@@ -33,9 +35,11 @@ def main() -> None:
     files = module_files()
     scripts = [name for name in files if name.endswith(".py") and "/" in name]
     resources = [name for name in files if not name.endswith(NO_RESOURCES)]
+    in_slicer = [name for name in scripts if not name.startswith(WHEEL_ONLY)]
+    resources = [name for name in resources if not name.startswith(WHEEL_ONLY)]
     cmake = MODULE / "CMakeLists.txt"
     own = r"(set\(MODULE_PYTHON_SCRIPTS\n  \$\{MODULE_NAME\}\.py\n)(.*?)(  \))"
-    rewrite(cmake, own, [f"  {name}\n" for name in scripts])
+    rewrite(cmake, own, [f"  {name}\n" for name in in_slicer])
     rewrite(cmake, r"(set\(MODULE_PYTHON_RESOURCES\n)(.*?)(  \))", [f"  {name}\n" for name in resources])
     packages = sorted({name.rpartition("/")[0].replace("/", ".") for name in scripts if name.startswith("usema/")})
     lines = [f'    "{name}",\n' for name in [*packages, "usema_resources"]]

@@ -21,9 +21,10 @@ import pythonqt
 import slicer_host
 from PySide6 import QtCore, QtGui, QtWidgets
 
-EFFECTS = ("Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from seeds", "Fill between slices", "Margin",
-           "Hollow", "Smoothing", "Scissors", "Islands")  # fmt: skip
-WIDTH, HEADER, SCALE = 500, 24, 2
+EFFECTS = ("None", "Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from seeds", "Fill between slices",
+           "Margin", "Hollow", "Smoothing", "Scissors", "Islands", "Logical operators", "Mask volume")  # fmt: skip
+# What 3D Slicer leaves a panel of its window of 1500 x 1000: below the menus and toolbars, above the data probe.
+WIDTH, HEIGHT, HEADER, SCALE = 500, 780, 24, 2
 
 
 def paintHeader(section, event) -> None:
@@ -49,33 +50,48 @@ def sketchHeaders(panel) -> None:
 
 
 def sketchEditor(panel) -> None:
+    """Effects as a column of icons beside the table of segments, as tall as in the application."""
     editor = panel.ui.segmentEditor.qtObject
-    layout, effects = QtWidgets.QVBoxLayout(editor), QtWidgets.QGridLayout()
+    layout, effects, below = QtWidgets.QVBoxLayout(editor), QtWidgets.QGridLayout(), QtWidgets.QHBoxLayout()
     segmentation = panel.ui.outputSelector.currentNode().GetSegmentation()
     table = QtWidgets.QTableWidget(segmentation.GetNumberOfSegments(), 2)
     table.setHorizontalHeaderLabels(["Color", "Name"])
     table.horizontalHeader().setStretchLastSection(True)
     table.setColumnWidth(0, 60)
     table.verticalHeader().hide()
-    table.setFixedHeight(96)
     for row in range(segmentation.GetNumberOfSegments()):
         segment, color = segmentation.GetNthSegment(row), QtWidgets.QTableWidgetItem()
         color.setBackground(QtGui.QColor.fromRgbF(*segment.GetColor()))
         table.setItem(row, 0, color)
         table.setItem(row, 1, QtWidgets.QTableWidgetItem(segment.GetName()))
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.addWidget(table)
-    layout.addLayout(effects)
+    buttons = QtWidgets.QHBoxLayout()
+    for name in ("Add", "Remove"):
+        buttons.addWidget(QtWidgets.QPushButton(name))
+    options = QtWidgets.QGroupBox("Options")
+    options.setMinimumHeight(90)
+    right = QtWidgets.QVBoxLayout()
+    right.addWidget(table, 1)
+    right.addWidget(options)
+    right.addWidget(QtWidgets.QLabel("▸ Masking"))
     for index, name in enumerate(EFFECTS):
-        effects.addWidget(QtWidgets.QPushButton(name), index // 3, index % 3)
+        button = QtWidgets.QToolButton()
+        button.setText("".join(word[0] for word in name.split()[:2]).upper())
+        button.setFixedSize(30, 30)
+        effects.addWidget(button, index // 2, index % 2)
+    effects.setRowStretch(len(EFFECTS) // 2 + 1, 1)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addLayout(buttons)
+    below.addLayout(effects)
+    below.addLayout(right, 1)
+    layout.addLayout(below, 1)
 
 
 def photograph(panel, path: Path) -> None:
-    """The whole panel, as tall as its contents."""
+    """The whole panel, in the room that it has, or as tall as it needs to be."""
     frame = panel.parent.qtObject
     frame.show()
     for _ in range(3):  # labels that wrap find their height once they know their width
-        frame.resize(WIDTH, max(frame.heightForWidth(WIDTH), frame.minimumSizeHint().height()))
+        frame.resize(WIDTH, max(HEIGHT, frame.minimumSizeHint().height()))
         QtWidgets.QApplication.processEvents()
     picture = QtGui.QPixmap(frame.size() * SCALE)
     picture.setDevicePixelRatio(SCALE)

@@ -1,33 +1,33 @@
 """What the panel can do, without the panel: check, start, poll, cancel; or ``segment`` in one call from a script.
 
-No Qt and no pop-ups. The work is done by another process (``usema.serving.worker``); whoever drives the logic calls
-``poll()`` every 100 ms. Whatever goes wrong, the scene stays as it was.
+No Qt and no pop-ups. The work is done by another process (``usema.serving.worker``), one for the whole application;
+whoever drives the logic calls ``poll()`` every 100 ms. Whatever goes wrong, the scene stays as it was.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import slicer
-from usema.errors import Cancelled, InputError, UsemaError
+import vtk
+from usema.errors import InputError, UsemaError
 from usema.models.bundle import Bundle
 from usema.serving.client import WorkerClient, worker_command
+from usema.serving.sharing import WorkerHold
 from usema.store.library import library
 
 from .Diagnostics import badge, report
 from .ModelStore import ModelStore
-from .Parameters import Parameters, Readiness, Status, errorOf
-from .Scene import Preflight, SegmentationWriter
+from .Parameters import Parameters, Readiness, Status
+from .Scene import EditMask, Preflight, ResultWriter
+from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
-from .Scene.VolumeBridge import Box, roiBox, shapeOf, wholeBox
-
-_BUSY = "A segmentation is running. Wait for it, or cancel it."
-_POLL_SECONDS = 0.05
+from .Scene.Summary import describeBox, summary
+from .Scene.VolumeBridge import Box, roiBox, wholeBox
+from .Scene.Watch import Watch
+from .WorkerTask import WorkerTask
 
 
 @dataclass
@@ -37,34 +37,48 @@ class _Run:
     parameters: Parameters
     bundle: Bundle
     box: Box
-    shape: tuple[int, int, int]
     folder: ExchangeFolder
-    request: int
-    stopReason: str = ""  # why it is being cancelled
+    watch: Watch
+    warnings: Preflight.Warnings
 
 
-class USEMASegmentationLogic:
-    """One segmentation at a time.
+class USEMASegmentationLogic(WorkerTask):
+    """One segmentation at a time. All logics of an application share one worker, which ends with the last of them.
+
+    In a script, ``with USEMASegmentationLogic() as logic:`` keeps the worker warm for all that is segmented inside.
 
     Args:
-        client: talks to the worker; None: a new one.
+        client: talks to the worker; None: that of all logics.
 
     Attributes:
         store: the models on this computer and those to be had; it works while a segmentation runs.
         beforeWriting: called with an existing segmentation right before a result is written into it, so that the panel
-            can save its state for undo.
+            can save its state for undo. False, and nothing else, says that it could not: then the result goes into a
+            new segmentation.
     """
 
+    _cancelledText = "The segmentation was cancelled."
+    _defectText = "The result could not be brought into the scene"
+
     def __init__(self, client: WorkerClient | None = None):
+        hold = WorkerHold("segment", _newClient) if client is None else WorkerHold.of(client)
+        super().__init__(hold, Status(), "A segmentation is running. Wait for it, or cancel it.")
         self.beforeWriting: Callable | None = None
         self.store = ModelStore()
-        self._client = client or _newClient()
         self._run: _Run | None = None
-        self._status = Status()
+        self._result: dict | None = None  # an answer that waits until the scene can be written
+        self._written = vtk.vtkWeakReference()  # else the status would keep a segmentation of a closed scene
         self._lastFailure = ""
         self._lastProvenance: dict[str, dict[str, str]] = {}  # model -> of its last result
+        self._counted: tuple = (None, Corrections())
         self._leftFolders: list[ExchangeFolder] = []
         removeAbandoned()
+
+    def __enter__(self) -> USEMASegmentationLogic:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.shutdown()
 
     # What there is
 
@@ -90,142 +104,128 @@ class USEMASegmentationLogic:
         self.store.finish(wait)
         return Preflight.modelHere(name)
 
-    def check(self, parameters) -> Readiness:
+    def check(self, parameters=None, **options) -> Readiness:
         """Whether ``start`` would begin, and if not, why. Takes milliseconds.
 
         Args:
-            parameters: ``Parameters``, or the parameter node.
+            parameters: ``Parameters``, or the parameter node; or their fields by name.
         """
         if self.busy:
-            return Readiness(False, _BUSY)
-        return Preflight.check(Parameters.copyOf(parameters), self._devices())
+            return Readiness(False, self._busyText)
+        try:
+            return Preflight.check(_parametersOf(parameters, options), self._devices())
+        except UsemaError as error:
+            return Readiness(False, str(error))
 
-    @property
-    def busy(self) -> bool:
-        return self._run is not None
+    def corrections(self, parameters=None, **options) -> Corrections:
+        """What the user changed in the segments that ``start`` would replace: kept, unless ``overwriteCorrections``.
+
+        Cheap as long as nothing has changed. Nothing where nothing would be replaced.
+        """
+        parameters = _parametersOf(parameters, options)
+        target, volume = parameters.segmentation, parameters.inputVolume
+        if target is None or volume is None or parameters.existing != "replace":
+            return Corrections()
+        try:
+            metadata, box = Preflight.modelHere(parameters.modelName).metadata, _boxOf(parameters)
+            if ResultWriter.whyNot(target, volume):
+                return Corrections()
+            state = (*EditMask.stateOf(target, metadata), volume.GetID(), box, tuple(parameters.labels))
+            if state != self._counted[0]:
+                self._counted = state, EditMask.corrections(target, metadata, volume, box, parameters.labels)
+        except UsemaError:  # ``check`` says so
+            return Corrections()
+        return self._counted[1]
 
     @property
     def status(self) -> Status:
-        return replace(self._status)
+        node = self._written.Get()
+        there = node is not None and slicer.mrmlScene.IsNodePresent(node)
+        return replace(self._status, segmentation=node if there else None)
 
     # One segmentation
 
-    def start(self, parameters) -> None:
+    def start(self, parameters=None, **options) -> None:
         """Begin a segmentation; ``poll`` carries it on.
+
+        Args:
+            parameters: ``Parameters``, or the parameter node; or their fields by name.
 
         Raises:
             UsemaError: it cannot begin; nothing was changed.
         """
-        if self.busy:
-            raise InputError(_BUSY)
-        parameters = Parameters.copyOf(parameters)
+        self._refuseIfBusy()
+        parameters = _parametersOf(parameters, options)
         warnings = Preflight.verify(parameters, self._devices())
-        bundle = Preflight.modelHere(parameters.modelName)
-        volume = parameters.inputVolume
-        box = wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
+        bundle, box = Preflight.modelHere(parameters.modelName), _boxOf(parameters)
+        volumes = [parameters.inputVolume, *parameters.channels]
         folder = ExchangeFolder()
         try:
-            inputs = folder.export([volume, *parameters.channels], box)
-            request = self._client.request(
+            run = _Run(parameters, bundle, box, folder, Watch(volumes), warnings)
+            self._begin(
                 "segment",
+                Status("starting", message="Starting the engine", warnings=warnings.all),
                 model=str(bundle.path.resolve()),
-                device=parameters.device,
-                inputs=inputs,
-                overlap=parameters.overlap,
-                mirror=parameters.mirror,
-                probabilities=parameters.keepProbabilities,
+                inputs=folder.export(volumes, box),
                 output=str(folder.path),
+                **parameters.runOptions().to_request(),
             )
         except BaseException:
             self._remove(folder)
             raise
-        self._run = _Run(parameters, bundle, box, shapeOf(volume), folder, request)
-        self._status = Status("starting", message="Starting the engine", warnings=warnings)
+        self._run = run
+        self._written.Set(None)
 
     def poll(self) -> Status:
         """Take what the worker has sent; on a result, write the segmentation. Call it every 100 ms while ``busy``."""
-        if slicer.mrmlScene.IsBatchProcessing():  # a scene is being loaded or closed: ask again afterwards
-            return self.status
-        if self._run is not None and not slicer.mrmlScene.IsNodePresent(self._run.parameters.inputVolume):
+        run, changing = self._run, _isSceneChanging()
+        if run is not None and not changing and not slicer.mrmlScene.IsNodePresent(run.parameters.inputVolume):
             self._cancel("The volume was removed, or the scene closed, while it was being segmented.")
-        for event in self._client.poll():
-            if self._run is not None and event["id"] == self._run.request:  # else of a new worker, or a run given up
-                self._take(self._run, event)
+        super().poll()
+        if self._result is not None and (self._stopping or not changing):
+            event, self._result = self._result, None
+            self._take(event)
         return self.status
 
-    def cancel(self) -> None:
-        """Stop the segmentation under way; ``poll`` tells when it has stopped. Without one, nothing happens."""
-        self._cancel("The segmentation was cancelled.")
-
-    def segment(
-        self,
-        volumeNode,
-        modelName: str,
-        *,
-        channels: Sequence = (),
-        segmentationNode=None,
-        existing: str = "new",
-        labels: Sequence[str] | None = None,
-        roiNode=None,
-        device: str = "auto",
-        overlap: float = 0.5,
-        mirror: bool = False,
-        keepProbabilities: bool = False,
-        show3D: bool = False,
-        wait: Callable[[], None] | None = None,
-    ):
+    def segment(self, inputVolume=None, modelName: str | None = None, *, wait=None, **options):
         """Segment a volume and return the segmentation node, for scripts: blocks, and shows nothing.
 
         Args:
+            inputVolume, modelName, options: the fields of ``Parameters``. With ``segmentation`` and without
+                ``existing``, this model's segments in that segmentation are replaced.
             wait: called again and again while the worker works, for example ``slicer.app.processEvents``; an exception
                 that it raises cancels. None: sleeps.
-
-        The other arguments are those of ``Parameters``.
 
         Raises:
             UsemaError: what is wrong and what to do; the scene is as it was.
         """
-        self.start(
-            Parameters(
-                inputVolume=volumeNode,
-                channels=list(channels),
-                modelName=modelName,
-                labels=list(labels or ()),
-                segmentation=segmentationNode,
-                existing=existing,
-                roi=roiNode,
-                device=device,
-                overlap=overlap,
-                mirror=mirror,
-                keepProbabilities=keepProbabilities,
-                show3D=show3D,
+        if _isSceneChanging():
+            raise InputError(
+                "The scene is in the middle of a batch of changes: no result could be written into it.",
+                "Segment before slicer.mrmlScene.StartState, or after EndState.",
             )
-        )
-        try:
-            self._finish(wait)
-        except BaseException:
-            self.cancel()
-            self._finish(None)
-            raise
-        status = self._status
-        if status.state == "done":
-            return status.segmentation
-        raise errorOf(status)
+        named = {"inputVolume": inputVolume, "modelName": modelName}
+        self.start(**{word: value for word, value in named.items() if value is not None}, **options)
+        return self.finish(wait).segmentation
 
     # The worker
 
-    def releaseMemory(self) -> None:
-        """End the worker, which frees its memory and the GPU's; the next segmentation starts a new one."""
-        if self.busy:
-            self._end("cancelled", "The segmentation was cancelled.", code=Cancelled.code)
-        self._client.stop()
+    def releaseMemory(self) -> bool:
+        """End the worker, which frees its memory and the GPU's; the next segmentation starts a new one.
+
+        Returns:
+            whether it has ended: it has not if another panel or script waits for it.
+        """
+        self._giveUp()
+        ended = self._worker.stop()
         self._sweep()
+        return ended
 
     def shutdown(self) -> None:
-        """End whatever runs and let go of the scene; for a panel that is closed and an application that quits."""
-        self.releaseMemory()
+        super().shutdown()
         self.store.shutdown()
-        self._status.segmentation = None
+        self._written.Set(None)
+        self._sweep()
 
     def badge(self, modelName: str = "") -> tuple[str, str]:
         """What computes, in a few words, and the reason for a tooltip.
@@ -233,108 +233,66 @@ class USEMASegmentationLogic:
         Args:
             modelName: the chosen model; without it, and before its first result, what is known of the computer.
         """
-        return badge(self._client.hello, self._lastProvenance.get(modelName))
+        return badge(self._worker.hello, self._lastProvenance.get(modelName))
 
     def diagnostics(self) -> str:
         """Versions, devices and the last log, to be sent to somebody; without names of patients, users or volumes."""
-        return report(self._client.hello, self._lastFailure, f"{self._client.log_tail}\n{self.store.log}")
+        return report(self._worker.hello, self._lastFailure, f"{self._worker.log_tail}\n{self.store.log}")
 
     # The steps in between
 
-    def _finish(self, wait: Callable[[], None] | None) -> None:
-        while self.busy:
-            self.poll()
-            if wait is not None:
-                wait()
-            time.sleep(_POLL_SECONDS)
-
     def _devices(self) -> list[str] | None:
         """Those that the worker has found; None: it has not run yet."""
-        return self._client.hello["devices"] if self._client.hello else None
+        return self._worker.hello["devices"] if self._worker.hello else None
 
-    def _cancel(self, reason: str) -> None:
-        if self._run is not None and not self._run.stopReason:
-            self._run.stopReason = reason
-            self._client.cancel(self._run.request)
-            self._status = replace(self._status, state="cancelling", message="Stopping")
-
-    def _take(self, run: _Run, event: dict) -> None:
-        try:
-            if not run.stopReason:
-                self._apply(run, event)
-            elif event["event"] in ("result", "error"):
-                self._end("cancelled", run.stopReason, "Nothing was written.", code=Cancelled.code)
-        except UsemaError as error:
-            self._end("failed", error.message, error.hint, code=error.code)
-        except Exception as error:  # a defect, or an answer that is none, must not leave the panel waiting for ever
-            self._client.stop(timeout=0)  # it may still be at work, and the next click must not wait for it
-            message = f"The result could not be brought into the scene: {type(error).__name__}: {error}."
-            self._end("failed", message, "Please report it.", traceback.format_exc(), "internal")
-
-    def _apply(self, run: _Run, event: dict) -> None:
-        kind = event["event"]
-        if kind == "loading":
+    def _onStep(self, event: dict) -> None:
+        if event["event"] == "loading":
             self._status = replace(self._status, message="Loading the model")
-        elif kind == "progress":
+        elif event["event"] == "progress":
+            done, total, left = event["done"], event["total"], event["seconds_left"]
             self._status = replace(
-                self._status,
-                state="running",
-                message="Segmenting",
-                done=event["done"],
-                total=event["total"],
-                secondsLeft=event["seconds_left"],
+                self._status, state="running", message="Segmenting", done=done, total=total, secondsLeft=left
             )
-        elif kind == "error":
-            self._end("failed", event["message"], event["hint"], event["detail"], event["code"])
-        elif kind == "result":
-            self._status = self._written(run, event)
-            self._end("done", self._status.message, self._status.hint)
 
-    def _written(self, run: _Run, event: dict) -> Status:
-        parameters, metadata, volume = run.parameters, run.bundle.metadata, run.parameters.inputVolume
-        if volume.GetImageData() is None or shapeOf(volume) != run.shape:
-            raise InputError("The volume was changed while it was being segmented.", "Segment it again.")
-        labels = run.folder.load(event["labels"], tuple(part.stop - part.start for part in run.box))
-        probabilities = None
+    def _onResult(self, event: dict) -> None:
+        if self._stopping:
+            self._end("cancelled", self._stopReason or self._cancelledText, "Nothing was written.", code="cancelled")
+        elif _isSceneChanging():
+            self._result = event
+        else:
+            self._write(self._run, event)
+
+    def _onError(self, event: dict) -> None:
+        stopped = {"message": self._cancelledText, "hint": "Nothing was written."} if self._stopping else {}
+        super()._onError({**event, **stopped})
+
+    def _write(self, run: _Run, event: dict) -> None:
+        changed = run.watch.changes(run.folder, run.box)
+        shape = tuple(part.stop - part.start for part in run.box)
+        labels, probabilities, metadata = run.folder.load(event["labels"], shape), None, run.bundle.metadata
         if event["probabilities"]:
-            probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *labels.shape))
-        warnings = [*self._status.warnings, *(one for one in event["warnings"] if one not in self._status.warnings)]
-        target, existing = parameters.segmentation, parameters.existing
-        if target is not None and existing != "new":
-            # Minutes of work should not be lost because the place for them is.
-            gone = not slicer.mrmlScene.IsNodePresent(target)
-            problem = "The segmentation was removed." if gone else SegmentationWriter.whyNotInto(target, volume)
-            if problem:
-                warnings.append(f"{problem} A new segmentation was made.")
-                existing = "new"
-            elif self.beforeWriting is not None:
-                self.beforeWriting(target)
-        node = SegmentationWriter.write(
-            labels,
-            volume,
-            metadata,
-            {**event["provenance"], "roi": _describe(run)},
-            box=run.box,
-            labelNames=parameters.labels,
-            segmentationNode=target,
-            existing=existing,
-            show3D=parameters.show3D,
+            probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
+        provenance = {**event["provenance"], "roi": describeBox(run.box if run.parameters.roi else None)}
+        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box)
+        found = summary(result, run.parameters, event["seconds"])
+        outcome = ResultWriter.write(result, run.parameters, self.beforeWriting, onlyNew=changed)
+        self._written.Set(outcome.segmentation)
+        self._lastProvenance[run.parameters.modelName] = event["provenance"]
+        self._status = replace(
+            self._status,
+            warnings=[*run.warnings.scene, *event["warnings"], *outcome.warnings],
+            millilitres=found.millilitres,
+            keptVoxels=outcome.keptVoxels,
         )
-        if probabilities is not None:
-            SegmentationWriter.writeProbabilities(
-                probabilities, node, volume, metadata, box=run.box, labelNames=parameters.labels
-            )
-        self._lastProvenance[parameters.modelName] = event["provenance"]
-        message, hint = _summary(labels, metadata, parameters.labels, event)
-        return replace(self._status, message=message, hint=hint, warnings=warnings, segmentation=node)
+        kept = f" {outcome.keptVoxels} corrected voxels were kept." if outcome.keptVoxels else ""
+        self._end("done", found.message + kept, found.hint)
 
-    def _end(self, state: str, message: str, hint: str = "", detail: str = "", code: str = "") -> None:
-        run, self._run = self._run, None
-        self._status = replace(self._status, state=state, message=message, hint=hint, detail=detail, code=code)
-        self._status.secondsLeft = None
-        if state == "failed":
-            self._lastFailure = f"{code}\n{detail}"
-        self._remove(run.folder)
+    def _onEnd(self) -> None:
+        run, self._run, self._result = self._run, None, None
+        if self._status.state == "failed":
+            self._lastFailure = f"{self._status.code}\n{self._status.detail}"
+        if run is not None:
+            self._remove(run.folder)
 
     def _remove(self, folder: ExchangeFolder) -> None:
         self._leftFolders.append(folder)
@@ -351,21 +309,19 @@ def _newClient() -> WorkerClient:
     return WorkerClient(worker_command(home) if home else None)
 
 
-def _describe(run: _Run) -> str:
-    if run.parameters.roi is None:
-        return "whole volume"
-    return ", ".join(f"{axis} {part.start}-{part.stop - 1}" for axis, part in zip("ijk", run.box[::-1], strict=True))
+def _isSceneChanging() -> bool:
+    """Whether the scene is being loaded or closed, or a script is in the middle of a batch of changes."""
+    return bool(slicer.mrmlScene.IsBatchProcessing())
 
 
-def _summary(labels: np.ndarray, metadata, names: Sequence[str], event: dict) -> tuple[str, str]:
-    """(message, hint) on what was found."""
-    # Slice by slice, because bincount makes a copy with 8 bytes a voxel.
-    counts = sum(np.bincount(plane.ravel(), minlength=len(metadata.labels) + 1) for plane in labels)
-    chosen = [label for label in metadata.labels if not names or label.name in names]
-    missing = [label.name for label in chosen if not counts[label.value]]
-    if len(missing) == len(chosen):
-        highest = event["max_foreground_probability"]
-        message = f"Nothing was found: the segments are empty. The highest probability of any label was {highest:.2f}."
-        return message, "See the warnings, and whether this is the right model for the volume."
-    message = f"Done in {event['seconds']:.0f} s."
-    return (f"{message} Nothing was found of: {', '.join(missing)}." if missing else message), ""
+def _boxOf(parameters: Parameters) -> Box:
+    volume = parameters.inputVolume
+    return wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
+
+
+def _parametersOf(parameters, options: dict) -> Parameters:
+    if parameters is None:
+        return Parameters.fromWords(options)
+    if options:
+        raise InputError(f"Both parameters and {', '.join(options)} are given.", "Give one of the two.")
+    return Parameters.copyOf(parameters)

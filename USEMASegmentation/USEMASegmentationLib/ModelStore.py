@@ -7,24 +7,22 @@ segmenting goes on meanwhile.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import slicer
-from usema.errors import BundleError, Cancelled, InputError, MissingDependencyError, UsemaError
+from usema.errors import BundleError, InputError, MissingDependencyError, UsemaError
 from usema.models.bundle import Bundle, read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient, worker_command
-from usema.store import cache, indexes, settings
+from usema.serving.sharing import WorkerHold
+from usema.store import cache, importing, indexes, install, settings
+from usema.store.consent import Question
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library
 
-from .Parameters import TaskStatus, errorOf
-
-_BUSY = "The model store is at work. Wait for it, or cancel it."
-_POLL_SECONDS = 0.05
+from .Parameters import TaskStatus
+from .WorkerTask import WorkerTask
 
 
 @dataclass
@@ -36,12 +34,15 @@ class StoreStatus(TaskStatus):
         title: of what it is about, for the user.
         bytesPerSecond: None: not known yet.
         modelName: what is downloaded, or was imported.
+        question: the task failed with the code "consent" because the user has to be asked this first: show
+            ``question.text()``, and begin again with it as ``consent``.
     """
 
     task: str = ""
     title: str = ""
     bytesPerSecond: float | None = None
     modelName: str = ""
+    question: Question | None = None
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,16 @@ class ModelHere:
         return self.bundle.metadata.title if self.bundle else self.name
 
 
-class ModelStore:
-    """One task at a time.
+class ModelStore(WorkerTask):
+    """One task at a time. All stores of an application share one worker.
 
     Args:
-        client: talks to the worker; None: a new one.
+        client: talks to the worker; None: that of all stores.
     """
 
     def __init__(self, client: WorkerClient | None = None):
-        self._client = client or _newClient()
-        self._request: int | None = None
-        self._status = StoreStatus()
+        hold = WorkerHold("store", _newClient) if client is None else WorkerHold.of(client)
+        super().__init__(hold, StoreStatus(), "The model store is at work. Wait for it, or cancel it.")
 
     # What there is
 
@@ -94,13 +94,17 @@ class ModelStore:
         """Whether the user has to accept the licence before the model is downloaded."""
         return not settings.read().accepts(entry)
 
-    @property
-    def busy(self) -> bool:
-        return self._request is not None
+    def questionOf(self, entry: Entry) -> Question | None:
+        """What to ask before an entry is downloaded, to be given back as ``consent``; None: nothing."""
+        return install.question_of_entry(entry)
 
-    @property
-    def status(self) -> StoreStatus:
-        return replace(self._status)
+    def questionOfFile(self, path: str) -> Question | None:
+        """What to ask before a model is imported, to be given back as ``consent``; None: nothing.
+
+        Raises:
+            BundleError: it is no model.
+        """
+        return importing.question_of(path)
 
     def modelsHere(self) -> list[ModelHere]:
         """All that is on this computer, older versions too: what came with USEMA first."""
@@ -149,11 +153,12 @@ class ModelStore:
 
     # Tasks: each begins one, ``poll`` carries it on
 
-    def download(self, name: str, acceptLicence: bool = False) -> None:
+    def download(self, name: str, acceptLicence: bool = False, consent: Question | None = None) -> None:
         """Begins to download what an index offers under this name; an older version stays usable until it is there.
 
         Args:
             acceptLicence: the user accepts the licence, where it asks for that. It is remembered.
+            consent: what the user was asked and said yes to; the download fails where something else is to be asked.
 
         Raises:
             UsemaError: it cannot begin; says why and what to do.
@@ -164,25 +169,35 @@ class ModelStore:
             raise BundleError(f"There is no model {name!r} to download.", "Check for new models, or import it.")
         if model.why_not:
             raise InputError(model.why_not)
-        if self.busy:
-            raise InputError(_BUSY)
-        if acceptLicence:
-            settings.accept(entry)
-        elif self.asksToAccept(entry):
-            raise InputError(
-                f"The licence {entry.licence.name} of {entry.title} does not allow commercial use: {entry.licence.url}",
-                "Accept it with acceptLicence=True.",
-            )
-        self._begin("download", entry.title, name=name, version=entry.version)
+        self._refuseIfBusy()
+        question = self.questionOf(entry)
+        if consent is None and question is not None and question.licence is not None:
+            if not acceptLicence:
+                raise InputError(
+                    f"The licence {entry.licence.name} of {entry.title} does not allow commercial use: "
+                    f"{entry.licence.url}",
+                    "Accept it with acceptLicence=True.",
+                )
+            consent = replace(question, replaces=None)
+        agreed = consent and asdict(consent)
+        seen = {"name": name, "version": entry.version, "sha256": entry.file.sha256}
+        self._ask("download", entry.title, **seen, consent=agreed)
         self._status.modelName = name
 
-    def importFile(self, path: str) -> None:
-        """Begins to take in a model file, which may come from a computer with internet access."""
-        self._begin("import", str(path), file=str(path))
+    def importFile(self, path: str, consent: Question | None = None, key: str = "") -> None:
+        """Begins to take in a model, of USEMA's own or of another program, from a file or folder on this computer.
+
+        Args:
+            path: of it.
+            consent: what the user was asked and said yes to; the import fails where something else is to be asked.
+            key: which of its models, as ``usema.store.importing.look`` lists them; not needed for a single one.
+        """
+        wanted = [key] if key else []
+        self._ask("import", str(path), file=str(path), wanted=wanted, consent=consent and asdict(consent))
 
     def refresh(self) -> None:
         """Begins to fetch the user's indexes."""
-        self._begin("refresh", "")
+        self._ask("refresh", "")
 
     def remove(self, model: ModelHere) -> None:
         """Begins to delete a model from this computer.
@@ -192,97 +207,46 @@ class ModelStore:
         """
         if model.bundled:
             raise InputError(f"{model.title} came with USEMA and cannot be deleted.")
-        self._begin("remove", f"{model.title} {model.version}", name=model.name, version=model.version)
+        self._ask("remove", f"{model.title} {model.version}", name=model.name, version=model.version)
 
     def verify(self, bundle: Bundle) -> None:
         """Begins to compare a model with its checksum."""
-        self._begin("verify", f"{bundle.metadata.title} {bundle.metadata.version}", path=str(bundle.path.resolve()))
-
-    def poll(self) -> StoreStatus:
-        """Take what the worker has sent. Call it every 100 ms while ``busy``."""
-        for event in self._client.poll():
-            if event["id"] == self._request:
-                self._take(event)
-        return self.status
-
-    def cancel(self) -> None:
-        """Stop the task under way; ``poll`` tells when it has stopped. Of a download, what is there is kept."""
-        if self.busy and self._status.state != "cancelling":
-            self._client.cancel(self._request)
-            self._status = replace(self._status, state="cancelling", message="Stopping")
-
-    def finish(self, wait: Callable[[], None] | None = None) -> StoreStatus:
-        """Block until the task is done, for scripts.
-
-        Args:
-            wait: called again and again, for example ``slicer.app.processEvents``; an exception that it raises cancels.
-
-        Raises:
-            UsemaError: it failed or was cancelled.
-        """
-        try:
-            while self.busy:
-                self.poll()
-                if wait is not None:
-                    wait()
-                time.sleep(_POLL_SECONDS)
-        except BaseException:
-            self.cancel()
-            raise
-        status = self.status
-        if status.state != "done":
-            raise errorOf(status)
-        return status
+        self._ask("verify", f"{bundle.metadata.title} {bundle.metadata.version}", path=str(bundle.path.resolve()))
 
     @property
     def log(self) -> str:
         """The worker's last words, for a report."""
-        return "\n".join(filter(None, [self._status.detail, self._client.log_tail]))
-
-    def shutdown(self) -> None:
-        """End the worker and what it is doing; a download goes on from there when it is asked for again."""
-        self._client.stop()
-        self.poll()
+        return "\n".join(filter(None, [self._status.detail, self._worker.log_tail]))
 
     # The steps in between
 
-    def _begin(self, task: str, title: str, **fields) -> None:
-        if self.busy:
-            raise InputError(_BUSY)
-        self._request = self._client.request(task, **fields)
-        self._status = StoreStatus("running", task=task, title=title)
+    def _ask(self, task: str, title: str, **fields) -> None:
+        self._refuseIfBusy()
+        self._begin(task, StoreStatus("running", task=task, title=title), **fields)
 
-    def _take(self, event: dict) -> None:
-        kind, status = event["event"], self._status
-        if kind == "progress" and status.state == "running":
+    def _onStep(self, event: dict) -> None:
+        if event["event"] == "progress":
             self._status = replace(
-                status,
+                self._status,
                 done=event["done"],
                 total=event["total"],
                 bytesPerSecond=event["bytes_per_second"],
                 secondsLeft=event["seconds_left"],
                 message=event["message"],
             )
-        elif kind == "result":
-            self._request = None
-            self._status = replace(
-                status,
-                state="done",
-                message="",
-                warnings=event.get("problems", []),
-                modelName=event.get("name", status.modelName),
-                title=event.get("title", status.title),
-            )
-        elif kind == "error":
-            self._request = None
-            self._status = replace(
-                status,
-                state="cancelled" if event["code"] == Cancelled.code else "failed",
-                message=event["message"],
-                hint=event["hint"],
-                detail=event["detail"],
-                code=event["code"],
-            )
+
+    def _onResult(self, event: dict) -> None:
+        self._status = replace(
+            self._status,
+            warnings=[*event.get("problems", []), *event.get("warnings", [])],
+            modelName=event.get("name", self._status.modelName),
+            title=event.get("title", self._status.title),
+        )
+        self._end("done", "")
+
+    def _onError(self, event: dict) -> None:
+        super()._onError(event)
+        self._status.question = Question.from_dict(event["question"]) if event.get("question") else None
 
 
 def _newClient() -> WorkerClient:

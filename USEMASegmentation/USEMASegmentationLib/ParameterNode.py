@@ -1,28 +1,39 @@
-"""The panel's choices, kept in the scene. Only the application has ``slicer.parameterNodeWrapper``."""
+"""The panel's choices, kept in the scene: the fields of ``Parameters``, from which the logic makes a copy.
+
+Only the application has ``slicer.parameterNodeWrapper``.
+"""
 
 from __future__ import annotations
 
+from dataclasses import MISSING, Field, fields
 from typing import Annotated
 
-from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+import slicer
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from .Parameters import EXISTING
+from .Parameters import Parameters
 
 
-@parameterNodeWrapper
-class USEMASegmentationParameterNode:
-    """The fields of ``Parameters``, which says what each means; the logic takes either."""
+def _kind(option: Field):
+    """The type that the wrapper needs to keep an option and to connect it to a widget."""
+    kept = option.metadata
+    if "node" in kept:
+        return getattr(slicer, kept["node"])
+    if "nodes" in kept:
+        return list[getattr(slicer, kept["nodes"])]
+    if "texts" in kept:
+        return list[str]
+    kind = type(option.default)
+    if "choices" in kept:
+        return Annotated[kind, Choice(kept["choices"])]
+    return Annotated[kind, WithinRange(*kept["span"])] if "span" in kept else kind
 
-    inputVolume: vtkMRMLScalarVolumeNode
-    channels: list[vtkMRMLScalarVolumeNode]
-    modelName: str
-    labels: list[str]
-    segmentation: vtkMRMLSegmentationNode
-    existing: Annotated[str, Choice(EXISTING)] = "new"
-    roi: vtkMRMLMarkupsROINode
-    device: str = "auto"
-    overlap: Annotated[float, WithinRange(0, 0.9)] = 0.5
-    mirror: bool = False
-    keepProbabilities: bool = False
-    show3D: bool = False
+
+def _members() -> dict:
+    options = fields(Parameters)
+    # Without a default, the wrapper takes "", None or [].
+    defaults = {one.name: one.default for one in options if one.default not in (MISSING, None, "")}
+    return {"__annotations__": {one.name: _kind(one) for one in options}, "__module__": __name__, **defaults}
+
+
+USEMASegmentationParameterNode = parameterNodeWrapper(type("USEMASegmentationParameterNode", (), _members()))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from usema.errors import UsemaError
+from usema.errors import InputError, UsemaError
+from usema.serving.protocol import RunOptions
 
 EXISTING = ("new", "replace", "keep")
+
+# What scripts may say instead.
+_OTHER_WORDS = {"volumeNode": "inputVolume", "segmentationNode": "segmentation", "roiNode": "roi"}
 
 
 @dataclass
 class Parameters:
-    """One segmentation to be made. ``ParameterNode`` has the same fields, kept in the scene.
+    """One segmentation to be made: the one list of what can be chosen. ``ParameterNode`` keeps it in the scene as the
+    metadata of the fields say, scripts name its fields, and the engine is told those that ``RunOptions`` has.
 
     Attributes:
         inputVolume: the volume node; the first channel of the model.
@@ -20,8 +26,10 @@ class Parameters:
         modelName: of a model that comes with USEMA, or the path of a bundle.
         labels: names of the labels to write; empty: all.
         segmentation: the node to write into; None: a new one.
-        existing: "new": a new node in any case. "replace": segments that this model made in ``segmentation`` are
-            replaced, all others kept. "keep": new segments are added beside all that are there.
+        existing: "new": a new node in any case. "replace": segments that this model wrote into ``segmentation`` get
+            new voxels; their names and colours stay, and so do copies, all other segments, and what lies outside of
+            ``roi``. "keep": new segments are added beside all that are there.
+        overwriteCorrections: "replace" also takes what the user changed in these segments, which it else keeps.
         roi: markups ROI node; only the voxels it touches are segmented. None: all.
         device: see ``usema.inference.device.choose_device``.
         overlap: of neighbouring tiles, 0 to 0.9 of their side.
@@ -30,17 +38,18 @@ class Parameters:
         show3D: make surfaces.
     """
 
-    inputVolume: Any = None
-    channels: list = field(default_factory=list)
+    inputVolume: Any = field(default=None, metadata={"node": "vtkMRMLScalarVolumeNode"})
+    channels: list = field(default_factory=list, metadata={"nodes": "vtkMRMLScalarVolumeNode"})
     modelName: str = ""
-    labels: list = field(default_factory=list)
-    segmentation: Any = None
-    existing: str = "new"
-    roi: Any = None
-    device: str = "auto"
-    overlap: float = 0.5
-    mirror: bool = False
-    keepProbabilities: bool = False
+    labels: list = field(default_factory=list, metadata={"texts": True})
+    segmentation: Any = field(default=None, metadata={"node": "vtkMRMLSegmentationNode"})
+    existing: str = field(default="new", metadata={"choices": EXISTING})
+    overwriteCorrections: bool = False
+    roi: Any = field(default=None, metadata={"node": "vtkMRMLMarkupsROINode"})
+    device: str = RunOptions.device
+    overlap: float = field(default=RunOptions.overlap, metadata={"span": (0, 0.9)})
+    mirror: bool = RunOptions.mirror
+    keepProbabilities: bool = RunOptions.probabilities
     show3D: bool = False
 
     @classmethod
@@ -48,6 +57,34 @@ class Parameters:
         """A copy of this or of a parameter node, which later clicks do not change."""
         values = {one.name: getattr(parameters, one.name) for one in fields(cls)}
         return cls(**{**values, "channels": list(values["channels"]), "labels": list(values["labels"])})
+
+    @classmethod
+    def fromWords(cls, words: Mapping[str, Any]) -> Parameters:
+        """From what a script says: the names of the fields, or ``volumeNode``, ``segmentationNode``, ``roiNode``.
+
+        With a segmentation and no word on what is there, this model's segments in it are replaced. None for a list is
+        an empty one.
+
+        Raises:
+            InputError: there is no such option, or it is said twice.
+        """
+        known, values = [one.name for one in fields(cls)], {}
+        for word, value in words.items():
+            name = _OTHER_WORDS.get(word, word)
+            if name not in known:
+                raise InputError(f"There is no option {word!r}.", f"There are {', '.join(known)}.")
+            if name in values:
+                raise InputError(f"The option {name!r} is given twice, once as {word!r}.", f"Give {name} alone.")
+            values[name] = value
+        if values.get("existing") is None:
+            values["existing"] = "new" if values.get("segmentation") is None else "replace"
+        for name in ("channels", "labels"):
+            values[name] = list(values.get(name) or ())
+        return cls(**values)
+
+    def runOptions(self) -> RunOptions:
+        """What the engine is told of how."""
+        return RunOptions(self.device, self.overlap, self.mirror, self.keepProbabilities)
 
 
 @dataclass(frozen=True)
@@ -90,10 +127,14 @@ class Status(TaskStatus):
     """How far the present or the last segmentation is. It has one more state, "starting"; tiles are counted.
 
     Attributes:
-        segmentation: the node that was written.
+        segmentation: the node that was written, as long as it is there.
+        millilitres: what was found, by the name of the label.
+        keptVoxels: how many voxels that the user had changed were left as they are.
     """
 
     segmentation: Any = None
+    millilitres: dict[str, float] = field(default_factory=dict)
+    keptVoxels: int = 0
 
 
 def errorOf(status: TaskStatus) -> UsemaError:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from .errors import MissingDependencyError
+from .errors import MissingDependencyError, NoPlaceError
 
 _CHUNK = 2**20  # bytes that are hashed at a time
 
@@ -26,24 +26,33 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
 
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
+        NoPlaceError: this user has no home.
     """
     named = os.environ.get(variable)
-    if named:
-        return Path(named).expanduser()
     try:
+        if named:
+            return Path(named).expanduser()
         import platformdirs
+
+        folders = {"data": platformdirs.user_data_path, "config": platformdirs.user_config_path}
+        folder = folders[kind]("USEMA", appauthor=False)
+        if not folder.is_absolute():  # so older versions of platformdirs say that there is no home
+            raise RuntimeError(folder)
+        return folder / name
     except ImportError as error:
         raise MissingDependencyError(
             f"{title} need {error.name}.", f"Install it, or name a {what} in {variable}."
         ) from error
-    folders = {"data": platformdirs.user_data_path, "config": platformdirs.user_config_path}
-    return folders[kind]("USEMA", appauthor=False) / name
+    except RuntimeError as error:  # a user id without a name, as containers and batch jobs have
+        raise NoPlaceError(
+            f"{title} need a home folder, and this user has none.", f"Set HOME, or name a {what} in {variable}."
+        ) from error
 
 
 def replace_file(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all, whatever stood there; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    temporary = path.with_name(f".usema-{uuid.uuid4().hex[:12]}")  # shorter than a name may be, however long that is
     try:
         temporary.write_bytes(data)
         temporary.replace(path)

@@ -32,6 +32,7 @@ _LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool], str]] = {
     "exclusiveMinimum": ("number", lambda value, limit: value <= limit, "not more than"),
     "const": ("integer", lambda value, limit: value != limit, "not"),
     "minLength": ("string", lambda value, limit: len(value) < limit, "shorter than"),
+    "maxLength": ("string", lambda value, limit: len(value) > limit, "longer than"),
     "pattern": ("string", lambda value, limit: re.search(limit, value) is None, "not of the form"),
     "enum": ("string", lambda value, limit: value not in limit, "none of"),
     "minItems": ("array", lambda value, limit: len(value) < limit, "shorter than"),

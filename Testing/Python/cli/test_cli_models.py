@@ -16,28 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import BUNDLED_VERSION, TINY, write_tiny_bundle
+from cli_cases import NON_COMMERCIAL, said, usema
 from click.testing import CliRunner
 from usema.cli import main
 from usema.models.bundle import read_bundle
 from usema.store import cache, publish, settings
 from usema.volumes.volume import load_volume
-
-NON_COMMERCIAL = {
-    "name": "CC-BY-NC-4.0",
-    "url": "https://creativecommons.org/licenses/by-nc/4.0/",
-    "commercial_use": False,
-    "attribution": "A department",
-}
-
-
-def usema(*arguments, **options):
-    return CliRunner(env={"COLUMNS": "200"}).invoke(
-        main, [str(argument) for argument in arguments], catch_exceptions=False, **options
-    )
-
-
-def said(result) -> str:
-    return re.sub(r"\s+", " ", result.output)
 
 
 class Server:
@@ -73,7 +57,7 @@ def department(tmp_path_factory) -> Path:
     work = tmp_path_factory.mktemp("department")
     for name, changes in (("liver-ct", {}), ("brain-mr", {"licence": NON_COMMERCIAL})):
         bundle = write_tiny_bundle(work / name, name=name, title=f"Title of {name}", **changes).path
-        result = usema("models", "publish", bundle, "-o", work / "served models", "--title", "Radiology")
+        result = usema("models", "publish", bundle, "-o", work / "served models", "--title", "Radiology", "--json")
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["name"] == name
     return work / "served models"
@@ -103,7 +87,7 @@ def test_a_department_serves_models_from_a_static_folder(way, department, server
     listed = said(usema("models", "list"))
     assert re.search(r"brain-mr .* Radiology │ available", listed)
     assert re.search(r"liver-ct │ 1.2.0 │ Title of liver-ct │ MR │ CC-BY-SA-4.0 .* Radiology │ available", listed)
-    shown = usema("models", "show", "liver-ct")
+    shown = usema("models", "show", "liver-ct", "--json")
     assert json.loads(shown.output)["file"]["urls"][0].endswith("liver-ct-1.2.0.usema")
 
     missing = usema("segment", volume, "-o", tmp_path / "a.nii.gz", "--model", "liver-ct")
@@ -183,7 +167,7 @@ def test_a_folder_named_like_a_model_on_offer_is_shown_as_it_is(department, tmp_
     usema("models", "index", "add", department)
     write_tiny_bundle(tmp_path / "liver-ct", name="liver-ct", version="3.0.0")
     monkeypatch.chdir(tmp_path)
-    assert json.loads(usema("models", "show", "liver-ct").output)["version"] == "3.0.0"
+    assert json.loads(usema("models", "show", "liver-ct", "--json").output)["version"] == "3.0.0"
 
 
 def test_indexes_are_listed_in_their_order_and_removed(server, department):
@@ -192,7 +176,8 @@ def test_indexes_are_listed_in_their_order_and_removed(server, department):
         assert usema("models", "index", "add", department).exit_code == 0
     listed = said(usema("models", "index", "list"))
     assert listed.index(server.url) < listed.index(str(department)) < listed.index("came with USEMA")
-    assert "liver-ct 1.2.0 of Radiology is hidden by that of Radiology" in said(usema("models", "list"))
+    hidden = f"of Radiology ({department}/models.json) is hidden by that of Radiology ({server.url}/models.json)"
+    assert f"liver-ct 1.2.0 {hidden}" in said(usema("models", "list")), "two of one title are told apart"
     assert usema("models", "index", "remove", server.url).exit_code == 0
     assert settings.read().indexes == (str(department / "models.json"),)
     assert usema("models", "index", "remove", server.url).exit_code == 1

@@ -11,10 +11,20 @@ import sys
 import time
 
 import numpy as np
+from usema.inference.checks import input_warnings
+from usema.models.bundle import read_bundle
+from usema.volumes.geometry import Geometry
 
 
 def send(request, event, **fields):
     print(json.dumps({"id": request["id"], "event": event, **fields}), flush=True)
+
+
+def warnings(request):
+    """What the engine says of the volume itself."""
+    metadata, given = read_bundle(request["model"]).metadata, request["inputs"][0]
+    voxels = np.load(given["array"])
+    return input_warnings(metadata, Geometry.from_dict(given["geometry"]), (float(voxels.min()), float(voxels.max())))
 
 
 def result(request, **changes):
@@ -28,7 +38,7 @@ def result(request, **changes):
         "probabilities": None,
         "geometry": request["inputs"][0]["geometry"],
         "provenance": {"model": "hippocampus-mr", "device": "cpu", "attention": "none (a script)"},
-        "warnings": [],
+        "warnings": warnings(request),
         "max_foreground_probability": 0.9,
         "seconds": 0.1,
     }

@@ -17,6 +17,9 @@ import slicer.util
 import vtk
 from mrml_host import MrmlHost  # noqa: F401 for the tests
 from usema.models.metadata import ModelMetadata
+from USEMASegmentationLib.Parameters import Parameters
+from USEMASegmentationLib.Scene import ResultWriter
+from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
 
 MODEL = ModelMetadata.from_dict(
     {
@@ -111,6 +114,15 @@ def labelsOf(segmentationNode, volumeNode) -> np.ndarray:
     )
 
 
+def write(
+    array, volumeNode, metadata=MODEL, provenance=PROVENANCE, *, box=None, probabilities=None, hook=None, **options
+):
+    """A result into the scene as the logic writes it; gives the segmentation node. Options are those of Parameters."""
+    result = ResultWriter.Result(array, probabilities, provenance, metadata, box or wholeBox(volumeNode))
+    parameters = Parameters.fromWords({"inputVolume": volumeNode, **options})
+    return ResultWriter.write(result, parameters, hook).segmentation
+
+
 def nodes() -> list[str]:
     """What of volumes and segmentations is in the scene, by name, with the number of segments."""
     found = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLVolumeNode")]
@@ -121,7 +133,7 @@ def nodes() -> list[str]:
 
 def pollUntil(logic, *states):
     """Drive the logic as the panel's timer does, until it is in one of these states."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while (status := logic.poll()).state not in states:
         assert time.monotonic() < deadline, status
         time.sleep(0.01)

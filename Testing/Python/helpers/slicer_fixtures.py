@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,3 +75,19 @@ def large(host):
     """Takes the tiny model ten seconds: time enough to disturb it."""
     array = np.random.default_rng(0).integers(0, 1000, (96, 96, 96)).astype(np.int16)
     return addVolume(array, np.diag([-1.0, -1.0, 1.0, 1.0]), "Large")
+
+
+@pytest.fixture
+def logicWith(host):
+    """Makes a logic whose worker has a fault; afterwards no process may be left."""
+    logics = []
+
+    def make(fault, **options):
+        client = WorkerClient([sys.executable, str(Path(__file__).with_name("scripted_worker.py")), fault], **options)
+        logics.append((USEMASegmentationLogic(client), client))
+        return logics[-1][0]
+
+    yield make
+    for logic, client in logics:
+        logic.shutdown()
+        assert not client.running

@@ -213,7 +213,7 @@ def test_an_architecture_far_larger_than_its_weights_is_refused_before_it_is_bui
 def test_an_unknown_kind_of_preprocessing_is_refused_by_name(data, tmp_path):
     described, state = network(data)
     document = keys(described, plans())
-    document["preprocessing"] = {"kind": "conform"}
+    document["preprocessing"] = {"kind": "spherical"}
     bundle = write(tmp_path / "other", state, **document)
-    with pytest.raises(BundleError, match="kind of preprocessing, 'conform', is not one of nnunet"):
+    with pytest.raises(BundleError, match="kind of preprocessing, 'spherical', is not one of nnunet"):
         Predictor(bundle, "cpu")

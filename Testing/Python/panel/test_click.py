@@ -11,7 +11,7 @@ from bundles import TINY, write_tiny_bundle
 from slicer_cases import addVolume, labelsOf, transformNode, voxels, worldPoints
 from usema.resources import bundled_models, sample_volume
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
-from USEMASegmentationLib.Scene.SegmentationWriter import tagOf
+from USEMASegmentationLib.Scene.EditMask import tagOf
 from vtk.util.numpy_support import vtk_to_numpy
 
 pytest_plugins = ["slicer_fixtures"]

@@ -133,7 +133,7 @@ def test_a_cancelled_download_goes_on_from_where_it_was(shop, logic, store):
     assert shop.requests[-1] == ("/tiny-1.0.0.usema", "bytes=20000-")
 
 
-def test_an_exception_in_the_wait_hook_cancels_and_comes_through(shop, logic):
+def test_after_an_exception_in_the_wait_hook_the_store_works_on(shop, logic):
     shop.offer("tiny")
     indexes.refresh()
     shop.held = 20_000
@@ -143,7 +143,9 @@ def test_an_exception_in_the_wait_hook_cancels_and_comes_through(shop, logic):
 
     with pytest.raises(KeyboardInterrupt):
         logic.downloadModel("tiny", wait=interrupt)
-    assert logic.store.status.state == "cancelling"
+    assert logic.store.status.state == "cancelled"
+    shop.release()
+    assert logic.downloadModel("tiny").metadata.name == "tiny"
 
 
 def test_what_goes_wrong_comes_as_an_error_that_says_what_to_do(shop, logic):

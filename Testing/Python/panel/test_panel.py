@@ -177,6 +177,9 @@ def test_a_replaced_result_comes_back_with_undo_from_the_keyboard(app, openPanel
     slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, segmentId, volume)
     panel.ui.existingSelector.setCurrentIndex(panel.ui.existingSelector.findData("replace"))
     segment(panel)
+    assert (voxels(node, segmentId, volume) == edited).all()  # corrections are kept
+    panel._parameterNode.overwriteCorrections = True
+    segment(panel)
     assert (voxels(node, segmentId, volume) == made).all()
     undo = next(one for one in panel.ui.segmentEditor.qtObject.shortcuts if one.key().toString() == "Ctrl+Z")
     undo.activated.emit()

@@ -178,3 +178,30 @@ def test_a_list_that_is_away_is_named_and_the_others_are_read(offered, openPanel
     assert "Not all lists of models could be read." in ui.manageLabel.text
     assert "nowhere" in ui.manageLabel.text
     assert "Tiny (MR) – 0.1 MB, not downloaded" in choices(panel)
+
+
+def test_a_model_of_nnunet_is_imported_like_any_and_one_of_several_is_chosen(app, openPanel, tmp_path, data):
+    from nnunet_models import train
+
+    for kind in ("3D", "2D"):
+        train(kind, tmp_path, data)
+    plans = next(tmp_path.glob("*/*3d_fullres/plans.json"))
+    panel = openPanel(script=None)
+    loadSample(app)
+    importFile(panel, plans)  # stands for its folder
+    ui = panel.manageSection.ui
+    assert "is on this computer now" in ui.manageLabel.text
+    assert "as nnU-Net takes them" in ui.manageLabel.text
+    assert panel.parameters().modelName == "hippocampus-3d-fullres"
+    panel.ui.segmentButton.click()
+    waitUntil(lambda: not panel.logic.busy)
+    assert panel.ui.messageLabel.text.startswith("Done in")
+
+    importFile(panel, tmp_path / "Dataset004_Hippocampus")
+    assert "holds 2 models: choose one" in ui.manageLabel.text
+    texts = [ui.importSelector.itemText(index) for index in range(ui.importSelector.count)]
+    assert [text.partition(" ")[0].rpartition("__")[2] for text in texts] == ["2d", "3d_fullres", "Choose"]
+    ui.importSelector.setCurrentIndex(0)
+    importFile(panel, "never asked for")
+    assert ui.importSelector.count == 0
+    assert panel.parameters().modelName == "hippocampus-2d"

@@ -109,7 +109,8 @@ def test_of_two_lists_with_the_same_name_the_second_is_named_as_not_used(offered
         panel = openPanel()
         choose(panel, "tiny")
     assert "1.0.0, not downloaded yet" in panel.ui.modelInfoLabel.text
-    assert panel.ui.modelInfoLabel.text.endswith("Not used, because an earlier list offers it too: The shop (2.0.0)")
+    told = f"Not used, because an earlier list offers it too: The shop ({other.address}) (2.0.0)"
+    assert panel.ui.modelInfoLabel.text.endswith(told)
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ def test_it_travels_with_the_model_and_is_found_where_it_arrives(measured, tmp_p
         if (measured / name).exists():
             assert (installed / name).read_bytes() == (measured / name).read_bytes()
     assert archive.pack(installed, tmp_path / "again.usema").read_bytes() == file.read_bytes()
-    shown = usema("models", "show", "hippocampus-mr")
+    shown = usema("models", "show", "hippocampus-mr", "--json")
     assert json.loads(shown.stdout)["name"] == "hippocampus-mr"
     assert f"Model card: {installed / CARD_FILE}" in shown.stderr
 

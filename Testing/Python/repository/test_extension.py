@@ -22,6 +22,10 @@ import pytest
 
 pytest_plugins = ["panel_fixtures"]
 
+# What runs only where pip installed it: 3D Slicer's Python has no click, no rich, no nnU-Net.
+WHEEL_ONLY = ("usema/cli/", "usema/quality/card/", "usema/training/")
+NOT_IN_SLICER = ("click", "rich", "nnunetv2", "monai", "matplotlib")
+
 STUBS = Path(__file__).resolve().parents[2] / "Host" / "slicer_cmake"
 
 
@@ -50,8 +54,9 @@ def filesUnder(folder: Path) -> set[str]:
     return {path.as_posix() for path in paths if path.suffix != ".pyc" and path.name != ".DS_Store"}
 
 
-def test_every_file_of_the_module_is_installed_and_no_other(root, modules):
-    expected = filesUnder(root / "USEMASegmentation") - {"CMakeLists.txt"} | {"Resources/models.json"}
+def test_every_file_that_runs_in_slicer_is_installed_and_no_other(root, modules):
+    module = {file for file in filesUnder(root / "USEMASegmentation") if not file.startswith(WHEEL_ONLY)}
+    expected = module - {"CMakeLists.txt"} | {"Resources/models.json"}
     for name in ("Models", "Samples"):
         expected |= {f"Resources/{name}/{file}" for file in filesUnder(root / "Resources" / name)}
     found = filesUnder(modules)
@@ -80,6 +85,39 @@ def test_the_installed_panel_opens_and_finds_its_model_and_sample(root, modules)
     command = [sys.executable, "-c", program, STUBS.parent, modules / "USEMASegmentation.py"]
     run = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=120)
     assert run.stdout.strip().endswith(f"{modules / 'Resources'} hippocampus-mr True"), run.stdout + run.stderr
+
+
+def test_the_installed_module_segments_without_what_only_pip_installs(modules, tmp_path):
+    """Panel and worker, in processes that cannot import what 3D Slicer's Python lacks, to the segments in the scene."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {NOT_IN_SLICER}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+    )
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import importlib.util, pathlib, slicer_host\n"
+        "try: import click\n"
+        "except ImportError: pass\n"
+        "else: raise SystemExit('nothing is blocked')\n"
+        "slicer_host.MODULE = pathlib.Path(sys.argv[2])\n"
+        "host = slicer_host.start()\n"
+        "panel = slicer_host.load()\n"
+        "import usema.resources\n"
+        "volume = host.loadVolume(usema.resources.sample_volume())\n"
+        "segmentation = panel.logic.segment(volume, 'hippocampus-mr', device='cpu')\n"
+        "print(pathlib.Path(usema.__file__).parent, segmentation.GetSegmentation().GetNumberOfSegments(),\n"
+        "      *(importlib.util.find_spec(f'usema.{room}') for room in ('cli', 'quality.card', 'training')))\n"
+        "panel.cleanup()\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "USEMA_RESOURCES"}
+    environment |= {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "QT_QPA_PLATFORM": "offscreen"}
+    command = [sys.executable, "-c", program, STUBS.parent, modules / "USEMASegmentation.py"]
+    run = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=180)
+    assert run.stdout.strip().endswith(f"{modules / 'usema'} 2 None None None"), run.stdout + run.stderr
 
 
 def test_the_self_test_is_known_to_ctest(build):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import sys
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -56,16 +54,6 @@ def test_models_that_cannot_be_read_are_left_out_and_the_log_says_why(host, capl
         found = USEMASegmentationLogic(WorkerClient([sys.executable])).models()
     assert [bundle.path.name for bundle in found] == ["ct", "mr", "two-channels"]
     assert "broken" in caplog.text
-
-
-def test_the_parameter_node_has_the_fields_and_defaults_of_the_parameters(root):
-    source = (root / "USEMASegmentation/USEMASegmentationLib/ParameterNode.py").read_text(encoding="utf-8")
-    (node,) = (one for one in ast.parse(source).body if isinstance(one, ast.ClassDef))
-    found = [(one.target.id, one.value and ast.literal_eval(one.value)) for one in node.body if hasattr(one, "target")]
-    assert [name for name, _ in found] == [field.name for field in fields(Parameters)]
-    for name, default in found:
-        # Without a default, the wrapper takes "", None or [].
-        assert default == getattr(Parameters(), name) if default is not None else not getattr(Parameters(), name)
 
 
 # What is refused before anything is done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,69 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import faulty_server as faulty
 import pytest
-import torch
 import trustme
-from bundles import METADATA
 from faulty_server import FaultyServer, cut_at, running, status
+from install_cases import NAME, VERSION, assert_installed, entry_for, packed
 from usema.errors import BundleError, Cancelled, MissingDependencyError, StoreError
-from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
-from usema.models.bundle_writing import write_bundle
-from usema.store import archive, cache, download, index, install, settings
+from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE
+from usema.store import cache, install, settings
 
-NAME, VERSION = METADATA["name"], METADATA["version"]
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path, monkeypatch) -> Path:
-    """An empty cache and a new user's settings."""
-    monkeypatch.setenv("USEMA_MODELS", str(tmp_path / "Models"))
-    monkeypatch.setenv("USEMA_SETTINGS", str(tmp_path / "settings.json"))
-    monkeypatch.setattr(download, "FIRST_WAIT", 0.01)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "Models"
-
-
-def packed(folder: Path, seed: int = 0, **changes) -> Path:
-    """A model of 1 MB as a .usema file."""
-    torch.manual_seed(seed)
-    write_bundle(folder, {**METADATA, **changes}, {"weight": torch.randn(500_000)})
-    return archive.pack(folder, folder.with_suffix(".usema"))
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory) -> Path:
-    return packed(tmp_path_factory.mktemp("made") / "model")
-
-
-@pytest.fixture
-def server(file):
-    with running(FaultyServer(file.read_bytes())) as server:
-        yield server
-
-
-def entry_for(file: Path, *urls: str, **changes) -> index.Entry:
-    content = file.read_bytes()
-    licence = index.Licence("CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/", True, "")
-    entry = index.Entry(
-        name=NAME, title="Hippocampus", description="", version=VERSION, modality="MR", anatomy="", labels=(),
-        file=index.EntryFile(urls, len(content), hashlib.sha256(content).hexdigest()), licence=licence, citation="",
-        minimum_engine="0.0.1", metrics={},
-    )  # fmt: skip
-    return replace(entry, **changes)
-
-
-def assert_installed(file: Path) -> None:
-    """The model of that file is in the cache, whole, and nothing is left over but locks."""
-    bundle = read_bundle(cache.place(NAME, VERSION))
-    bundle.verify()
-    assert bundle.metadata == read_bundle(file).metadata
-    assert [path for path in cache.parts().iterdir() if path.suffix != ".lock"] == []
+pytest_plugins = ["install_fixtures"]
 
 
 # From the network
@@ -217,20 +165,14 @@ def test_a_file_is_imported_without_a_network_and_stays(file, tmp_path):
     assert steps[-1].message == "Unpacking"
 
 
-def test_the_same_version_with_other_weights_replaces_what_is_there(file, tmp_path):
-    install.install_file(file)
-    other = packed(tmp_path / "other", seed=1)
-    install.install_file(other)
-    assert_installed(other)
-
-
 @pytest.mark.fault
 def test_what_a_kill_left_of_a_replaced_version_is_not_in_the_way_of_the_next(file, tmp_path):
     install.install_file(file)
     left = cache.parts() / f"{NAME}-{VERSION}.unpacked-old"
     left.mkdir()
     (left / "model.json").write_text("{}")
-    install.install_file(packed(tmp_path / "other", seed=1))
+    other = packed(tmp_path / "other", seed=1)
+    install.install_file(other, consent=install.question_of_file(other))
     assert not left.exists()
 
 
@@ -361,13 +303,14 @@ def test_two_processes_at_once_share_one_download(server, file, root):
 
 @pytest.mark.fault
 def test_a_process_that_waits_goes_on_with_the_download_of_one_that_is_killed(server, file, root):
-    server.pause = 0.05
+    server.pause = 0.5  # a process takes its time to start
     with start(server, file, root) as one:
         while sum(size.stat().st_size for size in cache.parts().glob("*.part")) < 200_000:
             time.sleep(0.01)
         with start(server, file, root) as other:
             assert "Waiting for another process" in other.stdout.readline()
             one.send_signal(signal.SIGKILL)
+            server.pause = 0
             output = other.communicate()[0]
         one.communicate()
     assert other.returncode == 0

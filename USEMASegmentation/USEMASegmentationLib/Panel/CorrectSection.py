@@ -51,9 +51,10 @@ class CorrectSection:
             self.editor.setSourceVolumeNode(volume)
 
     def saveForUndo(self, segmentationNode) -> None:
-        """Makes what is now done to the segmentation a step that the user can undo."""
-        if self.editor.segmentationNode() == segmentationNode:
-            self.editor.saveStateForUndo()
+        """Makes what is now done to the segmentation a step that the user can undo, whatever was shown until now."""
+        if self.editor.segmentationNode() != segmentationNode:
+            self.editor.setSegmentationNode(segmentationNode)
+        self.editor.saveStateForUndo()
 
     def enter(self) -> None:
         # The shortcuts go to the main window, which a Slicer that runs a script may not have.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import slicer
 from usema.errors import UsemaError
-from usema.models.bundle import read_bundle
+from usema.store import importing
 
 from ..ModelStore import ModelHere, ModelStore
 from . import StoreTexts
@@ -47,6 +47,7 @@ class ManageSection:
         self.newItem = newItem
         self.chooseFile = chooseFile
         self.models: list[ModelHere] = []
+        self.toImport = ""  # a file of which one model has to be chosen
         self.ownIndexes: tuple[str, ...] = ()
         self.display = TaskDisplay(ui.manageBar, ui.manageLabel, {"import", "refresh", "remove", "verify"})
         connect(ui.modelsTable, "itemSelectionChanged()", self.update)
@@ -96,7 +97,7 @@ class ManageSection:
         ui.cancelTaskButton.enabled = self.store.status.state != "cancelling"
         ui.verifyButton.enabled = not busy and model is not None and model.bundle is not None
         ui.deleteButton.enabled = not busy and model is not None and not model.bundled
-        ui.importButton.enabled = not busy
+        ui.importButton.enabled = ui.importSelector.enabled = not busy
         ui.refreshButton.enabled = not busy and bool(self.ownIndexes)
         ui.addIndexButton.enabled = not busy and bool(ui.indexEdit.text.strip())
         ui.removeIndexButton.enabled = not busy and ui.indexSelector.currentData in self.ownIndexes
@@ -106,9 +107,15 @@ class ManageSection:
         return self.models[row] if 0 <= row < len(self.models) else None
 
     def _begin(self, begin: Callable[[], None]) -> None:
-        try:
+        def beginAndTell() -> None:
             begin()
             self.started()
+
+        self._try(beginAndTell)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
         except UsemaError as error:
             self.display.showError(error)
         self.update()
@@ -125,18 +132,41 @@ class ManageSection:
             self._begin(lambda: self.store.remove(model))
 
     def onImport(self, checked: bool = False) -> None:
-        path = self.chooseFile()
+        """A file with one model is imported; of several, the one that is chosen when the button is clicked again."""
+        path, key = self.toImport, self.ui.importSelector.currentData if self.toImport else ""
+        self._offer("", [])
+        if not key:
+            path = self.chooseFile()
         if path:
-            self._begin(lambda: self._import(path))
+            self._try(lambda: self._import(path, key))
 
-    def _import(self, path: str) -> None:
-        metadata = read_bundle(path).metadata
-        if not metadata.licence["commercial_use"]:
-            text = StoreTexts.licenceQuestion(metadata)
+    def _import(self, path: str, key: str) -> None:
+        models = importing.look(path)
+        if len(models) > 1 and not key:
+            self._offer(path, models)
+            return
+        question = self.store.questionOfFile(path)
+        if question is not None:
+            text = StoreTexts.importQuestion(question)
             if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
                 return
+        if not importing.is_own(path) and self.installer.missing():  # to convert a model takes what running one does
+            self.installer.install()
         self.installer.installForStore()
-        self.store.importFile(path)
+        self.store.importFile(path, question, key)
+        self.started()
+
+    def _offer(self, path: str, models: list) -> None:
+        """Shows what there is to choose from; nothing, if there is nothing."""
+        self.toImport = path
+        selector = self.ui.importSelector
+        selector.clear()
+        for model in models:
+            selector.addItem(f"{model.key} ({model.summary})", model.key)
+        selector.visible = bool(models)
+        if models:
+            selector.addItem(StoreTexts.anotherFile(), "")
+            self.display.showText(StoreTexts.severalModels(path, len(models)))
 
     def onCancel(self, checked: bool = False) -> None:
         self.store.cancel()

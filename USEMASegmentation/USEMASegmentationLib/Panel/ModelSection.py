@@ -7,6 +7,7 @@ from collections.abc import Callable
 import slicer
 from slicer.i18n import tr as _
 from usema.errors import UsemaError
+from usema.store.consent import Question
 from usema.store.library import AVAILABLE, UPDATE, KnownModel
 
 from ..ModelStore import ModelStore
@@ -128,19 +129,20 @@ class ModelSection:
     def offer(self, name: str) -> None:
         """Asks whether to download a model, and begins."""
         try:
-            if self._agreed(self.models[name]):
-                self.store.download(name, acceptLicence=True)
+            model = self.models[name]
+            question = self.store.questionOf(model.entry)
+            if self._agreed(model, question):
+                self.store.download(name, consent=question)
                 self.started()
         except UsemaError as error:
             self.display.showError(error)
         self.update()
 
-    def _agreed(self, model: KnownModel) -> bool:
+    def _agreed(self, model: KnownModel, question: Question | None) -> bool:
         if model.why_not or self.store.busy:
             return True  # the store says why not
         missing = self.installer.missingForStore()
-        accepting = self.store.asksToAccept(model.entry)
-        text = StoreTexts.downloadQuestion(model.entry, accepting, [one.title for one in missing])
+        text = StoreTexts.downloadQuestion(model.entry, question, [one.title for one in missing])
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
             return False
         if missing:

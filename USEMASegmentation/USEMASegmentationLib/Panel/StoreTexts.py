@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from slicer.i18n import tr as _
 from usema.models.card_files import CARD_FILE
-from usema.models.metadata import ModelMetadata
+from usema.store.consent import Question
 from usema.store.index import Entry, is_remote
 from usema.store.indexes import Source
 from usema.store.library import AVAILABLE, BUNDLED, INSTALLED, UPDATE, KnownModel
@@ -125,11 +125,11 @@ def source(one: Source) -> str:
     return f"{one.title} – {one.age}"
 
 
-def downloadQuestion(entry: Entry, accepting: bool, packages: Sequence[str] = ()) -> str:
+def downloadQuestion(entry: Entry, question: Question | None, packages: Sequence[str] = ()) -> str:
     """What is asked before the first byte is fetched.
 
     Args:
-        accepting: whether a yes also accepts the licence.
+        question: what a yes also agrees to; None: nothing.
         packages: what has to be installed first.
     """
     sources = _(" or ").join(dict.fromkeys(host(url) for url in entry.file.urls))
@@ -139,8 +139,7 @@ def downloadQuestion(entry: Entry, accepting: bool, packages: Sequence[str] = ()
         _("{size} from {sources}").format(size=megabytes(entry.file.size), sources=escape(sources)),
         _licenceLine(licence.name, licence.url, licence.commercial_use),
     ]
-    if accepting:
-        lines.append(_("<b>With OK you accept this licence.</b>"))
+    lines += _agreements(question)
     if packages:
         lines.append(
             _("What downloading needs is installed into 3D Slicer's Python first, from pypi.org: {packages}.").format(
@@ -157,15 +156,26 @@ def deleteQuestion(model: ModelHere) -> str:
     return asHtml(text.format(title=model.title, version=model.version, size=megabytes(model.size)))
 
 
-def licenceQuestion(metadata: ModelMetadata) -> str:
-    """What is asked before a model whose licence asks for it is imported."""
-    licence = metadata.licence
-    lines = (
-        _("<b>Import {title} {version}?</b>").format(title=escape(metadata.title), version=metadata.version),
-        _licenceLine(licence["name"], licence["url"], licence["commercial_use"]),
-        _("<b>With OK you accept this licence.</b>"),
-    )
-    return "<p>" + "</p><p>".join(lines) + "</p>"
+def importQuestion(question: Question) -> str:
+    """What is asked before a model is imported whose licence has to be accepted, or that replaces another one."""
+    lines = [_("<b>Import {title} {version}?</b>").format(title=escape(question.title), version=question.version)]
+    if question.licence:
+        lines.append(_licenceLine(question.licence.name, question.licence.url, question.licence.commercial_use))
+    return "<p>" + "</p><p>".join([*lines, *_agreements(question)]) + "</p>"
+
+
+def _agreements(question: Question | None) -> list[str]:
+    lines = []
+    if question is not None and question.licence:
+        lines.append(_("<b>With OK you accept this licence.</b>"))
+    if question is not None and question.replaces:
+        lines.append(
+            _("<b>With OK it replaces another model of this name and version.</b> Of {what}, SHA-256 here: {here}, of "
+              "the one that comes: {coming}").format(
+                what=escape(question.replaces.what), here=question.replaces.here, coming=question.replaces.coming
+            )
+        )  # fmt: skip
+    return lines
 
 
 def _licenceLine(name: str, url: str, commercialUse: bool) -> str:
@@ -229,6 +239,17 @@ def taskResult(status: StoreStatus) -> str:
         "remove": _("{title} was deleted."),
         "verify": _("{title} is as it was made: its checksum is right."),
     }
-    if status.warnings:
+    if status.warnings and status.task == "refresh":
         return message(_("Not all lists of models could be read."), notes=status.warnings)
-    return escape(texts[status.task].format(title=status.title))
+    return message(texts[status.task].format(title=status.title), notes=status.warnings)
+
+
+def anotherFile() -> str:
+    """The choice of none of them."""
+    return _("Choose another file")
+
+
+def severalModels(path: str, count: int) -> str:
+    """What to do with a file that holds more than one."""
+    text = _("{file} holds {count} models: choose one above, then click the button again.")
+    return escape(text.format(file=Path(path).name, count=count))

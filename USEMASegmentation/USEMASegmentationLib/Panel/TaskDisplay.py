@@ -44,6 +44,10 @@ class TaskDisplay:
     def showError(self, error: UsemaError) -> None:
         self._say(RunTexts.message(error.message, error.hint))
 
+    def showText(self, text: str) -> None:
+        """Something to be done before a task can begin."""
+        self._say(text)
+
     def clear(self) -> None:
         if not self.running:
             self._say("")

@@ -108,7 +108,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             changed=self.showModels,
             newItem=qt.QTableWidgetItem,
             chooseFile=lambda: qt.QFileDialog.getOpenFileName(
-                slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip)")
+                slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip *.pth *.json)")
             ),
         )
 
@@ -239,8 +239,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
         self.advancedSection.update(node.modelName)
         ui.show3DButton.setSegmentationNode(node.segmentation)
-        ui.existingSelector.enabled = node.segmentation is not None
-        ui.segmentEditor.visible = node.segmentation is not None
+        for widget in (ui.existingLabel, ui.existingSelector, ui.segmentEditor):
+            widget.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
         if self._isShown():
             self.correctSection.show(node.segmentation, node.inputVolume)

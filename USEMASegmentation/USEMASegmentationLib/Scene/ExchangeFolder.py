@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import slicer
 from usema.errors import OutputError, UsemaError
+from usema.serving.exchange import make_folder, remove_abandoned, remove_folder
 
 from .VolumeBridge import Box, cropped, wholeBox, worldGeometries
 
-_PREFIX = "USEMA-"
-_LOCK = "in-use"  # a file that is locked as long as the folder's process lives, however that ends
 _FREE_SPACE = "Free some disk space, or choose another temporary folder in the application settings."
 
 
@@ -30,13 +26,11 @@ class ExchangeFolder:
     def __init__(self):
         parent = _parent()
         try:
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-            self._lock = (self.path / _LOCK).open("wb")
+            self.path, self._lock = make_folder(parent)
         except OSError as error:
             raise OutputError(
                 f"Nothing can be written to the temporary folder {parent}: {error.strerror}.", _FREE_SPACE
             ) from error
-        _take(self._lock)
 
     def export(self, volumeNodes: Sequence, box: Box) -> list[dict]:
         """Write the volumes for the worker; the box is of the first, the others are resampled onto it there.
@@ -51,7 +45,7 @@ class ExchangeFolder:
         inputs = []
         for index, (node, geometry) in enumerate(zip(volumeNodes, worldGeometries(volumeNodes), strict=True)):
             part = wholeBox(node) if index else box
-            path = self.path / f"channel-{index}.npy"
+            path = self.path / _channel(index)
             try:
                 np.save(path, slicer.util.arrayFromVolume(node)[part], allow_pickle=False)  # no copy in memory
             except OSError as error:
@@ -79,40 +73,28 @@ class ExchangeFolder:
             raise UsemaError(f"The engine's result has the shape {array.shape}, not {shape}.", "Please report it.")
         return array
 
+    def holds(self, volumeNodes: Sequence, box: Box) -> bool:
+        """Whether the volumes still have the voxels that were written."""
+        for index, node in enumerate(volumeNodes):
+            written = np.load(self.path / _channel(index), mmap_mode="r", allow_pickle=False)
+            part = slicer.util.arrayFromVolume(node)[wholeBox(node) if index else box]
+            if not np.array_equal(written, part, equal_nan=part.dtype.kind == "f"):
+                return False
+        return True
+
     def remove(self) -> bool:
         """Whether it is gone: on Windows a file stays as long as the worker has it open."""
-        self._lock.close()  # an open file stays there too
-        shutil.rmtree(self.path, ignore_errors=True)
-        return not self.path.exists()
+        return remove_folder(self.path, self._lock)
 
 
 def removeAbandoned() -> None:
     """Remove the folders of applications that crashed: they hold patients' voxels."""
-    for path in _parent().glob(f"{_PREFIX}*/{_LOCK}"):
-        try:
-            with path.open("r+b") as lock:
-                abandoned = _take(lock)
-        except OSError:  # another user's, or just removed
-            continue
-        if abandoned:
-            shutil.rmtree(path.parent, ignore_errors=True)
+    remove_abandoned(_parent())
+
+
+def _channel(index: int) -> str:
+    return f"channel-{index}.npy"
 
 
 def _parent() -> Path:
     return Path(slicer.app.temporaryPath if hasattr(slicer, "app") else tempfile.gettempdir())
-
-
-def _take(lock: IO[bytes]) -> bool:
-    """Whether the file is this process's now; no where another has it, or where the disk knows no locks."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import slicer
 from usema.errors import BundleError, InputError, OutputError, UsemaError
 from usema.inference.checks import input_warnings
 from usema.inference.memory import GIB, free_memory
@@ -14,29 +14,46 @@ from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
 
 from ..Parameters import EXISTING, Parameters, Readiness
-from .SegmentationWriter import whyNotInto
-from .VolumeBridge import roiBox, wholeBox, worldGeometries
+from .Hierarchy import modalityOf
+from .Targets import whyElsewhere, whyNotInto
+from .VolumeBridge import isBent, roiBox, wholeBox, worldGeometries
 
 # Python with torch and a small network in memory, before it has seen a volume.
 _WORKER_BYTES = GIB // 2
 
 
+@dataclass(frozen=True)
+class Warnings:
+    """What speaks against a result, though it can be computed.
+
+    Attributes:
+        scene: what only the scene tells.
+        engine: what the engine will say too, with its result.
+        target: what the writer will say too.
+    """
+
+    scene: list[str]
+    engine: list[str]
+    target: list[str]
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.scene, *self.engine, *self.target]
+
+
 def check(parameters: Parameters, devices: Sequence[str] | None = None) -> Readiness:
     """As `verify`, but the reason is told instead of raised."""
     try:
-        return Readiness(True, warnings=verify(parameters, devices))
+        return Readiness(True, warnings=verify(parameters, devices).all)
     except UsemaError as error:
         return Readiness(False, str(error))
 
 
-def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> list[str]:
+def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warnings:
     """Refuse what cannot be started.
 
     Args:
         devices: those of this computer; None: not known yet.
-
-    Returns:
-        warnings: the result may be poor, but can be computed.
 
     Raises:
         UsemaError: it cannot be started; says why and what to do.
@@ -48,15 +65,15 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> list
     bundle = modelHere(parameters.modelName)
     volumes = [parameters.inputVolume, *parameters.channels]
     _checkVolumes(volumes, bundle.metadata)
+    geometry = worldGeometries(volumes)[0]
     _checkOptions(parameters, bundle.metadata, devices)
     _checkMemory(parameters, bundle)
-
-    warnings = _modalityWarnings(parameters.inputVolume, bundle.metadata)
     intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
-    warnings += input_warnings(bundle.metadata, worldGeometries(volumes)[0], intensities)
-    if len({node.GetID() for node in volumes}) < len(volumes):
-        warnings.append("The same volume is chosen for more than one channel.")
-    return warnings
+    return Warnings(
+        scene=_sceneWarnings(volumes, bundle.metadata),
+        engine=input_warnings(bundle.metadata, geometry, intensities),
+        target=_targetWarnings(parameters),
+    )
 
 
 def modelHere(name: str) -> Bundle:
@@ -154,12 +171,19 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     return int(needed) + _WORKER_BYTES
 
 
-def _modalityWarnings(volumeNode, metadata: ModelMetadata) -> list[str]:
-    """Only what DICOM says counts; volumes from other files do not tell their modality."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    item = hierarchy.GetItemByDataNode(volumeNode)
-    attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
-    modality = hierarchy.GetItemAttribute(item, attribute) if item else ""
+def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
+    warnings, modality = [], modalityOf(volumes[0])
     if modality and modality != metadata.modality:
-        return [f"The volume is {modality}; the model was made for {metadata.modality}."]
-    return []
+        warnings.append(f"The volume is {modality}; the model was made for {metadata.modality}.")
+    if len({node.GetID() for node in volumes}) < len(volumes):
+        warnings.append("The same volume is chosen for more than one channel.")
+    if any(map(isBent, volumes)):
+        warnings.append("The transform above the volume is not linear: it is segmented as it is stored, not as shown.")
+    return warnings
+
+
+def _targetWarnings(parameters: Parameters) -> list[str]:
+    if parameters.segmentation is None or parameters.existing == "new":
+        return []
+    reason = whyElsewhere(parameters.segmentation, parameters.inputVolume)
+    return [f"{reason} A new segmentation will be made."] if reason else []

@@ -18,6 +18,7 @@ from usema.volumes.geometry import Geometry
 
 Box = tuple[slice, slice, slice]
 
+_LEAST_VOLUME = 1e-4  # of the box that three axes of length 1 span
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -55,8 +56,15 @@ def worldGeometries(volumeNodes: Sequence) -> list[Geometry]:
     it. A transform that is not linear bends the grid; the volumes are then taken as they are stored.
 
     Raises:
-        InputError: volumes under different transforms that are not linear, or sheared against each other.
+        InputError: volumes under different transforms that are not linear; a spacing or a transform that leaves no
+            grid.
     """
+    for node in volumeNodes:
+        _refuseWithoutGrid(
+            ijkToRas(node),
+            f"The volume '{node.GetName()}' has no grid: its spacing is {node.GetSpacing()}.",
+            "Correct it in the module Volumes, or load the volume again.",
+        )
     transforms = [_linearTransformToWorld(node) for node in volumeNodes]
     if any(transform is None for transform in transforms):
         if len({node.GetTransformNodeID() for node in volumeNodes}) > 1:
@@ -65,6 +73,13 @@ def worldGeometries(volumeNodes: Sequence) -> list[Geometry]:
                 "Harden the transforms (in the Transforms module), then segment again.",
             )
         transforms = [np.eye(4)] * len(transforms)
+    for node, transform in zip(volumeNodes, transforms, strict=True):
+        _refuseWithoutGrid(
+            transform,
+            f"The transform above the volume '{node.GetName()}' leaves no grid: its matrix is "
+            f"{transform[:3].tolist()}.",
+            "Correct it in the module Transforms.",
+        )
     matrices = [transform @ ijkToRas(node) for transform, node in zip(transforms, volumeNodes, strict=True)]
     straight = _straightened(matrices[0])
     correction = straight @ np.linalg.inv(matrices[0])
@@ -109,6 +124,19 @@ def roiBox(roiNode, volumeNode) -> Box:
             "Move it onto the anatomy, or choose no ROI.",
         )
     return tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
+
+
+def isBent(volumeNode) -> bool:
+    """Whether a transform above the volume is not linear."""
+    transform = volumeNode.GetParentTransformNode()
+    return transform is not None and not transform.IsTransformToWorldLinear()
+
+
+def _refuseWithoutGrid(matrix: np.ndarray, message: str, hint: str) -> None:
+    axes = matrix[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not np.isfinite(matrix).all() or not lengths.all() or abs(np.linalg.det(axes / lengths)) < _LEAST_VOLUME:
+        raise InputError(message, hint)
 
 
 def _linearTransformToWorld(node) -> np.ndarray | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
 from .. import __version__
 from ..errors import UsemaError
+from .interrupt import Stopped, signals_raise
+from .streams import DEBUG, prepare_streams
 
 # name -> one line of help; the function of the same name lies in the file of the same name
 COMMANDS = {
@@ -40,15 +43,35 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def main(self, *args, **kwargs):
+        prepare_streams()
+        with signals_raise():
+            return super().main(*args, **kwargs)
+
     def invoke(self, context: click.Context):
-        """Every expected error ends as one message on stderr and exit code 1, without a traceback."""
+        """Every error ends as one message on stderr and exit code 1, without a traceback; a stop as 128 + signal."""
         try:
             return super().invoke(context)
-        except UsemaError as error:
-            report(error)
-        except OSError as error:  # paths that are too long, may not be looked at, are no folders, ...
-            report(UsemaError(f"{error.filename or 'A file'}: {error.strerror or error}."))
+        except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+            raise  # click's own, and readers such as `head` that have seen enough
+        except KeyboardInterrupt as stop:
+            report(UsemaError("Stopped."))
+            context.exit(stop.exit_code if isinstance(stop, Stopped) else 130)
+        except Exception as error:
+            report(explained(error))
         context.exit(1)
+
+
+def explained(error: Exception) -> UsemaError:
+    """What to tell of an error. One that nobody expected is raised as it is where the user wants to see it."""
+    if isinstance(error, UsemaError):
+        return error
+    if isinstance(error, OSError):  # paths that are too long, may not be looked at, are no folders, ...
+        return UsemaError(f"{error.filename or 'A file'}: {error.strerror or error}.")
+    if DEBUG in os.environ:
+        raise error
+    hint = f"Please report it with what `usema doctor` prints; {DEBUG}=1 shows where it happened."
+    return UsemaError(f"USEMA failed: {type(error).__name__}: {error}", hint)
 
 
 def report(error: UsemaError, case: str = "") -> None:

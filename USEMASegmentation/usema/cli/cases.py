@@ -2,79 +2,180 @@
 
 from __future__ import annotations
 
+import mimetypes
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, OutputError
+from ..volumes.paths import volume_suffix
 from ..volumes.writing import IMAGE_SUFFIXES, SEGMENTATION_SUFFIX
+from .finding import Found, find
 
-_READ = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # Formats of two files are written as their one-file sister.
-_WRITTEN = {".nhdr": ".nrrd", ".mhd": ".mha"}
+_WRITTEN = {
+    ".nhdr": ".nrrd",
+    ".mhd": ".mha",
+    ".hdr": ".nii",
+    ".img": ".nii",
+    ".hdr.gz": ".nii.gz",
+    ".img.gz": ".nii.gz",
+}
+_CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's number of a channel, at the end of a stem
 
 
 @dataclass(frozen=True)
 class Case:
-    """One volume (or one volume per channel) and its outputs; None: not asked for."""
+    """One volume (or one volume per channel) and its outputs; None: not asked for.
 
+    ``name`` is what messages call it: its path from the folder that the user gave.
+    """
+
+    name: str
     inputs: tuple[Path, ...]
     output: Path
     probabilities: Path | None
     preview: Path | None
 
     @property
-    def name(self) -> str:
-        return self.inputs[0].name
+    def outputs(self) -> tuple[Path, ...]:
+        """All that is written."""
+        return tuple(path for path in (self.output, self.probabilities, self.preview) if path is not None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one kind of result goes, as the user typed it: a file, or a folder that is made if need be.
+
+    A name with one of the ``suffixes`` means a file, a slash at its end or a folder of that name a folder.
+
+    Raises:
+        OutputError: it looks like a file of a kind that is not written.
+    """
+
+    text: str
+    suffixes: tuple[str, ...]
+
+    def __post_init__(self):
+        if self.is_folder or self.is_file:
+            return
+        ending = self.path.suffix
+        if re.fullmatch(r"\.[A-Za-z]{1,5}", ending) or any(mimetypes.guess_type(self.path.name)):
+            slash = f"or {os.path.join(self.text, '')} for a folder of that name."
+            if self.suffixes == (".png",):
+                raise OutputError(f"A preview is a .png file, not '{self.path.name}'.", f"Give such a name, {slash}")
+            raise OutputError(
+                f"'{self.path.name}' has none of the suffixes that can be written: {', '.join(self.suffixes)}.",
+                f"Name such a file, {slash}",
+            )
+
+    @property
+    def path(self) -> Path:
+        return Path(self.text)
+
+    @property
+    def is_folder(self) -> bool:
+        separators = tuple(filter(None, (os.sep, os.altsep)))
+        return self.text.endswith(separators) or self.path.name in ("", "..") or self.path.is_dir()
+
+    @property
+    def is_file(self) -> bool:
+        name = self.path.name.lower()
+        if name.endswith(SEGMENTATION_SUFFIX):  # which is no .nrrd
+            return not self.is_folder and SEGMENTATION_SUFFIX in self.suffixes
+        return not self.is_folder and name.endswith(self.suffixes)
+
+    def place(self, name: Path) -> Path:
+        """Of the result of this name, one of several or the only one."""
+        return self.path if self.is_file else self.path / name
+
+
+def targets(output: str, probabilities: str | None, preview: str | None) -> tuple[Target | None, ...]:
+    """What the three options mean. Raises OutputError as :class:`Target` does."""
+    return (
+        Target(output, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES)),
+        None if probabilities is None else Target(probabilities, IMAGE_SUFFIXES),
+        None if preview is None else Target(preview, (".png",)),
+    )
 
 
 def plan_cases(
-    inputs: Sequence[Path],
-    channels: Sequence[Path],
-    output: Path,
-    probabilities: Path | None,
-    preview: Path | None,
-) -> list[Case]:
-    """One case per input volume. A folder of volumes counts as its volumes, a folder of DICOM images as one volume.
+    inputs: Sequence[Path], channels: Sequence[Path], places: Sequence[Target | None], expected: int = 1
+) -> tuple[list[Case], list[str]]:
+    """One case per volume that lies in the inputs, or per group of channels in nnU-Net's naming.
 
-    ``output`` is a file if its suffix is one that results are written in; then there must be one case. Otherwise it is
-    a folder, made if need be, and so are ``probabilities`` and ``preview``; each result carries its input's name.
+    Results in a folder carry their input's path from the folder that was given, or, where two would be one, from the
+    folder that holds all inputs.
+
+    Args:
+        inputs: files, and folders to be walked through.
+        channels: the further channels of a single volume.
+        places: of results, probabilities and previews, as :func:`targets` returns them.
+        expected: how many channels the model takes.
+
+    Returns:
+        the cases, and sentences about what was left out.
 
     Raises:
-        InputError: an input does not exist, or channels were given for several cases.
-        OutputError: several results would have one name.
+        InputError: an input does not exist, or channels were given for several volumes.
+        OutputError: several results would have one name, or replace an input.
     """
-    volumes = [volume for path in inputs for volume in _volumes(path)]
-    if channels and len(volumes) != 1:
-        raise InputError(f"--channel adds to one input, but there are {len(volumes)}.", "Segment them one by one.")
-    suffixes = (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES)
-    if output.name.lower().endswith(suffixes) and not output.is_dir():
-        if len(volumes) != 1:
-            raise OutputError(f"'{output}' is one file, but there are {len(volumes)} inputs.", "Name a folder.")
-        cases = [Case((volumes[0], *channels), output, probabilities, preview)]
-        _refuse_clashes(cases)
-        return cases
-    if output.suffix and not output.is_dir():
-        raise OutputError(
-            f"'{output.name}' has none of the suffixes that can be written: {', '.join(suffixes)}.",
-            "Name such a file, or a folder.",
-        )
+    found, left_out = [], []
+    for path in inputs:
+        more, words = find(path, [place.path for place in places if place is not None])
+        found += more
+        left_out += words
+    if channels and len(found) != 1:
+        raise InputError(f"--channel adds to one input, but there are {len(found)}.", "Segment them one by one.")
+    grouped = _by_channel(found) if expected > 1 and not channels else [(one, (one.path, *channels)) for one in found]
+    for place in places:
+        if place is not None and place.is_file and len(grouped) != 1:
+            raise OutputError(f"'{place.path}' is one file, but there are {len(grouped)} inputs.", "Name a folder.")
+    names = [one.relative for one, _ in grouped]
+    if len({_result_name(name) for name in names}) < len(names):
+        names = _from_common_folder([one for one, _ in grouped])
+    output, probabilities, preview = places
     cases = [
         Case(
-            (volume, *channels),
-            output / _result_name(volume),
-            probabilities and probabilities / _result_name(volume),
-            preview and preview / f"{_stem(volume)}.png",
+            str(name),
+            paths,
+            output.place(_result_name(name)),
+            probabilities and probabilities.place(_result_name(name)),
+            preview and preview.place(name.with_name(f"{_stem(name)}.png")),
         )
-        for volume in volumes
+        for name, (_, paths) in zip(names, grouped, strict=True)
     ]
     _refuse_clashes(cases)
-    for folder in {folder for folder in (output, probabilities, preview) if folder is not None}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+    return cases, left_out
+
+
+def _by_channel(found: Sequence[Found]) -> list[tuple[Found, tuple[Path, ...]]]:
+    """CASE_0000, CASE_0001, ... of one folder are the channels of CASE; others are cases by themselves."""
+    groups: dict[Path, list[Found]] = {}
+    for one in found:
+        groups.setdefault(one.path.with_name(_CHANNEL.sub("", _stem(one.path))), []).append(one)
+    cases = []
+    for group in groups.values():
+        numbers = [match and int(match[1]) for match in (_CHANNEL.search(_stem(one.path)) for one in group)]
+        if None in numbers or sorted(numbers) != list(range(len(group))):
+            cases += [(one, (one.path,)) for one in group]
+            continue
+        first, *others = (one for _, one in sorted(zip(numbers, group, strict=True), key=lambda pair: pair[0]))
+        name = _CHANNEL.sub("", _stem(first.relative)) + volume_suffix(first.relative)
+        cases.append((replace(first, relative=first.relative.with_name(name)), (first.path, *(o.path for o in others))))
     return cases
+
+
+def _from_common_folder(found: Sequence[Found]) -> list[Path]:
+    """The inputs' paths from the folder that holds them all; as they were if there is none (other drives)."""
+    full = [one.path.resolve().with_name(one.relative.name) for one in found]
+    try:
+        common = os.path.commonpath([path.parent for path in full])
+    except ValueError:
+        return [one.relative for one in found]
+    return [path.relative_to(common) for path in full]
 
 
 def _refuse_clashes(cases: Sequence[Case]) -> None:
@@ -82,7 +183,7 @@ def _refuse_clashes(cases: Sequence[Case]) -> None:
     inputs = {path.resolve() for case in cases for path in case.inputs}
     seen: dict[Path, Path] = {}
     for case in cases:
-        for path in filter(None, (case.output, case.probabilities, case.preview)):
+        for path in case.outputs:
             if path.resolve() in inputs:
                 raise OutputError(f"The result {path} would replace its input.", "Choose another name or folder.")
             if path.resolve() in seen:
@@ -93,23 +194,10 @@ def _refuse_clashes(cases: Sequence[Case]) -> None:
             seen[path.resolve()] = case.inputs[0]
 
 
-def _volumes(path: Path) -> list[Path]:
-    if not path.exists():
-        raise InputError(f"{path} does not exist.", "Check the path.")
-    if path.is_dir():
-        inside = sorted(file for file in path.iterdir() if file.name.lower().endswith(_READ) and file.name[0] != ".")
-        return inside or [path]
-    return [path]
-
-
-def _suffix(path: Path) -> str:
-    return next((suffix for suffix in _READ if path.name.lower().endswith(suffix)), "")
-
-
 def _stem(path: Path) -> str:
-    return path.name[: len(path.name) - len(_suffix(path))] or path.resolve().name
+    return path.name[: len(path.name) - len(volume_suffix(path))] or path.name
 
 
-def _result_name(path: Path) -> str:
-    suffix = _suffix(path)
-    return _stem(path) + (_WRITTEN.get(suffix, suffix) or ".nii.gz")
+def _result_name(path: Path) -> Path:
+    suffix = volume_suffix(path)
+    return path.with_name(_stem(path) + (_WRITTEN.get(suffix, suffix) or ".nii.gz"))

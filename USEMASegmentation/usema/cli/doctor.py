@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def _models() -> list[tuple[str, str]]:
     try:
         lines = [("resources", _without_home(resources_folder()))]
     except UsemaError as error:
-        return [("resources", str(error))]
+        return [("resources", _without_home(error))]
     here = {**bundled_models(), **{f"{one.name} (installed)": one.path for one in cache.installed()}}
     for name, path in here.items():
         try:
@@ -64,7 +65,7 @@ def _models() -> list[tuple[str, str]]:
             bundle.verify()
             lines.append(("model", f"{name} {bundle.metadata.version}, weights verified"))
         except UsemaError as error:
-            lines.append(("model", f"{name}: {error}".replace(str(Path.home()), "~")))
+            lines.append(("model", _without_home(f"{name}: {error}")))
     return lines + _store()
 
 
@@ -81,9 +82,16 @@ def _store() -> list[tuple[str, str]]:
                 ("index", f"{shown(_without_home(source.place))}: {source.title}, {count} models, {source.age}")
             )
     except UsemaError as error:
-        return [("cache", str(error).replace(str(Path.home()), "~"))]
+        return [("cache", _without_home(error))]
     return lines
 
 
-def _without_home(path: Path | str) -> str:
-    return str(path).replace(str(Path.home()), "~")
+def _without_home(text: object) -> str:
+    """The text with the user's home folder, and nothing that only begins like it, written as ~."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user id without a name, and HOME is not set
+        return str(text)
+    if home == Path(home.anchor):  # "/" is in every path
+        return str(text)
+    return re.sub(re.escape(str(home)) + r"(?![\w-]|\.\w)", "~", str(text))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ..errors import InputError
+from .tables import add_row, print_table
 
 # metric -> column title
 TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
@@ -56,8 +55,8 @@ def evaluate(predictions, references, model, tolerances, csv_file, overwrite) ->
     )
     for row in summary(scores):
         values = (f"{row.mean[metric]:.3f} / {row.median[metric]:.3f}" for metric in TITLES)
-        table.add_row(escape(row.name), str(row.cases), str(row.missed), *values)
-    Console().print(table)
+        add_row(table, row.name, row.cases, row.missed, *values)
+    print_table(table)
     if csv_file is not None:
         write_csv(csv_file, scores, overwrite)
         click.echo(f"One row per case and label: {csv_file}")

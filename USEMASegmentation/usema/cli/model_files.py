@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,27 +15,38 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from .. import __version__
 from ..errors import BundleError, Cancelled, InputError, OutputError, StoreError, UsemaError
 from ..models.bundle import Bundle, read_bundle
-from ..store import archive, indexes, settings
+from ..store import archive, indexes
+from ..store.consent import ConsentNeeded, Question
 from ..store.index import Entry
 from ..store.library import AVAILABLE, UPDATE, find_entry, find_model, library
-from . import report
+from . import model_text, report
 from .interrupt import stop_on_interrupt
+
+_accept = click.option(
+    "--accept-licence", is_flag=True, help="Accept licences that forbid commercial use, without a question."
+)
+_replace = click.option(
+    "--replace", is_flag=True, help="Replace another model of the same name and version, without a question."
+)
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--accept-licence", is_flag=True, help="Accept licences that forbid commercial use, without a question.")
-def download(names: tuple[str, ...], accept_licence: bool) -> None:
+@_accept
+@_replace
+def download(names: tuple[str, ...], accept_licence: bool, replace: bool) -> None:
     """Download models, or newer versions of them. An interrupted download goes on where it was."""
-    from ..store.install import install
+    from ..store.install import install, question_of_entry
 
     for problem in indexes.refresh():
         report(UsemaError(problem))
     wanted = [entry for entry in map(_offered, names) if entry]
-    for entry in wanted:  # all questions before the first download
-        _agree(entry, accept_licence)
-    for entry in wanted:
-        _say(_with_progress(entry.name, lambda entry=entry, **how: install(entry, **how)))
+    agree = partial(_agree, accept_licence=accept_licence, replace=replace)
+    agreed = [agree(question_of_entry(entry)) for entry in wanted]  # all questions before the first download
+    for entry, consent in zip(wanted, agreed, strict=True):
+        warnings: list[str] = []
+        bundle = _install(entry.name, partial(install, entry, report=warnings.append), consent, agree)
+        _tell(bundle, warnings)
 
 
 @click.command("import")
@@ -47,14 +58,19 @@ def download(names: tuple[str, ...], accept_licence: bool) -> None:
 @click.option("--checkpoint", type=click.Choice(["final", "best"]), default="final", show_default=True)
 @click.option("--orientation", default="", help="How the training volumes lay, such as RAS.  [default: what PATH says]")
 @click.option("--postprocessing/--no-postprocessing", default=True, help="What PATH says helps.  [default: do it]")
-def import_file(paths, only_list, name, wanted, folds, checkpoint, orientation, postprocessing) -> None:
+@_accept
+@_replace
+def import_file(
+    paths, only_list, name, wanted, folds, checkpoint, orientation, postprocessing, accept_licence, replace
+) -> None:
     """Install models that are on this computer: no network is needed, and PATH stays as it is.
 
     PATH is a .usema file, a bundle's folder, or a model of nnU-Net 2: a results folder, one of its folders, a zip of
-    it, or a checkpoint. Nothing in it is run. All options but --list are for models of other programs.
+    it, or a checkpoint. Nothing in it is run. --accept-licence and --replace are for USEMA's own models, the other
+    options but --list for models of other programs.
     """
     from ..converters import Options
-    from ..store.importing import import_model, look
+    from ..store.importing import import_model, look, question_of
 
     if only_list:
         for path in paths:
@@ -67,13 +83,12 @@ def import_file(paths, only_list, name, wanted, folds, checkpoint, orientation, 
     options = Options(
         name, tuple(filter(None, folds.replace(" ", "").split(","))), checkpoint, orientation, postprocessing
     )
+    agree = partial(_agree, accept_licence=accept_licence, replace=replace)
     for path in paths:
         warnings: list[str] = []
         work = partial(import_model, path, wanted=words, options=options, report=warnings.append)
-        bundle = _with_progress(path.name, work)
-        for warning in warnings:
-            click.echo(warning, err=True)
-        _say(bundle)
+        bundle = _install(path.name, work, agree(question_of(path)), agree)
+        _tell(bundle, warnings)
 
 
 @click.command()
@@ -99,7 +114,8 @@ def export(model: str, output: Path | None, overwrite: bool) -> None:
 @click.option("--picture", type=click.Path(path_type=Path), help="PNG or JPEG of a result.")
 @click.option("--minimum-engine", default=__version__, show_default=True, help="The oldest USEMA that runs the model.")
 @click.option("--title", help="Title of the index.")
-def publish(model, output, urls, picture, minimum_engine, title) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the entry as it stands in models.json.")
+def publish(model, output, urls, picture, minimum_engine, title, as_json) -> None:
     """Pack MODEL (a name, or a bundle's folder) into a folder that others add with `usema models index add`.
 
     The folder gets the .usema file, models.json and a page, models.html. Any static web server or share will do.
@@ -109,14 +125,17 @@ def publish(model, output, urls, picture, minimum_engine, title) -> None:
     entry = publish_bundle(
         read_bundle(find_model(model)), output, urls=urls, picture=picture, minimum_engine=minimum_engine, title=title
     )
-    click.echo(json.dumps(entry, indent=2, ensure_ascii=False))
+    if as_json:
+        click.echo(json.dumps(entry, indent=2, ensure_ascii=False))
+    else:
+        click.echo(model_text.of_entry(entry))
     click.echo(f"Packed and listed in {output}", err=True)
 
 
 def _offered(name: str) -> Entry | None:
     """What is to be downloaded; None if it is here."""
     entry, model = find_entry(name), library().get(name)
-    if model.state not in (AVAILABLE, UPDATE) and _is_whole(model.bundle):
+    if model.state not in (AVAILABLE, UPDATE) and _is_here(model.bundle, entry):
         click.echo(f"{name} {model.version} is here already ({model.state}).")
         return None
     if entry.why_not:
@@ -124,24 +143,37 @@ def _offered(name: str) -> Entry | None:
     return entry
 
 
-def _is_whole(bundle: Bundle | None) -> bool:
+def _is_here(bundle: Bundle | None, entry: Entry) -> bool:
+    """Whether what is here is whole, and a newer model or the very one that is offered."""
     try:
         if bundle is not None:
             bundle.verify()
     except BundleError:
         return False
-    return bundle is not None
+    return bundle is not None and (
+        bundle.metadata.version != entry.version or entry.file.metadata_sha256 in ("", bundle.metadata_sha256)
+    )
 
 
-def _agree(entry: Entry, accept: bool) -> None:
-    """Asks once about a licence that not everybody may accept."""
-    licence = entry.licence
-    if settings.read().accepts(entry):
-        return
-    click.echo(f"{entry.title}: licence {licence.name}, not for commercial use: {licence.url}\n{licence.attribution}")
-    if not accept:
+def _agree(question: Question | None, accept_licence: bool, replace: bool) -> Question | None:
+    """Asks what the options do not answer; returns what was agreed to. Ends the command where the user says no."""
+    if question is None:
+        return None
+    click.echo(question.text())
+    if question.licence and not accept_licence:
         click.confirm("Do you accept this licence?", abort=True)
-    settings.accept(entry)
+    if question.replaces and not replace:
+        click.confirm("Replace what is here?", abort=True)
+    return question
+
+
+def _install(name: str, work: Callable[..., Bundle], consent: Question | None, agree: Callable) -> Bundle:
+    """Runs ``work``, and once more after each further question: the file may tell another licence than the index."""
+    while True:
+        try:
+            return _with_progress(name, partial(work, consent=consent))
+        except ConsentNeeded as needed:
+            consent = agree(needed.question)
 
 
 def _with_progress(name: str, work: Callable[..., Bundle]) -> Bundle:
@@ -176,5 +208,7 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _say(bundle: Bundle) -> None:
+def _tell(bundle: Bundle, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(warning, err=True)
     click.echo(f"{bundle.metadata.title} {bundle.metadata.version}: {bundle.path}")

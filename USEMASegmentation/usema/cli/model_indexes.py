@@ -7,7 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ..errors import UsemaError
 from ..store import indexes, settings
+from ..store.faults import shown
+from . import report
 
 
 @click.group()
@@ -19,10 +22,14 @@ def index() -> None:
 def list_indexes() -> None:
     """The indexes, in the order in which a model is looked for."""
     table = Table(Column("index", overflow="fold"), Column("where", overflow="fold"), "models", "copy")
-    sources = indexes.sources()
+    try:
+        sources = indexes.sources()
+    except UsemaError as error:
+        report(error)
+        sources = indexes.ours()
     for source in sources:
         count = str(len(source.index.entries)) if source.index else "-"
-        table.add_row(*map(escape, (source.title, source.place, count, source.age)))
+        table.add_row(*map(escape, (source.title, shown(source.place), count, source.age)))
     Console().print(table)
     for source in sources:
         if source.problem:
@@ -42,7 +49,13 @@ def add(place: str, ca_bundle: str | None) -> None:
     found = indexes.fetch(place)
     if found.place not in settings.read().indexes:  # a script for all computers may run again
         settings.add_index(place)
-    click.echo(f"{found.title}: {len(found.entries)} model(s), from {found.place}")
+    click.echo(f"{found.title}: {len(found.entries)} model(s), from {shown(found.place)}")
+    if found.place.startswith("http://"):
+        click.echo(
+            "This address is not protected: whoever is on the way can change which models it offers, and read a "
+            "password from .netrc that is sent there. Prefer https:// where the server has it.",
+            err=True,
+        )
 
 
 @index.command()
@@ -51,4 +64,4 @@ def remove(place: str) -> None:
     """Look no longer at PLACE. Models that were downloaded from there stay."""
     place = settings.remove_index(place)
     indexes.forget(place)
-    click.echo(f"Removed {place}")
+    click.echo(f"Removed {shown(place)}")

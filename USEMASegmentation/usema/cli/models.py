@@ -15,11 +15,12 @@ from ..errors import BundleError, UsemaError
 from ..models.bundle import read_bundle
 from ..models.card_files import CARD_FILE
 from ..resources import bundled_models
-from ..store import cache, indexes
+from ..store import cache, indexes, verification
 from ..store.library import UPDATE, KnownModel, find_model, library
-from . import report
+from . import model_text, report
 from .model_files import download, export, import_file, publish
 from .model_indexes import index
+from .model_shelf import fetch_list, print_found
 
 
 @click.group()
@@ -27,14 +28,23 @@ def models() -> None:
     """List, download, check and publish models."""
 
 
-for _command in (download, export, import_file, publish, index):
+for _command in (download, export, fetch_list, import_file, publish, index):
     models.add_command(_command)
 
 
 @models.command("list")
 @click.option("--refresh", is_flag=True, help="Fetch your indexes first.")
-def list_models(refresh: bool) -> None:
-    """One line per model: those that are here, and those that an index offers. Offline, unless --refresh."""
+@click.option("--search", "text", help="Public models by the structures that they find, such as 'left adrenal'.")
+@click.option("--modality", default="", help="Public models for CT or MR.")
+@click.option("--region", default="", help="Public models for a region of the body, such as head.")
+def list_models(refresh: bool, text: str | None, modality: str, region: str) -> None:
+    """One line per model: those that are here, and those that an index offers. Offline, unless --refresh.
+
+    With --search, --modality or --region: public models instead, which are downloaded from their own publishers.
+    """
+    if text is not None or modality or region:
+        print_found(text or "", modality, region)
+        return
     problems = indexes.refresh() if refresh else []
     known = library()
     # What a narrow terminal, or a pipe, must not cut stays whole; the rest is folded.
@@ -60,8 +70,9 @@ def list_models(refresh: bool) -> None:
 
 @models.command()
 @click.argument("model")
-def show(model: str) -> None:
-    """All that MODEL (a name, or the path of a bundle) says of itself, as JSON; its weights are verified.
+@click.option("--json", "as_json", is_flag=True, help="All of it, as it stands in model.json or models.json.")
+def show(model: str, as_json: bool) -> None:
+    """What MODEL (a name, or the path of a bundle) says of itself; its weights are verified.
 
     Where its model card lies is said on stderr.
 
@@ -69,20 +80,23 @@ def show(model: str) -> None:
     """
     known = library().get(model)
     if known is not None and known.path is None and not Path(model).exists():
-        click.echo(json.dumps(asdict(known.entry), indent=2, ensure_ascii=False))
-        return
-    bundle = read_bundle(find_model(model))
-    bundle.verify()
-    click.echo(json.dumps(bundle.metadata.to_dict(), indent=2, ensure_ascii=False))
-    card = Path(bundle.path) / CARD_FILE
-    if card.is_file():
-        click.echo(f"Model card: {card}", err=True)
+        document = asdict(known.entry)
+        text = model_text.of_entry(document)
+    else:
+        bundle = read_bundle(find_model(model))
+        bundle.verify()
+        document = bundle.metadata.to_dict()
+        text = model_text.of_bundle(document, bundle.metadata_sha256)
+        card = Path(bundle.path) / CARD_FILE
+        if card.is_file():
+            click.echo(f"Model card: {card}", err=True)
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
 
 
 @models.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
-    """Compare the weights of all models that are here, or of those named, with their hashes."""
+    """Compare all models that are here, or those named, with their hashes: weights and model.json."""
     here = [(name, path, "Install USEMA again.") for name, path in bundled_models().items()]
     again = "`usema models download {0}` gets it again, `usema models remove {0}` deletes it."
     here += [(model.name, model.path, again.format(model.name)) for model in cache.installed()]
@@ -96,8 +110,7 @@ def verify(names: tuple[str, ...]) -> None:
             continue
         try:
             bundle = read_bundle(path)
-            bundle.verify()
-            click.echo(f"{name} {bundle.metadata.version}: verified")
+            click.echo(f"{name} {bundle.metadata.version}: {verification.verify(bundle)}")
         except UsemaError as error:
             failed = True
             report(UsemaError(error.message, hint), name)

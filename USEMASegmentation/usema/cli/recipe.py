@@ -7,10 +7,10 @@ from statistics import fmean
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Column, Table
 
 from ..errors import InputError
+from .tables import add_row, print_table
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -27,8 +27,8 @@ def list_recipes() -> None:
 
     table = Table(Column("name", no_wrap=True), "data", "training cases", "nnU-Net's plan")
     for one in RECIPES.values():
-        table.add_row(one.name, one.title, str(one.cases), _plan(one))
-    Console().print(table)
+        add_row(table, one.name, one.title, one.cases, _plan(one))
+    print_table(table)
 
 
 @recipe.command()
@@ -54,8 +54,8 @@ def show(name: str) -> None:
             collapse_padding=True,
         )
         for metric, values in results.rows.items():
-            table.add_row(metric, *values, "")
-        Console().print(table)
+            add_row(table, metric, *values, "")
+        print_table(table)
     click.echo("\n".join(f"* {note}" for note in one.notes))
     click.echo("\nCommands:\n" + "\n".join(f"  {command}" for command in _commands(one)))
     click.echo("\nScores:\n" + "\n".join(f"  {line.format(dataset=one.dataset)}" for line in one.scoring))
@@ -129,8 +129,8 @@ def cell_f1(predictions: Path, references: Path) -> None:
     scores = score_folders(predictions, references)
     table = Table("image", "F1")
     for case, score in scores.items():
-        table.add_row(case, f"{score:.4f}")
-    Console().print(table)
+        add_row(table, case, f"{score:.4f}")
+    print_table(table)
     click.echo(f"Mean of {len(scores)} images: {fmean(scores.values()):.4f}")
 
 

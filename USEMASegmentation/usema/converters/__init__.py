@@ -6,16 +6,17 @@ Store, worker, panel and command line know this file alone. Standard library onl
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import BundleError, Cancelled, InputError
+from ..errors import BundleError, Cancelled, InputError, MissingDependencyError
 from ..models.bundle import Bundle
-from . import nnunet
-from .source import Source, open_source
+from . import brainchop, nnunet, totalsegmentator
+from .source import Source, open_source, open_together
 
 
 class Model(Protocol):
@@ -93,7 +94,7 @@ class Work:
         self.step(sentence)
 
 
-CONVERTERS: tuple[Converter, ...] = (nnunet,)
+CONVERTERS: tuple[Converter, ...] = (brainchop, totalsegmentator, nnunet)
 
 
 def look(path: str | os.PathLike) -> list[Model]:
@@ -103,6 +104,24 @@ def look(path: str | os.PathLike) -> list[Model]:
         BundleError: there are none, or they cannot be used; says what to do.
     """
     return _look(open_source(path))[1]
+
+
+def convert_public(paths: Sequence[Path], name: str, folder: Path, work: Work) -> Bundle:
+    """Makes the bundle of a public model from all its publisher's files.
+
+    Args:
+        paths: as downloaded.
+        name: of the model, as ``public.public_models`` has it.
+        folder: the bundle's; its parent exists.
+        work: told of what is done.
+
+    Raises:
+        BundleError: the files are not what they should be; says what to do.
+        Cancelled: ``work.should_stop`` said so. Nothing is left in ``folder``.
+    """
+    source = open_together(paths)
+    converter, models = _look(source)
+    return converter.convert(source, choose(models, [name], str(source.path)), folder, Options(), work)
 
 
 def convert(
@@ -124,8 +143,12 @@ def convert(
     Raises:
         InputError: the choice is none, or does not fit.
         BundleError: the model cannot be used; says what to do.
+        MissingDependencyError: torch is not installed.
         Cancelled: ``work.should_stop`` said so. Nothing is left in ``folder``.
     """
+    for package in ("numpy", "torch", "safetensors"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(f"Importing a model of another program needs {package}.", "Install it first.")
     source = open_source(path)
     converter, models = _look(source)
     return converter.convert(source, choose(models, wanted, str(path)), folder, options or Options(), work or Work())

@@ -84,7 +84,8 @@ class LoadedPart:
             )
         self.backend = str(_attention_backend(networks[0], part, dimensions, device))
         network = networks[0] if len(networks) == 1 else Ensemble(networks)
-        self.network = network if part.previous is None else LabelsAsChannels(network, labels)
+        as_channels = part.previous is not None and not self.recipe.previous_is_mask
+        self.network = LabelsAsChannels(network, labels) if as_channels else network
         self._device = device
 
     @property

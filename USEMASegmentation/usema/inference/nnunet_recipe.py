@@ -32,6 +32,8 @@ class NnUNetRecipe:
         values: a Plan as a dictionary.
     """
 
+    previous_is_mask = False
+
     def __init__(self, values: dict):
         self.plan = Plan.from_dict(values)
         self.channels = len(self.plan.normalization)

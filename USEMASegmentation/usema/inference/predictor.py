@@ -17,6 +17,7 @@ from .. import __version__
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
 from ..models.metadata import Label
+from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
 from ..volumes.volume import Volume, reorient, resample_onto, restore
 from .checks import check_case
@@ -68,6 +69,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle, device: str = "auto", find_model: Callable[[str], Bundle] | None = None):
         self.metadata = bundle.metadata
+        self._metadata_sha256 = bundle.metadata_sha256
         self.device = choose_device(device)
         self.num_classes = len(self.metadata.labels) + 1
         self.parts = load_parts(bundle, self.device)
@@ -145,7 +147,7 @@ class Predictor:
         )
 
     def check(self, volumes: Sequence[Volume], probabilities: bool = False) -> list[str]:
-        """What speaks against segmenting these volumes with this model: ``checks.check_case``, which needs no torch.
+        """What speaks against segmenting these volumes with this model; ``checks.check_case`` needs no torch for it.
 
         Returns:
             warnings: the result may be poor, but can be computed.
@@ -153,7 +155,8 @@ class Predictor:
         Raises:
             InputError: it cannot be computed.
         """
-        return [finding.message for finding in check_case(self.metadata, volumes, probabilities)]
+        found = [finding.message for finding in check_case(self.metadata, volumes, probabilities)]
+        return found + doubts(volumes, [channel["name"] for channel in self.metadata.channels])
 
     def _run(self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], wishes: Wishes) -> Found:
         """Labels on the grid that the volumes share."""
@@ -265,6 +268,7 @@ class Predictor:
             "modelVersion": self.metadata.version,
             "architecture": each([part.part.architecture["name"] for part in self.parts]),
             "weightsSha256": self.metadata.weights["sha256"],
+            "metadataSha256": self._metadata_sha256,
             "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,

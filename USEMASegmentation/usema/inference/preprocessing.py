@@ -15,6 +15,7 @@ import torch
 
 from ..errors import BundleError
 from ..volumes.geometry import Geometry
+from .conform_recipe import ConformRecipe
 from .nnunet_recipe import NnUNetRecipe
 from .outputs import Outputs
 
@@ -35,7 +36,8 @@ class Prepared(Protocol):
     """A volume as the network wants it.
 
     Attributes:
-        data: (channels, a, b, c) float32, C-ordered; the last channel is the labels of the previous part if given.
+        data: (channels, a, b, c) float32, C-ordered; the last channel is the labels of the previous part if given and
+            no mask.
         notes: what was done that the user should know, in sentences.
     """
 
@@ -52,10 +54,12 @@ class Recipe(Protocol):
     Attributes:
         channels: volumes that it takes.
         patch_size: two or three numbers, the size of the network's tile.
+        previous_is_mask: the labels of a previous part only say where to look; else they are a further channel.
     """
 
     channels: int
     patch_size: Sequence[int]
+    previous_is_mask: bool
 
     def shape(self, array: np.ndarray, geometry: Geometry) -> tuple[int, int, int]:
         """The shape that ``prepare`` will give the data: tells how many tiles there will be."""
@@ -76,7 +80,7 @@ class Recipe(Protocol):
         """
 
 
-RECIPES = {"nnunet": NnUNetRecipe}
+RECIPES = {"nnunet": NnUNetRecipe, "conform": ConformRecipe}
 
 
 def recipe_of(preprocessing: dict[str, Any]) -> Recipe:

@@ -9,6 +9,10 @@ from pathlib import Path, PurePosixPath
 from ..errors import BundleError
 
 _GET_AGAIN = "Download or copy the model again."
+_UNSAFE = "Do not use it, and tell whoever gave it to you."
+MAX_MEMBERS = 1000  # a bundle has about ten
+# Weights become smaller by a tenth. What unpacks to a thousand times its size fills the disk, or the memory.
+_BOMB_BYTES, _BOMB_RATIO = 256 * 2**20, 100
 
 
 def check_zip_member(path: Path, member: zipfile.ZipInfo) -> None:
@@ -23,14 +27,38 @@ def check_zip_member(path: Path, member: zipfile.ZipInfo) -> None:
     Raises:
         BundleError: says what is wrong.
     """
-    name, unsafe = member.filename, "Do not use it, and tell whoever gave it to you."
+    name = member.filename
     if name.startswith("/") or ".." in name.split("/") or "\\" in name or ":" in name:
-        raise BundleError(f"{path} holds {name!r}, which leads out of its folder.", unsafe)
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise BundleError(f"{path} holds {name!r}, which is a link.", unsafe)
+        raise BundleError(f"{path} holds {name!r}, which leads out of its folder.", _UNSAFE)
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0: made on a system that does not say
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "a link" if kind == stat.S_IFLNK else "no plain file"
+        raise BundleError(f"{path} holds {name!r}, which is {what}.", _UNSAFE)
+    if member.file_size > _BOMB_BYTES and member.file_size > _BOMB_RATIO * member.compress_size:
+        raise BundleError(
+            f"{path} holds {name!r}, which grows from {member.compress_size} to {member.file_size} bytes.", _UNSAFE
+        )
     # bzip2 and lzma in Python's zipfile decompress without a limit.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BundleError(f"{path} holds {name!r} in a compression that is not used for models.", _GET_AGAIN)
+
+
+def members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """All members of a zip, each checked.
+
+    Raises:
+        BundleError: there are too many, two of one name, or one is not safe.
+    """
+    found = archive.infolist()
+    if len(found) > MAX_MEMBERS:
+        raise BundleError(f"{path} holds {len(found)} files, more than {MAX_MEMBERS}.", _UNSAFE)
+    names = set()
+    for member in found:
+        check_zip_member(path, member)
+        if member.filename in names:
+            raise BundleError(f"{path} holds {member.filename!r} twice.", _UNSAFE)
+        names.add(member.filename)
+    return found
 
 
 def only_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
@@ -44,12 +72,8 @@ def only_member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipI
     Raises:
         BundleError: there is none or more than one, or a member is not safe.
     """
-    entries = []
-    for entry in archive.infolist():
-        check_zip_member(path, entry)
-        place = PurePosixPath(entry.filename)
-        if place.name == name and len(place.parts) <= 2:
-            entries.append(entry)
+    places = [(entry, PurePosixPath(entry.filename)) for entry in members(path, archive)]
+    entries = [entry for entry, place in places if place.name == name and len(place.parts) <= 2]
     if len(entries) != 1:
         raise BundleError(f"{path} holds {len(entries)} files {name}, and should hold one.", _GET_AGAIN)
     return entries[0]

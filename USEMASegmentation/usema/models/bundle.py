@@ -9,7 +9,6 @@ read in place, never extracted.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import zipfile
 import zlib
@@ -19,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from .. import strict_json
 from ..errors import BundleError, MissingDependencyError
 from ..files import sha256_of
+from . import weights_header
 from .archive_safety import only_member
 from .metadata import ModelMetadata
 
@@ -35,19 +36,36 @@ _GET_AGAIN = "Download or copy the model again."
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose metadata was read and whose weights have the right size; ``read_bundle`` makes it."""
+    """A bundle whose metadata was read and whose weights have the right size; ``read_bundle`` makes it.
+
+    Attributes:
+        path: the folder or zip.
+        metadata: what ``model.json`` says.
+        metadata_sha256: of the bytes of ``model.json``, in lower-case hex. As they hold the hash of the weights, it
+            tells whether a bundle is the same as another in all that matters for a result.
+    """
 
     path: Path
     metadata: ModelMetadata
+    metadata_sha256: str
 
     def verify(self) -> None:
         """Reads the weights, a piece at a time, and compares their SHA-256 with ``model.json``.
 
         Raises:
-            BundleError: they were altered, truncated, or cannot be read.
+            BundleError: they were altered, truncated, cannot be read, or are no tensors side by side.
         """
         with self._open_weights() as (stream, _):
             self._check_hash(sha256_of(stream))
+
+    def check_header(self) -> None:
+        """Refuses weights that are no tensors side by side. What is in them is not read.
+
+        Raises:
+            BundleError: says what is wrong.
+        """
+        with self._open_weights():
+            pass
 
     def load_weights(self) -> dict[str, torch.Tensor]:
         """The network's parameters and buffers by name, on the CPU; floating-point ones in float32.
@@ -66,7 +84,7 @@ class Bundle:
         # The very bytes that were hashed are parsed, so nothing can change in between.
         try:
             tensors = safetensors.torch.load(data)
-        except safetensors.SafetensorError as error:
+        except (safetensors.SafetensorError, ValueError, LookupError) as error:
             raise BundleError(f"{self.path}: {WEIGHTS_FILE} cannot be read: {error}.", _GET_AGAIN) from error
         return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
@@ -74,6 +92,8 @@ class Bundle:
     def _open_weights(self) -> Iterator[tuple[IO[bytes], int]]:
         with _member(self.path, WEIGHTS_FILE) as (stream, size):
             _check_size(self.path, size, self.metadata)
+            _check_header(self.path, stream, size)
+            stream.seek(0)
             yield stream, size
 
     def _check_hash(self, found: str) -> None:
@@ -101,24 +121,19 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
             raise BundleError(f"{source} has {size} bytes, more than {_MAX_METADATA_BYTES}.", _GET_AGAIN)
         data = stream.read(size)  # not read(): a zip would be decompressed without a limit
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        document = strict_json.loads(data)
+    except ValueError as error:
         raise BundleError(f"{source} is not valid JSON: {error}.", _GET_AGAIN) from error
     metadata = ModelMetadata.from_dict(document, source)
     with _member(path, WEIGHTS_FILE) as (stream, size):
         _check_size(path, size, metadata)
-        start = stream.read(9)
-    # The format: eight bytes with the length of a JSON header, then the header, which must begin with a brace.
-    if start[8:] != b"{" or int.from_bytes(start[:8], "little") > size - 8:
-        raise BundleError(
-            f"{path}: {WEIGHTS_FILE} is not a safetensors file; it begins with {start!r}.",
-            "USEMA never opens pickled weights, because they can run code. Export the model again as a bundle.",
-        )
-    return Bundle(path, metadata)
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+        start = stream.read(weights_header.LENGTH_BYTES + 1)
+        if start[-1:] != b"{" or _header_bytes(start) > size - weights_header.LENGTH_BYTES:
+            raise BundleError(
+                f"{path}: {WEIGHTS_FILE} is not a safetensors file; it begins with {start!r}.",
+                "USEMA never opens pickled weights, because they can run code. Export the model again as a bundle.",
+            )
+    return Bundle(path, metadata, hashlib.sha256(data).hexdigest())
 
 
 def _check_size(path: Path, size: int, metadata: ModelMetadata) -> None:
@@ -126,6 +141,21 @@ def _check_size(path: Path, size: int, metadata: ModelMetadata) -> None:
     if size != expected:
         what = "truncated" if size < expected else "altered"
         raise BundleError(f"{path}: {WEIGHTS_FILE} is {what}: {size} bytes of {expected}.", _GET_AGAIN)
+
+
+def _header_bytes(start: bytes) -> int:
+    return int.from_bytes(start[: weights_header.LENGTH_BYTES], "little")
+
+
+def _check_header(path: Path, stream: IO[bytes], size: int) -> None:
+    """Of weights that are at their beginning."""
+    length = _header_bytes(stream.read(weights_header.LENGTH_BYTES))
+    try:
+        if length > weights_header.MAX_BYTES:
+            raise ValueError(f"its header has {length} bytes, more than {weights_header.MAX_BYTES}")
+        weights_header.check(stream.read(length), size - weights_header.LENGTH_BYTES - length)
+    except ValueError as error:
+        raise BundleError(f"{path}: {WEIGHTS_FILE} cannot be read: {error}.", _GET_AGAIN) from error
 
 
 @contextmanager
@@ -139,6 +169,8 @@ def _member(path: Path, name: str) -> Iterator[tuple[IO[bytes], int]]:
                 raise BundleError(f"{path} has no {name}.", _GET_AGAIN)
             with (path / name).open("rb") as stream:
                 yield stream, (path / name).stat().st_size
+        elif not path.is_file():  # to read from a pipe or a device could wait for ever
+            raise BundleError(f"{path} is neither a folder nor a file.")
         else:
             with zipfile.ZipFile(path) as archive:
                 entry = only_member(path, archive, name)

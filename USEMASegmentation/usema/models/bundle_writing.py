@@ -58,7 +58,7 @@ def write_bundle(
         },
     }
     text = _checked_text(document)
-    temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    temporary = folder.with_name(f".usema-{uuid.uuid4().hex[:12]}")
     try:
         temporary.mkdir()
         (temporary / METADATA_FILE).write_text(text, encoding="utf-8")

@@ -12,12 +12,14 @@ import numpy as np
 
 from ..errors import MissingDependencyError, OutputError
 from ..files import replace_file
-from ..inference.predictor import Segmentation
 from ..volumes.bounding_box import bounding_box
 from ..volumes.volume import Volume, reorient
+from .picture_fonts import fonts_for, without
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ..inference.predictor import Segmentation
 
 # Radiological convention on LPS axes (z, y, x): the patient's right on the left of the picture, anterior up in axial
 # and left in sagittal slices. Each view: title, axis that is cut, whether the picture is turned over, edge letters.
@@ -41,13 +43,16 @@ class _Outline:
     style: str = "solid"
 
 
-def write_preview(path: str | Path, volume: Volume, segmentation: Segmentation, overwrite: bool = False) -> None:
+def write_preview(path: str | Path, volume: Volume, segmentation: Segmentation, overwrite: bool = False) -> list[str]:
     """Draw the slices through the middle of what was found, with contours, legend and millilitres.
 
     Args:
         path: .png.
         volume: the volume that was segmented.
         segmentation: what was found in it.
+
+    Returns:
+        what the picture does not show as it should, in sentences.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -64,7 +69,7 @@ def write_preview(path: str | Path, volume: Volume, segmentation: Segmentation, 
         if counts[label.value] or len(segmentation.model_labels) <= 8
     ]
     outlines = [_Outline(labels, label.value, _rgb(label.color)) for label in segmentation.model_labels]
-    _draw(path, reorient(volume, "LPS"), _centre(labels > 0), outlines, legend)
+    return _draw(path, reorient(volume, "LPS"), _centre(labels > 0), outlines, legend)
 
 
 def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentation, reference: np.ndarray) -> None:
@@ -129,16 +134,18 @@ def _draw(
     box: tuple[slice, ...] | None = None,
     dpi: int = 160,
     grays: int = 256,
-) -> None:
+) -> list[str]:
     """Write the picture: planes of ``image`` (LPS) through ``centre``, only what lies in ``box``.
 
     Args:
         legend: (color, line style, text) of each entry.
         grays: levels of the image; with few, the file is small.
+
+    Returns:
+        what it does not show as it should, in sentences.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     spacing = image.geometry.spacing_zyx
     box = box or tuple(slice(0, size) for size in image.array.shape)
@@ -174,11 +181,26 @@ def _draw(
             alignment = {"ha": "left" if x < 0.1 else "right" if x > 0.9 else "center"}
             alignment["va"] = "bottom" if y < 0.1 else "top" if y > 0.9 else "center"
             axes.text(x, y, letter, transform=axes.transAxes, color="yellow", fontsize=10, **alignment)
-    handles = [Line2D([], [], color=color, linestyle=style, linewidth=3, label=text) for color, style, text in legend]
-    style = {"loc": "lower center", "frameon": False, "labelcolor": "white", "fontsize": 10}
-    figure.legend(handles=handles, ncols=min(4, len(handles)) or 1, **style)
+    missing = _write_legend(figure, legend)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.91, bottom=0.12, wspace=0.04)
     write_png(path, figure, dpi=dpi, facecolor="black", pil_kwargs={"optimize": True})
+    letters = "".join(sorted(missing))
+    return [f'The picture has "?" for letters that no font of this computer has: {letters}'] if missing else []
+
+
+def _write_legend(figure: Figure, legend: Sequence[tuple]) -> set[str]:
+    """Names stand in it as they are ("$" begins no formula). Returns the letters that no font has."""
+    from matplotlib.lines import Line2D
+
+    families, missing = fonts_for(text for _, _, text in legend)
+    handles = [Line2D([], [], color=color, linestyle=style, linewidth=3) for color, style, _ in legend]
+    style = {"loc": "lower center", "frameon": False, "labelcolor": "white", "prop": {"family": families, "size": 10}}
+    names = [without(text, missing) for _, _, text in legend]
+    drawn = figure.legend(handles, [" "] * len(names), ncols=min(4, len(handles)) or 1, **style)
+    for place, name in zip(drawn.get_texts(), names, strict=True):
+        place.set_parse_math(False)
+        place.set_text(name)
+    return missing
 
 
 def write_png(path: Path, figure: Figure, **options: Any) -> None:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 from .process import WorkerError, WorkerProcess, exit_text
@@ -92,6 +92,8 @@ class WorkerClient:
         self._ids = itertools.count(1)
         self._open: set[int] = set()  # requests without their last answer
         self._starting: tuple[int, float] | None = None  # the id of hello, and when its answer is overdue
+        self._hellos: set[int] = set()  # requests of `start`
+        self._forgotten: set[int] = set()
         self._cancelling: dict[int, float] = {}  # id -> when the answer is overdue
         self._events: list[dict] = []
         self._tail: deque[str] = deque(maxlen=LOG_LINES)
@@ -123,6 +125,7 @@ class WorkerClient:
         self._end()  # of one that died unnoticed
         self._process = WorkerProcess(self._command or worker_command(), self._environment, self._remember)
         self._starting = (self._ask("hello"), time.monotonic() + self._start_seconds)
+        self._hellos.add(self._starting[0])
 
     def request(self, command: str, **fields) -> int:
         """Sends a request, after ``start`` if need be.
@@ -136,8 +139,16 @@ class WorkerClient:
         self.start()
         return self._ask(command, **fields)
 
-    def poll(self) -> list[dict]:
-        """What the worker has sent since the last call; ends a worker that died, hangs or ignores a cancellation."""
+    def asked_besides(self, requests: Container[int]) -> bool:
+        """Whether anything but these requests waits for its last answer."""
+        return any(one not in requests and one not in self._hellos | self._forgotten for one in self._open)
+
+    def poll(self, request_id: int | None = None) -> list[dict]:
+        """What the worker has sent since the last call; ends a worker that died, hangs or ignores a cancellation.
+
+        Args:
+            request_id: give the events of this request, and keep those of others for whoever asks for them. None: all.
+        """
         process = self._process
         if process is not None:
             if not process.answers:
@@ -148,7 +159,17 @@ class WorkerClient:
         while self._log and self._unlogged:
             self._log(self._unlogged.popleft())
         events, self._events = self._events, []
-        return events
+        if request_id is None:
+            return events
+        self._events = [event for event in events if event["id"] not in (request_id, *self._hellos)]
+        return [event for event in events if event["id"] == request_id]
+
+    def forget(self, request_id: int) -> None:
+        """Nobody will ask for the events of this request any more; it is stopped if it is under way."""
+        if request_id in self._open:
+            self.cancel(request_id)
+            self._forgotten.add(request_id)
+        self._events = [event for event in self._events if event["id"] != request_id]
 
     def cancel(self, request_id: int) -> None:
         """Asks to stop a request; ends the worker 3 s later if it has not stopped. Its answer is a "cancelled" error,
@@ -177,14 +198,19 @@ class WorkerClient:
             if not isinstance(request_id, int) or request_id not in self._open:
                 self._remember(json.dumps(event))
                 continue
-            self._events.append(event)
+            self._tell(event)
             if event["event"] in _LAST_EVENTS:
                 self._open.remove(request_id)
+                self._forgotten.discard(request_id)
                 self._cancelling.pop(request_id, None)
                 if self._starting and self._starting[0] == request_id:
                     self._starting = None
             if event["event"] == "hello":
                 self.hello = event
+
+    def _tell(self, event: dict) -> None:
+        if event["id"] not in self._forgotten:
+            self._events.append(event)
 
     def _end_if_overdue(self) -> None:
         now = time.monotonic()
@@ -210,8 +236,9 @@ class WorkerClient:
                     "message": why or f"The worker ended unexpectedly ({how}).",
                     "hint": "Try again: a new worker is started. Close other programs if memory is short.",
                 }
-            self._events.append(error)
+            self._tell(error)
         self._open.clear()
+        self._forgotten.clear()
         self._cancelling.clear()
         self._starting = None
 

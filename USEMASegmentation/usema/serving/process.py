@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -70,7 +71,11 @@ class WorkerProcess:
 
     @property
     def running(self) -> bool:
-        return self._popen.poll() is None
+        """Whether the program runs. Once it has ended, what it left is ended too: later its number may be another's."""
+        if self._popen.returncode is None and self._has_ended():
+            self._kill_group()
+            self._popen.poll()
+        return self._popen.returncode is None
 
     @property
     def answers(self) -> bool:
@@ -86,8 +91,9 @@ class WorkerProcess:
         return None
 
     def wait(self, seconds: float) -> None:
-        with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while self.running and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def end(self) -> int | None:
         """Kills what is left of the processes; afterwards all that they wrote has been read. Returns the exit code.
@@ -103,15 +109,28 @@ class WorkerProcess:
             thread.join(1)
         return self._popen.poll()
 
+    def _has_ended(self) -> bool:
+        """Without asking how, where the system can: so long, its number and that of its group are its own."""
+        if hasattr(os, "waitid"):
+            with suppress(ChildProcessError):
+                return os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return self._popen.poll() is not None
+
     def _kill(self) -> None:
+        if not self.running:
+            return
         if _WINDOWS:
             with suppress(OSError, subprocess.TimeoutExpired):
                 kill = ["taskkill", "/F", "/T", "/PID", str(self._popen.pid)]
                 subprocess.run(kill, capture_output=True, timeout=5, creationflags=_NO_WINDOW, check=False)
         else:
+            self._kill_group()
+        self._popen.kill()
+
+    def _kill_group(self) -> None:
+        if not _WINDOWS:
             with suppress(ProcessLookupError, PermissionError):  # they have ended; macOS says so by PermissionError
                 os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.kill()
 
     def _write(self) -> None:
         with suppress(OSError), self._popen.stdin as pipe:

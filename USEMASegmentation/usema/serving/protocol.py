@@ -4,13 +4,76 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from .. import __version__
+from ..errors import UsemaError
 
 VERSION = 1
 
 Send = Callable[..., None]  # takes the parts of an event by name
+
+_KINDS = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
+
+
+class ProtocolError(UsemaError):
+    """A request that does not say what it has to."""
+
+    code = "protocol"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a volume is segmented; everything else of a request says what. The one list of these options.
+
+    Attributes:
+        device: see ``usema.inference.device.choose_device``.
+        overlap: of neighbouring tiles, 0 to 0.9 of their side.
+        mirror: average over mirrored copies.
+        probabilities: keep them.
+    """
+
+    device: str = "auto"
+    overlap: float = 0.5
+    mirror: bool = False
+    probabilities: bool = False
+
+    def to_request(self) -> dict[str, Any]:
+        """The fields of a request."""
+        return asdict(self)
+
+    @classmethod
+    def of_request(cls, request: Mapping[str, Any]) -> RunOptions:
+        """Those that a request names, else their defaults.
+
+        Raises:
+            ProtocolError: one is of another type.
+        """
+        return cls(**{one.name: field(request, one.name, type(one.default), one.default) for one in fields(cls)})
+
+
+_NEEDED = object()
+
+
+def field(request: Mapping[str, Any], name: str, kind: type, default: Any = _NEEDED) -> Any:
+    """A field of a request; the default where it is missing or null.
+
+    Raises:
+        ProtocolError: it is missing and has no default, or is of another type.
+    """
+    value = request.get(name)
+    if value is None and default is not _NEEDED:
+        return default
+    if value is None:
+        raise ProtocolError(f"The request {request['command']!r} lacks {name!r}.", f"It is {_KINDS[kind]}.")
+    kinds = (int, float) if kind is float else kind
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+        raise ProtocolError(
+            f"{name!r} of the request {request['command']!r} is {value!r:.200}.", f"It is {_KINDS[kind]}."
+        )
+    return value
 
 
 def hello() -> dict:

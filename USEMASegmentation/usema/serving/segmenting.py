@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import Cancelled, InputError, MissingDependencyError, OutputError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
 from . import protocol
-from .protocol import Send
+from .protocol import RunOptions, Send, field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,16 +68,17 @@ class Commands:
     def _segment(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         started = time.monotonic()
         _load_engine()
-        volumes = [_open_input(entry["array"], entry["geometry"]) for entry in request["inputs"]]
+        options, folder = RunOptions.of_request(request), Path(field(request, "output", str))
+        volumes = [_open_input(entry) for entry in field(request, "inputs", list)]
         predictor = self._predictor_for(request, send)
-        folder, keep = Path(request["output"]), request.get("probabilities", False)
+        keep = options.probabilities
         # Labels take at most 2 bytes a voxel, probabilities 2 a voxel and class.
         voxel_bytes = 2 + (2 * predictor.num_classes if keep else 0)
         _check_output(folder, voxel_bytes * max((volume.array.size for volume in volumes), default=0))
         result = predictor.segment(
             volumes,
-            overlap=request.get("overlap", 0.5),
-            mirror=request.get("mirror", False),
+            overlap=options.overlap,
+            mirror=options.mirror,
             probabilities=keep,
             progress=throttled(send),
             should_stop=should_stop,
@@ -97,11 +98,11 @@ class Commands:
 
     def _predictor_for(self, request: dict, send: Send) -> Predictor:
         """The last one, unless another model or device is asked for, or the model's files have changed."""
-        path, device = Path(request["model"]), request.get("device", "auto")
+        path, device = Path(field(request, "model", str)), RunOptions.of_request(request).device
         wanted = (path, device, _state(path))
         bundle = read_bundle(path)
         if wanted != self._loaded:
-            send(event="loading", model=request["model"])
+            send(event="loading", model=str(path))
             _load_engine()
             from ..inference.predictor import Predictor
 
@@ -148,8 +149,11 @@ def _state(model: Path) -> tuple:
     return tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.exists())
 
 
-def _open_input(path: str, geometry: dict) -> Volume:
-    """Maps a .npy file into memory; the predictor checks that it holds a volume on ``geometry``."""
+def _open_input(entry: dict) -> Volume:
+    """Maps a .npy file into memory; the predictor checks that it holds a volume on its geometry."""
+    path, geometry = (entry.get("array"), entry.get("geometry")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(path, str) or not isinstance(geometry, dict):
+        raise protocol.ProtocolError(f"{entry!r:.200} is no input.", "An input has an array and a geometry.")
     import numpy as np
 
     from ..volumes.volume import Geometry, Volume

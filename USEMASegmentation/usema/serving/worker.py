@@ -2,7 +2,7 @@
 
     python -m usema.serving.worker [--store] [--idle-minutes 30]
 
-With ``--store`` it downloads and keeps models instead of segmenting: ``store/commands.py`` describes those requests;
+With ``--store`` it downloads and keeps models instead of segmenting: ``storing.py`` describes those requests;
 ``cancel`` and ``quit`` are the same. ``usema.serving.client`` is its other end.
 
 Requests and answers are JSON objects, one per line, in UTF-8. A request has an "id", which its answers repeat, and a
@@ -12,7 +12,7 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
               (null, or name, total, free), attention
     load      model, device
               -> loaded: model, seconds
-    segment   model, device, inputs, overlap, mirror, probabilities, output
+    segment   model, inputs, output; and as it likes device, overlap, mirror, probabilities (``protocol.RunOptions``)
               -> progress: done, total, seconds_left; ...
               -> result: labels, probabilities, geometry, provenance, warnings, max_foreground_probability, seconds
     cancel    target: the id of the request to end; it has no answer but that request's, at once if it was still waiting
@@ -22,8 +22,9 @@ In place of its last answer, any request may get an error: code, message, hint, 
 first if the model is not there yet. All paths are absolute. ``inputs`` are {"array": .npy file (z, y, x), "geometry":
 ``Geometry.to_dict()``}, one per channel; results are .npy files in the folder ``output``.
 
-One request runs at a time, the others wait. The process ends itself when stdin closes, its parent is gone, or nothing
-was asked for a while.
+One request runs at a time, the others wait. A line that is no request gets an error too, with the id null where it
+has none. The process ends itself when stdin closes, its parent is gone, or nothing was asked for a while. If its parent
+is gone, it removes the folders that it was to write into (``exchange.py``): nobody else would.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError, UsemaError
+from .exchange import remove_if_abandoned
 
 
 class Worker:
@@ -62,11 +65,12 @@ class Worker:
         self._waiting: deque[dict] = deque()
         self._running: int | None = None
         self._stop = threading.Event()
+        self._folders: set[str] = set()  # "output" of all requests so far
 
     def run(self) -> None:
         """Answers requests until none came for ``idle_seconds``."""
         threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=_end_without_parent, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=self._end_without_parent, args=(os.getppid(),), daemon=True).start()
         while (request := self._next()) is not None:
             # Sent when nothing of the request is open any more: Windows does not delete files that are mapped.
             answer = self._answer(request)
@@ -84,21 +88,38 @@ class Worker:
 
     def _listen(self) -> None:
         for line in self._requests:
-            try:
-                request = json.loads(line)
-                command, _ = request["command"], request["id"]
-            except (ValueError, KeyError, TypeError):
-                self._send(None, **_error("protocol", f"This is no request: {line[:200]!r}"))
+            request, problem = _parsed(line)
+            if problem:
+                self._send(request, **_error("protocol", problem))
                 continue
+            command = request["command"]
             if command == "quit":
-                break
+                os._exit(0)  # at once: nobody waits for what is running
             if command == "cancel":
                 self._cancel(request.get("target"))
                 continue
+            if isinstance(request.get("output"), str):
+                self._folders.add(request["output"])
             with self._changed:
                 self._waiting.append(request)
                 self._changed.notify()
-        os._exit(0)  # at once: nobody waits for what is running
+        self._end_alone()
+
+    def _end_without_parent(self, parent: int) -> None:
+        """For the case that another process holds the other end of stdin, which then does not close."""
+        while os.getppid() == parent:
+            time.sleep(1)
+        self._end_alone()
+
+    def _end_alone(self) -> None:
+        for _ in range(10):  # its last files close a moment after its pipes
+            folders = [Path(folder) for folder in self._folders.copy()]
+            for folder in folders:
+                remove_if_abandoned(folder)
+            if not any(folder.exists() for folder in folders):
+                break
+            time.sleep(0.1)
+        os._exit(0)
 
     def _cancel(self, target: int) -> None:
         with self._changed:
@@ -136,6 +157,20 @@ class Worker:
             os._exit(1)  # nobody listens any more
 
 
+def _parsed(line: bytes) -> tuple[dict, str] | tuple[int | None, str]:
+    """(the request, nothing), or where the line holds none, (its id if it has one, why not)."""
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        return None, f"This is no request: {line[:200]!r}"
+    known = request.get("id") if isinstance(request, dict) else None
+    if not isinstance(known, int) or isinstance(known, bool):
+        return None, f"This is no request, it has no number as its id: {line[:200]!r}"
+    if not isinstance(request.get("command"), str):
+        return known, f"This is no request, it has no text as its command: {line[:200]!r}"
+    return request, ""
+
+
 def _error(code: str, message: str, hint: str = "", detail: str = "") -> dict:
     return {"event": "error", "code": code, "message": message, "hint": hint, "detail": detail}
 
@@ -146,13 +181,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     from ..inference.memory import is_out_of_memory
 
     return is_out_of_memory(error)
-
-
-def _end_without_parent(parent: int) -> None:
-    """For the case that another process holds the other end of stdin, which then does not close."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(0)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -23,13 +22,14 @@ from ..files import sha256_of
 from . import web
 from .faults import Fault, shown
 from .meter import Meter, Progress
+from .pace import Pace
 from .part import Part
 
 RETRIES = 4  # of one mirror, in a row without a new byte
 FIRST_WAIT = 1.0  # seconds before the first retry; doubled for each further one
 LONGEST_WAIT = 60.0  # seconds, also where a server asks for more
 SLOWEST = 1024  # bytes a second; a mirror that stays below is left
-SLOW_SECONDS = 60.0  # how long
+SLOW_SECONDS = 60.0  # how long; an index is left after as long
 IMPORT_HINT = "Or ask for a file of the model and import it (command line: usema models import FILE)."
 
 Source = Callable[[str, int], Iterator[bytes]]  # (address, offset) -> the bytes from there on
@@ -39,9 +39,10 @@ def fetch(
     urls: Sequence[str],
     target: str | os.PathLike,
     *,
-    size: int,
-    sha256: str,
+    size: int | None,
+    sha256: str | None,
     ca_bundle: str | os.PathLike | None = None,
+    in_clear: Collection[str] = (),
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Path:
@@ -50,9 +51,10 @@ def fetch(
     Args:
         urls: mirrors, tried in this order; ``http(s)://``, ``file://``, or the path of a file.
         target: where to. Bytes are collected in ``<target>.part``; the target appears whole, by renaming.
-        size: bytes of the file.
-        sha256: of the file, in lower-case hex.
+        size: bytes of the file; None: nobody states it, and the first mirror that answers is asked.
+        sha256: of the file, in lower-case hex; None: nobody states it, and what comes is taken if it is whole.
         ca_bundle: certificates to trust instead of the system's, see ``web.open_session``.
+        in_clear: addresses that the user named, see there.
         progress: called up to ten times a second.
         should_stop: asked with every chunk; a dead connection is noticed after ``web.READ_TIMEOUT``.
 
@@ -65,14 +67,16 @@ def fetch(
         MissingDependencyError: a library for HTTP is not installed.
     """
     target = Path(target)
-    meter = Meter(size, progress, should_stop)
     try:
-        if _is_whole(target, size, sha256):
+        if sha256 is not None and size is not None and _is_whole(target, size, sha256):
             return target
+        if size is None:
+            size = _announced(urls, ca_bundle, in_clear)
+        meter = Meter(size, progress, should_stop)
         check = partial(meter.says, message="Checking what is here already")
         with (
             Part(target.with_name(f"{target.name}.part"), size, check) as part,
-            closing(_Sources(ca_bundle, size)) as sources,
+            closing(_Sources(ca_bundle, in_clear, size)) as sources,
         ):
             faults = []
             for url in urls:
@@ -83,9 +87,26 @@ def fetch(
                     continue
                 part.move_to(target)
                 return target
-            raise _no_mirror(faults, part)
+            raise _no_mirror(faults, part.done)
     except OSError as error:
         raise disk_error(error, target.parent) from error
+
+
+def _announced(urls: Sequence[str], ca_bundle: str | os.PathLike | None, in_clear: Collection[str]) -> int:
+    """Bytes of a file, as the first mirror that tells it has them. Raises StoreError."""
+    faults = []
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            if parts.scheme == "file" or len(parts.scheme) <= 1:
+                return os.path.getsize(url2pathname(parts.path) if parts.scheme == "file" else url)
+            with closing(web.open_session(ca_bundle, in_clear)) as session:
+                return web.announced_size(session, url)
+        except OSError as error:
+            faults.append((url, Fault(f"cannot be read: {error.strerror or error}", "Check that the disk is there.")))
+        except Fault as fault:
+            faults.append((url, fault))
+    raise _no_mirror(faults, 0)
 
 
 def disk_error(error: OSError, folder: Path) -> StoreError:
@@ -117,8 +138,8 @@ def _is_whole(path: Path, size: int, sha256: str) -> bool:
 class _Sources:
     """Reads files from the web and from disks; opens a session only when an address needs one."""
 
-    def __init__(self, ca_bundle: str | os.PathLike | None, size: int):
-        self._ca_bundle, self._size, self._session = ca_bundle, size, None
+    def __init__(self, ca_bundle: str | os.PathLike | None, in_clear: Collection[str], size: int):
+        self._ca_bundle, self._in_clear, self._size, self._session = ca_bundle, in_clear, size, None
 
     def close(self) -> None:
         if self._session is not None:
@@ -134,12 +155,14 @@ class _Sources:
         if len(parts.scheme) <= 1:  # none, or the letter of a drive
             return _read_file(url, offset)
         if self._session is None:
-            self._session = web.open_session(self._ca_bundle)
-        return web.read_from(self._session, url, offset, self._size)
+            self._session = web.open_session(self._ca_bundle, self._in_clear)
+        return web.read_from(self._session, url, offset, self._size, Pace(SLOWEST, SLOW_SECONDS))
 
 
 def _read_file(path: str, offset: int) -> Iterator[bytes]:
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device could be waited for, for ever
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR) if os.path.isdir(path) else "it is no file")
         with open(path, "rb") as stream:
             stream.seek(offset)
             while chunk := stream.read(web.CHUNK):
@@ -151,7 +174,7 @@ def _read_file(path: str, offset: int) -> Iterator[bytes]:
         ) from error
 
 
-def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str, meter: Meter) -> None:
+def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str | None, meter: Meter) -> None:
     """Completes the part from one mirror, in as many attempts as bring it forward. Raises Fault."""
     failures = 0
     pieces = 2 if part.done else 0  # connections that what is here came from; those of earlier runs count as several
@@ -162,7 +185,7 @@ def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str, mete
             if part.done < size:
                 pieces += 1
                 _read_rest(read(url, part.done), part, size, meter)
-            if part.sha256 == sha256:
+            if sha256 is None or part.sha256 == sha256:
                 return
             found = part.sha256
             part.restart()
@@ -183,25 +206,20 @@ def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str, mete
 
 def _read_rest(chunks: Iterator[bytes], part: Part, size: int, meter: Meter) -> None:
     """Appends until the part has its size; what comes after that is not read. Raises Fault."""
-    looked, had = monotonic(), part.done
     with closing(chunks):
         for chunk in chunks:
             part.append(chunk[: size - part.done])
             meter.downloaded(part.done)
             if part.done == size:
                 return
-            if monotonic() - looked > SLOW_SECONDS:
-                if chunk and part.done - had < SLOWEST * SLOW_SECONDS:
-                    raise Fault(f"comes too slowly: less than {SLOWEST} bytes a second", "Try again later.")
-                looked, had = monotonic(), part.done
     raise Fault("stopped: the connection was cut", "Check the network.", again=True)
 
 
-def _no_mirror(faults: Sequence[tuple[str, Fault]], part: Part) -> StoreError:
+def _no_mirror(faults: Sequence[tuple[str, Fault]], kept: int) -> StoreError:
     reasons = [f"{shown(url)} {fault.reason}." for url, fault in faults]
     hints = list(dict.fromkeys(fault.hint for _, fault in faults if fault.hint))
-    if part.done:
-        hints.append(f"{part.done / 1e6:.1f} MB are kept, the next download goes on from there.")
+    if kept:
+        hints.append(f"{kept / 1e6:.1f} MB are kept, the next download goes on from there.")
     start = (
         "The model could not be downloaded." if len(faults) == 1 else f"None of {len(faults)} addresses has the model."
     )

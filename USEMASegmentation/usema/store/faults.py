@@ -38,7 +38,7 @@ def shown(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:  # no address at all
-        return url.rpartition("@")[2]
+        return url.rpartition("@")[2].partition("?")[0]
     if not parts.netloc:  # a path
         return url
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -57,9 +57,15 @@ def status_fault(response: requests.Response) -> Fault:
     if status in (404, 410):
         return Fault(f"is not there ({status})", "Refresh the index, then try again; or check the address.")
     if status in _TRANSIENT:
+        proxy = _proxy_of(response.url)
         what = "has too many requests" if status == 429 else "has a problem of its own"
         return Fault(
-            f"cannot be had now: {host} {what} ({status})", "Try again later.", again=True, wait=_wait(response)
+            f"cannot be had now: {host} or a proxy on the way {what} ({status})"
+            if proxy
+            else f"cannot be had now: {host} {what} ({status})",
+            f"Try again later. {_network_hint(response.url, host)}" if proxy else "Try again later.",
+            again=True,
+            wait=_wait(response),
         )
     return Fault(f"was answered with the unexpected status {status}", "Tell whoever keeps the index.")
 
@@ -99,11 +105,9 @@ def fault_of(error: Exception, url: str) -> Fault:
                 f"may not be downloaded: the proxy refuses {host} ({refused[1]})",
                 f"Ask your IT to allow downloads from {host}.",
             )
-        proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)) or ""
-        proxy = shown(requests.utils.prepend_scheme_if_needed(proxy, "http"))
         return Fault(
-            f"could not be asked for: the proxy {proxy} does not let the connection through",
-            "Check HTTPS_PROXY and HTTP_PROXY in the environment, or the proxy in the system's settings.",
+            f"could not be asked for: the proxy {_proxy_of(url)} does not let the connection through",
+            _network_hint(url, host),
             again=True,
         )
     if "CERTIFICATE_VERIFY_FAILED" in text or "SSLCertVerificationError" in text:
@@ -139,5 +143,25 @@ def fault_of(error: Exception, url: str) -> Fault:
         return Fault("sent a body that cannot be decompressed", "Tell whoever keeps the index.")
     else:
         reason = f"stopped: the connection to {host} was cut"
-    network = "Check the network. If yours needs a proxy, set HTTPS_PROXY=http://host:port in the environment."
-    return Fault(reason, network, again=True)
+    return Fault(reason, _network_hint(url, host), again=True)
+
+
+def _proxy_of(url: str) -> str:
+    """The proxy that an address is asked for through, by the environment or the system; empty: none."""
+    import requests
+
+    try:
+        proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+        return shown(requests.utils.prepend_scheme_if_needed(proxy, "http")) if proxy else ""
+    except (ValueError, OSError):  # what is no address
+        return ""
+
+
+def _network_hint(url: str, host: str | None) -> str:
+    proxy = _proxy_of(url)
+    if not proxy:
+        return "Check the network. If yours needs a proxy, set HTTPS_PROXY=http://host:port in the environment."
+    return (
+        f"It is asked for through the proxy {proxy}: check HTTPS_PROXY and HTTP_PROXY in the environment, or the proxy "
+        f"in the system's settings. If {host} is reached without a proxy, set NO_PROXY={host} in the environment."
+    )

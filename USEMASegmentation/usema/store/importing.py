@@ -22,8 +22,9 @@ from ..errors import InputError, StoreError
 from ..files import move_into_place
 from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import archive, cache
+from .consent import Question
 from .download import disk_error
-from .install import alone, install_file
+from .install import alone, install_file, question_of_file
 from .library import library
 from .meter import Meter, Progress
 
@@ -64,11 +65,21 @@ def is_own(path: str | os.PathLike) -> bool:
     return any(place.name == METADATA_FILE and len(place.parts) <= 2 for place in places)
 
 
+def question_of(path: str | os.PathLike) -> Question | None:
+    """What ``import_model`` will ask; None: nothing, as for models of other programs, which tell no terms.
+
+    Raises:
+        BundleError: it is a model of USEMA's own that cannot be used.
+    """
+    return question_of_file(_bundle_folder(path)) if is_own(path) else None
+
+
 def import_model(
     path: str | os.PathLike,
     *,
     wanted: Sequence[str] = (),
     options: Options | None = None,
+    consent: Question | None = None,
     report: Callable[[str], None] = lambda sentence: None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -78,6 +89,7 @@ def import_model(
     Args:
         path: a ``.usema`` file, a bundle's folder, a zip of it, or what ``usema.converters`` knows.
         wanted, options: for models of other programs, see ``usema.converters.convert``.
+        consent: the question that the user was shown and said yes to; None: nobody was asked.
         report: called with sentences that the user should read.
         progress: called up to ten times a second.
         should_stop: asked as often.
@@ -85,6 +97,7 @@ def import_model(
     Raises:
         InputError: the choice does not fit; says between what to choose.
         BundleError: it is no valid model, or none that can be converted.
+        ConsentNeeded: the user has to be asked something else than was; ask, and call this again.
         StoreError: the cache cannot be written, or another model has that name.
         Cancelled: ``should_stop`` said so; nothing was changed.
     """
@@ -101,7 +114,7 @@ def import_model(
             raise InputError(
                 f"{path} is a model of USEMA's own, which says all of itself.", "Import it without further options."
             )
-        return _install_own(_bundle_folder(path), progress, should_stop)
+        return install_file(_bundle_folder(path), consent=consent, progress=progress, should_stop=should_stop)
     meter = Meter(0, progress, should_stop)
     work = Work(report, lambda sentence: meter.says(0, sentence), should_stop or (lambda: False))
     with _staging() as staging:
@@ -121,15 +134,6 @@ def _is_orientation(letters: str) -> bool:
     return sorted(found) == sorted(kinds)
 
 
-def _install_own(path: Path, progress, should_stop) -> Bundle:
-    if not path.is_dir():
-        return install_file(path, progress=progress, should_stop=should_stop)
-    with _staging() as staging:  # so that a folder gets the checks of a file, and the same that describes it
-        return install_file(
-            archive.pack(path, staging / f"model{archive.ENDING}"), progress=progress, should_stop=should_stop
-        )
-
-
 def _install_converted(bundle: Bundle, meter: Meter) -> Bundle:
     metadata = bundle.metadata
     with alone(metadata.name, metadata.version, meter):
@@ -144,6 +148,7 @@ def _install_converted(bundle: Bundle, meter: Meter) -> Bundle:
         place = cache.place(metadata.name, metadata.version)
         place.parent.mkdir(parents=True, exist_ok=True)
         move_into_place(bundle.path, place)
+        cache.note(bundle)
     return read_bundle(place)
 
 

@@ -18,14 +18,14 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
-from .. import __version__
+from .. import __version__, strict_json
 from ..errors import InputError
 from ..json_schema import problems
 from .faults import shown
 from .versions import newer
 
 INDEX_FILE = "models.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # the newest that is read; least_schema_version is what is written
 SCHEMA = json.loads(Path(__file__).with_name("models.schema.json").read_text(encoding="utf-8"))
 MAX_INDEX_BYTES = 4 * 2**20  # an entry takes about 2 KB; a larger file is something else
 
@@ -47,11 +47,13 @@ class EntryFile:
             of a file on this computer or on a share.
         size: bytes.
         sha256: of the whole file, in lower-case hex.
+        metadata_sha256: of the ``model.json`` in it; empty where the index does not say.
     """
 
     urls: tuple[str, ...]
     size: int
     sha256: str
+    metadata_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Licence:
     url: str
     commercial_use: bool
     attribution: str
+    open: str = ""  # "yes", "no", "not stated", or nothing is said of it
+    stated_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Entry:
 
     Attributes:
         picture: address or path like those of ``file.urls``, or None.
-        source: title of the index that it comes from.
+        source: title of the index that it comes from; the library adds its address where two have one title.
     """
 
     name: str
@@ -158,22 +162,30 @@ def parse(data: bytes, place: str) -> Index:
     Raises:
         InputError: names the first thing that is wrong; or the index needs a newer USEMA.
     """
-    hint = "Tell whoever keeps the index."
+    hint, where = "Tell whoever keeps the index.", shown(place)
     if len(data) > MAX_INDEX_BYTES:
-        raise InputError(f"The index {place} has more than {MAX_INDEX_BYTES} bytes.", hint)
+        raise InputError(f"The index {where} has more than {MAX_INDEX_BYTES} bytes.", hint)
     try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"The index {place} is not valid JSON: {error}.", hint) from error
+        document = strict_json.loads(data)
+    except ValueError as error:
+        raise InputError(f"The index {where} is not valid JSON: {error}.", hint) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         reads = f"schema {version}, this one reads {SCHEMA_VERSION}"
-        raise InputError(f"The index {place} is made for a newer USEMA ({reads}).", "Update USEMA.")
+        raise InputError(f"The index {where} is made for a newer USEMA ({reads}).", "Update USEMA.")
     # chain is lazy: names are only compared once they are known to be there.
     for problem in chain(problems(document, SCHEMA), _contradictions(document)):
-        raise InputError(f"The index {place} is not valid: {problem}.", hint)
+        raise InputError(f"The index {where} is not valid: {problem}.", hint)
     entries = tuple(_entry(model, place, document["title"]) for model in document["models"])
     return Index(place, document["title"], entries, document)
+
+
+def least_schema_version(document: dict[str, Any]) -> int:
+    """The oldest version of the schema that knows a valid document's keys, so that older USEMAs read what they can."""
+    new = ("metadata_sha256", "open", "stated_at")
+    return (
+        2 if any(key in model["file"] or key in model["licence"] for model in document["models"] for key in new) else 1
+    )
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:
@@ -183,6 +195,8 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         InputError: it is not there or cannot be read.
     """
     try:
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device could be waited for, for ever
+            raise OSError("it is no file")
         with open(path, "rb") as stream:
             return stream.read(MAX_INDEX_BYTES + 1)
     except OSError as error:
@@ -198,7 +212,9 @@ def _entry(model: dict[str, Any], place: str, source: str) -> Entry:
         **{
             **model,
             "labels": tuple(EntryLabel(one["name"], tuple(map(int, one["color"]))) for one in model["labels"]),
-            "file": EntryFile(tuple(_absolute(url, place) for url in file["urls"]), int(file["size"]), file["sha256"]),
+            "file": EntryFile(
+                **{**file, "urls": tuple(_absolute(url, place) for url in file["urls"]), "size": int(file["size"])}
+            ),
             "licence": Licence(**model["licence"]),
             "picture": None if picture is None else _absolute(picture, place),
             "source": source,
@@ -217,18 +233,14 @@ def _absolute(url: str, place: str) -> str:
             return url
     # A page on the web must not make this computer read its own files.
     raise InputError(
-        f"The index {place} names {url}, which is neither on the web nor relative to the index.",
+        f"The index {shown(place)} names {shown(url)}, which is neither on the web nor relative to the index.",
         "Tell whoever keeps the index.",
     )
 
 
 def _contradictions(document: dict) -> Iterator[str]:
     """What a valid document may still get wrong, because JSON Schema cannot compare two values."""
-    names = [model["name"] for model in document["models"]]
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            yield f"models[{position}].name is {name!r}, as models[{names.index(name)}].name is"
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    first: dict[str, int] = {}
+    for position, model in enumerate(document["models"]):
+        if first.setdefault(model["name"], position) != position:
+            yield f"models[{position}].name is {model['name']!r}, as models[{first[model['name']]}].name is"

@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError, StoreError, UsemaError
 from ..files import replace_file
 from ..resources import resources_folder
-from . import cache, settings, web
+from . import cache, download, settings, web
 from .faults import Fault, shown
 from .index import INDEX_FILE, MAX_INDEX_BYTES, Index, full_place, is_remote, parse, read_bytes
+from .pace import Pace
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Source:
 
     @property
     def title(self) -> str:
-        return self.index.title if self.index else self.place
+        return self.index.title if self.index else shown(self.place)
 
     @property
     def age(self) -> str:
@@ -62,7 +65,16 @@ def sources() -> list[Source]:
     Raises:
         InputError: the settings cannot be read.
     """
-    return [*map(_copy_of, settings.read().indexes), *_ours()]
+    return [*map(_copy_of, settings.read().indexes), *ours()]
+
+
+def names(found: Sequence[Source]) -> dict[str, str]:
+    """What each index is called, by its place: its title, with its address where others have the same title."""
+    titles = Counter(source.title for source in found)
+    return {
+        source.place: source.title if titles[source.title] == 1 else f"{source.title} ({shown(source.place)})"
+        for source in found
+    }
 
 
 def refresh() -> list[str]:
@@ -108,8 +120,9 @@ def forget(place: str) -> None:
 def _download(place: str) -> bytes:
     data = bytearray()
     try:
-        with web.open_session(settings.read().ca_bundle) as session:
-            for chunk in web.read_from(session, place, 0, None):
+        pace = Pace(download.SLOWEST, download.SLOW_SECONDS)
+        with web.open_session(settings.read().ca_bundle, [place]) as session:
+            for chunk in web.read_from(session, place, 0, None, pace):
                 data += chunk
                 if len(data) > MAX_INDEX_BYTES:  # parse says so
                     break
@@ -127,13 +140,16 @@ def _copy_of(place: str) -> Source:
         path = _copy_path(place)
         if not path.is_file():
             hint = "Check for new models (command line: usema models list --refresh)."
-            return Source(place, None, problem=f"The index {place} was never fetched. {hint}")
+            return Source(place, None, problem=f"The index {shown(place)} was never fetched. {hint}")
         return Source(place, parse(read_bytes(path), place), path.stat().st_mtime)
     except UsemaError as error:
         return Source(place, None, problem=str(error))
+    except OSError as error:  # a cache that may not be looked at
+        return Source(place, None, problem=f"The copy of the index {shown(place)}: {error.strerror or error}.")
 
 
-def _ours() -> list[Source]:
+def ours() -> list[Source]:
+    """USEMA's own index, which is there whatever the user's settings are."""
     try:
         place = str(resources_folder() / INDEX_FILE)
         return [Source(place, parse(read_bytes(place), place))] if os.path.isfile(place) else []

@@ -19,11 +19,13 @@ from .. import __version__
 from ..errors import BundleError, InputError, OutputError
 from ..files import replace_file, sha256_of
 from ..models.bundle import Bundle
-from . import archive
-from .index import INDEX_FILE, SCHEMA_VERSION, full_place, parse, read_bytes
+from . import archive, locks
+from .index import INDEX_FILE, SCHEMA_VERSION, full_place, least_schema_version, parse, read_bytes
 from .page import PAGE_FILE, render
 from .versions import newer
 
+_LOCK = ".models.json.lock"
+_LOCK_SECONDS = 60.0  # to write the index takes less than a second, also onto a share
 _PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -56,42 +58,51 @@ def publish(
         OutputError: a file cannot be written.
     """
     folder = Path(os.path.abspath(folder))
-    name, version = bundle.metadata.name, bundle.metadata.version
-    file = folder / f"{name}-{version}.usema"
-    temporary = folder / f".{name}-{uuid.uuid4().hex}.usema"
+    file = folder / f"{bundle.metadata.name}-{bundle.metadata.version}.usema"
+    temporary = folder / f".{bundle.metadata.name}-{uuid.uuid4().hex}.usema"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             archive.pack(bundle.path, temporary)
             with temporary.open("rb") as stream:
                 size, sha256 = temporary.stat().st_size, sha256_of(stream)
-            document = _document(folder, title)  # as late as possible: somebody else may publish here, too
-            previous = next((model for model in document["models"] if model["name"] == name), None)
-            if previous and newer(previous["version"], version):
-                raise BundleError(
-                    f"{name} {previous['version']} is published in {folder}, which is newer than {version}.",
-                    "Give the model a higher version in model.json: nobody would get this one.",
-                )
-            if previous and previous["version"] == version and previous["file"]["sha256"] != sha256:
-                raise BundleError(
-                    f"{name} {version} is published in {folder} already, with other contents.",
-                    "Give the model a higher version in model.json: who has this one would never get the new one.",
-                )
-            entry = entry_of(bundle, urls or [file.name], size, sha256, minimum_engine)
-            kept = {"picture": previous["picture"]} if previous and "picture" in previous else {}
-            entry |= kept if picture is None else {"picture": _put_picture(Path(picture), folder, file.stem)}
-            others = [model for model in document["models"] if model["name"] != name]
-            document["models"] = sorted([*others, entry], key=lambda model: model["name"])
-            data = to_bytes(document)
-            index = parse(data, str(folder / INDEX_FILE))  # what no reader would accept is not written
-            temporary.replace(file)
+            made = entry_of(bundle, urls or [file.name], size, sha256, minimum_engine)
+            # Whoever publishes into the same folder at this moment waits: none overwrites the entry of another one.
+            with locks.alone(folder / _LOCK, _LOCK_SECONDS, f"The index in {folder}", leave=False):
+                return _list(made, folder, title, picture, temporary, file)
         finally:
             with suppress(OSError):  # on a disk that takes no writes, that error would hide the one above
                 temporary.unlink(missing_ok=True)
-        replace_file(folder / INDEX_FILE, data)
-        replace_file(folder / PAGE_FILE, render(index).encode("utf-8"))
     except OSError as error:
         raise OutputError(f"{error.filename or folder} cannot be written: {error.strerror or error}.") from error
+
+
+def _list(
+    made: dict[str, Any], folder: Path, title: str | None, picture: str | os.PathLike | None, packed: Path, file: Path
+) -> dict[str, Any]:
+    """Puts a packed file and its entry into the index; returns the entry as it stands there."""
+    name, version = made["name"], made["version"]
+    document = _document(folder, title)
+    previous = next((model for model in document["models"] if model["name"] == name), None)
+    if previous and newer(previous["version"], version):
+        raise BundleError(
+            f"{name} {previous['version']} is published in {folder}, which is newer than {version}.",
+            "Give the model a higher version in model.json: nobody would get this one.",
+        )
+    if previous and previous["version"] == version and previous["file"]["sha256"] != made["file"]["sha256"]:
+        raise BundleError(
+            f"{name} {version} is published in {folder} already, with other contents.",
+            "Give the model a higher version in model.json: who has this one would never get the new one.",
+        )
+    kept = {"picture": previous["picture"]} if previous and "picture" in previous else {}
+    entry = made | (kept if picture is None else {"picture": _put_picture(Path(picture), folder, file.stem)})
+    others = [model for model in document["models"] if model["name"] != name]
+    document["models"] = sorted([*others, entry], key=lambda model: model["name"])
+    data = to_bytes({**document, "schema_version": least_schema_version(document)})
+    index = parse(data, str(folder / INDEX_FILE))  # what no reader would accept is not written
+    packed.replace(file)
+    replace_file(folder / INDEX_FILE, data)
+    replace_file(folder / PAGE_FILE, render(index).encode("utf-8"))
     return entry
 
 
@@ -101,7 +112,12 @@ def entry_of(bundle: Bundle, urls: Sequence[str], size: int, sha256: str, minimu
     return {
         **{key: says[key] for key in ("name", "title", "description", "version", "modality", "anatomy")},
         "labels": [{"name": label["name"], "color": label["color"]} for label in says["labels"]],
-        "file": {"urls": list(urls), "size": size, "sha256": sha256},
+        "file": {
+            "urls": list(urls),
+            "size": size,
+            "sha256": sha256,
+            "metadata_sha256": bundle.metadata_sha256,
+        },
         **{key: says[key] for key in ("licence", "citation")},
         "minimum_engine": minimum_engine,
         "metrics": says["metrics"],

@@ -9,19 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .. import strict_json
 from ..errors import InputError, MissingDependencyError, OutputError
 from ..files import replace_file, user_place
 from ..json_schema import problems
-from . import web
+from . import locks, web
+from .faults import shown
 from .index import Entry, full_place
 
+if TYPE_CHECKING:
+    from .consent import Question
+
 ENVIRONMENT_VARIABLE = "USEMA_SETTINGS"
-_LOCK_SECONDS = 5.0  # how long a change waits for another one
+_LOCK_SECONDS = 2.0  # how long a change, which takes milliseconds, waits for another one; the panel waits with it
 _TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _SCHEMA = {
     "type": "object",
@@ -44,9 +49,10 @@ class Settings:
     ca_bundle: str = ""
     accepted_licences: tuple[str, ...] = ()
 
-    def accepts(self, entry: Entry) -> bool:
-        """Whether a model may be downloaded without a question: free for all uses, or accepted before."""
-        return entry.licence.commercial_use or _licence_key(entry) in self.accepted_licences
+    def accepts(self, model: Entry | Question) -> bool:
+        """Whether a model may be installed without a question: its licence is free for all uses, or was accepted."""
+        free = model.licence.commercial_use and model.licence.open != "not stated"
+        return free or _licence_key(model) in self.accepted_licences
 
 
 def file() -> Path:
@@ -54,6 +60,7 @@ def file() -> Path:
 
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
+        NoPlaceError: this user has no home.
     """
     return user_place(ENVIRONMENT_VARIABLE, "config", "models.json", title="Settings of the model store", what="file")
 
@@ -66,10 +73,15 @@ def read() -> Settings:
     """
     try:
         path = file()
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (MissingDependencyError, FileNotFoundError):
+        document = strict_json.loads(path.read_bytes())
+    except (FileNotFoundError, MissingDependencyError):
         return Settings()
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(
+            f"The settings {path} cannot be read: {error.strerror or error}.",
+            f"Name another file in {ENVIRONMENT_VARIABLE}, or ask whoever looks after this computer.",
+        ) from error
+    except ValueError as error:
         raise InputError(f"The settings {path} cannot be read: {error}.", "Correct or delete the file.") from error
     for problem in problems(document, _SCHEMA):
         raise InputError(f"The settings {path} are not valid: {problem}.", "Correct or delete the file.")
@@ -101,7 +113,7 @@ def add_index(place: str) -> str:
 
     def add(settings: Settings) -> Settings:
         if place in settings.indexes:
-            raise InputError(f"The index {place} is there already.")
+            raise InputError(f"The index {shown(place)} is there already.")
         return replace(settings, indexes=(*settings.indexes, place))
 
     _change(add)
@@ -111,18 +123,26 @@ def add_index(place: str) -> str:
 def remove_index(place: str) -> str:
     """Takes an index away again; models that came from it stay. Returns its full place.
 
+    Args:
+        place: of the index; without a query it does, too, if no other is shown alike.
+
     Raises:
         InputError: it is not there; lists those that are.
     """
-    place = full_place(place)
+    place, removed = full_place(place), []
 
     def take_away(settings: Settings) -> Settings:
-        if place not in settings.indexes:
-            raise InputError(f"There is no index {place}.", f"Known: {', '.join(settings.indexes) or 'none'}.")
-        return replace(settings, indexes=tuple(one for one in settings.indexes if one != place))
+        alike = [one for one in settings.indexes if one == place] or [
+            one for one in settings.indexes if shown(one) == place
+        ]
+        if len(alike) != 1:
+            known = ", ".join(map(shown, settings.indexes)) or "none"
+            raise InputError(f"There is no index {shown(place)}.", f"Known: {known}.")
+        removed.extend(alike)
+        return replace(settings, indexes=tuple(one for one in settings.indexes if one not in alike))
 
     _change(take_away)
-    return place
+    return removed[0]
 
 
 def trust(ca_bundle: str | os.PathLike) -> None:
@@ -140,40 +160,27 @@ def trust(ca_bundle: str | os.PathLike) -> None:
     _change(lambda settings: replace(settings, ca_bundle=path))
 
 
-def accept(entry: Entry) -> None:
+def accept(model: Entry | Question) -> None:
     """Remembers that the user accepted the licence of a model, so that a new version with the same one does not ask."""
-    if not read().accepts(entry):
-        key = _licence_key(entry)
+    if not read().accepts(model):
+        key = _licence_key(model)
         _change(lambda settings: replace(settings, accepted_licences=(*settings.accepted_licences, key)))
 
 
 def _change(how: Callable[[Settings], Settings]) -> None:
     """Changes what is kept, one process at a time: none undoes what another one wrote.
 
-    Where there are no locks (on a share that knows none, or before filelock is installed) it is changed without.
+    Raises:
+        OutputError: another process changes them all the time.
     """
-    with _alone():
+    path = file()
+    with locks.alone(path.with_name(f"{path.name}.lock"), _LOCK_SECONDS, f"The settings {path}"):
         write(how(read()))
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    try:
-        import filelock
-    except ImportError:
-        yield
-        return
-    path = file()
-    lock = filelock.FileLock(path.with_name(f"{path.name}.lock"))
-    with suppress(OSError, NotImplementedError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=_LOCK_SECONDS)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _licence_key(entry: Entry) -> str:
-    terms = json.dumps(asdict(entry.licence), sort_keys=True)
-    return f"{entry.name} {entry.licence.name} {hashlib.sha256(terms.encode()).hexdigest()[:16]}"
+def _licence_key(model: Entry | Question) -> str:
+    said = {key: value for key, value in asdict(model.licence).items() if value != ""} | {
+        "attribution": model.licence.attribution  # so that what was accepted before there were other texts stays so
+    }
+    terms = json.dumps(said, sort_keys=True)
+    return f"{model.name} {model.licence.name} {hashlib.sha256(terms.encode()).hexdigest()[:16]}"

@@ -1,7 +1,8 @@
 """What the store needs of HTTP beyond requests: whom to trust, and how to go on in the middle of a file.
 
 requests does the transport: redirects, TLS, proxies from the environment (HTTPS_PROXY, NO_PROXY) or, without those,
-from the settings of Windows or macOS, passwords from ``.netrc``. Standard library only at file scope.
+from the settings of Windows or macOS, passwords from ``.netrc``. What began encrypted never goes on in clear, and no
+password is sent in clear but to where the user said ``http://``. Standard library only at file scope.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
 from ..errors import MissingDependencyError, StoreError
-from .faults import Fault, fault_of, status_fault
+from .faults import Fault, fault_of, shown, status_fault
+from .pace import Pace
 
 if TYPE_CHECKING:
     import requests
@@ -25,12 +28,14 @@ CHUNK = 2**18  # bytes; the most that is held in memory
 _MAX_REDIRECTS = 10
 
 
-def open_session(ca_bundle: str | os.PathLike | None = None) -> requests.Session:
+def open_session(ca_bundle: str | os.PathLike | None = None, in_clear: Collection[str] = ()) -> requests.Session:
     """A session of requests that trusts what the operating system trusts: a hospital's IT puts its authority there.
 
     Args:
         ca_bundle: a PEM file (or a folder prepared by ``openssl rehash``) to trust instead; without it, what the
             environment variable ``SSL_CERT_FILE`` or ``REQUESTS_CA_BUNDLE`` names.
+        in_clear: addresses that the user named. To their hosts, where they begin with ``http://``, passwords from
+            ``.netrc`` are sent without encryption; to others they are not.
 
     Raises:
         MissingDependencyError: requests, urllib3 or truststore is missing or too old.
@@ -58,7 +63,36 @@ def open_session(ca_bundle: str | os.PathLike | None = None) -> requests.Session
         def proxy_manager_for(self, proxy, **options):
             return super().proxy_manager_for(proxy, ssl_context=context, **options)
 
-    session = requests.Session()
+    hosts = {urlsplit(place).netloc for place in in_clear if place.startswith("http://")}
+
+    class Session(requests.Session):
+        def prepare_request(self, request):
+            if not self._may_tell(request.url) and request.auth is None and "@" not in urlsplit(request.url).netloc:
+                request.auth = lambda prepared: prepared  # in place of .netrc's
+            return super().prepare_request(request)
+
+        def rebuild_auth(self, prepared_request, response):
+            if self._may_tell(prepared_request.url):
+                super().rebuild_auth(prepared_request, response)
+            else:
+                prepared_request.headers.pop("Authorization", None)
+
+        def get_redirect_target(self, response):
+            target = super().get_redirect_target(response)
+            whole = urljoin(response.url, target or "")
+            if urlsplit(response.url).scheme == "https" and urlsplit(whole).scheme == "http":
+                raise Fault(
+                    f"leads from https to {shown(whole)}, where anybody on the way can read and change what comes",
+                    "Tell whoever keeps the index.",
+                )
+            return target
+
+        def _may_tell(self, url: str) -> bool:
+            """Whether a password from .netrc may be sent there."""
+            parts = urlsplit(url)
+            return parts.scheme != "http" or parts.netloc in hosts
+
+    session = Session()
     session.mount("https://", Adapter())
     session.max_redirects = _MAX_REDIRECTS
     return session
@@ -84,7 +118,7 @@ def trusting(ca_bundle: str | os.PathLike) -> ssl.SSLContext:
     return context
 
 
-def read_from(session: requests.Session, url: str, offset: int, size: int | None) -> Iterator[bytes]:
+def read_from(session: requests.Session, url: str, offset: int, size: int | None, pace: Pace) -> Iterator[bytes]:
     """The bytes of a file from ``offset`` on, in chunks as they come, decompressed where the server compressed them.
 
     A server that cannot begin in the middle is read from the beginning; what comes before ``offset`` is thrown away
@@ -96,9 +130,10 @@ def read_from(session: requests.Session, url: str, offset: int, size: int | None
         offset: where to begin.
         size: bytes of the whole file; an answer that announces another size is refused before anything is read.
             None: any size.
+        pace: told of all that comes, also of what is thrown away.
 
     Raises:
-        Fault: while iterating: no answer, not this file, or the connection broke.
+        Fault: while iterating: no answer, not this file, too slow, or the connection broke.
     """
     import requests
     import urllib3
@@ -107,8 +142,25 @@ def read_from(session: requests.Session, url: str, offset: int, size: int | None
         with _get(session, url, offset) as response:
             skip = offset - _start(response, size)
             while chunk := response.raw.read1(CHUNK, decode_content=True):
+                pace.came(len(chunk))
                 skipped, skip = min(skip, len(chunk)), max(skip - len(chunk), 0)
                 yield chunk[skipped:]
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise fault_of(error, url) from error
+
+
+def announced_size(session: requests.Session, url: str) -> int:
+    """Bytes of a file, as its server announces them. Raises Fault: no answer, or none that tells it."""
+    import requests
+    import urllib3
+
+    try:
+        with _get(session, url, 0) as response:
+            _start(response, None)
+            length = response.headers.get("Content-Length", "")
+            if not length.isdecimal() or _encoded(response):
+                raise Fault("does not say how large the file is", "Download it with a browser, then import the file.")
+            return int(length)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
         raise fault_of(error, url) from error
 

@@ -21,12 +21,13 @@ __all__ = ["folders_of_series", "is_dicom", "read_series"]
 
 log = logging.getLogger(__name__)
 
+_DIRECTORY = "DICOMDIR"  # what a disc holds, in a file of its own
 _SHOWN = 5  # names in a message
 
 
 def is_dicom(path: Path) -> bool:
     """Whether ``path`` is a folder or a DICOM file. Raises InputError where it cannot be opened."""
-    if path.is_dir():
+    if path.is_dir() or path.name.upper() == _DIRECTORY:
         return True
     try:
         return path.suffix.lower() == ".dcm" or looks_like_dicom(path)
@@ -58,7 +59,7 @@ def scan(folder: Path) -> list[DicomFile]:
         paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
-    headers = {path: read_header(path) for path in paths if path.name.upper() != "DICOMDIR"}
+    headers = {path: read_header(path) for path in paths if path.name.upper() != _DIRECTORY}
     files = [header for header in headers.values() if header is not None and header.fault != "it is empty"]
     patterns = {_pattern(file.path) for file in files}
     for path, header in headers.items():
@@ -99,7 +100,7 @@ def folders(top: Path, skip: Collection[str] = ()) -> Iterator[Path]:
 
 
 def _of_file(path: Path) -> list[DicomFile]:
-    if path.name.upper() == "DICOMDIR":
+    if path.name.upper() == _DIRECTORY:
         return _of_folder(path.parent)
     own = read_header(path) or DicomFile(path, fault="it is no DICOM file")
     if own.other:

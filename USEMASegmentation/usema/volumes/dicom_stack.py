@@ -170,7 +170,7 @@ def _places(path: Path, slices: list[Slice], heights: np.ndarray, base: float, i
     if np.abs(heights - np.arange(len(heights)) * step).max() <= _PLACE_TOLERANCE * step:
         own = np.arange(len(heights))
         return np.stack([own, own], axis=1), np.zeros(len(own)), step
-    usual = float(np.median(gaps))
+    usual = float(np.sort(gaps)[(len(gaps) - 1) // 2])  # of few gaps, the smaller
     odd = int(np.abs(gaps - usual).argmax())
     what = (
         f"The series in {path} has missing or unevenly spaced slices: from {base + heights[odd]:.2f} to "

@@ -86,25 +86,23 @@ def check_nifti(path: Path) -> None:
 
 def _voxels(path: Path, layout: _Layout) -> Iterator[bytes]:
     """The bytes of the voxels in parts. Raises InputError where some are missing or do not decompress."""
-    found = 0
     try:
         with layout.file.open("rb") as file:
             content = Content(file)
-            most = layout.file.stat().st_size * (MOST_DEFLATED if content.compressed else 1)
-            if most >= layout.start + layout.voxel_bytes:  # else nothing of this size needs to be read
-                found = len(content.read(layout.start))
-                for part in content.parts(layout.voxel_bytes):
-                    found += len(part)
-                    yield part
-                content.finish()
-            else:
-                found = min(most, layout.file.stat().st_size)
+            found = len(content.read(layout.start))
+            for part in content.parts(layout.voxel_bytes):
+                found += len(part)
+                yield part
+            content.finish()
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged or incomplete: not all of its voxels can be read.", COPY_AGAIN) from error
-    if found < layout.start + layout.voxel_bytes:
-        raise InputError(
-            f"{path} is incomplete: it ends after {found} of {layout.start + layout.voxel_bytes} bytes.", COPY_AGAIN
-        )
+    _refuse_incomplete(path, layout, found)
+
+
+def _refuse_incomplete(path: Path, layout: _Layout, found: int) -> None:
+    needed = layout.start + layout.voxel_bytes
+    if found < needed:
+        raise InputError(f"{path} is incomplete: it ends after {found} of {needed} bytes.", COPY_AGAIN)
 
 
 def _read_layout(path: Path) -> _Layout:
@@ -146,7 +144,15 @@ def _read_layout(path: Path) -> _Layout:
             f"{path} has a damaged header: {bits} bits a voxel do not fit its datatype {datatype}.", COPY_AGAIN
         )
     intercept = 0.0 if math.isnan(intercept) else intercept
-    return _Layout(header, voxels_file, int(start), tuple(lengths[:dimensions]), datatype, slope, intercept)
+    layout = _Layout(header, voxels_file, int(start), tuple(lengths[:dimensions]), datatype, slope, intercept)
+    most = voxels_file.stat().st_size * (MOST_DEFLATED if _is_compressed(voxels_file) else 1)
+    _refuse_incomplete(path, layout, most)  # before memory of a size that a damaged header names
+    return layout
+
+
+def _is_compressed(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return Content(opened).compressed
 
 
 def _files(path: Path) -> tuple[Path, Path]:

@@ -1,0 +1,271 @@
+"""`usema segment` as a new user meets it: the sample twice, refusals before anything is loaded, names as they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from bundles import METADATA, plan, write_tiny_bundle
+from click.testing import CliRunner
+from usema.cli import main
+from usema.resources import sample_volume
+from usema.volumes.volume import load_volume
+
+COMMAND = [sys.executable, "-c", "from usema.cli import main; main()"]
+ODD_NAMES = ["Kidney [left]", "Kidney [right]", "Vessel [/a]", "[bold]b[/bold]", "a:heart:b", "טחול", "海馬 🧠", "$x"]
+
+
+def usema(*arguments, **options):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False, **options)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path)
+
+
+@pytest.fixture(scope="module")
+def odd_model(tmp_path_factory) -> str:
+    """A model whose labels have names that mean something to what prints and draws them."""
+    first = METADATA["labels"][0]
+    labels = [{**first, "value": value, "name": name} for value, name in enumerate(ODD_NAMES, 1)]
+    config = {"in_channels": 1, "num_classes": 9, "features": [8, 16], "kernels": [[3, 3, 3]] * 2}
+    config |= {"strides": [[1, 1, 1], [2, 2, 2]], "blocks": 1, "window": 4, "head_dim": 8}
+    changes = {"labels": labels, "architecture": {"name": "USEMA", "config": config}, "preprocessing": plan()}
+    return str(write_tiny_bundle(tmp_path_factory.mktemp("odd") / "odd", **changes).path)
+
+
+@pytest.fixture(scope="module")
+def two_channels(tmp_path_factory) -> str:
+    config = {"in_channels": 2, "num_classes": 3, "features": [8, 16], "kernels": [[3, 3, 3]] * 2}
+    config |= {"strides": [[1, 1, 1], [2, 2, 2]], "blocks": 1, "window": 4, "head_dim": 8}
+    changes = {"channels": [{"name": "T1"}, {"name": "T2"}], "preprocessing": plan(2)}
+    changes |= {"architecture": {"name": "USEMA", "config": config}, "name": "two"}
+    return str(write_tiny_bundle(tmp_path_factory.mktemp("two") / "two", **changes).path)
+
+
+# The sample
+
+
+def test_the_first_command_of_the_readme_may_be_given_again_and_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        result = usema("segment", "--sample")
+        assert result.exit_code == 0, result.output
+        assert "Dice with the reference, label 1: 0.9" in result.output
+    assert sorted(path.name for path in (tmp_path / "usema-sample").iterdir()) == [
+        "preview.png",
+        "segmentation.seg.nrrd",
+    ]
+
+
+def test_the_sample_never_replaces_what_somebody_worked_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corrected = tmp_path / "usema-sample" / "segmentation.seg.nrrd"
+    assert usema("segment", "--sample").exit_code == 0
+    later = time.time() + 600  # saved again ten minutes after it was made
+    os.utime(corrected, (later, later))
+    before = corrected.read_bytes()
+    assert usema("segment", "--sample").exit_code == 0
+    assert corrected.read_bytes() == before
+    assert (tmp_path / "usema-sample-2" / "segmentation.seg.nrrd").is_file()
+    corrected.write_text("something else altogether")
+    assert usema("segment", "--sample").exit_code == 0
+    assert corrected.read_text() == "something else altogether"
+
+
+# Refusals come first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{volume}", "-o", "{tmp}/a.nii", "--device", "tpu"], "'tpu' is not a device"),
+        (["{volume}", "-o", "{tmp}/a.nii", "--device", "cuda:x"], "'cuda:x' is not a device"),
+        (["{volume}", "-o", "{tmp}/a.nii", "--device", "mps"], "'mps' cannot be used"),
+        (["{volume}", "-o", "{tmp}/a.nii", "--overlap", "0.95"], "overlap 0.95"),
+        (["{volume}", "-o", "{tmp}/a.nii", "--overlap", "nan"], "overlap nan"),
+        (["{volume}", "-o", "{tmp}/a.nii", "--model", "lungs"], "no model 'lungs'"),
+        (["{volume}", "-o", "{tmp}/a.nii", "--channel", "{volume}"], "takes 1 volume(s) (MRI), not 2"),
+        (["{volume}", "-o", "{tmp}/there.nii"], "there.nii exists already"),
+        (["{volume}", "-o", "{tmp}/x/", "--preview", "{tmp}/there.png"], "there.png exists already"),
+        (["{volume}", "-o", "{tmp}/a.nii", "--probabilities", "{tmp}/there.nii"], "there.nii exists already"),
+        (
+            ["{volume}", "-o", "{tmp}/a.nii", "--probabilities", "{tmp}/p.seg.nrrd"],
+            "'p.seg.nrrd' has none of the suffixes",
+        ),
+        (["{volume}", "-o", "{tmp}/{long}.nii"], "File name too long"),
+        (["{tmp}/there.nii", "-o", "{tmp}/a.nii"], "there.nii"),
+        (["{tmp}/nowhere.nii", "-o", "{tmp}/a.nii"], "nowhere.nii does not exist"),
+        (["{tmp}/empty", "-o", "{tmp}/a.nii"], "empty"),
+    ],
+)
+def test_what_needs_no_model_is_refused_before_torch_is_loaded(arguments, message, tmp_path):
+    (tmp_path / "there.nii").write_text("precious")
+    (tmp_path / "there.png").write_text("precious")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.iterdir())
+    filled = [text.format(tmp=tmp_path, volume=sample_volume(), long="ü" * 130) for text in arguments]
+    program = "import sys\nfrom usema.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", program, "segment", *filled], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert run.stdout == "False\n"
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "there.nii").read_text() == "precious"
+
+
+def test_a_missing_channel_is_refused_with_the_names_of_all(two_channels, tmp_path):
+    result = usema("segment", sample_volume(), "-o", tmp_path / "a.nii", "--model", two_channels)
+    assert result.exit_code == 1
+    assert "takes 2 volume(s) (T1, T2), not 1" in result.output
+    assert "--channel" in result.output
+
+
+def test_one_volume_for_two_channels_is_warned_of(two_channels, tmp_path):
+    arguments = ("-o", tmp_path / "a.nii", "--channel", sample_volume(), "--model", two_channels)
+    result = usema("segment", sample_volume(), *arguments)
+    assert result.exit_code == 0
+    assert result.output.index("The T2 volume is the same as the T1 volume") < result.output.index("attention:")
+
+
+# Where results go
+
+
+def test_folders_are_made_for_files_too_and_go_again_if_the_case_fails(model, tmp_path):
+    arguments = ("--preview", tmp_path / "c/d.png", "--probabilities", tmp_path / "p/q/r.nii", "--model", model)
+    assert usema("segment", sample_volume(), "-o", tmp_path / "a/b/out.seg.nrrd", *arguments).exit_code == 0
+    assert (tmp_path / "a/b/out.seg.nrrd").is_file()
+    assert (tmp_path / "c/d.png").is_file()
+    assert (tmp_path / "p/q/r.nii").is_file()
+    broken = tmp_path / "broken.nii"
+    broken.write_text("no volume")
+    assert usema("segment", broken, "-o", tmp_path / "x/y/out.nii", "--model", model).exit_code == 1
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["ü" * 115 + ".seg.nrrd", "v1.2.nii.gz", "x" * 245 + ".mha"])
+def test_any_name_that_the_disk_takes_is_written(model, tmp_path, name):
+    picture = tmp_path / ("ö" * 120 + ".png")
+    result = usema("segment", sample_volume(), "-o", tmp_path / name, "--preview", picture, "--model", model)
+    assert result.exit_code == 0, result.output
+    assert load_volume(tmp_path / name).array.shape == load_volume(sample_volume()).array.shape
+    assert picture.is_file()
+
+
+def test_a_failed_picture_leaves_the_segmentation_and_says_so(model, tmp_path, monkeypatch):
+    """The disk is full when the picture comes."""
+
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("usema.quality.pictures.replace_file", full)
+    arguments = ("--preview", tmp_path / "a.png", "--model", model)
+    result = usema("segment", sample_volume(), "-o", tmp_path / "a.nii", *arguments)
+    assert result.exit_code == 1
+    assert "a.png cannot be written: No space left on device" in result.output
+    assert f"Written before: {tmp_path / 'a.nii'}" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii"]
+
+
+# The default model
+
+
+@pytest.fixture
+def far(tmp_path) -> Path:
+    """The sample as if its voxels were 2.5 mm wide: nothing that the default model was made for."""
+    image = sitk.ReadImage(str(sample_volume()))
+    image.SetSpacing((2.5, 1.0, 1.0))
+    sitk.WriteImage(image, str(tmp_path / "far.nii.gz"))
+    return tmp_path / "far.nii.gz"
+
+
+def test_without_a_model_named_an_input_far_from_the_default_is_refused(far, tmp_path):
+    result = usema("segment", far, "-o", tmp_path / "a.nii")
+    assert result.exit_code == 1
+    assert "2.5 mm" in result.output
+    assert "'hippocampus-mr'" in result.output
+    assert "--anyway" in result.output
+    assert not (tmp_path / "a.nii").exists()
+
+
+def test_labels_given_as_the_image_are_refused_without_a_model_named_and_warned_of_with_one(model, tmp_path):
+    labels = sample_volume().parent / "reference" / sample_volume().name
+    refused = usema("segment", labels, "-o", tmp_path / "a.nii")
+    assert refused.exit_code == 1
+    assert "looks like a label map, not an image: it has 3 values" in refused.output
+    warned = usema("segment", labels, "-o", tmp_path / "a.nii", "--model", model)
+    assert warned.exit_code == 0
+    assert warned.output.count("it has 3 values") == 1
+
+
+def test_told_so_or_named_the_model_runs_and_warns_before_the_run(model, far, tmp_path):
+    for arguments in (("--anyway", "-o", tmp_path / "a.nii"), ("--model", model, "-o", tmp_path / "b.nii")):
+        result = usema("segment", far, *arguments)
+        assert result.exit_code == 0, result.output
+        warned, ran = result.output.index("2.5 mm"), result.output.index("attention:")
+        assert warned < ran
+        assert result.output.count("The spacing along x") <= 1
+
+
+# Names
+
+
+def test_names_stand_as_they_are_and_pictures_say_what_they_lack(odd_model, tmp_path):
+    volume = tmp_path / "[bold]x :heart: [a].nii.gz"
+    shutil.copy(sample_volume(), volume)
+    result = usema("segment", volume, "-o", tmp_path / "a.nii", "--preview", tmp_path / "a.png", "--model", odd_model)
+    assert result.exit_code == 0, result.output
+    for name in (*ODD_NAMES, volume.name):
+        assert name in result.output
+    assert "Glyph" not in result.output
+    assert 'The picture has "?" for letters that no font of this computer has: ' in result.output
+    assert "🧠" in result.output.split("computer has: ")[1].splitlines()[0]
+
+
+def test_names_stand_as_they_are_in_the_table_of_scores(odd_model, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        labels = np.zeros((8, 8, 8), np.uint8)
+        labels[2:6] = np.arange(1, 9)[:, None]
+        sitk.WriteImage(sitk.GetImageFromArray(labels), str(tmp_path / folder / "case.nii.gz"))
+    result = usema("evaluate", tmp_path / "a", tmp_path / "b", "--model", odd_model)
+    assert result.exit_code == 0, result.output
+    for name in ODD_NAMES:
+        assert name in result.output
+
+
+# Without a terminal
+
+
+@pytest.mark.parametrize("code_page", ["cp1252", "cp850", "cp437", "cp936", "ascii"])
+def test_letters_that_the_output_lacks_are_replaced(odd_model, code_page, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": f"{code_page}:strict"}
+    for arguments in (
+        ("recipe", "show", "endoscopy"),
+        ("segment", sample_volume(), "-o", tmp_path / f"{code_page}.nii", "--model", odd_model),
+    ):
+        run = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, env=environment, timeout=120)
+        assert run.returncode == 0, run.stderr
+        assert b"Traceback" not in run.stderr
+    assert b"Kidney [left]" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C"}, {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8"}, {"TERM": "dumb"}]
+)
+def test_any_locale_gives_the_same_result(model, locale, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")} | locale
+    command = [*COMMAND, "segment", str(sample_volume()), "-o", str(tmp_path / "ä.nrrd"), "--model", model]
+    run = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert load_volume(tmp_path / "ä.nrrd").geometry.same_grid(load_volume(sample_volume()).geometry)

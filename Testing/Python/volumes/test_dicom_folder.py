@@ -1,0 +1,265 @@
+"""What a folder holds beside its series, and files of the series that are broken, doubled or compressed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import image, item, uid, write_frames, write_series, write_slice
+from pydicom import dcmread
+from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, SegmentationStorage
+from usema.errors import InputError
+from usema.resources import sample_volume
+from usema.volumes.dicom_pixels import read_frames
+from usema.volumes.volume import read_volume
+
+
+@pytest.fixture(scope="module")
+def voxels():
+    """(z, y, x), twelve slices of the sample."""
+    return np.ascontiguousarray(sitk.GetArrayFromImage(sitk.ReadImage(str(sample_volume())))[8:20])
+
+
+@pytest.fixture
+def series(voxels, tmp_path):
+    return write_series(tmp_path / "series", voxels)
+
+
+def message(path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_volume(path)
+    return str(caught.value)
+
+
+def test_the_series_is_read_whatever_else_lies_in_its_folder(series, voxels, caplog):
+    folder = series[0].parent
+    sitk.WriteImage(sitk.GetImageFromArray((voxels > 50).astype(np.uint8)), str(folder / "mask.nii.gz"))
+    (folder / "DICOMDIR").write_bytes(series[0].read_bytes())
+    (folder / "._IM0001.dcm").write_bytes(b"\0\5\x16\7")
+    (folder / "README").write_text("by the archive")
+    (folder / "LOCK").touch()
+    one = item(SegmentNumber=1, SegmentLabel="x")
+    segments = image(SegmentationStorage, "seg", voxels, SeriesInstanceUID=uid("seg"), SegmentSequence=[one])
+    segments.save_as(folder / "seg.dcm", enforce_file_format=True)
+    scout = {"SeriesInstanceUID": uid("scout"), "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write_slice(folder / "scout.dcm", voxels[0], (0, 0, 0), ImageOrientationPatient=[1, 0, 0, 0, 0, -1], **scout)
+    for number, turned in enumerate(([1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1])):
+        planes = {
+            "SeriesInstanceUID": uid("planes"),
+            "ImageOrientationPatient": turned,
+            "SeriesDescription": "3 planes",
+        }
+        write_slice(folder / f"plane{number}.dcm", voxels[0], (0, 0, 0), **planes)
+    shot = image(SecondaryCaptureImageStorage, "shot", np.zeros((3, 4, 4)), SeriesInstanceUID=uid("shot"))
+    shot.SamplesPerPixel, shot.PhotometricInterpretation, shot.PlanarConfiguration = 3, "RGB", 1
+    shot.save_as(folder / "shot.dcm", enforce_file_format=True)
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(read_volume(folder).array, voxels)
+        assert np.array_equal(read_volume(series[3]).array, voxels)
+    for word in ("seg.dcm (Segmentation)", "scout.dcm", "3 planes (CT, 3 images", "shot.dcm"):
+        assert word in caplog.text
+    assert "Segmentation" in message(folder / "seg.dcm")
+
+
+def test_two_series_that_are_both_volumes_are_named_and_none_is_chosen(series, voxels):
+    write_series(series[0].parent, voxels[:4], name="b{}.dcm", SeriesInstanceUID=uid("b"), SeriesDescription="late")
+    assert "2 DICOM series: series (CT, 12 images" in message(series[0].parent)
+    assert "late (CT, 4 images" in message(series[0].parent)
+    assert read_volume(series[0].parent / "b2.dcm").geometry.size[2] == 4
+
+
+@pytest.mark.parametrize("where", [(0, 11), (5, 6)])
+@pytest.mark.parametrize("left", [0, 1, 100, 140, 400, -1, -1500])
+def test_a_broken_file_of_the_series_is_named_wherever_it_lies_and_however_it_ends(series, left, where):
+    for index in where:
+        series[index].write_bytes(series[index].read_bytes()[:left])
+    for path in (series[0].parent, series[3]):
+        assert "2 of 12 DICOM files are broken" in message(path)
+        assert all(series[index].name in message(path) for index in where)
+
+
+@pytest.mark.parametrize("name", ["IM{:04d}", "1.2.840.{}", "3F{:02d}AC", "MR.{}.IMA"])
+def test_an_empty_file_counts_as_broken_by_its_name_where_images_have_no_suffix(voxels, tmp_path, name):
+    files = write_series(tmp_path / "plain", voxels, name=name)
+    assert np.array_equal(read_volume(tmp_path / "plain").array, voxels)
+    files[-1].write_bytes(b"")
+    assert f"{files[-1].name} (it is empty)" in message(tmp_path / "plain")
+    files[-1].write_bytes(b"gone" * 300)
+    assert f"{files[-1].name} (it is no DICOM file)" in message(tmp_path / "plain")
+
+
+def test_compressed_voxels_that_break_off_are_named(series):
+    for path in series:
+        dataset = dcmread(path)
+        dataset.compress(RLELossless)
+        dataset.save_as(path)
+    series[4].write_bytes(series[4].read_bytes()[:-300])
+    assert "IM0004.dcm (it ends after" in message(series[4].parent)
+
+
+def test_copies_are_left_out_with_a_word_and_other_images_of_one_place_are_refused(series, voxels, caplog):
+    folder = series[0].parent
+    for index in (3, 7):
+        shutil.copy(series[index], folder / f"IM{index:04d} (1).dcm")
+    write_slice(folder / "again.dcm", voxels[9], (5, 6, 7 + 9 * 2), SeriesDescription="renamed", InstanceNumber=77)
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(read_volume(folder).array, voxels)
+    assert "3 images are copies" in caplog.text
+    assert "IM0003 (1).dcm" in caplog.text
+    for path in folder.iterdir():
+        dataset = dcmread(path)
+        dataset.EchoTime = 20 if path.name == "again.dcm" else 10
+        dataset.PixelData = dataset.PixelData[::-1] if path.name == "again.dcm" else dataset.PixelData
+        dataset.save_as(path)
+    assert "same place" in message(folder)
+    assert "EchoTime" in message(folder)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("0.78125", "0.7812501", True),
+        ("0.703125", "0.7031", True),
+        ("0.703125", "0.703", True),
+        ("0.4882812", "0.48828125", True),
+        ("0.78125", "0.79", False),
+        ("0.976562", "0.976999", False),
+    ],
+)
+def test_pixel_spacings_are_the_same_where_rounding_explains_their_difference(voxels, tmp_path, first, second, same):
+    for z, plane in enumerate(voxels):
+        spacing = [second if z % 2 else first] * 2
+        write_slice(tmp_path / f"{z:02d}.dcm", plane, (0, 0, z), PixelSpacing=spacing)
+    if same:
+        assert read_volume(tmp_path).geometry.spacing[0] == pytest.approx(float(first), abs=5e-4)
+    else:
+        assert f"different spacing: ({first}, {first}) and ({second}, {second})" in message(tmp_path)
+
+
+def test_a_folder_above_the_one_with_images_stands_for_it(series, voxels):
+    above = series[0].parent.parent
+    (above / "DICOMDIR").write_bytes(b"")
+    assert np.array_equal(read_volume(above).array, voxels)
+    assert np.array_equal(read_volume(above / "DICOMDIR").array, voxels)
+
+
+def test_files_without_a_preamble_are_dicom_too(series, voxels):
+    for path in series:
+        path.write_bytes(path.read_bytes()[132:])
+    assert np.array_equal(read_volume(series[0].parent).array, voxels)
+
+
+# Compressed
+
+
+@pytest.mark.parametrize("codec", ["RLE", "JPEG", "JPEG2000", "JPEGLS"])
+def test_lossless_compression_changes_nothing(series, voxels, codec, capfd):
+    for path, plane in zip(series, voxels, strict=True):
+        if codec in ("JPEG", "JPEG2000"):
+            writer = sitk.ImageFileWriter()
+            writer.SetImageIO("GDCMImageIO")
+            writer.SetCompressor(codec)
+            writer.UseCompressionOn()
+            writer.KeepOriginalImageUIDOn()
+            writer.SetFileName(str(path))
+            writer.Execute(sitk.ReadImage(str(path)))
+        elif codec == "RLE":
+            dataset = dcmread(path)
+            dataset.compress(RLELossless)
+            dataset.save_as(path)
+        else:
+            imagecodecs = pytest.importorskip("imagecodecs")
+            from pydicom.encaps import encapsulate
+            from pydicom.uid import JPEGLSLossless
+
+            dataset = dcmread(path)
+            dataset.PixelData = encapsulate([imagecodecs.jpegls_encode(plane.astype(np.uint16))])
+            dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+            dataset["PixelData"].is_undefined_length = True
+            dataset.save_as(path)
+        assert dcmread(path).file_meta.TransferSyntaxUID.is_compressed
+    assert np.array_equal(read_volume(series[0].parent).array, voxels)
+    assert capfd.readouterr().err == ""
+
+
+def test_voxels_that_do_not_decode_name_their_file_and_no_library_speaks(series, capfd):
+    dataset = dcmread(series[5])
+    dataset.compress(RLELossless)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.90"  # says JPEG 2000
+    dataset.save_as(series[5])
+    assert "IM0005.dcm cannot be decoded" in message(series[0].parent)
+    assert capfd.readouterr().err == ""
+
+
+# Frames of one file
+
+
+def test_an_enhanced_multi_frame_file_is_read_in_the_order_of_its_places(voxels, tmp_path):
+    order = np.random.default_rng(1).permutation(len(voxels))
+    write_frames(tmp_path / "all.dcm", voxels[order], 7 + 2.0 * order)
+    for path in (tmp_path, tmp_path / "all.dcm"):
+        volume = read_volume(path)
+        assert np.array_equal(volume.array, voxels)
+        assert volume.geometry.spacing == (1, 1, 2)
+        assert volume.geometry.origin == (5, 6, 7)
+
+
+def test_frames_keep_their_own_scale(voxels, tmp_path):
+    slopes = [1 + z / 4 for z in range(len(voxels))]
+    write_frames(tmp_path / "all.dcm", voxels, 7 + 2.0 * np.arange(len(voxels)), slopes)
+    assert np.allclose(read_volume(tmp_path).array, voxels * np.array(slopes)[:, None, None])
+
+
+def test_frames_of_two_phases_or_without_a_place_are_refused(voxels, tmp_path):
+    write_frames(tmp_path / "phases.dcm", voxels, 7 + 2.0 * (np.arange(len(voxels)) // 2))
+    assert "same place" in message(tmp_path)
+    dataset = dcmread(tmp_path / "phases.dcm")
+    del dataset.PerFrameFunctionalGroupsSequence
+    dataset.save_as(tmp_path / "phases.dcm")
+    assert "does not say where its 12 frames lie" in message(tmp_path)
+    assert len(read_frames(tmp_path / "phases.dcm")) == 12
+
+
+# Tilted and incomplete stacks
+
+
+@pytest.mark.parametrize("tilt", [-20.0, 12.0])
+def test_a_tilted_gantry_is_made_straight_so_that_every_place_keeps_its_value(tmp_path, tilt, caplog):
+    z, y, x = np.indices((14, 40, 24))
+    step = np.array([0, 3 * np.tan(np.radians(tilt)), 3.0])
+    places = np.stack([x, y, np.zeros_like(z)], -1) + np.array([5.0, 6.0, 7.0]) + z[..., None] * step
+    ramp = np.rint(500 + places @ (3.0, 10.0, 2.0))
+    write_series(tmp_path / "tilted", ramp, step=step)
+    with caplog.at_level(logging.WARNING):
+        volume = read_volume(tmp_path / "tilted")
+    assert f"tilted gantry ({abs(tilt):.1f} degrees)" in caplog.text
+    k, j, i = np.indices(volume.array.shape)
+    found = np.stack([i, j, k], -1) * volume.geometry.spacing + np.array(volume.geometry.origin)
+    assert np.allclose(volume.geometry.axes, np.eye(3))
+    inside = volume.array > 0
+    off = np.abs(volume.array - (500 + found @ (3.0, 10.0, 2.0)))[inside]
+    assert np.quantile(off, 0.95) < 1.5
+    assert inside.sum() > 0.95 * ramp.size  # nothing is cut off
+
+
+def test_missing_slices_are_interpolated_only_on_request(series, voxels, caplog):
+    for index in (4, 8, 9):
+        series[index].unlink()
+    assert "--interpolate-slices" in message(series[0].parent)
+    with caplog.at_level(logging.WARNING):
+        array = read_volume(series[0].parent, interpolate_slices=True).array
+    assert "3 of 12 slices were interpolated" in caplog.text
+    own = [0, 1, 2, 3, 5, 6, 7, 10, 11]
+    assert np.array_equal(array[own], voxels[own])
+    assert np.abs(array[4] - (voxels[3].astype(float) + voxels[5]) / 2).max() <= 0.5
+    assert np.abs(array[8] - (2 * voxels[7].astype(float) + voxels[10]) / 3).max() <= 0.5
+
+
+def test_most_of_a_series_is_never_made_up(series):
+    for path in series[1:-2]:
+        path.unlink()
+    with pytest.raises(InputError, match="would be interpolated"):
+        read_volume(series[0].parent, interpolate_slices=True)

@@ -1,0 +1,37 @@
+"""Where nodes stand in the subject hierarchy: folders, patients, studies."""
+
+from __future__ import annotations
+
+import slicer
+
+
+def placeBeside(node, volumeNode) -> None:
+    """Into the folder, patient or study of the volume."""
+    hierarchy = _hierarchy()
+    volumeItem = hierarchy.GetItemByDataNode(volumeNode)
+    parent = hierarchy.GetItemParent(volumeItem) if volumeItem else hierarchy.GetSceneItemID()
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:
+        hierarchy.CreateItem(parent, node)
+
+
+def patientOf(node) -> str:
+    """The name of the patient that the node belongs to; empty: not known."""
+    hierarchy = _hierarchy()
+    item, level = hierarchy.GetItemByDataNode(node), slicer.vtkMRMLSubjectHierarchyConstants
+    patient = hierarchy.GetItemAncestorAtLevel(item, level.GetDICOMLevelPatient()) if item else 0
+    return hierarchy.GetItemName(patient) if patient else ""
+
+
+def modalityOf(volumeNode) -> str:
+    """What DICOM says, such as "MR"; empty for volumes from other files, which do not tell."""
+    hierarchy = _hierarchy()
+    item = hierarchy.GetItemByDataNode(volumeNode)
+    attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+    return hierarchy.GetItemAttribute(item, attribute) if item else ""
+
+
+def _hierarchy():
+    return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)

@@ -1,0 +1,65 @@
+"""What is said of a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from usema.volumes.segments import millilitres
+
+from ..Parameters import Parameters
+from .ResultWriter import Result
+from .VolumeBridge import Box
+
+_MOST_NAMES = 6
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Attributes:
+    message: in a sentence or two.
+    hint: what to do about it.
+    millilitres: what was found, by the name of the label.
+    """
+
+    message: str
+    hint: str = ""
+    millilitres: dict[str, float] = field(default_factory=dict)
+
+
+def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
+    """What was found, and how much of it."""
+    labels, names, spacing = result.metadata.labels, parameters.labels, parameters.inputVolume.GetSpacing()
+    highest = max((label.value for label in labels), default=0)
+    # Slice by slice, because bincount makes a copy with 8 bytes a voxel.
+    counts = sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in result.labels)
+    chosen = [label for label in labels if not names or label.name in names]
+    found = {label.name: millilitres(int(counts[label.value]), spacing) for label in chosen}
+    missing = [name for name, volume in found.items() if not volume]
+    if len(missing) == len(chosen):
+        hint = "See the warnings, and whether this is the right model for the volume."
+        return Summary("Nothing was found: the segments are empty.", hint, found)
+    told = _listed([f"{name} {volumeText(volume)}" for name, volume in found.items() if volume])
+    message = f"Done in {seconds:.0f} s: {told}."
+    if missing:
+        message += f" Nothing was found of: {_listed(missing)}."
+    return Summary(message, "", found)
+
+
+def volumeText(volume: float) -> str:
+    """Millilitres, as precise as a reader wants them."""
+    if 0 < volume < 0.005:
+        return "under 0.01 ml"
+    return f"{volume:.{0 if volume >= 100 else 1 if volume >= 1 else 2}f} ml"
+
+
+def describeBox(box: Box | None) -> str:
+    """Which voxels were segmented, for the provenance; None: all."""
+    if box is None:
+        return "whole volume"
+    return ", ".join(f"{axis} {part.start}-{part.stop - 1}" for axis, part in zip("ijk", box[::-1], strict=True))
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_MOST_NAMES])} and {more} more"

@@ -1,0 +1,213 @@
+"""One case of `usema segment`: refuse early, read, segment, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Cancelled, InputError, OutputError
+from ..models.bundle import Bundle
+from .cases import Case
+from .progress import RunProgress
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Predictor, Segmentation
+    from ..volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options say.
+
+    Attributes:
+        device: name of a device.
+        overlap: of tiles; None: the model's.
+        mirror: average over mirrored copies.
+        overwrite: replace results that exist.
+        interpolate_slices: missing slices of a DICOM series are made from their neighbours.
+        far_is_refused: an input unlike what the model was made for is refused, not warned of.
+    """
+
+    device: str
+    overlap: float | None
+    mirror: bool
+    overwrite: bool
+    interpolate_slices: bool
+    far_is_refused: bool
+
+
+@dataclass
+class Outcome:
+    """What came of a case, as far as it got.
+
+    Attributes:
+        warnings: what the user should know, in sentences.
+        written: the files that are complete, in order.
+        millilitres: name of a label -> its volume.
+        seconds: of segmenting.
+    """
+
+    warnings: list[str] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
+    millilitres: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+@dataclass
+class Engine:
+    """The model; torch is loaded when its first case was read well, so that refusals come at once."""
+
+    bundle: Bundle
+    settings: Settings
+    progress: RunProgress
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Raises BundleError or DeviceError; that ends the run, not one case."""
+        with self.progress.console.status("Loading the model"):
+            from ..inference.predictor import Predictor
+
+            predictor = Predictor(self.bundle, self.settings.device)
+        metadata = predictor.metadata
+        self.progress.say(
+            f"Model {metadata.title} {metadata.version} on {predictor.device}, attention: {predictor.backend}"
+        )
+        return predictor
+
+
+def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
+    """The volumes of a case that can be segmented and written. Tells what is odd about them, before the run.
+
+    Raises:
+        InputError: a volume cannot be read, or is not what the model is for.
+        OutputError: something cannot be written where it should go.
+    """
+    from ..volumes import writing
+    from ..volumes.volume import read_volume
+
+    for path in filter(None, (case.output, case.probabilities)):
+        writing.check_writable(path, engine.settings.overwrite)
+    if case.preview:
+        from ..quality.pictures import check_preview
+
+        check_preview(case.preview, engine.settings.overwrite)
+    check_channels(engine.bundle, len(case.inputs))
+    volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
+    _warn(case, engine, outcome, _far_from_model(volumes, engine))
+    return volumes
+
+
+def segment_case(
+    case: Case, volumes: list[Volume], engine: Engine, outcome: Outcome, should_stop: Callable[[], bool]
+) -> None:
+    """Segments and writes; ``outcome`` holds what was written even where this raises.
+
+    Raises:
+        UsemaError: of any kind.
+        Cancelled: ``should_stop`` said so; each file is whole or not there.
+    """
+    settings = engine.settings
+    options = {} if settings.overlap is None else {"overlap": settings.overlap}
+    result = engine.predictor.segment(
+        volumes,
+        mirror=settings.mirror,
+        probabilities=case.probabilities is not None,
+        progress=engine.progress.case(case.name),
+        should_stop=should_stop,
+        **options,
+    )
+    _warn(case, engine, outcome, result.warnings)
+    outcome.seconds = float(result.provenance["seconds"])
+    x, y, z = result.geometry.spacing
+    for label in result.model_labels:
+        outcome.millilitres[label.name] = int((result.labels == label.value).sum()) * x * y * z / 1000
+    for path, write in _writers(case, volumes[0], result, settings.overwrite):
+        if should_stop():
+            raise Cancelled("Stopped.")
+        for note in write() or ():
+            _warn(case, engine, outcome, [note])
+        outcome.written.append(path)
+    found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in outcome.millilitres.items())
+    written = ", ".join(map(str, outcome.written))
+    engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
+
+
+def check_channels(bundle: Bundle, given: int) -> None:
+    """Raises InputError where a model takes another number of volumes."""
+    names = [channel["name"] for channel in bundle.metadata.channels]
+    if given != len(names):
+        raise InputError(
+            f"The model '{bundle.metadata.name}' takes {len(names)} volume(s) ({', '.join(names)}), not {given}.",
+            "Give one volume per channel, in this order: the first as INPUT, each further one with --channel.",
+        )
+
+
+@contextmanager
+def folders_for(case: Case) -> Iterator[None]:
+    """Makes the folders of a case's results; those that stay empty, because the case failed, go again."""
+    made = []
+    try:
+        for path in case.outputs:
+            missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+            for folder in reversed(missing):
+                try:
+                    folder.mkdir(exist_ok=True)
+                except OSError as error:
+                    raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
+                made.append(folder)
+        yield
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):  # not empty: it holds a result
+                folder.rmdir()
+
+
+def _far_from_model(volumes: list[Volume], engine: Engine) -> list[str]:
+    """Why the model may be wrong for these volumes. Raises InputError where that is a reason not to start."""
+    from ..inference.checks import input_warnings
+    from ..volumes.doubts import doubts
+
+    metadata, volume = engine.bundle.metadata, volumes[0]
+    intensities = (float(volume.array.min()), float(volume.array.max()))
+    found = input_warnings(metadata, volume.geometry, intensities)
+    found += doubts(volumes, [channel["name"] for channel in metadata.channels])
+    if found and engine.settings.far_is_refused:
+        made_for = f"the default model '{metadata.name}' is for {metadata.modality} of: {metadata.anatomy}."
+        raise InputError(
+            f"{' '.join(found)} No model was named, and {made_for}",
+            "Name the model that is meant for this volume with --model (`usema models list`), or say --anyway.",
+        )
+    return found
+
+
+def _writers(case: Case, volume: Volume, result: Segmentation, overwrite: bool) -> Iterator[tuple[Path, Callable]]:
+    """Each file with what writes it; the segmentation first, because it is what the run is for."""
+    from ..volumes import writing
+
+    labels, geometry = result.labels, result.geometry
+    if case.output.name.lower().endswith(writing.SEGMENTATION_SUFFIX):
+        more = (result.model_labels, result.provenance)
+        yield case.output, lambda: writing.write_segmentation(case.output, labels, geometry, *more, overwrite)
+    else:
+        yield case.output, lambda: writing.write_label_map(case.output, labels, geometry, overwrite)
+    if case.probabilities:
+        yield (
+            case.probabilities,
+            lambda: writing.write_probabilities(case.probabilities, result.probabilities, geometry, overwrite),
+        )
+    if case.preview:
+        from ..quality.pictures import write_preview
+
+        yield case.preview, lambda: write_preview(case.preview, volume, result, overwrite)
+
+
+def _warn(case: Case, engine: Engine, outcome: Outcome, warnings: list[str]) -> None:
+    """Tells each warning once, when it is known."""
+    for warning in warnings:
+        if warning not in outcome.warnings:
+            outcome.warnings.append(warning)
+            engine.progress.say(f"{case.name}: {warning}", "yellow")
