@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, InputError
-from ..inference.plan import Plan
+from ..inference.nnunet_labels import labels_of
+from ..inference.plan import Plan, configuration_of
 from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
 from ..volumes.volume import read_volume
@@ -57,12 +59,21 @@ def export_bundle(
         metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
 
+    configuration = metadata["training"]["configuration"]
+    previous = configuration_of(plans, configuration).get("previous_stage")
+    if previous:
+        raise BundleError(
+            f"'{configuration}' is the second stage of a cascade, after '{previous}'.",
+            "Export a configuration that works alone, such as 3d_fullres.",
+        )
     document = _described(description)
+    regions = document.pop("inference")
     document |= metadata
-    document["preprocessing"] = Plan.from_nnunet(plans, metadata["training"]["configuration"]).to_dict()
+    document["inference"] = {**regions, **document["inference"]}
+    document["preprocessing"] = Plan.from_nnunet(plans, configuration).to_dict()
     document["training"]["checkpoint"] = _CHECKPOINTS[checkpoint]
     summary = results / f"fold_{fold}" / "validation" / "summary.json"
-    document["metrics"] = _validation(summary, document["labels"]) if checkpoint == "final" else {}
+    document["metrics"] = _validation(summary, description["labels"]) if checkpoint == "final" else {}
     if dataset is not None:
         document |= _seen(dataset)
     if plans.get("image_reader_writer") == "NibabelIOWithReorient":
@@ -83,11 +94,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _described(dataset: dict[str, Any]) -> dict[str, Any]:
     """Defaults from nnU-Net's dataset.json."""
-    labels = {name: value for name, value in dataset["labels"].items() if name != "background"}
-    if "regions_class_order" in dataset or list(labels.values()) != list(range(1, len(labels) + 1)):
-        raise BundleError(
-            f"The dataset's labels are {labels}; regions and gaps are not supported.", "Number the labels 1, 2, 3, ..."
-        )
+    try:
+        names, regions = labels_of(dataset, "dataset.json")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"dataset.json cannot be used: its labels are {dataset.get('labels')!r}.") from error
     name = dataset.get("name", "model")
     unknown = "Not described."
     return {
@@ -105,8 +115,9 @@ def _described(dataset: dict[str, Any]) -> dict[str, Any]:
         "orientation": None,
         "labels": [
             {"value": value, "name": label, "color": list(_COLORS[(value - 1) % len(_COLORS)]), "terminology": _ANY}
-            for label, value in labels.items()
+            for value, label in enumerate(names, 1)
         ],
+        "inference": {"activation": "sigmoid", "region_order": list(regions)} if regions else {},
         "licence": {
             "name": dataset.get("licence", unknown),
             "url": "https://example.org",
@@ -117,12 +128,15 @@ def _described(dataset: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _validation(summary: Path, labels: list[dict]) -> dict[str, Any]:
+def _validation(summary: Path, labels: dict[str, Any]) -> dict[str, Any]:
     """What nnU-Net measured on the cases that training left out; nothing if it did not get that far."""
     if not summary.is_file():
         return {}
     measured = _json(summary)
-    dice = {label["name"]: round(measured["mean"][str(label["value"])]["Dice"], 4) for label in labels}
+    # A region's key is its values in brackets. Background and what was ignored are not measured.
+    keys = {name: str(tuple(value) if isinstance(value, list) else value) for name, value in labels.items()}
+    mean = measured["mean"]
+    dice = {name: round(mean[key]["Dice"], 4) for name, key in keys.items() if key in mean}
     return {
         "validation": {
             "cases": len(measured["metric_per_case"]),
@@ -133,14 +147,21 @@ def _validation(summary: Path, labels: list[dict]) -> dict[str, Any]:
 
 
 def _seen(dataset: Path) -> dict[str, Any]:
-    """Orientation and spacings of the training images; the orientation only if all agree."""
+    """Orientation, spacings and lengths of the training images; the orientation only if all agree."""
     images = sorted((dataset / "imagesTr").glob("*"))
     if not images:
         raise InputError(f"{dataset / 'imagesTr'} is empty.", "Name the raw folder of the training's dataset.")
     geometries = [read_volume(path).geometry for path in images]
     orientations = {geometry.orientation for geometry in geometries}
-    axes = list(zip(*(geometry.spacing for geometry in geometries), strict=True))
-    return {
-        "orientation": orientations.pop() if len(orientations) == 1 else None,
-        "expected_spacing_mm": {"min": [min(axis) for axis in axes], "max": [max(axis) for axis in axes]},
-    }
+    spacings = [geometry.spacing for geometry in geometries]
+    extents = [[n * mm for n, mm in zip(one.size, one.spacing, strict=True)] for one in geometries]
+    seen = {"orientation": None, "expected_spacing_mm": _range(spacings)}
+    if len(orientations) == 1:  # else there is no length along x that all have
+        seen |= {"orientation": orientations.pop(), "expected_extent_mm": _range(extents)}
+    return seen
+
+
+def _range(values: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """The least and the greatest along x, y and z."""
+    axes = list(zip(*values, strict=True))
+    return {"min": [min(axis) for axis in axes], "max": [max(axis) for axis in axes]}
