@@ -26,7 +26,9 @@ def pre_resample(array: np.ndarray, geometry: Geometry, spacing_mm: Sequence[flo
         max(1, round(n * old / new)) for n, old, new in zip(geometry.size, geometry.spacing, spacing_mm, strict=True)
     ]
     grid = Geometry(tuple(size), tuple(spacing_mm), geometry.origin, geometry.direction)
-    return np.stack([_zoomed(channel.astype(np.float64), grid.shape, 1) for channel in array]).astype(np.int32), grid
+    # Transposed, because TotalSegmentator's arrays are (x, y, z): the order in which axes are summed tips last digits.
+    images = [_zoomed(channel.T.astype(np.float64), grid.size).T.astype(np.int32) for channel in array]
+    return np.ascontiguousarray(np.stack(images)), grid
 
 
 def back_to(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -40,6 +42,6 @@ def back_to(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return labels[..., z, y, x]
 
 
-def _zoomed(array: np.ndarray, shape: Sequence[int], order: int) -> np.ndarray:
+def _zoomed(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     factors = [new / old for new, old in zip(shape, array.shape, strict=True)]
-    return ndimage.zoom(array, factors, order=order, mode="nearest")
+    return ndimage.zoom(array, factors, order=1, mode="nearest")
