@@ -7,26 +7,32 @@ import pytest
 import slicer
 import slicer.util
 import vtk
-from slicer_cases import GRIDS, MODEL, PROVENANCE, addVolume, blobs, transformNode, voxels, worldPoints, write
+from slicer_cases import (
+    ANTERIOR,
+    GRIDS,
+    MODEL,
+    POSTERIOR,
+    PROVENANCE,
+    addVolume,
+    blobs,
+    segmentOf,
+    transformNode,
+    voxels,
+    worldPoints,
+    write,
+)
 from USEMASegmentationLib.Scene.EditMask import tagOf
 
 pytest_plugins = ["slicer_fixtures"]
 
-ANTERIOR, POSTERIOR = f"{MODEL.name}_1", f"{MODEL.name}_2"
-
 
 @pytest.fixture
-def volume(host):
-    rng = np.random.default_rng(0)
-    return addVolume(rng.integers(0, 100, blobs().shape).astype(np.int16), GRIDS["oblique"], "Head")
+def volume(head):
+    return head
 
 
 def idsOf(node) -> list[str]:
     return list(node.GetSegmentation().GetSegmentIDs())
-
-
-def segmentOf(node, segmentId):
-    return node.GetSegmentation().GetSegment(segmentId)
 
 
 def drawn(volume, *arrays):

@@ -10,7 +10,7 @@ from usema.errors import OutputError
 from usema.volumes.segments import PREFIX
 
 from .EditMask import tagOf
-from .Hierarchy import placeBeside
+from .Hierarchy import createDisplay, placeBeside
 from .ResultArrays import Prepared, Written
 from .SegmentVoxels import LABELMAP, arrayOf, imageOf
 
@@ -39,7 +39,7 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
     with slicer.util.NodeModify(node):
         last = [_write(node, one, undo) for one in prepared.written]
         _setAttributes(node, prepared.provenance, undo)
-    node.CreateDefaultDisplayNodes()  # does nothing where there are some
+    createDisplay(node, undo)
     if any(one.replaces for one in prepared.written) and segmentation.ContainsRepresentation(_SURFACE):
         segmentation.CreateRepresentation(_SURFACE, True)
     if show3D:

@@ -5,7 +5,7 @@ Keys and defaults are those of nnU-Net 2.0 to 2.8; plans older than 2.3 describe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,6 @@ def describe(plans: Mapping, dataset: Mapping, configuration: str, where: str) -
     Raises:
         BundleError: something is missing, or is nothing that this engine has; named.
     """
-    from ..inference.nnunet_labels import labels_of
     from ..inference.plan import Plan, configuration_of
 
     if "modalities" in plans and "configurations" not in plans:
@@ -74,7 +73,7 @@ def describe(plans: Mapping, dataset: Mapping, configuration: str, where: str) -
                 f"{len(chosen['normalization_schemes'])}.",
                 "The two files are of different models: get the one that belongs to the checkpoint.",
             )
-        names, regions = labels_of(dataset, where)
+        names, regions = _labels(dataset, where)
         previous = chosen.get("previous_stage") or ""
         alone = {**plans, "configurations": {configuration: {**chosen, "previous_stage": None, "inherits_from": None}}}
         return Described(
@@ -106,6 +105,61 @@ V1_HINT = "USEMA imports models of nnU-Net 2. Whoever has the training data can 
 def _channels(dataset: Mapping) -> tuple[str, ...]:
     names = dataset["channel_names"] if "channel_names" in dataset else dataset["modality"]
     return tuple(str(names[key]) or f"channel {key}" for key in sorted(names, key=int))
+
+
+def _labels(dataset: Mapping, where: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names of the values 1, 2, 3, ..., and for regions the value that each writes."""
+    values = {name: _value(value) for name, value in dataset["labels"].items() if name != "ignore"}
+    if values.get("background") != 0:
+        raise BundleError(f"{where}: dataset.json has no label 'background' with the value 0.", _UNSUPPORTED)
+    regions = {name: value for name, value in values.items() if value not in (0, (0,))}
+    if not any(isinstance(value, tuple) for value in regions.values()):
+        ordered = sorted(regions, key=regions.__getitem__)
+        found = [regions[name] for name in ordered]
+        if not found or found != list(range(1, len(found) + 1)):
+            raise BundleError(f"{where}: the labels have the values {found}.", "They should be 1, 2, 3, ... in order.")
+        _refuse_ignored(dataset, len(found), where)
+        return tuple(ordered), ()
+    order = tuple(int(value) for value in dataset.get("regions_class_order") or ())
+    if len(order) != len(regions) or sorted(set(order)) != list(range(1, max(order) + 1)):
+        raise BundleError(
+            f"{where}: regions_class_order is {list(order)} for {len(regions)} regions.",
+            "It should name a value from 1 on for each region, without gaps.",
+        )
+    _refuse_ignored(dataset, max(max(_values_of(value)) for value in regions.values()), where)
+    return _region_names(regions, order), order
+
+
+def _values_of(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The label values of a region, or of a single label."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _value(value: Any) -> int | tuple[int, ...]:
+    """A label's value; of a region, its values. A list of one is that one."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        values = tuple(int(item) for item in value)
+        return values if len(values) != 1 else values[0]
+    return int(value)
+
+
+def _refuse_ignored(dataset: Mapping, last: int, where: str) -> None:
+    """What training ignored has no output, and is the last value."""
+    ignored = dataset["labels"].get("ignore")
+    if ignored is not None and ignored != last + 1:
+        raise BundleError(f"{where}: the label 'ignore' is {ignored}, and should be {last + 1}.", _UNSUPPORTED)
+
+
+def _region_names(regions: Mapping[str, int | tuple[int, ...]], order: Sequence[int]) -> tuple[str, ...]:
+    """What each value is: the last region that writes it, without those that overwrite it later."""
+    named, items = {}, list(regions.items())
+    for index, value in enumerate(order):
+        name, own = items[index][0], set(_values_of(items[index][1]))
+        later = [other for other, values in items[index + 1 :] if own & set(_values_of(values))]
+        # What lies in another of them needs no mention.
+        outer = [a for a in later if not any(set(_values_of(regions[a])) < set(_values_of(regions[b])) for b in later)]
+        named[value] = f"{name} without {' and '.join(outer)}" if outer else name
+    return tuple(named[value] for value in sorted(named))
 
 
 def _architecture(chosen: Mapping, where: str, in_channels: int, num_classes: int) -> dict[str, Any]:
