@@ -101,8 +101,7 @@ def _joined(top: Path, series: dict[Path, list[DicomFile]]) -> list[Path]:
         if len(places) < 2 or not uid:
             continue
         instances = [
-            {str(file.header.get("SOPInstanceUID")) for file in series[place] if file.is_image and file.series == uid}
-            for place in places
+            {file.instance for file in series[place] if file.is_image and file.series == uid} for place in places
         ]
         if len(set.union(*instances)) < sum(map(len, instances)):
             continue  # the same images twice: a copy of the series, not a part of it
