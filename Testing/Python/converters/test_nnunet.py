@@ -87,7 +87,7 @@ def stages(tmp_path_factory, data) -> Path:
     """The results folder of a cascade: 3d_lowres and 3d_cascade_fullres."""
     results = tmp_path_factory.mktemp("results")
     for kind in STAGES:
-        folder = train(kind, results, data, steps=20)
+        folder = train(kind, results, data)
     return folder.parent
 
 
@@ -406,6 +406,20 @@ def test_a_damaged_member_of_a_zip_ends_in_a_sentence(trained, tmp_path):
     with pytest.raises(BundleError, match="cannot be read"):
         converters.convert(file, tmp_path / "bundle")
     assert sorted(tmp_path.iterdir()) == [file]
+
+
+def test_a_checkpoint_of_another_program_is_refused_alone_and_passed_over_beside_others(trained, tmp_path):
+    torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "a.pth")
+    with pytest.raises(BundleError, match="no model that USEMA knows"):
+        converters.look(tmp_path / "a.pth")
+    torch.save({"state_dict": {"a": torch.ones(1)}, "plot_stuff": ([], [])}, tmp_path / "b.pth")
+    with pytest.raises(BundleError, match="nnU-Net 1"):
+        converters.convert(tmp_path / "b.pth", tmp_path / "bundle")
+    (tmp_path / "b.pth").write_bytes(b"\x80\x02cos\nsystem\n.")
+    with pytest.raises(BundleError, match="is a pickle, PyTorch's old format"):
+        converters.look(tmp_path / "b.pth")
+    shutil.copy(trained("3D") / "fold_0/checkpoint_final.pth", tmp_path / "c.pth")
+    assert [model.key for model in converters.look(tmp_path)] == ["c.pth"]
 
 
 def test_a_folder_without_a_model_says_what_can_be_imported(tmp_path):

@@ -195,7 +195,7 @@ def plans_of(kind: Kind, data: Path) -> dict:
         configuration.pop("architecture")
         configuration |= network_of(kind, len(configuration["patch_size"]))
     if kind.old:
-        plans["foreground_intensity_properties_by_modality"] = properties
+        plans["foreground_intensity_properties_by_modality"] = plans.pop("foreground_intensity_properties_per_channel")
     return plans
 
 
