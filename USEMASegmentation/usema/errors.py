@@ -62,6 +62,12 @@ class MissingDependencyError(UsemaError):
     code = "dependency"
 
 
+class NoPlaceError(MissingDependencyError):
+    """Nothing of this user's can be kept: there is no home folder. What keeps nothing runs all the same."""
+
+    code = "place"
+
+
 class Cancelled(UsemaError):
     """The user asked to stop. Nothing was written."""
 

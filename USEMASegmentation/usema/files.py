@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from .errors import MissingDependencyError
+from .errors import MissingDependencyError, NoPlaceError
 
 _CHUNK = 2**20  # bytes that are hashed at a time
 
@@ -25,7 +25,8 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
         title: whose place it is, and ``what``, "file" or "folder": for the message.
 
     Raises:
-        MissingDependencyError: platformdirs, which knows where that is, is not installed, or the user has no home.
+        MissingDependencyError: platformdirs, which knows where that is, is not installed.
+        NoPlaceError: this user has no home.
     """
     named = os.environ.get(variable)
     try:
@@ -34,13 +35,16 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
         import platformdirs
 
         folders = {"data": platformdirs.user_data_path, "config": platformdirs.user_config_path}
-        return folders[kind]("USEMA", appauthor=False) / name
+        folder = folders[kind]("USEMA", appauthor=False)
+        if not folder.is_absolute():  # so older versions of platformdirs say that there is no home
+            raise RuntimeError(folder)
+        return folder / name
     except ImportError as error:
         raise MissingDependencyError(
             f"{title} need {error.name}.", f"Install it, or name a {what} in {variable}."
         ) from error
     except RuntimeError as error:  # a user id without a name, as containers and batch jobs have
-        raise MissingDependencyError(
+        raise NoPlaceError(
             f"{title} need a home folder, and this user has none.", f"Set HOME, or name a {what} in {variable}."
         ) from error
 

@@ -16,28 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import BUNDLED_VERSION, TINY, write_tiny_bundle
+from cli_cases import NON_COMMERCIAL, said, usema
 from click.testing import CliRunner
 from usema.cli import main
 from usema.models.bundle import read_bundle
 from usema.store import cache, publish, settings
 from usema.volumes.volume import load_volume
-
-NON_COMMERCIAL = {
-    "name": "CC-BY-NC-4.0",
-    "url": "https://creativecommons.org/licenses/by-nc/4.0/",
-    "commercial_use": False,
-    "attribution": "A department",
-}
-
-
-def usema(*arguments, **options):
-    return CliRunner(env={"COLUMNS": "200"}).invoke(
-        main, [str(argument) for argument in arguments], catch_exceptions=False, **options
-    )
-
-
-def said(result) -> str:
-    return re.sub(r"\s+", " ", result.output)
 
 
 class Server:

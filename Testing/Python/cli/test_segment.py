@@ -135,7 +135,7 @@ def test_one_volume_for_two_channels_is_warned_of(two_channels, tmp_path):
     arguments = ("-o", tmp_path / "a.nii", "--channel", sample_volume(), "--model", two_channels)
     result = usema("segment", sample_volume(), *arguments)
     assert result.exit_code == 0
-    assert "same volume is given for more than one channel" in result.output
+    assert result.output.index("The T2 volume is the same as the T1 volume") < result.output.index("attention:")
 
 
 # Where results go
@@ -196,6 +196,16 @@ def test_without_a_model_named_an_input_far_from_the_default_is_refused(far, tmp
     assert "'hippocampus-mr'" in result.output
     assert "--anyway" in result.output
     assert not (tmp_path / "a.nii").exists()
+
+
+def test_labels_given_as_the_image_are_refused_without_a_model_named_and_warned_of_with_one(model, tmp_path):
+    labels = sample_volume().parent / "reference" / sample_volume().name
+    refused = usema("segment", labels, "-o", tmp_path / "a.nii")
+    assert refused.exit_code == 1
+    assert "looks like a label map, not an image: it has 3 values" in refused.output
+    warned = usema("segment", labels, "-o", tmp_path / "a.nii", "--model", model)
+    assert warned.exit_code == 0
+    assert warned.output.count("it has 3 values") == 1
 
 
 def test_told_so_or_named_the_model_runs_and_warns_before_the_run(model, far, tmp_path):

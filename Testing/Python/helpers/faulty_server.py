@@ -25,6 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         self.content, self.end = server.content, len(server.content)
         with server.lock:
             server.requests.append((self.path, self.headers.get("Range")))
+            server.passwords.append(self.headers.get("Authorization"))
             fault = server.faults.pop(0) if server.faults else server.always
         fault(self)
 
@@ -76,6 +77,7 @@ class FaultyServer(ThreadingHTTPServer):
         always: what answers when there are no more.
         pause: seconds between two pieces of 64 KiB.
         requests: (path, Range) of each request.
+        passwords: what each request told in Authorization; None: nothing.
         sent: bytes of the file that were sent in all.
     """
 
@@ -86,6 +88,7 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.faults, self.always, self.pause = content, [], serve, 0.0
         self.requests: list[tuple[str, str | None]] = []
+        self.passwords: list[str | None] = []
         self.sent = 0
         self.lock = threading.Lock()
         self.released = threading.Event()  # ends stalls when the test is over
@@ -244,10 +247,11 @@ def silent(handler: Handler) -> None:
 
 
 def drip(handler: Handler) -> None:
-    """A few bytes at a time, for ever slow."""
+    """A few bytes at a time, from the beginning; for ever as far as a client can tell, but a test is not to hang."""
     handler.head(200, len(handler.content))
+    end = time.monotonic() + 3
     for start in range(0, len(handler.content), 10):
-        if handler.client_is_gone or handler.server.released.wait(0.01):
+        if handler.client_is_gone or handler.server.released.wait(0.01) or time.monotonic() > end:
             break
         handler.send(handler.content[start : start + 10])
     handler.close_connection = True

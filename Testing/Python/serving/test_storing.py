@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from bundles import write_tiny_bundle
-from model_shop import open_shop
+from model_shop import LICENCE, open_shop
 from usema.serving.client import WorkerClient, worker_command
 from usema.store import archive, cache, indexes
 from usema.store.library import AVAILABLE, INSTALLED, library
@@ -180,3 +180,33 @@ def test_a_disk_folder_that_cannot_be_written_is_named(client, tmp_path, shop, e
     error = last_event(client, client.request("import", file=str(shop.folder / "tiny-1.0.0.usema")))
     assert error["code"] == "store"
     assert "Models" in error["message"]
+
+
+def test_what_has_to_be_asked_first_comes_as_a_question_and_goes_back_as_consent(client, tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "tiny", name="tiny", licence=LICENCE)
+    asked = last_event(client, client.request("import", file=str(bundle.path)))
+    assert (asked["event"], asked["code"]) == ("error", "consent")
+    assert asked["question"]["licence"]["name"] == LICENCE["name"]
+    assert cache.installed() == []
+    other = {**asked["question"], "sha256": "0" * 64}
+    assert last_event(client, client.request("import", file=str(bundle.path), consent=other))["code"] == "consent"
+    agreed = client.request("import", file=str(bundle.path), consent=asked["question"])
+    assert last_event(client, agreed)["name"] == "tiny"
+    verified = last_event(client, client.request("verify", path=str(cache.installed()[0].path)))
+    assert verified["verified"] == "verified (weights and model.json)"
+
+
+@pytest.mark.parametrize("consent", [7, "yes", [], {"name": "tiny"}, {"licence": 1}])
+def test_a_consent_that_is_no_question_is_refused_and_the_worker_goes_on(client, tmp_path, consent):
+    bundle = write_tiny_bundle(tmp_path / "tiny", name="tiny", licence=LICENCE)
+    error = last_event(client, client.request("import", file=str(bundle.path), consent=consent))
+    assert error["code"] in ("protocol", "input", "consent")
+    assert cache.installed() == []
+    assert last_event(client, client.request("hello"))["event"] == "hello"
+
+
+def test_another_file_under_the_version_that_was_seen_is_not_fetched(shop, client):
+    before = len(shop.requests)
+    error = last_event(client, client.request("download", name="tiny", version="1.0.0", sha256="0" * 64))
+    assert error["code"] == "input"
+    assert len(shop.requests) == before

@@ -179,6 +179,22 @@ def with_member(name: str, mode: int = 0o644):
     return make
 
 
+def many(bundle: Path, file: Path) -> None:
+    zipped(bundle, file)
+    with zipfile.ZipFile(file, "a") as opened:
+        for number in range(1000):
+            opened.writestr(f"x/{number}", b"")
+
+
+def ballooning(bundle: Path, file: Path) -> None:
+    """Announced as what they are; but a disk of any size is filled by a file that fits into a letter."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as opened:
+        opened.write(bundle / METADATA_FILE, METADATA_FILE)
+        with opened.open(WEIGHTS_FILE, "w") as sink:
+            for _ in range(300):
+                sink.write(bytes(MIB))
+
+
 UNSAFE = {
     "a way up": (with_member("../evil"), r"'\.\./evil', which leads out of its folder"),
     "a way up on the way down": (with_member("a/../../evil"), "leads out"),
@@ -187,6 +203,9 @@ UNSAFE = {
     "backslashes": (with_member("..\\evil"), "leads out"),
     "a link": (with_member("LICENSE", stat.S_IFLNK | 0o777), "'LICENSE', which is a link"),
     "a link of another name": (with_member("x", stat.S_IFLNK | 0o777), "'x', which is a link"),
+    "a pipe": (with_member("x", stat.S_IFIFO | 0o644), "'x', which is no plain file"),
+    "too many files": (many, "holds 1004 files, more than 1000"),
+    "weights of nothing but zeros": (ballooning, r"weights\.safetensors', which grows from \d+ to 314572800 bytes"),
     "the same name twice": (with_member("README.md"), "'README.md' twice"),
     "two models": (with_member("second/model.json"), "2 files model.json"),
     "a bomb in the weights": (weights_bomb, "Bad CRC-32"),

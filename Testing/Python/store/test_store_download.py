@@ -218,15 +218,28 @@ def test_passwords_and_signatures_in_addresses_stay_out_of_messages(server, targ
     assert not any(word in str(error) for word in ("secret", "user:", "hidden"))
 
 
-@pytest.mark.fault
-def test_a_mirror_that_only_drips_is_left_for_the_next(server, target, monkeypatch):
+@pytest.fixture
+def soon_too_slow(monkeypatch):
     monkeypatch.setattr(download, "SLOW_SECONDS", 0.2)
     monkeypatch.setattr(download, "SLOWEST", 10**6)
+
+
+@pytest.mark.fault
+def test_a_mirror_that_only_drips_is_left_for_the_next(server, target, soon_too_slow):
     server.faults = [faulty.drip]
     assert "comes too slowly" in refused(server.url(), target).message
     server.faults = [faulty.drip]
     get([server.url("a"), server.url("b")], target)
     assert_whole(target)
+
+
+@pytest.mark.fault
+def test_a_mirror_that_drips_what_is_here_already_is_left_as_well(server, target, soon_too_slow):
+    """It cannot begin in the middle, so nothing of what comes is kept."""
+    put_part(target, CONTENT[: SIZE // 2])
+    server.faults = [faulty.drip, faulty.drip]
+    assert "comes too slowly" in refused(server.url(), target).message
+    assert part_of(target).stat().st_size == SIZE // 2
 
 
 @pytest.mark.fault

@@ -14,40 +14,12 @@ import jsonschema
 import pytest
 import usema
 from bundles import write_tiny_bundle
+from index_cases import ENTRY, document, parsed
 from usema.errors import BundleError, InputError, OutputError
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, resources_folder
 from usema.store import archive, index, publish, versions
 from usema.store.page import render
-
-ENTRY = {
-    "name": "liver-ct",
-    "title": "Liver (CT)",
-    "description": "The whole liver.",
-    "version": "1.0.0",
-    "modality": "CT",
-    "anatomy": "Abdomen",
-    "labels": [{"name": "Liver", "color": [221, 130, 101]}],
-    "file": {"urls": ["liver-ct-1.0.0.usema"], "size": 10, "sha256": "0" * 64},
-    "licence": {
-        "name": "CC-BY-NC-4.0",
-        "url": "https://creativecommons.org/licenses/by-nc/4.0/",
-        "commercial_use": False,
-        "attribution": "A department",
-    },
-    "citation": "Somebody 2020",
-    "minimum_engine": "0.1.0",
-    "metrics": {"dice": {"liver": 0.95}},
-}
-
-
-def document(**changes) -> dict:
-    return {"schema_version": 1, "title": "A department", "models": [{**ENTRY, **changes}]}
-
-
-def parsed(content, place: str = "https://models.example.org/a/models.json") -> index.Index:
-    return index.parse(json.dumps(content).encode(), place)
-
 
 # Reading
 

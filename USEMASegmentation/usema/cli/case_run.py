@@ -28,6 +28,7 @@ class Settings:
         overlap: of tiles; None: the model's.
         mirror: average over mirrored copies.
         overwrite: replace results that exist.
+        interpolate_slices: missing slices of a DICOM series are made from their neighbours.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     overlap: float | None
     mirror: bool
     overwrite: bool
+    interpolate_slices: bool
     far_is_refused: bool
 
 
@@ -94,10 +96,8 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
 
         check_preview(case.preview, engine.settings.overwrite)
     check_channels(engine.bundle, len(case.inputs))
-    volumes = [read_volume(path) for path in case.inputs]
-    if len({path.resolve() for path in case.inputs}) < len(case.inputs):
-        _warn(case, engine, outcome, ["The same volume is given for more than one channel."])
-    _warn(case, engine, outcome, _far_from_model(volumes[0], engine))
+    volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
+    _warn(case, engine, outcome, _far_from_model(volumes, engine))
     return volumes
 
 
@@ -166,13 +166,15 @@ def folders_for(case: Case) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _far_from_model(volume: Volume, engine: Engine) -> list[str]:
-    """Why the model may be wrong for a volume. Raises InputError where that is a reason not to start."""
+def _far_from_model(volumes: list[Volume], engine: Engine) -> list[str]:
+    """Why the model may be wrong for these volumes. Raises InputError where that is a reason not to start."""
     from ..inference.checks import input_warnings
+    from ..volumes.doubts import doubts
 
-    metadata = engine.bundle.metadata
+    metadata, volume = engine.bundle.metadata, volumes[0]
     intensities = (float(volume.array.min()), float(volume.array.max()))
     found = input_warnings(metadata, volume.geometry, intensities)
+    found += doubts(volumes, [channel["name"] for channel in metadata.channels])
     if found and engine.settings.far_is_refused:
         made_for = f"the default model '{metadata.name}' is for {metadata.modality} of: {metadata.anatomy}."
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,9 @@ def download(names: tuple[str, ...], accept_licence: bool, replace: bool) -> Non
     agree = partial(_agree, accept_licence=accept_licence, replace=replace)
     agreed = [agree(question_of_entry(entry)) for entry in wanted]  # all questions before the first download
     for entry, consent in zip(wanted, agreed, strict=True):
-        _say(_install(entry.name, partial(install, entry), consent, agree))
+        warnings: list[str] = []
+        bundle = _install(entry.name, partial(install, entry, report=warnings.append), consent, agree)
+        _tell(bundle, warnings)
 
 
 @click.command("import")
@@ -83,9 +85,7 @@ def import_file(
         warnings: list[str] = []
         work = partial(import_model, path, wanted=_words(wanted), options=options, report=warnings.append)
         bundle = _install(path.name, work, agree(question_of(path)), agree)
-        for warning in warnings:
-            click.echo(warning, err=True)
-        _say(bundle)
+        _tell(bundle, warnings)
 
 
 def _words(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -210,5 +210,7 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _say(bundle: Bundle) -> None:
+def _tell(bundle: Bundle, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        click.echo(warning, err=True)
     click.echo(f"{bundle.metadata.title} {bundle.metadata.version}: {bundle.path}")

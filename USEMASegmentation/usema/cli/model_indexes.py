@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ..errors import UsemaError
 from ..store import indexes, settings
 from ..store.faults import shown
+from . import report
 
 
 @click.group()
@@ -20,7 +22,11 @@ def index() -> None:
 def list_indexes() -> None:
     """The indexes, in the order in which a model is looked for."""
     table = Table(Column("index", overflow="fold"), Column("where", overflow="fold"), "models", "copy")
-    sources = indexes.sources()
+    try:
+        sources = indexes.sources()
+    except UsemaError as error:
+        report(error)
+        sources = indexes.ours()
     for source in sources:
         count = str(len(source.index.entries)) if source.index else "-"
         table.add_row(*map(escape, (source.title, shown(source.place), count, source.age)))

@@ -20,6 +20,7 @@ from ..store.library import UPDATE, KnownModel, find_model, library
 from . import model_text, report
 from .model_files import download, export, import_file, publish
 from .model_indexes import index
+from .model_shelf import fetch_list, print_found
 
 
 @click.group()
@@ -27,14 +28,23 @@ def models() -> None:
     """List, download, check and publish models."""
 
 
-for _command in (download, export, import_file, publish, index):
+for _command in (download, export, fetch_list, import_file, publish, index):
     models.add_command(_command)
 
 
 @models.command("list")
 @click.option("--refresh", is_flag=True, help="Fetch your indexes first.")
-def list_models(refresh: bool) -> None:
-    """One line per model: those that are here, and those that an index offers. Offline, unless --refresh."""
+@click.option("--search", "text", help="Public models by the structures that they find, such as 'left adrenal'.")
+@click.option("--modality", default="", help="Public models for CT or MR.")
+@click.option("--region", default="", help="Public models for a region of the body, such as head.")
+def list_models(refresh: bool, text: str | None, modality: str, region: str) -> None:
+    """One line per model: those that are here, and those that an index offers. Offline, unless --refresh.
+
+    With --search, --modality or --region: public models instead, which are downloaded from their own publishers.
+    """
+    if text is not None or modality or region:
+        print_found(text or "", modality, region)
+        return
     problems = indexes.refresh() if refresh else []
     known = library()
     # What a narrow terminal, or a pipe, must not cut stays whole; the rest is folded.

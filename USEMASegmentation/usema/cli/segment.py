@@ -31,10 +31,23 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.option("--channel", "channels", multiple=True, type=click.Path(path_type=Path), help="Further input channel.")
 @click.option("--probabilities", type=click.Path(), help="Also write each class's probability here.")
 @click.option("--preview", type=click.Path(), help="Also write a picture (.png) here.")
+@click.option("--interpolate-slices", is_flag=True, help="Make missing DICOM slices from their neighbours.")
 @click.option("--anyway", is_flag=True, help="Take the default model for an input that it was not made for.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 def segment(
-    inputs, output, sample, model, device, overlap, mirror, channels, probabilities, preview, anyway, overwrite
+    inputs,
+    output,
+    sample,
+    model,
+    device,
+    overlap,
+    mirror,
+    channels,
+    probabilities,
+    preview,
+    interpolate_slices,
+    anyway,
+    overwrite,
 ):
     """Segment INPUT (NIfTI, NRRD, MHA, or a folder with a DICOM series) into OUTPUT.
 
@@ -62,7 +75,9 @@ def segment(
         check_channels(bundle, 1 + len(channels))
     cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels))
 
-    settings = Settings(device, overlap, mirror, overwrite, far_is_refused=model is None and not anyway)
+    settings = Settings(
+        device, overlap, mirror, overwrite, interpolate_slices, far_is_refused=model is None and not anyway
+    )
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from ..errors import BundleError, Cancelled, InputError, MissingDependencyError
 from ..models.bundle import Bundle
-from . import nnunet
-from .source import Source, open_source
+from . import brainchop, nnunet, totalsegmentator
+from .source import Source, open_source, open_together
 
 
 class Model(Protocol):
@@ -94,7 +94,7 @@ class Work:
         self.step(sentence)
 
 
-CONVERTERS: tuple[Converter, ...] = (nnunet,)
+CONVERTERS: tuple[Converter, ...] = (brainchop, totalsegmentator, nnunet)
 
 
 def look(path: str | os.PathLike) -> list[Model]:
@@ -104,6 +104,24 @@ def look(path: str | os.PathLike) -> list[Model]:
         BundleError: there are none, or they cannot be used; says what to do.
     """
     return _look(open_source(path))[1]
+
+
+def convert_public(paths: Sequence[Path], name: str, folder: Path, work: Work) -> Bundle:
+    """Makes the bundle of a public model from all its publisher's files.
+
+    Args:
+        paths: as downloaded.
+        name: of the model, as ``public.public_models`` has it.
+        folder: the bundle's; its parent exists.
+        work: told of what is done.
+
+    Raises:
+        BundleError: the files are not what they should be; says what to do.
+        Cancelled: ``work.should_stop`` said so. Nothing is left in ``folder``.
+    """
+    source = open_together(paths)
+    converter, models = _look(source)
+    return converter.convert(source, choose(models, [name], str(source.path)), folder, Options(), work)
 
 
 def convert(

@@ -115,10 +115,10 @@ def convert(source: Source, chosen: Sequence[Trained], folder: Path, options: Op
     everything = models(source)
     networks = []
     for trained in chosen:
-        network = _read(source, trained, folder, options, work)
+        network = read(source, trained, folder, options, work)
         if network.described.previous:
             before = _previous(source, everything, trained, network.described.previous)
-            networks.append(_read(source, before, folder, options, work))
+            networks.append(read(source, before, folder, options, work))
         networks.append(network)
     work.on_to("Writing the model")
     return nnunet_bundle.write(source, chosen, networks, folder, options, work)
@@ -172,7 +172,7 @@ def _folds(trained: Trained, options: Options, work: Work) -> list[str]:
     return [default]
 
 
-def _read(source: Source, trained: Trained, folder: Path, options: Options, work: Work) -> Network:
+def read(source: Source, trained: Trained, folder: Path, options: Options, work: Work) -> Network:
     """Reads the checkpoints of a configuration, one a fold."""
     weights, network = {}, None
     for fold in _folds(trained, options, work):

@@ -70,7 +70,7 @@ def write(
         **_parts(networks, results),
         "training": {
             "dataset": main.described.dataset,
-            "cases": _cases(main),
+            "cases": cases_of(main),
             "framework": f"nnU-Net 2, {main.training.trainer}",
             "iterations": None,
             "seed": None,
@@ -93,24 +93,24 @@ def write(
     steps = _postprocessing(source, results, options, work)
     if steps:
         document["postprocess"] = steps
-    return write_bundle(folder, document, _weights(networks, document), half=False)
+    return write_bundle(folder, document, weights_of(networks, document), half=False)
 
 
 def _parts(networks: Sequence[Network], results: Sequence[Network]) -> dict[str, Any]:
     """One network stands at the top of model.json; several folds, stages or configurations are parts."""
     if len(networks) == 1 and len(networks[0].weights) == 1:
-        return _network(networks[0])
+        return described_network(networks[0])
     parts = []
     for network in networks:
-        part = {"name": _part_name(network, networks), "folds": [_fold_name(fold) for fold in network.weights]}
-        part |= _network(network)
+        part = {"name": _part_name(network, networks), "folds": [fold_name(fold) for fold in network.weights]}
+        part |= described_network(network)
         if network.described.previous:
             part["previous"] = parts[-1]["name"]
         parts.append(part)
     return {"parts": parts, **({"combine": "probabilities"} if len(results) > 1 else {})}
 
 
-def _network(network: Network) -> dict[str, Any]:
+def described_network(network: Network) -> dict[str, Any]:
     inference: dict[str, Any] = {"mirror_axes": network.training.mirror_axes}
     if network.described.region_order:
         inference |= {"activation": "sigmoid", "region_order": list(network.described.region_order)}
@@ -127,19 +127,19 @@ def _part_name(network: Network, networks: Sequence[Network]) -> str:
     return name if len(same) == 1 else f"{name}-{same.index(network) + 1}"
 
 
-def _fold_name(fold: str) -> str:
+def fold_name(fold: str) -> str:
     return fold or "only"
 
 
-def _weights(networks: Sequence[Network], document: dict[str, Any]) -> dict[str, Any]:
+def weights_of(networks: Sequence[Network], document: dict[str, Any]) -> dict[str, Any]:
     import torch
 
-    weights = {}
+    tensors = {}
     for index, network in enumerate(networks):
         for fold, arrays in network.weights.items():
-            prefix = f"{document['parts'][index]['name']}.{_fold_name(fold)}." if "parts" in document else ""
-            weights |= {prefix + name: torch.from_numpy(array) for name, array in arrays.items()}
-    return weights
+            prefix = f"{document['parts'][index]['name']}.{fold_name(fold)}." if "parts" in document else ""
+            tensors |= {prefix + name: torch.from_numpy(array) for name, array in arrays.items()}
+    return tensors
 
 
 def _slug(text: str) -> str:
@@ -186,7 +186,7 @@ def _is_spacing(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(isinstance(mm, (int, float)) and mm > 0 for mm in value)
 
 
-def _cases(network: Network) -> int | None:
+def cases_of(network: Network) -> int | None:
     cases = (network.training.dataset or {}).get("numTraining")
     return cases if isinstance(cases, int) and cases > 0 else None
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import NamedTemporaryFile
@@ -181,6 +181,50 @@ class _Checked:
             return self._stream.read(size)
         except _UNREADABLE as error:
             raise BundleError(f"{self._shown} cannot be read: {error}.", _GET_AGAIN) from error
+
+
+class JointSource(Source):
+    """Several files of one model, as if each lay in a folder of its own, 1, 2, ..., under one root."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self._sources = {str(number): source for number, source in enumerate(sources, 1)}
+        files: dict[str, int] = {}
+        for number, source in self._sources.items():
+            files |= {f"{number}/{place}": size for place, size in source.files.items()}
+        super().__init__(sources[0].path.parent, files)
+
+    def shown(self, place: str) -> str:
+        source, inside = self._of(place)
+        return source.shown(inside)
+
+    def whole_sha256(self, places: list[str]) -> str:
+        hashes = []
+        for number, source in self._sources.items():
+            own = [place.partition("/")[2] for place in places if place.startswith(f"{number}/")]
+            hashes.append(source.whole_sha256(own))
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+    @contextmanager
+    def open(self, place: str) -> Iterator[IO[bytes]]:
+        source, inside = self._of(place)
+        with source.open(inside) as stream:
+            yield stream
+
+    @contextmanager
+    def on_disk(self, place: str, beside: Path) -> Iterator[Path]:
+        source, inside = self._of(place)
+        with source.on_disk(inside, beside) as path:
+            yield path
+
+    def _of(self, place: str) -> tuple[Source, str]:
+        number, _, inside = place.partition("/")
+        return self._sources[number], inside
+
+
+def open_together(paths: Sequence[Path]) -> Source:
+    """Several files of one model. Raises BundleError as open_source."""
+    sources = [open_source(path) for path in paths]
+    return sources[0] if len(sources) == 1 else JointSource(sources)
 
 
 def open_source(path: str | os.PathLike) -> Source:

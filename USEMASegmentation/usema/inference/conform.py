@@ -39,17 +39,11 @@ class Conformed:
 
     def labels_on_input(self, labels: np.ndarray) -> np.ndarray:
         """Labels (i, j, k) on the input's grid (z, y, x): each voxel takes the nearest conformed one, outside 0."""
-        from_input = np.linalg.inv(self.to_input)
-        depth, height, width = self.input_shape
-        result = np.zeros(self.input_shape, labels.dtype)
-        y, x = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
-        for z in range(depth):
-            points = from_input[:3, :3] @ np.stack([x.ravel(), y.ravel(), np.full(x.size, z)]) + from_input[:3, 3:]
-            nearest = np.trunc(points + np.copysign(0.5, points)).astype(int)  # halves away from zero
-            inside = ((nearest >= 0) & (nearest < SIDE)).all(axis=0)
-            flat = result[z].reshape(-1)
-            flat[inside] = labels[tuple(nearest[:, inside])]
-        return result
+        return _nearest(labels, np.linalg.inv(self.to_input), self.input_shape[::-1]).transpose(2, 1, 0)
+
+    def labels_from_input(self, labels: np.ndarray) -> np.ndarray:
+        """Labels (z, y, x) of the input's grid on the conformed one (i, j, k), likewise."""
+        return _nearest(labels.transpose(2, 1, 0), self.to_input, (SIDE,) * 3)
 
 
 def conform(array: np.ndarray, geometry: Geometry) -> Conformed:
@@ -131,6 +125,24 @@ def _interpolated(values: np.ndarray, to_input: np.ndarray) -> np.ndarray:
         plane[inside] = total
         result[i] = np.floor(plane + 0.5).astype(np.uint8).reshape(SIDE, SIDE)
     return result
+
+
+def _nearest(values: np.ndarray, to_values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Values on another grid, C-ordered along its last axis first: the nearest one, halves away from zero, or 0.
+
+    Args:
+        to_values: 4 x 4, from indices of the other grid to indices of ``values``.
+        shape: of the other grid.
+    """
+    result = np.zeros(shape[::-1], values.dtype)
+    first, second = (part.ravel() for part in np.meshgrid(np.arange(shape[1]), np.arange(shape[0]), indexing="ij"))
+    limits = np.array(values.shape)[:, None]
+    for last in range(shape[2]):
+        points = to_values[:3, :3] @ np.stack([second, first, np.full(first.size, last)]) + to_values[:3, 3:]
+        nearest = np.trunc(points + np.copysign(0.5, points)).astype(np.intp)
+        inside = ((nearest >= 0) & (nearest < limits)).all(axis=0)
+        result[last].reshape(-1)[inside] = values[tuple(nearest[:, inside])]
+    return result.transpose(2, 1, 0)
 
 
 def _cut_off(geometry: Geometry) -> float:

@@ -71,7 +71,9 @@ class Commands:
                 f"Version {request['version']} of {entry.title} is no longer offered, but {entry.version}.",
                 "Choose it again.",
             )
-        return _install(install.install, entry, request, send, should_stop)
+        warnings: list[str] = []
+        how = partial(install.install, report=warnings.append)
+        return {**_install(how, entry, request, send, should_stop), "warnings": warnings}
 
     def _look(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         models = importing.look(field(request, "file", str))

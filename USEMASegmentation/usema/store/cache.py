@@ -2,6 +2,7 @@
 
     <folder>/<name>/<version>/model.json, weights.safetensors    one installed bundle
     <folder>/.parts/                                             downloads under way, and what was moved aside
+    <folder>/.sources/                                           files of other publishers that several models need
     <folder>/.indexes/                                           the last good copy of each index
     <folder>/.installed/<name>/<version>                         SHA-256 of model.json as it was installed
 
@@ -10,18 +11,23 @@ Only whole, verified bundles are moved to ``<name>/<version>``, so an older vers
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import MissingDependencyError, OutputError, UsemaError
+from ..errors import MissingDependencyError, NoPlaceError, OutputError, UsemaError
 from ..files import replace_file, user_place
 from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import versions
 
 ENVIRONMENT_VARIABLE = "USEMA_MODELS"
+UNREADABLE = (
+    OSError,
+    MissingDependencyError,
+)  # what needs no cache must run where it may not be looked at, or is nowhere
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ def folder() -> Path:
 
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
+        NoPlaceError: this user has no home.
     """
     return user_place(ENVIRONMENT_VARIABLE, "data", "Models", title="Downloaded models", what="folder")
 
@@ -63,7 +70,7 @@ def installed_at(path: Path) -> tuple[str, str] | None:
     """(name, version) of the model whose folder in the cache that is; None: it lies elsewhere."""
     try:
         parts = path.resolve().relative_to(folder().resolve()).parts
-    except (ValueError, MissingDependencyError):
+    except (ValueError, *UNREADABLE):
         return None
     return (parts[0], parts[1]) if len(parts) == 2 else None
 
@@ -73,24 +80,44 @@ def parts() -> Path:
     return folder() / ".parts"
 
 
+def sources() -> Path:
+    """Where the files of other publishers lie that models are made from."""
+    return folder() / ".sources"
+
+
 def installed_versions(name: str) -> list[str]:
     """The versions of a model that are installed, newest first. Reads no bundle: the panel asks after every click."""
     if name.startswith(".") or Path(name).name != name:  # a path, not a name
         return []
     try:
         found = [path.parent.name for path in (folder() / name).glob(f"*/{METADATA_FILE}")]
-    except MissingDependencyError:
+    except UNREADABLE:
         return []
     return sorted(found, key=versions.key, reverse=True)
 
 
 def installed() -> list[Installed]:
-    """All that is installed, by name, newest version first. Nothing, where no cache can have been made yet."""
+    """All that is installed, by name, newest version first. Nothing, where there is no cache, or none to be read."""
     try:
         names = sorted({path.parents[1].name for path in folder().glob(f"*/*/{METADATA_FILE}")})
-    except MissingDependencyError:
+    except UNREADABLE:
         return []
     return [_look_at(place(name, version)) for name in names for version in installed_versions(name)]
+
+
+def problem() -> str:
+    """Why what is installed cannot be looked at; empty, if it can."""
+    try:
+        next(os.scandir(folder()), None)
+    except FileNotFoundError:
+        pass
+    except NoPlaceError as error:
+        return str(error)
+    except MissingDependencyError:
+        pass  # nothing can have been installed yet
+    except OSError as error:
+        return f"The folder of downloaded models, {folder()}, cannot be read: {error.strerror or error}."
+    return ""
 
 
 def note(bundle: Bundle) -> None:
@@ -107,7 +134,7 @@ def noted(name: str, version: str) -> str:
     """What ``note`` kept; empty, if nothing."""
     try:
         return _note(name, version).read_text(encoding="ascii").partition(" ")[0]
-    except (OSError, ValueError, MissingDependencyError):
+    except (ValueError, *UNREADABLE):
         return ""
 
 
@@ -139,7 +166,7 @@ def left_parts() -> list[tuple[Path, int]]:
     """What interrupted downloads left, to be resumed or deleted: (path, bytes)."""
     try:
         return [(path, size_of(path)) for path in sorted(parts().glob("*")) if path.suffix != ".lock"]
-    except MissingDependencyError:
+    except UNREADABLE:
         return []
 
 
@@ -175,10 +202,13 @@ def _is_held(lock: Path) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files under a folder; 0 if there is nothing."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Bytes of a file, or of all files under a folder; 0 if there is nothing, or nothing to be read."""
+    try:
+        if path.is_file():
+            return path.stat().st_size
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    except OSError:
+        return 0
 
 
 def _look_at(path: Path) -> Installed:

@@ -7,11 +7,10 @@ to is what was shown, whatever happened in between. Standard library only.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..errors import StoreError
+from ..errors import InputError, StoreError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle
 from . import settings
 from .index import Entry, Licence
@@ -53,21 +52,28 @@ class Question:
     replaces: Replacement | None = None
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Question:
-        """The opposite of ``dataclasses.asdict``: a question goes from one process to another as JSON."""
+    def from_dict(cls, values: Any) -> Question:
+        """The opposite of ``dataclasses.asdict``: a question goes from one process to another as JSON.
+
+        Raises:
+            InputError: that is none.
+        """
         parts = {"licence": Licence, "replaces": Replacement}
-        made = {key: kind(**values[key]) for key, kind in parts.items() if values.get(key)}
-        return cls(**{**values, **made})
+        try:
+            made = {key: kind(**values[key]) for key, kind in parts.items() if values.get(key)}
+            return cls(**{**values, **made})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{values!r} is no question that could have been agreed to.") from error
 
     def text(self) -> str:
         """The question in words, without the request to answer."""
         lines = []
         if self.licence:
             said = f" (the index says {self.offered_licence})" if self.offered_licence else ""
-            lines.append(
-                f"{self.title} {self.version}: licence {self.licence.name}{said}, not for commercial use: "
-                f"{self.licence.url}"
+            terms = (
+                "not for commercial use" if self.licence.open != "not stated" else "its terms are not stated clearly"
             )
+            lines.append(f"{self.title} {self.version}: licence {self.licence.name}{said}, {terms}: {self.licence.url}")
             lines += [self.licence.attribution] if self.licence.attribution else []
         if self.replaces:
             lines.append(
@@ -83,11 +89,13 @@ class ConsentNeeded(StoreError):
     code = "consent"
 
     def __init__(self, question: Question):
-        asked = [
-            "its licence is accepted (accept_licence, --accept-licence)" if question.licence else "",
-            "what is here may be replaced (replace, --replace)" if question.replaces else "",
-        ]
-        super().__init__(question.text(), f"It is installed if {' and '.join(filter(None, asked))}.")
+        options = ["--accept-licence"] if question.licence else []
+        options += ["--replace"] if question.replaces else []
+        super().__init__(
+            question.text(),
+            f"It is installed when somebody says yes: with {' '.join(options)} (command line), or by giving the "
+            "question back as consent (scripts).",
+        )
         self.question = question
 
 

@@ -39,8 +39,8 @@ def fetch(
     urls: Sequence[str],
     target: str | os.PathLike,
     *,
-    size: int,
-    sha256: str,
+    size: int | None,
+    sha256: str | None,
     ca_bundle: str | os.PathLike | None = None,
     in_clear: Collection[str] = (),
     progress: Callable[[Progress], None] | None = None,
@@ -51,8 +51,8 @@ def fetch(
     Args:
         urls: mirrors, tried in this order; ``http(s)://``, ``file://``, or the path of a file.
         target: where to. Bytes are collected in ``<target>.part``; the target appears whole, by renaming.
-        size: bytes of the file.
-        sha256: of the file, in lower-case hex.
+        size: bytes of the file; None: nobody states it, and the first mirror that answers is asked.
+        sha256: of the file, in lower-case hex; None: nobody states it, and what comes is taken if it is whole.
         ca_bundle: certificates to trust instead of the system's, see ``web.open_session``.
         in_clear: addresses that the user named, see there.
         progress: called up to ten times a second.
@@ -67,10 +67,12 @@ def fetch(
         MissingDependencyError: a library for HTTP is not installed.
     """
     target = Path(target)
-    meter = Meter(size, progress, should_stop)
     try:
-        if _is_whole(target, size, sha256):
+        if sha256 is not None and size is not None and _is_whole(target, size, sha256):
             return target
+        if size is None:
+            size = _announced(urls, ca_bundle, in_clear)
+        meter = Meter(size, progress, should_stop)
         check = partial(meter.says, message="Checking what is here already")
         with (
             Part(target.with_name(f"{target.name}.part"), size, check) as part,
@@ -85,9 +87,26 @@ def fetch(
                     continue
                 part.move_to(target)
                 return target
-            raise _no_mirror(faults, part)
+            raise _no_mirror(faults, part.done)
     except OSError as error:
         raise disk_error(error, target.parent) from error
+
+
+def _announced(urls: Sequence[str], ca_bundle: str | os.PathLike | None, in_clear: Collection[str]) -> int:
+    """Bytes of a file, as the first mirror that tells it has them. Raises StoreError."""
+    faults = []
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            if parts.scheme == "file" or len(parts.scheme) <= 1:
+                return os.path.getsize(url2pathname(parts.path) if parts.scheme == "file" else url)
+            with closing(web.open_session(ca_bundle, in_clear)) as session:
+                return web.announced_size(session, url)
+        except OSError as error:
+            faults.append((url, Fault(f"cannot be read: {error.strerror or error}", "Check that the disk is there.")))
+        except Fault as fault:
+            faults.append((url, fault))
+    raise _no_mirror(faults, 0)
 
 
 def disk_error(error: OSError, folder: Path) -> StoreError:
@@ -155,7 +174,7 @@ def _read_file(path: str, offset: int) -> Iterator[bytes]:
         ) from error
 
 
-def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str, meter: Meter) -> None:
+def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str | None, meter: Meter) -> None:
     """Completes the part from one mirror, in as many attempts as bring it forward. Raises Fault."""
     failures = 0
     pieces = 2 if part.done else 0  # connections that what is here came from; those of earlier runs count as several
@@ -166,7 +185,7 @@ def _fetch_from(url: str, read: Source, part: Part, size: int, sha256: str, mete
             if part.done < size:
                 pieces += 1
                 _read_rest(read(url, part.done), part, size, meter)
-            if part.sha256 == sha256:
+            if sha256 is None or part.sha256 == sha256:
                 return
             found = part.sha256
             part.restart()
@@ -196,11 +215,11 @@ def _read_rest(chunks: Iterator[bytes], part: Part, size: int, meter: Meter) -> 
     raise Fault("stopped: the connection was cut", "Check the network.", again=True)
 
 
-def _no_mirror(faults: Sequence[tuple[str, Fault]], part: Part) -> StoreError:
+def _no_mirror(faults: Sequence[tuple[str, Fault]], kept: int) -> StoreError:
     reasons = [f"{shown(url)} {fault.reason}." for url, fault in faults]
     hints = list(dict.fromkeys(fault.hint for _, fault in faults if fault.hint))
-    if part.done:
-        hints.append(f"{part.done / 1e6:.1f} MB are kept, the next download goes on from there.")
+    if kept:
+        hints.append(f"{kept / 1e6:.1f} MB are kept, the next download goes on from there.")
     start = (
         "The model could not be downloaded." if len(faults) == 1 else f"None of {len(faults)} addresses has the model."
     )

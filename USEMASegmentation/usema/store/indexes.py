@@ -65,7 +65,7 @@ def sources() -> list[Source]:
     Raises:
         InputError: the settings cannot be read.
     """
-    return [*map(_copy_of, settings.read().indexes), *_ours()]
+    return [*map(_copy_of, settings.read().indexes), *ours()]
 
 
 def names(found: Sequence[Source]) -> dict[str, str]:
@@ -144,9 +144,12 @@ def _copy_of(place: str) -> Source:
         return Source(place, parse(read_bytes(path), place), path.stat().st_mtime)
     except UsemaError as error:
         return Source(place, None, problem=str(error))
+    except OSError as error:  # a cache that may not be looked at
+        return Source(place, None, problem=f"The copy of the index {shown(place)}: {error.strerror or error}.")
 
 
-def _ours() -> list[Source]:
+def ours() -> list[Source]:
+    """USEMA's own index, which is there whatever the user's settings are."""
     try:
         place = str(resources_folder() / INDEX_FILE)
         return [Source(place, parse(read_bytes(place), place))] if os.path.isfile(place) else []

@@ -24,6 +24,7 @@ from .consent import Question, about_bundle, about_entry, check, replacement
 from .download import disk_error, fetch
 from .index import Entry
 from .meter import Meter, Progress
+from .shelf import PublicEntry
 
 _LOCK_SECONDS = 0.2  # how often somebody who waits asks whether to stop
 
@@ -34,6 +35,7 @@ def install(
     consent: Question | None = None,
     progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    report: Callable[[str], None] = lambda sentence: None,
 ) -> Bundle:
     """Downloads a model, or goes on with an earlier download. Nothing happens if that version is here and whole.
 
@@ -42,6 +44,7 @@ def install(
         consent: the question that the user was shown and said yes to; None: nobody was asked.
         progress: called up to ten times a second.
         should_stop: asked as often.
+        report: called with sentences that the user should read.
 
     Returns:
         The installed bundle.
@@ -53,6 +56,10 @@ def install(
         BundleError: the file is what the index describes, but no valid model.
         Cancelled: ``should_stop`` said so; what has come is kept for the next time.
     """
+    if isinstance(entry, PublicEntry):
+        from .shelf_install import install_public
+
+        return install_public(entry, consent=consent, progress=progress, should_stop=should_stop, report=report)
     if entry.why_not:
         raise StoreError(entry.why_not, "Update USEMA.")
     whole = _installed_as(entry)  # also where the cache may not be written
@@ -60,7 +67,7 @@ def install(
         return whole
     meter = Meter(entry.file.size, progress, should_stop)
     file = cache.parts() / f"{entry.file.sha256}{archive.ENDING}"
-    if not file.is_file():  # else it was asked before the download, and what is left to ask depends on the file
+    if not cache.size_of(file):  # else it was asked before the download, and what is left to ask depends on the file
         check(about_entry(entry, _here(entry.name, entry.version)), consent)
     with alone(entry.name, entry.version, meter):
         whole = _installed_as(entry)  # by the process that was waited for
@@ -115,7 +122,7 @@ def install_file(
     source = Path(source)
     size = archive.size_of(source)
     metadata = read_bundle(source).metadata
-    whole = _installed(metadata.name, metadata.version)
+    whole = installed(metadata.name, metadata.version)
     if whole is not None and whole.metadata == metadata:
         return whole
     meter = Meter(size, progress, should_stop)
@@ -173,27 +180,25 @@ def _read_whole(path: Path) -> Bundle:
     return bundle
 
 
-def _installed(name: str, version: str, read: Callable[[Path], Bundle] = _read_whole) -> Bundle | None:
+def installed(name: str, version: str, read: Callable[[Path], Bundle] = _read_whole) -> Bundle | None:
     """The bundle in the cache, if it is there and whole."""
     place = cache.place(name, version)
-    if not (place / METADATA_FILE).is_file():
-        return None
     try:
-        return read(place)
-    except BundleError:
+        return read(place) if (place / METADATA_FILE).is_file() else None
+    except (BundleError, OSError):  # OSError: a cache that may not be looked at; whoever writes into it says so
         return None
 
 
 def _installed_as(entry: Entry) -> Bundle | None:
     """The bundle in the cache, if it is there, whole, and what the entry offers as far as that says."""
-    bundle = _installed(entry.name, entry.version)
+    bundle = installed(entry.name, entry.version)
     offered = entry.file.metadata_sha256
     return bundle if bundle is not None and offered in ("", bundle.metadata_sha256) else None
 
 
 def _here(name: str, version: str, read: Callable[[Path], Bundle] = _read_whole) -> Bundle | None:
     """The whole model of that name and version which is used now: installed, or what came with USEMA."""
-    bundle = _installed(name, version, read)
+    bundle = installed(name, version, read)
     if bundle is None and name in bundled_models():
         with suppress(UsemaError):
             bundled = read_bundle(bundled_models()[name])

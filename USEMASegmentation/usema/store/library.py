@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import BundleError, UsemaError
 from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from ..resources import bundled_models
-from . import cache, indexes, versions
+from . import cache, indexes, shelf, versions
 from .index import Entry, EntryLabel, Licence
 
 BUNDLED = "bundled"  # came with USEMA
@@ -99,16 +99,19 @@ class Library:
     problems: tuple[str, ...] = ()
 
     def get(self, name: str) -> KnownModel | None:
-        return next((model for model in self.models if model.name == name), None)
+        """The model of that name; of the shelf, where neither this computer nor an index knows it."""
+        known = next((model for model in self.models if model.name == name), None)
+        public = shelf.find(name) if known is None else None
+        return known if public is None else KnownModel(name, AVAILABLE, entry=public)
 
 
 def library() -> Library:
     """Looks at bundled and installed models and at the last copies of the indexes: offline, and within milliseconds."""
-    problems = []
+    problems = [problem] if (problem := cache.problem()) else []
     try:
         sources = indexes.sources()
     except UsemaError as error:
-        sources = []
+        sources = indexes.ours()
         problems.append(str(error))
     problems += [source.problem for source in sources if source.problem]
     names_of = indexes.names(sources)
@@ -129,13 +132,13 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
     """
     here, path = _newest_here(os.fspath(name_or_path)), Path(name_or_path)
     if here is not None:
-        if (path / METADATA_FILE).is_file() and read_bundle(path).metadata != read_bundle(here).metadata:
+        if _is_there(path / METADATA_FILE) and read_bundle(path).metadata != read_bundle(here).metadata:
             raise BundleError(
                 f"{str(name_or_path)!r} is the name of a model that is here, and a folder with another one.",
                 f"Write {os.path.join(os.curdir, path)} for the folder, or {here} for the model of that name.",
             )
         return here
-    if path.exists():
+    if _is_there(path):
         return path
     known = library()
     model = known.get(str(name_or_path))
@@ -149,6 +152,14 @@ def find_model(name_or_path: str | os.PathLike) -> Path:
         f"There is no model {str(name_or_path)!r}.",
         f"Known models: {', '.join(names) or 'none'}. The path of a bundle, a folder or a zip, does as well.",
     )
+
+
+def _is_there(path: Path) -> bool:
+    """Also where the present folder may not be looked at, which is no reason to know no model."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def find_folder(name_or_path: str | os.PathLike) -> Bundle:

@@ -51,7 +51,8 @@ class Settings:
 
     def accepts(self, model: Entry | Question) -> bool:
         """Whether a model may be installed without a question: its licence is free for all uses, or was accepted."""
-        return model.licence.commercial_use or _licence_key(model) in self.accepted_licences
+        free = model.licence.commercial_use and model.licence.open != "not stated"
+        return free or _licence_key(model) in self.accepted_licences
 
 
 def file() -> Path:
@@ -59,6 +60,7 @@ def file() -> Path:
 
     Raises:
         MissingDependencyError: platformdirs, which knows where that is, is not installed.
+        NoPlaceError: this user has no home.
     """
     return user_place(ENVIRONMENT_VARIABLE, "config", "models.json", title="Settings of the model store", what="file")
 
@@ -72,9 +74,14 @@ def read() -> Settings:
     try:
         path = file()
         document = strict_json.loads(path.read_bytes())
-    except (MissingDependencyError, FileNotFoundError):
+    except (FileNotFoundError, MissingDependencyError):
         return Settings()
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(
+            f"The settings {path} cannot be read: {error.strerror or error}.",
+            f"Name another file in {ENVIRONMENT_VARIABLE}, or ask whoever looks after this computer.",
+        ) from error
+    except ValueError as error:
         raise InputError(f"The settings {path} cannot be read: {error}.", "Correct or delete the file.") from error
     for problem in problems(document, _SCHEMA):
         raise InputError(f"The settings {path} are not valid: {problem}.", "Correct or delete the file.")

@@ -45,8 +45,8 @@ def _published(name: str, version: str) -> dict[str, str]:
     found: dict[str, str] = {}
     try:
         sources = indexes.sources()
-    except UsemaError:
-        return found
+    except UsemaError:  # the user's settings cannot be read
+        sources = indexes.ours()
     for source in sources:
         for entry in source.index.entries if source.index else ():
             if (entry.name, entry.version) == (name, version) and entry.file.metadata_sha256:

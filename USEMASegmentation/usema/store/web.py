@@ -149,6 +149,22 @@ def read_from(session: requests.Session, url: str, offset: int, size: int | None
         raise fault_of(error, url) from error
 
 
+def announced_size(session: requests.Session, url: str) -> int:
+    """Bytes of a file, as its server announces them. Raises Fault: no answer, or none that tells it."""
+    import requests
+    import urllib3
+
+    try:
+        with _get(session, url, 0) as response:
+            _start(response, None)
+            length = response.headers.get("Content-Length", "")
+            if not length.isdecimal() or _encoded(response):
+                raise Fault("does not say how large the file is", "Download it with a browser, then import the file.")
+            return int(length)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise fault_of(error, url) from error
+
+
 def _get(session: requests.Session, url: str, offset: int) -> requests.Response:
     options = {"stream": True, "timeout": (CONNECT_TIMEOUT, READ_TIMEOUT)}
     plain = {"Accept-Encoding": "identity"}  # weights hardly shrink, and ranges of compressed bodies mean nothing

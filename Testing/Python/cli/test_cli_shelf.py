@@ -1,0 +1,47 @@
+"""Public models on the command line: found by structure, with size and time, and carried to where no network is."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+from usema.cli import main
+
+
+def run(*words: str):
+    return CliRunner().invoke(main, ["models", *words])
+
+
+def test_a_structure_finds_models_with_their_size_and_time_here():
+    result = run("list", "--search", "left adrenal", "--modality", "MR")
+    assert result.exit_code == 0
+    assert "totalsegmentator-total-mr-3mm" in result.output
+    assert "126 MB" in result.output
+    assert "Left adrenal gland" in result.output
+    assert "total-3mm" not in result.output.replace("total-mr-3mm", "")
+
+
+def test_a_time_is_told_where_it_was_measured():
+    (line,) = [line for line in run("list", "--search", "brain mask").output.splitlines() if "│ brain-mask " in line]
+    assert " about " in line
+
+
+@pytest.mark.parametrize(
+    "words", [("--search", "banana"), ("--search", "liver", "--region", "head"), ("--modality", "US")]
+)
+def test_a_search_that_finds_nothing_says_how_to_search(words):
+    result = run("list", *words)
+    assert result.exit_code == 1
+    assert "--region abdomen, chest, head" in result.output
+
+
+def test_the_list_of_files_names_those_of_needed_models_too():
+    result = run("fetch-list", "totalsegmentator-teeth")
+    assert result.exit_code == 0
+    addresses = [line.split("\t")[0].rpartition("/")[2] for line in result.output.splitlines()]
+    assert [name[:10] for name in addresses] == ["Dataset113", "Dataset115", "Dataset298"]
+
+
+def test_a_name_that_is_not_on_the_shelf_is_refused():
+    result = run("fetch-list", "brain-mask", "hippocampus-mr")
+    assert result.exit_code == 1
+    assert "'hippocampus-mr' is no public model" in result.output

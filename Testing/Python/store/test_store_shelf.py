@@ -1,0 +1,229 @@
+"""The shelf: what it offers and how it is searched; a publisher's files come down, are verified, and become a model."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+from usema.converters import public
+from usema.converters.public import PublicFile, PublicModel, public_models
+from usema.errors import BundleError, StoreError
+from usema.store import cache, shelf, shelf_install
+from usema.store.consent import ConsentNeeded
+from usema.store.install import install, question_of_entry
+from usema.store.library import find_entry, find_model, library
+
+LIGHT = "brain-tissue-light"
+
+
+@pytest.fixture
+def publisher(data, tmp_path):
+    """The publisher's files as they lie on a disk: (name of the file) -> path."""
+    folder = tmp_path / "publisher"
+    shutil.copytree(data / "public_models" / "brainchop" / "weights", folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return folder
+
+
+@pytest.fixture
+def offered(monkeypatch):
+    """Puts models on the shelf instead of the real ones, with other addresses."""
+
+    def offer(*models: PublicModel):
+        for module in (public, shelf, shelf_install):
+            monkeypatch.setattr(module, "public_models", lambda: models)
+        shelf.entries.cache_clear()
+        return [shelf.find(model.name) for model in models]
+
+    yield offer
+    monkeypatch.undo()
+    shelf.entries.cache_clear()
+
+
+def known(name: str) -> PublicModel:
+    return next(model for model in public_models() if model.name == name)
+
+
+def at(model: PublicModel, *paths, sha256: str | None = "") -> PublicModel:
+    """The model with its files at these places; ``sha256`` None: nobody states one."""
+    files = [
+        PublicFile(path.as_uri(), path.stat().st_size if sha256 == "" else None, file.sha256 if sha256 == "" else None)
+        for path, file in zip(paths, model.files, strict=True)
+    ]
+    return replace(model, files=tuple(files))
+
+
+# What is offered
+
+
+def test_the_shelf_holds_the_three_families():
+    by_format = [model.recipe["format"] for model in public_models()]
+    tasks = {
+        re.sub(r"-(1-5mm|3mm|6mm)$", "", m.name) for m in public_models() if m.recipe["format"] == "totalsegmentator"
+    }
+    assert len(tasks) >= 31
+    assert by_format.count("auto3dseg") == 33
+    assert by_format.count("brainchop") == 7
+    assert len({model.name for model in public_models()}) == len(public_models())
+
+
+@pytest.mark.parametrize("model", public_models(), ids=lambda model: model.name)
+def test_every_entry_says_what_a_user_has_to_know(model):
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", model.name)
+    assert model.publisher
+    assert model.citation
+    assert model.licence["open"] in ("yes", "not stated")
+    assert model.licence["stated_at"]
+    assert model.modality in ("CT", "MR")
+    assert model.label_count == (len(model.labels) or model.label_count) > 0
+    assert len(set(model.labels)) == len(model.labels)
+    assert all(other in {one.name for one in public_models()} for other in model.needs)
+    for file in model.files:
+        assert re.match(
+            r"https://(github\.com/.+/releases/download/|raw\.githubusercontent\.com/.+/[0-9a-f]{40}/)", file.url
+        )
+        assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
+
+
+def test_models_whose_licence_is_not_open_are_not_offered(data):
+    closed = (
+        "coronary",
+        "heartchambers",
+        "appendicular",
+        "tissue-types",
+        "brain-structures",
+        "aneurysm",
+        "robust-tissue",
+    )
+    assert [model.name for model in public_models() if any(word in model.name for word in closed)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("left adrenal", "totalsegmentator-total-3mm"),
+        ("hippocampus", "brain-subcortical"),
+        ("Leber", "totalsegmentator-total-3mm"),
+        ("linke Nebenniere", "totalsegmentator-total-3mm"),
+        ("wirbel", "totalsegmentator-total-3mm"),
+        ("prostate", "totalsegmentator-total-3mm"),
+        ("lung nodules", "totalsegmentator-lung-nodules"),
+        ("brain mask", "brain-mask"),
+    ],
+)
+def test_a_structure_finds_the_models_that_segment_it(words, first):
+    assert shelf.search(words)[0].name == first
+
+
+def test_the_structures_that_were_searched_for_are_named():
+    whole_body = shelf.find("totalsegmentator-total-3mm").model
+    assert shelf.matching("left adrenal", whole_body) == ["Left adrenal gland"]
+    assert shelf.matching("linke Niere", whole_body) == ["Left kidney", "Left kidney cyst"]
+    assert shelf.matching("mandible", whole_body) == []
+
+
+def test_modality_and_region_narrow_the_search():
+    assert {entry.model.modality for entry in shelf.search("liver", modality="mr")} == {"MR"}
+    assert {entry.model.region for entry in shelf.search(region="head")} == {"head"}
+    assert shelf.search("liver", region="head") == []
+
+
+def test_the_library_knows_the_shelf_by_name_but_does_not_list_it():
+    assert LIGHT not in [model.name for model in library().models]
+    assert library().get(LIGHT).entry is shelf.find(LIGHT)
+    assert find_entry(LIGHT).model.licence["name"] == "MIT"
+    with pytest.raises(BundleError, match="usema models download"):
+        find_model(LIGHT)
+
+
+# From the publisher's file to a model
+
+
+def test_a_publishers_file_becomes_a_model_that_says_where_it_comes_from(offered, publisher):
+    (entry,) = offered(at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth"))
+    assert question_of_entry(entry) is None  # MIT
+    steps = []
+    bundle = install(entry, progress=steps.append)
+    bundle.verify()
+    assert bundle.metadata.name == LIGHT
+    assert [label.name for label in bundle.metadata.labels] == ["White matter", "Grey matter"]
+    assert bundle.metadata.source["publisher"] == "neuroneural/brainchop-models"
+    assert bundle.metadata.source["sha256"] == entry.model.files[0].sha256
+    assert bundle.metadata.licence["open"] == "yes"
+    assert library().get(LIGHT).state == "installed"
+    assert not list(cache.sources().rglob("model.pth")), "no other model needs the file"
+    assert steps[-1].message == "" or "Reading" in steps[-1].message
+    assert install(entry).path == bundle.path
+
+
+def test_a_file_that_several_models_need_comes_down_once(offered, publisher):
+    mask = at(known("brain-mask"), publisher / "mindgrab" / "model.pth")
+    regions = at(
+        known("brain-aparc"), publisher / "model21_104class" / "model.pth", publisher / "mindgrab" / "model.pth"
+    )
+    first, second = offered(mask, regions)
+    install(first)
+    (publisher / "mindgrab" / "model.pth").write_bytes(b"gone")
+    bundle = install(second)
+    assert [part["name"] for part in bundle.metadata.parts] == ["mask", "regions"]
+    assert len(bundle.metadata.labels) == 103
+
+
+def test_the_first_copy_of_a_file_without_a_checksum_counts(offered, publisher):
+    path = publisher / "model5_gw_ae" / "model.pth"
+    (entry,) = offered(at(known(LIGHT), path, sha256=None))
+    said = []
+    install(entry, report=said.append)
+    assert "states no checksum of model.pth" in said[0]
+    cache.remove(*cache.installed())
+    other = publisher / "subcortical" / "model.pth"
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(StoreError, match="another file than the first time"):
+        install(entry)
+    assert cache.installed() == []
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>sign in</html>", b"PK\x03\x04 half a zip", b""])
+def test_what_is_no_model_is_refused_and_leaves_nothing(offered, publisher, content):
+    path = publisher / "model5_gw_ae" / "model.pth"
+    path.write_bytes(content)
+    (entry,) = offered(at(known(LIGHT), path, sha256=None))
+    with pytest.raises(BundleError, match="could not be made"):
+        install(entry)
+    assert cache.installed() == []
+    assert [one for one in cache.sources().rglob("*") if one.is_file()] == []
+    assert not list(cache.parts().glob("*.converted"))
+
+
+def test_a_licence_that_is_not_stated_is_asked_about_once(offered, publisher):
+    model = at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth")
+    unclear = {**model.licence, "name": "none stated", "open": "not stated", "commercial_use": False}
+    (entry,) = offered(replace(model, licence=unclear))
+    with pytest.raises(ConsentNeeded, match="not stated clearly"):
+        install(entry)
+    question = question_of_entry(entry)
+    install(entry, consent=question)
+    cache.remove(*cache.installed())
+    install(entry)
+
+
+def test_addresses_and_places_are_told_to_whoever_carries_files(offered, publisher):
+    path = publisher / "model5_gw_ae" / "model.pth"
+    model = at(known(LIGHT), path)
+    (entry,) = offered(model)
+    ((address, place),) = shelf_install.addresses(model)
+    assert address == path.as_uri()
+    place.parent.mkdir(parents=True)
+    shutil.move(path, place)  # as if it had come on a stick
+    assert install(entry).metadata.name == LIGHT
+
+
+def test_the_data_of_the_shelf_are_plain(root):
+    document = json.loads((root / "USEMASegmentation/usema/converters/public_models.json").read_text("utf-8"))
+    assert document["schema_version"] == 1
+    assert "$" not in json.dumps(document)

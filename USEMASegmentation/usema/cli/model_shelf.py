@@ -1,0 +1,67 @@
+"""`usema models list --search` and `usema models fetch-list`: public models, found by what they segment."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from ..errors import BundleError, InputError
+from ..store import expected, shelf, shelf_install
+from ..store.library import library
+
+
+def print_found(text: str, modality: str, region: str) -> None:
+    """A line for each public model that a search finds.
+
+    Raises:
+        InputError: none is found.
+    """
+    found = shelf.search(text, modality, region)
+    if not found:
+        regions = sorted({entry.model.region for entry in shelf.entries()})
+        raise InputError(
+            f"No public model is found by {' '.join(filter(None, [text, modality, region]))!r}.",
+            f"Search for a structure (liver, left adrenal), --modality CT or MR, --region {', '.join(regions)}.",
+        )
+    whole = {"name", "download", "time here"}
+    names = ("name", "title", "modality", "structures", "licence", "download", "time here")
+    table = Table(*(Column(name, no_wrap=name in whole, overflow="fold") for name in names))
+    here = {model.name for model in library().models if model.path}
+    for entry in found:
+        model = entry.model
+        structures = ", ".join(shelf.matching(text, model)[:3]) or f"{model.label_count}"
+        size = "is here" if entry.name in here else f"{model.size / 1e6:.0f} MB" if model.size > 1e6 else _small(model)
+        time = expected.in_words(expected.seconds(model))
+        row = (entry.name, entry.title, model.modality, structures, model.licence["name"], size, time)
+        table.add_row(*map(escape, row))
+    console = Console()
+    if not console.is_terminal:  # nobody looks: one line per model, for grep
+        console.width = max(console.width, 200)
+    console.print(table)
+    click.echo("`usema models download NAME` gets one from its publisher.", err=True)
+
+
+@click.command("fetch-list")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def fetch_list(names: tuple[str, ...]) -> None:
+    """Print what to download elsewhere for public models, and where to put it here, for a computer without a network.
+
+    One line a file: address, tab, place. `usema models download NAME` then finds the files there.
+    """
+    lines = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        entry = shelf.find(name)
+        if entry is None:
+            raise BundleError(f"{name!r} is no public model.", "`usema models list --search WORD` finds them.")
+        waiting += entry.model.needs
+        lines.update(shelf_install.addresses(entry.model))
+    for address, place in lines.items():
+        click.echo(f"{address}\t{place}")
+
+
+def _small(model) -> str:
+    return f"{model.size / 1e6:.1f} MB" if model.size else "size not stated"

@@ -1,0 +1,120 @@
+"""Models that others publish: who, where, under which licence, and how USEMA runs them. Standard library only.
+
+The facts stand in ``public_models.json``, each with its source; weights are nowhere in USEMA. A model is downloaded
+from its own publisher and converted on the user's computer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A publisher's file.
+
+    Attributes:
+        url: at a fixed version.
+        size: bytes; None: not known before the download.
+        sha256: as somebody published it; None: the first copy that is downloaded counts, and a later one has to be
+            like it.
+    """
+
+    url: str
+    size: int | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class PublicModel:
+    """One model of the shelf.
+
+    Attributes:
+        name: how commands and folders call it.
+        title: how people call it.
+        publisher: who made it.
+        publisher_url: where that can be read.
+        citation: how to cite it.
+        licence: as ``licence`` in ``model.json``.
+        modality: DICOM's.
+        region: of the body: "head", "chest", ...
+        channels: names of its input volumes.
+        labels: names of its structures as people read them, by value from 1 on; empty: only the file tells.
+        raw_labels: the same as the publisher writes them.
+        label_count: how many there are.
+        files: all that is to be downloaded.
+        needs: names of models that must be here, because they find the region.
+        recipe: "format" and what that format's converter wants to know.
+        cpu_seconds: of one volume on one thread, as measured by the source of these facts; None: not measured.
+        note: a sentence for the user; may be empty.
+    """
+
+    name: str
+    title: str
+    publisher: str
+    publisher_url: str
+    citation: str
+    licence: dict[str, Any]
+    modality: str
+    region: str
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    raw_labels: tuple[str, ...]
+    label_count: int
+    files: tuple[PublicFile, ...]
+    needs: tuple[str, ...]
+    recipe: dict[str, Any]
+    cpu_seconds: float | None
+    note: str
+
+    @property
+    def size(self) -> int:
+        """Bytes to download, as far as they are known."""
+        return sum(file.size or 0 for file in self.files)
+
+
+@cache
+def public_models() -> tuple[PublicModel, ...]:
+    """All of them, in the order in which they are offered."""
+    document = json.loads(Path(__file__).with_name("public_models.json").read_text(encoding="utf-8"))
+    return tuple(_model(entry, document["publishers"][entry["publisher"]]) for entry in document["models"])
+
+
+def shown(name: str) -> str:
+    """How a person reads a label's name: "kidney_right" is "Right kidney"."""
+    words = [word for word in re.split(r"[\s_]+", name) if word]
+    side = next((word for word in words if word.lower() in ("left", "right")), None)
+    if side is not None:
+        words.remove(side)
+        words.insert(0, side.lower())
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def _model(entry: dict[str, Any], publisher: dict[str, str]) -> PublicModel:
+    licence = dict(entry["licence"])
+    stated = licence.pop("stated", "")
+    return PublicModel(
+        name=entry["name"],
+        title=entry["title"],
+        publisher=publisher["name"],
+        publisher_url=publisher["url"],
+        citation=publisher["citation"],
+        licence={**licence, "attribution": publisher["name"], "stated_at": stated},
+        modality=entry["modality"],
+        region=entry["region"],
+        channels=tuple(entry["channels"]),
+        labels=tuple(shown(name) for name in entry["labels"]),
+        raw_labels=tuple(entry["labels"]),
+        label_count=entry.get("label_count", len(entry["labels"])),
+        files=tuple(PublicFile(file["url"], file["bytes"], file["sha256"]) for file in entry["files"]),
+        needs=tuple(entry["needs"]),
+        recipe=entry["recipe"],
+        cpu_seconds=entry["cpu_seconds"],
+        note=entry["note"],
+    )

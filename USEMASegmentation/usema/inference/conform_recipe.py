@@ -1,0 +1,141 @@
+"""Whole heads on the conformed grid as a recipe (see ``preprocessing.Recipe``): brainchop's way in and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from ..errors import BundleError, InputError
+from ..volumes.geometry import Geometry
+from .conform import SIDE, Conformed, conform, hounsfield_to_cormack, normalised_by_quantiles
+from .outputs import Outputs
+
+_EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
+_KNOWN = {"mask_by_previous", "largest_component", "hounsfield"}
+
+
+class ConformRecipe:
+    """256 voxels of 1 mm along each axis, intensities between the 2nd and the 98th percentile as 0 to 1.
+
+    Args:
+        values: "mask_by_previous" (bool): the image is zero where the part before found nothing, and so is the result;
+            "largest_component" (bool): of all labels together only the largest component stays (26 neighbours), on
+            the conformed grid, as brainchop does; "hounsfield" (bool): stretch the soft tissue of a CT first.
+    """
+
+    channels = 1
+    patch_size = (SIDE, SIDE, SIDE)
+
+    def __init__(self, values: dict[str, Any]):
+        unknown = sorted(set(values) - _KNOWN)
+        wrong = [name for name, value in values.items() if not isinstance(value, bool)]
+        if unknown or wrong:
+            raise BundleError(
+                f"The model's preprocessing has {(unknown or wrong)[0]!r}, which is none of "
+                f"{', '.join(sorted(_KNOWN))} with true or false.",
+                "Update USEMA, or import the model again.",
+            )
+        self.previous_is_mask = bool(values.get("mask_by_previous"))
+        self._largest = bool(values.get("largest_component"))
+        self._hounsfield = bool(values.get("hounsfield"))
+
+    def shape(self, array: np.ndarray, geometry: Geometry) -> tuple[int, int, int]:
+        return self.patch_size
+
+    def resolution(self, geometry: Geometry) -> tuple[float, float, float]:
+        return (1.0, 1.0, 1.0)
+
+    def prepare(self, array: np.ndarray, geometry: Geometry, previous: np.ndarray | None = None) -> ConformedCase:
+        """See ``preprocessing.Recipe``."""
+        values = hounsfield_to_cormack(array[0]) if self._hounsfield else array[0]
+        conformed = conform(values, geometry)
+        if not conformed.image.any():
+            raise InputError("The volume has the same value everywhere.", "Choose a volume that shows a head.")
+        mask = None
+        image = conformed.image
+        if self.previous_is_mask and previous is not None:
+            mask = conformed.labels_from_input(previous) != 0
+            image = np.where(mask, image, 0)
+        notes = []
+        if conformed.cut_off_mm:
+            notes.append(
+                f"The volume is {conformed.cut_off_mm:.0f} mm larger than the {SIDE} mm around its middle that the "
+                "model looks at; what lies beyond was left out."
+            )
+        data = normalised_by_quantiles(image)[None]
+        return ConformedCase(data, conformed, mask, self._largest, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class ConformedCase:
+    """A head as the network wants it, and the way back.
+
+    Attributes:
+        data: (1, 256, 256, 256) float32, axes (channel, i, j, k) of ``conform``.
+        conformed: the grid that it lies on.
+        mask: where labels may be; None: everywhere.
+        largest: only the largest component stays.
+        notes: for the user, in sentences.
+    """
+
+    data: np.ndarray
+    conformed: Conformed
+    mask: np.ndarray | None
+    largest: bool
+    notes: list[str] = field(default_factory=list)
+
+    def collector(self, outputs: Outputs, keep_probabilities: bool) -> ConformCollector:
+        """What leads the logits back to the grid of the array that was prepared."""
+        return ConformCollector(self, outputs, keep_probabilities)
+
+
+class ConformCollector:
+    """Takes logits on the conformed grid slab by slab and gives labels on the volume's own; see LogitsToLabels."""
+
+    def __init__(self, case: ConformedCase, outputs: Outputs, keep_probabilities: bool):
+        self.highest = 0.0
+        self._case, self._outputs = case, outputs
+        shape = case.data.shape[1:]
+        self._labels = np.zeros(shape, np.uint8 if outputs.labels <= 255 else np.uint16)
+        self._probabilities = np.zeros((outputs.labels + 1, *shape), np.float16) if keep_probabilities else None
+        self._received = 0
+
+    @torch.inference_mode()
+    def add(self, start: int, logits: torch.Tensor) -> None:
+        """Take the slab (outputs, d, b, c) that begins at plane ``start``."""
+        end = start + logits.shape[1]
+        if start != self._received or end > len(self._labels):
+            raise ValueError(f"a slab at {start} after {self._received} planes")
+        self._received = end
+        self._labels[start:end] = self._outputs.to_labels(logits).cpu().numpy()
+        self.highest = max(self.highest, self._outputs.highest(logits))
+        if self._probabilities is not None:
+            probabilities = self._outputs.by_label(self._outputs.probabilities(logits))
+            self._probabilities[:, start:end] = probabilities.half().cpu().numpy()
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (z, y, x) and probabilities (labels + 1, z, y, x) float16 or None, on the volume's grid."""
+        if self._received != len(self._labels):
+            raise ValueError(f"{self._received} of {len(self._labels)} planes were received")
+        labels, case = self._labels, self._case
+        if case.mask is not None:
+            labels[~case.mask] = 0
+        if case.largest:
+            _keep_largest(labels)
+        kept = self._probabilities
+        if kept is not None:
+            kept = np.stack([case.conformed.labels_on_input(one) for one in kept])
+            kept[0] += kept.sum(axis=0) == 0  # beyond the conformed grid all is background
+        return case.conformed.labels_on_input(labels), kept
+
+
+def _keep_largest(labels: np.ndarray) -> None:
+    components, count = ndimage.label(labels, _EVERY_NEIGHBOUR)
+    if count > 1:
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0
+        labels[components != sizes.argmax()] = 0

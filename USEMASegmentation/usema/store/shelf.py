@@ -1,0 +1,128 @@
+"""The shelf: models that others publish, as entries that are installed like any other. Standard library only.
+
+What is known of them stands in ``usema.converters.public_models.json``; no index has to be added for it, and none of
+them is downloaded without being asked for.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from ..converters.public import PublicModel, public_models
+from .index import Entry, EntryFile, EntryLabel, Licence
+
+SOURCE = "public"  # what the library calls where they come from
+VERSION = "1.0.0"  # of what the converters make; a publisher's own version stands in the address of its file
+_GOLDEN = 0.618034  # of a turn from hue to hue: neighbours differ however many there are
+
+# What radiologists type in German, and the word in the labels that it means.
+_GERMAN = {
+    "leber": "liver", "milz": "spleen", "niere": "kidney", "nieren": "kidney", "nebenniere": "adrenal",
+    "bauchspeicheldrüse": "pancreas", "pankreas": "pancreas", "magen": "stomach", "lunge": "lung", "herz": "heart",
+    "gehirn": "brain", "hirn": "brain", "hirnstamm": "brainstem", "schädel": "skull", "wirbel": "vertebrae",
+    "wirbelsäule": "vertebrae", "rippe": "rib", "rippen": "rib", "gallenblase": "gallbladder", "blase": "bladder",
+    "harnblase": "bladder", "prostata": "prostate", "darm": "bowel", "dickdarm": "colon", "dünndarm": "small",
+    "speiseröhre": "esophagus", "luftröhre": "trachea", "schilddrüse": "thyroid", "muskel": "muscle",
+    "zähne": "teeth", "zahn": "teeth", "hüfte": "hip", "oberschenkel": "femur", "gefäße": "vessels", "tumor": "tumor",
+    "kleinhirn": "cerebellum", "hippokampus": "hippocampus", "ventrikel": "ventricle", "rechts": "right",
+    "links": "left", "rechte": "right", "linke": "left", "knoten": "nodules", "blutung": "hemorrhage",
+    "erguss": "effusion", "körper": "body", "kopf": "head", "hals": "neck", "bauch": "abdomen", "brust": "breast",
+}  # fmt: skip
+_SPELLINGS = {"oesophagus": "esophagus", "haemorrhage": "hemorrhage", "vertebra": "vertebrae", "gray": "grey"}
+
+
+@dataclass(frozen=True)
+class PublicEntry(Entry):
+    """A model of the shelf.
+
+    Attributes:
+        model: what is known of it.
+    """
+
+    model: PublicModel | None = None
+
+
+@cache
+def entries() -> tuple[PublicEntry, ...]:
+    """All of them, in the order in which they are offered; those whose licence is known not to be open are left out."""
+    return tuple(_entry(model) for model in public_models() if model.licence.get("open") != "no")
+
+
+def find(name: str) -> PublicEntry | None:
+    """The one of that name."""
+    return next((entry for entry in entries() if entry.name == name), None)
+
+
+def search(text: str = "", modality: str = "", region: str = "") -> list[PublicEntry]:
+    """Those that a person means, the best first: whose structures hold all words, then whose titles do.
+
+    Args:
+        text: words such as "left adrenal", in English or German; empty: all.
+        modality: DICOM's; empty: any.
+        region: of the body, as entries have it; empty: any.
+    """
+    words = list(_words(text))
+    found = []
+    for place, entry in enumerate(entries()):
+        model = entry.model
+        if modality.upper() not in ("", model.modality) or region.lower() not in ("", model.region):
+            continue
+        rank = _rank(words, model)
+        if rank is not None:
+            found.append((rank, place, entry))
+    return [entry for _, _, entry in sorted(found, key=lambda one: one[:2])]
+
+
+def matching(text: str, model: PublicModel) -> list[str]:
+    """The structures of a model whose names hold all words of a search."""
+    words = list(_words(text))
+    return [label for label in model.labels if words and all(_holds(label, word) for word in words)]
+
+
+def _rank(words: list[str], model: PublicModel) -> int | None:
+    if not words or any(all(_holds(label, word) for word in words) for label in model.labels):
+        return 0
+    title = f"{model.title} {model.region} {model.name}"
+    if all(_holds(title, word) for word in words):
+        return 1
+    every = " ".join([title, *model.labels])
+    return 2 if all(_holds(every, word) for word in words) else None
+
+
+def _holds(text: str, word: str) -> bool:
+    """Whether a word of the text begins so: "ventric" finds ventricles, "rib" no tribute to fibrosis."""
+    return any(part.startswith(word) for part in re.split(r"[^\w]+|_", text.lower()))
+
+
+def _words(text: str) -> Iterator[str]:
+    for word in re.findall(r"\w+", text.lower()):
+        word = _GERMAN.get(word, word)
+        yield _SPELLINGS.get(word, word)
+
+
+def _entry(model: PublicModel) -> PublicEntry:
+    return PublicEntry(
+        name=model.name,
+        title=model.title,
+        description=f"By {model.publisher}. {model.note}".strip(),
+        version=VERSION,
+        modality=model.modality,
+        anatomy=model.region.capitalize(),
+        labels=tuple(EntryLabel(label, _color(value)) for value, label in enumerate(model.labels, 1)),
+        file=EntryFile(tuple(file.url for file in model.files), model.size, model.files[0].sha256 or ""),
+        licence=Licence(**model.licence),
+        citation=model.citation,
+        minimum_engine="0.0.1",
+        metrics={},
+        source=SOURCE,
+        model=model,
+    )
+
+
+def _color(value: int) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hsv_to_rgb(value * _GOLDEN % 1, 0.55, 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,0 +1,177 @@
+"""Installs a model of the shelf: its publisher's files are downloaded, and made into a bundle on this computer.
+
+    agreed to? -> models that it needs -> each file, verified or recorded -> convert -> rename to <name>/<version>
+
+A file that several models share is downloaded once and stays; others go when the model is made. Of a file whose hash
+nobody publishes, the first copy's is kept, and a later one has to be like it. Standard library only at file scope.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from .. import converters, strict_json
+from ..converters.public import PublicFile, PublicModel, public_models
+from ..errors import BundleError, StoreError, UsemaError
+from ..files import move_into_place, replace_file, sha256_of
+from ..models.bundle import Bundle, read_bundle
+from . import cache, settings, shelf
+from .consent import Question, about_entry, check
+from .download import disk_error, fetch
+from .install import alone, installed
+from .meter import Meter, Progress
+
+Report = Callable[[str], None]
+
+
+def install_public(
+    entry: shelf.PublicEntry,
+    *,
+    consent: Question | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    report: Report = lambda sentence: None,
+) -> Bundle:
+    """Downloads and converts a model, and first those that it needs. Nothing happens if it is here and whole.
+
+    Args:
+        entry: of the shelf.
+        consent: the question that the user was shown and said yes to; None: nobody was asked.
+        progress: called up to ten times a second.
+        should_stop: asked as often.
+        report: called with sentences that the user should read.
+
+    Raises:
+        ConsentNeeded: the user has to be asked something else than was.
+        StoreError: a file cannot be had, is another than before, or the cache cannot be written; says what to do.
+        BundleError: a file is no model.
+        Cancelled: ``should_stop`` said so; what has come is kept for the next time.
+    """
+    whole = installed(entry.name, entry.version)
+    if whole is not None:
+        return whole
+    question = about_entry(entry, None)
+    check(question, consent)
+    options = {"progress": progress, "should_stop": should_stop, "report": report}
+    for name in entry.model.needs:
+        install_public(shelf.find(name), **options)
+    meter = Meter(entry.model.size, progress, should_stop)
+    with alone(entry.name, entry.version, meter):
+        whole = installed(entry.name, entry.version)  # by the process that was waited for
+        if whole is not None:
+            return whole
+        files = [_fetched(file, progress, should_stop, report) for file in entry.model.files]
+        bundle = _converted(entry, files, meter, report)
+    if question is not None and question.licence is not None:
+        with suppress(UsemaError):  # where nothing can be kept, the next time asks again
+            settings.accept(question)
+    return bundle
+
+
+def addresses(model: PublicModel) -> list[tuple[str, Path]]:
+    """What is to be carried to a computer without a network: each address, and where its file belongs there."""
+    return [(file.url, _place(file)) for file in model.files]
+
+
+def _fetched(file: PublicFile, progress, should_stop, report: Report) -> Path:
+    """The publisher's file in the cache: what lies there from before or was put there, or a download."""
+    target, known = _place(file), file.sha256 or _recorded().get(file.url)
+    try:
+        if target.is_file() and (known is None or _sha256(target) == known):
+            return target
+    except OSError as error:
+        raise disk_error(error, target.parent) from error
+    chosen = settings.read()
+    fetch(
+        [file.url],
+        target,
+        size=file.size,
+        sha256=file.sha256,
+        ca_bundle=chosen.ca_bundle or None,
+        in_clear=chosen.indexes,
+        progress=progress,
+        should_stop=should_stop,
+    )
+    found = _sha256(target)
+    if known is not None and found != known:
+        target.unlink()
+        raise StoreError(
+            f"{target.name} is another file than the first time: its SHA-256 is {found}, and was {known}. Its "
+            "publisher changed it, or somebody on the way did.",
+            f"Ask the publisher ({file.url}); nothing was installed.",
+        )
+    if known is None:
+        report(
+            f"The publisher states no checksum of {target.name}: this is the first copy seen on this computer. Its "
+            f"SHA-256 is {found}."
+        )
+    return target
+
+
+def _converted(entry: shelf.PublicEntry, files: list[Path], meter: Meter, report: Report) -> Bundle:
+    staging, place = cache.parts() / f"{entry.name}-{entry.version}.converted", cache.place(entry.name, entry.version)
+    work = converters.Work(report, partial(_says, meter), lambda: False)
+    shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+    try:
+        staging.mkdir(parents=True)
+        bundle = converters.convert_public(files, entry.name, staging / "model", work)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        move_into_place(bundle.path, place)
+    except BundleError as error:
+        for file, path in zip(entry.model.files, files, strict=True):
+            if file.sha256 is None:  # a web page, or half a file: the next download has to begin anew
+                shutil.rmtree(path.parent, ignore_errors=True)
+        raise BundleError(f"{entry.title} could not be made: {error.message}", error.hint) from error
+    except OSError as error:
+        raise disk_error(error, cache.folder()) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    bundle = read_bundle(place)
+    cache.note(bundle)
+    _record({file.url: _sha256(path) for file, path in zip(entry.model.files, files, strict=True)})
+    for file, path in zip(entry.model.files, files, strict=True):
+        if not _shared(file):
+            shutil.rmtree(path.parent, ignore_errors=True)
+    return bundle
+
+
+def _says(meter: Meter, sentence: str) -> None:
+    meter.says(meter.total, sentence)
+
+
+def _shared(file: PublicFile) -> bool:
+    return sum(other.url == file.url for model in public_models() for other in model.files) > 1
+
+
+def _place(file: PublicFile) -> Path:
+    """Where a publisher's file lies: under its own name, in a folder for its address."""
+    key = hashlib.sha256(file.url.encode()).hexdigest()[:16]
+    return cache.sources() / key / Path(unquote(urlsplit(file.url).path)).name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return sha256_of(stream)
+
+
+def _recorded() -> dict[str, str]:
+    """Address -> SHA-256 of the first copy that was converted here."""
+    try:
+        known = strict_json.loads((cache.sources() / "first_seen.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return {str(key): str(value) for key, value in known.items()} if isinstance(known, dict) else {}
+
+
+def _record(hashes: dict[str, str]) -> None:
+    text = json.dumps({**_recorded(), **hashes}, indent=2)
+    with suppress(OSError):  # where nothing can be kept, nothing is compared later
+        cache.sources().mkdir(parents=True, exist_ok=True)
+        replace_file(cache.sources() / "first_seen.json", text.encode())
