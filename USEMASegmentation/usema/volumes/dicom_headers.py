@@ -161,8 +161,8 @@ def read_header(path: Path) -> DicomFile | None:
             return _read(path, file)
     except OSError as error:
         return DicomFile(path, fault=error.strerror or str(error))
-    except Exception as error:  # pydicom raises whatever broken bytes lead to
-        return DicomFile(path, fault=f"its header is damaged: {error}")
+    except Exception:  # pydicom raises whatever broken bytes lead to
+        return DicomFile(path, fault="it is damaged or incomplete: its header cannot be read")
 
 
 def _starts_as_dicom(head: bytes) -> bool:
