@@ -7,6 +7,7 @@ seconds.
 from __future__ import annotations
 
 import json
+import zipfile
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -159,6 +160,27 @@ def _added_up_in_float32():
         yield
     finally:
         torch.half = half
+
+
+def zipped(folder: Path, file: Path, top: str) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, f"{top}{path.relative_to(folder)}")
+    return file
+
+
+def changed(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def resaved(folder: Path, change) -> None:
+    file = folder / "fold_0/checkpoint_final.pth"
+    content = torch.load(file, weights_only=False)
+    change(content)
+    torch.save(content, file)
 
 
 _VOLUMES = {
