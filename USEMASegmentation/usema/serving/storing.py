@@ -68,8 +68,8 @@ class Commands:
         ):
             # the user agreed to another file
             raise InputError(
-                f"{entry.title} {request['version']} is no longer offered as you saw it: now it is {entry.version}, the "
-                f"file with the SHA-256 {entry.file.sha256}.",
+                f"{entry.title} {request['version']} is no longer offered as you saw it: now it is {entry.version}, "
+                f"the file with the SHA-256 {entry.file.sha256}.",
                 "Choose it again.",
             )
         warnings: list[str] = []
