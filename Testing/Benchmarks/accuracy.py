@@ -31,9 +31,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
 DATA = ROOT.parent / "shared/data/nnUNet_raw"
 RESULTS = Path(__file__).parent / "results"
+# The surface Dice counts voxels of the surfaces (MONAI); published values mostly weigh them by area.
 METRICS = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
 BASELINE = "plain"
 EPOCH = 50  # iterations in an epoch of the common recipe, AdamWInShortEpochs
+
+UNSEEDED = (
+    "¹ Trained before the seed reached nnU-Net's loader processes: it holds for the weights alone, patches and "
+    "augmentations cannot be drawn again, and the processes' augmentations were partly copies of each other."
+)
 
 # name -> (trainer, title)
 NETWORKS = {
@@ -54,9 +60,11 @@ NETWORKS = {
 
 def run(network: str, seed: int, options: argparse.Namespace) -> dict:
     """Train one network, predict the validation cases, and give what the table needs."""
+    import accuracy_trainers
     from usema.quality.evaluation import evaluate_folders
     from usema.training.run import results_folder, train_dataset
 
+    accuracy_trainers.link()
     trainer = NETWORKS[network][0]
     runs = options.runs / f"{options.iterations}-iterations-seed-{seed}"
     share_preprocessed(options.runs, runs)
@@ -89,6 +97,7 @@ def run(network: str, seed: int, options: argparse.Namespace) -> dict:
         "iterations": options.iterations,
         "spacing": options.spacing,
         "seed": seed,
+        "seeded_workers": True,  # before, the seed did not reach nnU-Net's loader processes
         "parameters": parameters,
         "macs": macs,
         "seconds_per_epoch": statistics.median(map(float, re.findall(r"Epoch time: ([\d.]+)", log))),
@@ -119,12 +128,12 @@ def links(labels: Path, predictions: Path, folder: Path) -> Path:
 
 def size(trainer: str, plans: Path, configuration: str, labels: dict) -> tuple[int, int]:
     """Parameters, and MACs of one patch."""
+    import accuracy_trainers
     from usema.networks.cost import cost
-    from usema.training import controls, neighbours
 
     plan = json.loads(plans.read_text())["configurations"][configuration]
     architecture = plan["architecture"]
-    trainers = vars(controls) | vars(neighbours)
+    trainers = vars(accuracy_trainers)
 
     def make():
         return trainers[trainer].build_network_architecture(
@@ -157,8 +166,9 @@ def table(rows: list[dict]) -> str:
         "|---" * (7 + len(METRICS)) + "|",
     ]
     for name, found in by_network.items():
+        title = NETWORKS[name][1] + ("" if all(row.get("seeded_workers") for row in found) else " ¹")
         seconds = statistics.median(row["seconds_per_epoch"] for row in found) / EPOCH
-        cells = f"{NETWORKS[name][1]} | {len(found)} | {found[0]['parameters'] / 1e6:.2f} | "
+        cells = f"{title} | {len(found)} | {found[0]['parameters'] / 1e6:.2f} | "
         cells += f"{found[0]['macs'] / 1e9:.2f} | {seconds:.2f}"
         for label in (*labels, "mean") if len(labels) > 1 else labels:
             measured = values[name][label]
@@ -166,6 +176,8 @@ def table(rows: list[dict]) -> str:
             difference = "" if name == BASELINE or BASELINE not in values else paired(values, name, label)
             lines.append(f"| {cells} | {label} | {' | '.join(metrics)} | {difference} |")
             cells = " | | | | "
+    if any("¹" in line for line in lines):
+        lines += ["", UNSEEDED]
     return "\n".join(lines)
 
 
@@ -231,8 +243,9 @@ def write_table(folder: Path) -> None:
     text = f"""# {first["dataset"]}, {first["configuration"]}, {first["iterations"]} iterations
 
 Made by `python Testing/Benchmarks/accuracy.py {budget}` on {first["machine"]}; {when}.
-{cases} validation cases. In brackets: 95 % interval by bootstrap over the cases; it does not hold how another seed
-would do. Seconds are the median epoch's, on a machine that may have been busy with other work.
+{cases} validation cases. The surface Dice counts voxels of the surfaces (MONAI), within 1 mm. In brackets: 95 %
+interval by bootstrap over the cases; it does not hold how another seed would do. Seconds are the median epoch's, on a
+machine that may have been busy with other work.
 
 {table(rows)}
 """

@@ -4,47 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from trainings import CASES, make_dataset, take_steps
 from usema.cli import main
-from usema.errors import BundleError, InputError
+from usema.errors import InputError
 from usema.models.bundle import read_bundle
 from usema.networks import build
+from usema.quality.labelled_cases import describe_cases, names_sha256
 from usema.resources import bundled_models
-from usema.training import controls, neighbours, robust
+from usema.training import neighbours, robust
 from usema.training import run as training
-from usema.training.cpu_bfloat16 import spare_narrow_convolutions
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
 from usema.volumes.volume import load_volume, read_volume
-
-CASES = ("003", "004", "007", "008", "011", "015")
-
-
-def make_dataset(data: Path, folder: Path) -> Path:
-    source = data / "nnUNet_raw/Dataset004_Hippocampus"
-    dataset = folder / "Dataset004_Hippocampus"
-    for part, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
-        (dataset / part).mkdir(parents=True)
-        for case in CASES:
-            shutil.copyfile(
-                source / part / f"hippocampus_{case}{ending}", dataset / part / f"hippocampus_{case}{ending}"
-            )
-    description = json.loads((source / "dataset.json").read_text())
-    (dataset / "dataset.json").write_text(json.dumps(description | {"numTraining": len(CASES)}))
-    names = [f"hippocampus_{case}" for case in CASES]
-    (dataset / "splits_final.json").write_text(json.dumps([{"train": names[:4], "val": names[4:]}]))
-    return dataset
 
 
 def epochs_logged(results: Path) -> list[int]:
@@ -60,11 +39,12 @@ def trained(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_n_proc_DA", "1")
         patch.setenv("USEMA_THREADS", "1")
+        patch.setenv("nnUNet_def_n_proc", "1")  # of its validation
         options = {"configuration": "2d", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
-        results = train_dataset(dataset, folder / "runs", minutes=0.01, **options)
+        results = train_dataset(dataset, folder / "runs", iterations=6, **options)
         first = epochs_logged(results)
         spent = float(re.findall(r"Epoch time: ([\d.]+)", next((results / "fold_0").glob("*.txt")).read_text())[-1])
-        train_dataset(dataset, folder / "runs", minutes=(spent + 0.5) / 60, **options)
+        train_dataset(dataset, folder / "runs", minutes=(spent + 0.2) / 60, **options)
     return dataset, results, first
 
 
@@ -84,6 +64,12 @@ def test_an_export_is_a_bundle_that_segments(trained, tmp_path):
     assert metadata.expected_spacing_mm == {"min": [1.0] * 3, "max": [1.0] * 3}
     assert metadata.training["iterations"] == 100
     assert metadata.training["cases"] == 4
+    names = [f"hippocampus_{case}" for case in CASES]
+    hashes = [metadata.training[key] for key in ("cases_sha256", "validation_cases_sha256")]
+    assert hashes == [names_sha256(names[:4]), names_sha256(names[4:])]
+    split = dataset / "splits_final.json"
+    assert describe_cases(metadata, dataset / "imagesTr", split, 0)[1]
+    assert metadata.expected_extent_mm["min"] == [34.0, 50.0, 28.0]
     assert set(metadata.metrics["validation"]["dice"]) == {"Anterior", "Posterior"}
     assert metadata.inference["mirror_axes"] == []
 
@@ -126,143 +112,40 @@ def test_nnunets_own_command_line_finds_the_trainers(trained):
     assert run.stdout.split()[-1:] == ["USEMA"], run.stderr
 
 
-# One step of every trainer on a real slice, in a process of its own, because nnU-Net reads its folders when imported.
-STEP = """
-import json, sys
-from pathlib import Path
-import numpy as np
-import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from usema.training import controls, neighbours, robust
-
-trainers = {**vars(controls), **vars(neighbours), **vars(robust)}
-preprocessed = Path(sys.argv[1])
-plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
-dataset = json.loads((preprocessed / "dataset.json").read_text())
-case = np.load(next((preprocessed / "nnUNetPlans_2d").glob("*.npz")))
-window = np.s_[:, 10:12, :48, :32]  # two slices
-image, labels = (torch.from_numpy(case[name][window].astype("f4")).movedim(1, 0) for name in ("data", "seg"))
-for name in sys.argv[2:]:
-    trainer = trainers[name](plans=plans, configuration="2d", fold=0, dataset_json=dataset, device=torch.device("cpu"))
-    trainer.initialize()
-    trainer.lr_scheduler.step(0)
-    scales = trainer._get_deep_supervision_scales()
-    target = labels.clamp(0)
-    if scales:
-        target = [torch.nn.functional.interpolate(target, scale_factor=tuple(scale)) for scale in scales]
-    before = {key: value.clone() for key, value in trainer.network.state_dict().items()}
-    loss = float(trainer.train_step({"data": image, "target": target})["loss"])
-    moved = sum(not value.equal(before[key]) for key, value in trainer.network.state_dict().items())
-    trainer.network.eval()
-    output = trainer.network(image)
-    *_, mirrored = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-    transforms = trainer.get_training_transforms((56, 40), (-1, 1), scales, mirrored, False)
-    # nnU-Net's own U-Net, a control, is never exported.
-    described = trainer._description() if hasattr(trainer.bare_network(), "config") else {}
-    print(json.dumps({
-        "trainer": name,
-        "loss": loss,
-        "moved": moved / len(before),
-        "epochs": trainer.num_epochs,
-        "outputs": len(output) if isinstance(output, list) else 1,
-        "transforms": [type(transform).__name__ for transform in transforms.transforms],
-        **{key: json.loads(value) for key, value in described.items()},
-    }))
-"""
-
-
-def take_steps(results: Path, *trainers: str, **variables: str) -> dict[str, dict]:
-    runs = results.parents[2]
-    preprocessed = runs / "preprocessed" / results.parent.name
-    folders = {"nnUNet_raw": runs, "nnUNet_preprocessed": preprocessed.parent, "nnUNet_results": runs / "steps"}
-    environment = {**os.environ, **{name: str(path) for name, path in folders.items()}, **variables}
-    run = subprocess.run(
-        [sys.executable, "-c", STEP, str(preprocessed), *trainers],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    rows = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"trainer"')]
-    return {row["trainer"]: row for row in rows}
-
-
-CONTROLS = [name for name in vars(controls) if name.startswith("nnUNetTrainerControl")]
 NEIGHBOURS = [name for name in vars(neighbours) if re.match("nnUNetTrainer(MLLA|AttentionMamba)", name)]
 ROBUST = [name for name in vars(robust) if name.startswith("nnUNetTrainerUSEMARobust")]
 
 
 def test_every_trainer_takes_a_step(trained):
-    assert len(CONTROLS) == 7
-    assert len(NEIGHBOURS) == 6
+    assert sorted(NEIGHBOURS) == sorted(training.PLAIN_LABELS_ONLY)
     assert len(ROBUST) == 3
-    steps = take_steps(trained[1], *CONTROLS, *NEIGHBOURS, *ROBUST, USEMA_ITERATIONS="101", USEMA_THREADS="1")
-    assert list(steps) == CONTROLS + NEIGHBOURS + ROBUST
+    steps = take_steps(trained[1], *NEIGHBOURS, *ROBUST, USEMA_ITERATIONS="101", USEMA_THREADS="1")
+    assert list(steps) == NEIGHBOURS + ROBUST
     for name, step in steps.items():
         assert math.isfinite(step["loss"]), name
         assert step["moved"] > 0.5, name
         assert step["epochs"] == 3, name
-        # Training on a control compares the decoder's levels; a neighbour's further outputs are for training alone.
+        # A neighbour's further outputs are for training alone.
         assert step["outputs"] == (1 if name in NEIGHBOURS else 3), name
 
 
-@pytest.mark.parametrize("axes", [2, 3])
-def test_in_bfloat16_a_stride_that_leaves_one_column_computes_in_float32(axes):
-    """Random memory went into these results on a CPU with matrix units."""
-    convolution = (torch.nn.Conv2d, torch.nn.Conv3d)[axes - 2](256, 256, 3, stride=2, padding=1)
-    narrow = torch.randn(2, 256, *(5,) * (axes - 1), 2, generator=torch.Generator().manual_seed(0))
-    expected = convolution(narrow)
-    expected.sum().backward()
-    gradient, convolution.weight.grad = convolution.weight.grad, None
-    spare_narrow_convolutions(convolution)
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(convolution(narrow), expected)
-        convolution(narrow).sum().backward()
-        assert convolution(torch.cat((narrow, narrow), dim=-1)).dtype == torch.bfloat16
-    torch.testing.assert_close(convolution.weight.grad, gradient)
+def test_the_learning_rate_falls_to_nothing_when_the_time_budget_ends(trained):
+    """Ten minutes, after one epoch of a minute: ten epochs, whatever the recipe's own number is."""
+    small, mamba = "nnUNetTrainerUSEMASmall", "nnUNetTrainerAttentionMamba"
+    steps = take_steps(trained[1], small, mamba, USEMA_MINUTES="10", USEMA_THREADS="1")
+    for done, (epochs, rate) in zip((1, 9), steps[small]["rates"], strict=True):
+        assert (epochs, rate) == (10, pytest.approx((1 - done / 10) ** 0.9))
+    for done, (epochs, rate) in zip((1, 9), steps[mamba]["rates"], strict=True):
+        cosine = (1 + math.cos(math.pi * 3 * done / 10)) / 2
+        assert (epochs, rate) == (10, pytest.approx((1e-5 + (5e-4 - 1e-5) * cosine) / 5e-4))
 
 
-def test_the_robust_recipe_fills_the_surroundings_and_leaves_the_image_alone():
-    random.seed(0)
-    torch.manual_seed(0)
-    image, labels = torch.full((1, 20, 24, 16), 5.0), torch.full((1, 20, 24, 16), robust.OUTSIDE)
-    inside = np.s_[:, 4:16, 3:20, 2:14]
-    labels[inside] = 1
-    filled = robust.Surroundings()(image=image.clone(), segmentation=labels.clone())
-    assert filled["segmentation"].equal(labels)
-    assert (filled["image"][inside] == 5).all()
-    outside = filled["image"][labels == robust.OUTSIDE]
-    assert outside.isfinite().all()
-    assert outside.std() > 0.1
-    assert (outside == 5).sum() == 0
-
-
-def test_the_robust_recipe_averages_neighbouring_slices():
-    random.seed(0)
-    image = torch.randn(1, 20, 24, 16, generator=torch.Generator().manual_seed(0))
-    for _ in range(5):
-        thick = robust.ThickSlices()(image=image.clone())["image"]
-        repeated = [(thick.diff(dim=axis) == 0).float().mean().item() for axis in (1, 2, 3)]
-        assert sorted(share > 0.4 for share in repeated) == [False, False, True]
-        assert thick.shape == image.shape
-        assert thick.mean().item() == pytest.approx(image.mean().item(), abs=1e-5)
-
-
-def test_the_robust_recipe_moves_image_and_labels_together():
-    random.seed(0)
-    labels = torch.randint(0, 3, (1, 20, 24, 16), generator=torch.Generator().manual_seed(0)).float()
-    for _ in range(5):
-        moved = robust.Shift()(image=10 + labels, segmentation=labels)
-        stays = moved["segmentation"] != robust.OUTSIDE
-        assert 0 < stays.sum() < labels.numel()
-        assert (moved["image"][~stays] == 0).all()
-        box = [slice(hits.amin(), hits.amax() + 1) for hits in stays[0].nonzero().T]
-        assert stays[0][tuple(box)].all()
-        # What is left of the labels lay at the opposite end of each axis.
-        source = [
-            slice(0, part.stop - part.start) if part.start else slice(side - part.stop, side)
-            for part, side in zip(box, labels.shape[1:], strict=True)
-        ]
-        assert moved["segmentation"][0][tuple(box)].equal(labels[0][tuple(source)])
-        assert moved["image"][0][tuple(box)].equal(10 + labels[0][tuple(source)])
+def test_a_trainer_of_plain_labels_is_refused_for_regions_before_anything_is_planned(data, tmp_path):
+    regions = {"labels": {"background": 0, "whole": [1, 2], "posterior": [2]}, "regions_class_order": [1, 2]}
+    dataset = make_dataset(data, tmp_path / "raw", **regions)
+    with pytest.raises(InputError, match="has regions, which the loss of nnUNetTrainerMLLAUNet does not know"):
+        train_dataset(dataset, tmp_path / "runs", configuration="2d", trainer="nnUNetTrainerMLLAUNet", device="cpu")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_each_robust_recipe_mirrors_what_its_labels_allow(trained):
@@ -292,7 +175,7 @@ def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained, tmp_p
     assert from_bundle["training"]["started_from"] == "hippocampus 0.1.0"
     assert "started_from" not in from_nothing["training"]
     with pytest.raises(AssertionError, match="cannot start this training: its network is another one"):
-        take_steps(trained[1], "nnUNetTrainerControlAllStages", USEMA_START=str(bundled_models()["hippocampus-mr"]))
+        take_steps(trained[1], "nnUNetTrainerUSEMA", USEMA_START=str(bundled_models()["hippocampus-mr"]))
 
 
 def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data, tmp_path, monkeypatch):
@@ -300,7 +183,7 @@ def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data
 
     def plan_only(code, arguments, environment):
         if code == training._PLAN:
-            nnunet(code, [*arguments, "-npfp", "1", "-np", "1"], environment)
+            nnunet(code, arguments, environment)
 
     monkeypatch.setattr(training, "_run", plan_only)
     dataset = make_dataset(data, tmp_path / "raw")
@@ -338,18 +221,3 @@ def test_a_folder_that_is_no_dataset_is_refused_by_name(tmp_path):
         train_dataset(
             tmp_path / "Dataset009_Liver", tmp_path / "runs", configuration="2d", trainer="nnUNetTrainerUSEMA"
         )
-
-
-def test_results_without_our_weights_are_refused(trained, tmp_path):
-    with pytest.raises(InputError, match=r"checkpoint_final.safetensors is missing"):
-        export_bundle(trained[1], tmp_path / "bundle", fold="3")
-
-
-def test_regions_are_refused(trained, tmp_path):
-    copy = tmp_path / "results"
-    shutil.copytree(trained[1], copy)
-    description = json.loads((copy / "dataset.json").read_text())
-    description["labels"]["Posterior"] = 3
-    (copy / "dataset.json").write_text(json.dumps(description))
-    with pytest.raises(BundleError, match="'Posterior': 3"):
-        export_bundle(copy, tmp_path / "bundle")

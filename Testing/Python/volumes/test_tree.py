@@ -89,3 +89,22 @@ def test_a_pair_of_files_is_one_volume(tmp_path):
     for name in ("a.hdr", "a.img", "B.HDR", "B.IMG", "alone.img", "c.nhdr", "c.raw"):
         (tmp_path / name).touch()
     assert found(tmp_path) == ["B.HDR", "a.hdr", "alone.img", "c.nhdr"]
+
+
+def test_localizers_in_folders_of_their_own_are_left_out_beside_volumes(voxels, tmp_path):
+    write_series(tmp_path / "scout", voxels[:1], SeriesInstanceUID=uid("scout"))
+    assert found(tmp_path) == ["scout"]  # reading it says why it is no volume
+    localizer = {"SeriesInstanceUID": uid("planes"), "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write_series(tmp_path / "planes", voxels[:3], **localizer)
+    write_series(tmp_path / "ct", voxels)
+    assert found(tmp_path) == ["ct"]
+    assert "localizer" in left_out(tmp_path)["planes"]
+    (tmp_path / "scout" / "IM0000.dcm").write_bytes(b"")
+    assert found(tmp_path) == ["ct", "scout"]  # broken is not small
+
+
+def test_a_stray_broken_dicom_file_hides_no_volumes(tmp_path):
+    shutil.copy(sample_volume(), tmp_path / "a.nii.gz")
+    (tmp_path / "stray.dcm").touch()
+    assert found(tmp_path) == ["a.nii.gz"]
+    assert left_out(tmp_path) == {"stray.dcm": "a DICOM file, but it is empty"}

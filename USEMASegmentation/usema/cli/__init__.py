@@ -21,7 +21,6 @@ COMMANDS = {
     "models": "List, download, check and publish models.",
     "networks": "Parameters and operations of the network per configuration.",
     "train": "Train USEMA on a dataset in nnU-Net's layout.",
-    "recipe": "Train on the data sets of the paper.",
     "export": "Turn a training's results into a model bundle.",
     "worker": "Serve another program over JSON lines, keeping a model warm.",
     "doctor": "What runs here: versions, devices, attention backend.",

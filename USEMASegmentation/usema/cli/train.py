@@ -23,7 +23,7 @@ import click
     nargs=3,
     help="Voxels that a 3D network sees, in mm, z y x; else the median.",
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Work folder.")
 def train(dataset, configuration, trainer, fold, device, gpus, minutes, iterations, start, spacing, seed, runs) -> None:
     """Train USEMA on DATASET, a folder in nnU-Net's raw layout (DatasetNNN_Name). Run again to resume."""

@@ -177,10 +177,17 @@ def choose(models: Sequence[Model], wanted: Sequence[str], path: str) -> list[Mo
 
 
 def _look(source: Source) -> tuple[Converter, list[Model]]:
+    problems = []
     for converter in CONVERTERS:
-        models = list(converter.models(source))
+        try:
+            models = list(converter.models(source))
+        except BundleError as problem:  # another format may know it
+            problems.append(problem)
+            continue
         if models:
             return converter, models
+    if problems:
+        raise problems[0]
     raise BundleError(
         f"{source.path} holds no model that USEMA knows.",
         "It imports its own models (.usema, or a folder with model.json) and those of "

@@ -19,7 +19,7 @@ from scipy import ndimage
 from ..inference.predictor import Predictor
 from ..volumes.bounding_box import bounding_box
 from .calibration import Voxels
-from .labelled_cases import LabelledCase, read_case
+from .labelled_cases import IGNORED, LabelledCase, read_case, where_labelled
 
 MARGIN_MM = 5.0
 REGION = f"voxels within {MARGIN_MM:g} mm of the reference's or the result's foreground"
@@ -43,7 +43,9 @@ def read_voxels(predictor: Predictor, case: LabelledCase) -> tuple[Voxels, list[
     """
     volumes, reference = read_case(case, predictor.metadata)
     result = predictor.segment(volumes, probabilities=True)
-    chosen = np.flatnonzero(near_foreground((reference > 0) | (result.labels > 0), volumes[0].geometry.spacing_zyx))
+    found, drawn = where_labelled(result.labels, reference)
+    near = near_foreground((drawn > 0) | (found > 0), volumes[0].geometry.spacing_zyx)
+    chosen = np.flatnonzero(near & (reference != IGNORED))
     if len(chosen) > _MOST:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, _MOST, replace=False))
     probabilities = result.probabilities.reshape(predictor.num_classes, -1)[:, chosen].T.astype(np.float32)

@@ -15,6 +15,8 @@ from ..models.metadata import ModelMetadata
 from ..volumes.volume import Volume, read_volume
 from .label_maps import ENDINGS, brought_onto, label_files, read_label_map, same_extent
 
+IGNORED = -1  # in place of a label
+
 
 @dataclass(frozen=True)
 class LabelledCase:
@@ -50,7 +52,8 @@ def find_cases(
 def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume], np.ndarray]:
     """The channels of a case and its reference labels (z, y, x), on the grid of the first channel.
 
-    Labels may be stored with their axes in another order, or cropped to what was drawn.
+    Labels may be stored with their axes in another order, or cropped to what was drawn. IGNORED marks voxels that
+    nobody labelled, where the training of the model knew such.
 
     Raises:
         InputError: a file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
@@ -63,8 +66,8 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
             f"{case.labels} and {case.images[0]} lie on different grids: {drawn.geometry} and {grid}.",
             "Give labels that were drawn on these images.",
         )
-    places = drawn.places(names)
-    unknown = sorted(places.keys() - names.keys())
+    places, ignored = drawn.places(names), metadata.training.get("ignored_label")
+    unknown = sorted(places.keys() - names.keys() - {ignored})
     if unknown:
         raise InputError(
             f"{case.labels} has the label {unknown[-1]}, and the model '{metadata.name}' knows 0 to "
@@ -72,13 +75,20 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
             "Give labels with the model's own values.",
         )
     if len(layers) == 1 and all(value == place[1] for value, place in places.items()):
-        return volumes, layers[0]
+        return volumes, np.where(layers[0] == ignored, IGNORED, layers[0]) if ignored in places else layers[0]
     reference, masks = np.zeros(grid.shape, np.int32), {v: layers[at] == there for v, (at, there) in places.items()}
     if len(layers) > 1 and (sum(mask.astype(np.uint8) for mask in masks.values()) > 1).any():
         raise InputError(f"{case.labels} has segments that overlap.", "A model gives each voxel one label: choose one.")
     for value, mask in masks.items():
-        reference[mask] = value
+        reference[mask] = IGNORED if value == ignored else value
     return volumes, reference
+
+
+def where_labelled(labels: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A result and its reference (z, y, x), both background where nobody labelled: there, nothing is right or wrong."""
+    if not (reference == IGNORED).any():
+        return labels, reference
+    return np.where(reference == IGNORED, 0, labels), np.maximum(reference, 0)
 
 
 def _images(folder: Path, case: str, channels: int) -> tuple[Path, ...]:
@@ -116,17 +126,26 @@ def describe_cases(metadata: ModelMetadata, images: Path, split: Path | None, fo
     return f"{dataset}/{images.name}, validation cases of fold {fold} of {split.name}", left_out
 
 
-def _fold(path: Path, fold: int) -> dict[str, list[str]]:
+def read_folds(path: Path) -> list[dict[str, list[str]]]:
+    """The folds of nnU-Net's ``splits_final.json``: "train" and "val", names of cases.
+
+    Raises:
+        InputError: it is missing, or no such file.
+    """
     hint = "Give the splits_final.json of nnU-Net's preprocessed folder."
     if not path.is_file():
         raise InputError(f"{path} is no file.", hint)
     try:
-        folds = [
+        return [
             {part: sorted(map(str, each[part])) for part in ("train", "val")}
             for each in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (ValueError, TypeError, KeyError):
         raise InputError(f"{path} is not a list of folds with 'train' and 'val'.", hint) from None
+
+
+def _fold(path: Path, fold: int) -> dict[str, list[str]]:
+    folds = read_folds(path)
     if not 0 <= fold < len(folds):
         raise InputError(
             f"{path} has {len(folds)} folds, and no fold {fold}.", f"Choose one from 0 to {len(folds) - 1}."

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, InputError
-from ..inference.plan import Plan
+from ..inference.plan import Plan, configuration_of
 from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
+from ..models.parts import SIGMOID
 from ..volumes.volume import read_volume
+from .raw_dataset import Labels, labels_of, read_json, visible_files
 
 # Distinct colours, and the code for any tissue, for labels that the card does not describe.
 _COLORS = ((216, 101, 79), (128, 174, 128), (241, 214, 145), (111, 184, 210), (177, 122, 101), (183, 156, 220))
@@ -18,6 +23,9 @@ _ANY = {
     "category": {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"},
     "type": {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"},
 }
+
+# Latin letters that are none of another letter and a mark.
+_WITHOUT_MARK = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 
 _CHECKPOINTS = {"final": "final", "best": "best on patches of the validation cases", "latest": "latest"}
 
@@ -43,104 +51,138 @@ def export_bundle(
         checkpoint: "final", "best" or "latest". nnU-Net validates the final one: no other gets its figures.
 
     Raises:
-        InputError: a file of the results is missing.
-        BundleError: the plan, the labels or the card cannot be used.
+        InputError: a file of the results or the card is missing, or does not say what it should.
+        BundleError: the plan, or what the card says, cannot be used.
         OutputError: the folder exists, or cannot be written.
     """
-    import safetensors
+    plans, description = read_json(results / "plans.json"), read_json(results / "dataset.json")
+    metadata, state = _trained(results / f"fold_{fold}" / f"checkpoint_{checkpoint}.safetensors")
+    labels = labels_of(description, results / "dataset.json")
 
-    plans, description = _json(results / "plans.json"), _json(results / "dataset.json")
-    weights = results / f"fold_{fold}" / f"checkpoint_{checkpoint}.safetensors"
-    if not weights.is_file():
-        raise InputError(f"{weights} is missing.", "Train with nnUNetTrainerUSEMA or one of its variants.")
-    with safetensors.safe_open(weights, framework="pt") as file:
-        metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-
-    document = _described(description)
+    document = _described(description, labels, metadata["training"])
     document |= metadata
-    document["preprocessing"] = Plan.from_nnunet(plans, metadata["training"]["configuration"]).to_dict()
+    configuration = metadata["training"].get("configuration", "")
+    document["preprocessing"] = Plan.from_nnunet(plans, configuration).to_dict()
+    if previous := configuration_of(plans, configuration).get("previous_stage"):
+        raise BundleError(
+            f"'{configuration}' is the second stage of a cascade, after '{previous}'.",
+            "Export a configuration that works alone, such as 3d_fullres.",
+        )
     document["training"]["checkpoint"] = _CHECKPOINTS[checkpoint]
+    if labels.ignored is not None:
+        document["training"]["ignored_label"] = labels.ignored
+    if labels.region_order:
+        document["inference"] |= {"activation": SIGMOID, "region_order": list(labels.region_order)}
     summary = results / f"fold_{fold}" / "validation" / "summary.json"
-    document["metrics"] = _validation(summary, document["labels"]) if checkpoint == "final" else {}
+    document["metrics"] = _validation(summary, labels) if checkpoint == "final" else {}
     if dataset is not None:
-        document |= _seen(dataset)
+        document |= _seen(dataset, str(description.get("file_ending", "")))
     if plans.get("image_reader_writer") == "NibabelIOWithReorient":
         document["orientation"] = "RAS"  # that reader turns every image before training sees it
     if card is not None:
-        document |= _json(card)
+        document |= read_json(card)
     return write_bundle(folder, document, state, overwrite=overwrite)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def model_name(title: str) -> str:
+    """A valid name of a model: small Latin letters without marks, digits, single hyphens; "model" if none are left."""
+    plain = unicodedata.normalize("NFKD", title.casefold().translate(_WITHOUT_MARK)).casefold()
+    return re.sub("[^a-z0-9]+", "-", plain.encode("ascii", "ignore").decode("ascii"))[:64].strip("-") or "model"
+
+
+def _trained(weights: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a trainer says of its network, and the network's weights."""
+    import safetensors
+
+    hint = "Train with nnUNetTrainerUSEMA or one of its variants."
+    if not weights.is_file():
+        raise InputError(f"{weights} is missing.", hint)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing.", "Check the path.") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON: {error}.") from None
+        with safetensors.safe_open(weights, framework="pt") as file:
+            metadata = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise InputError(f"{weights} cannot be read: {error}.", "Copy it again, or train again.") from error
+    for name in ("architecture", "inference", "training"):
+        if not isinstance(metadata.get(name), dict):
+            raise InputError(f"{weights} does not say of which {name} it is: no USEMA trainer wrote it.", hint)
+    return metadata, state
 
 
-def _described(dataset: dict[str, Any]) -> dict[str, Any]:
+def _described(dataset: dict[str, Any], labels: Labels, training: dict[str, Any]) -> dict[str, Any]:
     """Defaults from nnU-Net's dataset.json."""
-    labels = {name: value for name, value in dataset["labels"].items() if name != "background"}
-    if "regions_class_order" in dataset or list(labels.values()) != list(range(1, len(labels) + 1)):
-        raise BundleError(
-            f"The dataset's labels are {labels}; regions and gaps are not supported.", "Number the labels 1, 2, 3, ..."
-        )
-    name = dataset.get("name", "model")
-    unknown = "Not described."
+    channels = dataset.get("channel_names", dataset.get("modality"))  # its name in nnU-Net 1, which 2 still reads
+    if not isinstance(channels, dict) or not channels:
+        raise InputError(f"The dataset.json of the results names no channels: {channels!r}.", "Correct channel_names.")
+    folder = str(training.get("dataset", ""))  # for a name that has no Latin letters
+    title, unknown = str(dataset.get("name") or folder or "Model"), "Not described."
+    name = model_name(title)
     return {
-        "name": "".join(letter if letter.isalnum() else "-" for letter in name.lower()).strip("-"),
-        "title": name,
+        "name": name if name != "model" else model_name(folder),
+        "title": title,
         "version": "0.1.0",
-        "description": dataset.get("description", unknown),
+        "description": str(dataset.get("description") or unknown),
         "intended_use": "Research only. Not a medical device.",
         "limits": unknown,
         "modality": "OT",
         "anatomy": unknown,
-        "channels": [{"name": channel} for channel in dataset["channel_names"].values()],
+        "channels": [{"name": str(channel) or f"channel {index}"} for index, channel in enumerate(channels.values())],
         "expected_spacing_mm": {"min": [0.1] * 3, "max": [10.0] * 3},
         "expected_intensity_range": None,
         "orientation": None,
         "labels": [
             {"value": value, "name": label, "color": list(_COLORS[(value - 1) % len(_COLORS)]), "terminology": _ANY}
-            for label, value in labels.items()
+            for value, label in enumerate(labels.names, 1)
         ],
         "licence": {
-            "name": dataset.get("licence", unknown),
+            "name": str(dataset.get("licence") or unknown),
             "url": "https://example.org",
             "commercial_use": False,
-            "attribution": dataset.get("reference", unknown),
+            "attribution": str(dataset.get("reference") or unknown),
         },
-        "citation": dataset.get("reference", unknown),
+        "citation": str(dataset.get("reference") or unknown),
     }
 
 
-def _validation(summary: Path, labels: list[dict]) -> dict[str, Any]:
-    """What nnU-Net measured on the cases that training left out; nothing if it did not get that far."""
+def _validation(summary: Path, labels: Labels) -> dict[str, Any]:
+    """What nnU-Net measured on the cases that training left out; nothing if it did not get that far.
+
+    Of regions it is the Dice of the whole region, which may hold others.
+    """
     if not summary.is_file():
         return {}
-    measured = _json(summary)
-    dice = {label["name"]: round(measured["mean"][str(label["value"])]["Dice"], 4) for label in labels}
-    return {
-        "validation": {
-            "cases": len(measured["metric_per_case"]),
-            "mean_dice": round(sum(dice.values()) / len(dice), 4),
-            "dice": dice,
+    measured = read_json(summary)
+    try:
+        means = {
+            name: float(measured["mean"][labels.keys[value]]["Dice"]) for value, name in enumerate(labels.names, 1)
         }
-    }
+        cases = len(measured["metric_per_case"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{summary} is not what nnU-Net writes with these labels: {error!r}.",
+            "Let nnU-Net validate again, or move the file away to export the model without its figures.",
+        ) from error
+    dice = {name: round(mean, 4) for name, mean in means.items() if math.isfinite(mean)}  # NaN: no case has it
+    mean_dice = round(sum(dice.values()) / len(dice), 4) if dice else None
+    return {"validation": {"cases": cases, "mean_dice": mean_dice, "dice": dice}}
 
 
-def _seen(dataset: Path) -> dict[str, Any]:
-    """Orientation and spacings of the training images; the orientation only if all agree."""
-    images = sorted((dataset / "imagesTr").glob("*"))
+def _seen(dataset: Path, ending: str) -> dict[str, Any]:
+    """Orientation, spacings and lengths of the training images; the orientation only if all agree."""
+    folder = dataset / "imagesTr"
+    images = visible_files(folder, ending) if folder.is_dir() else []
     if not images:
-        raise InputError(f"{dataset / 'imagesTr'} is empty.", "Name the raw folder of the training's dataset.")
+        raise InputError(
+            f"{folder} holds no images that end in {ending}.", "Name the raw folder of the training's dataset."
+        )
     geometries = [read_volume(path).geometry for path in images]
     orientations = {geometry.orientation for geometry in geometries}
-    axes = list(zip(*(geometry.spacing for geometry in geometries), strict=True))
-    return {
-        "orientation": orientations.pop() if len(orientations) == 1 else None,
-        "expected_spacing_mm": {"min": [min(axis) for axis in axes], "max": [max(axis) for axis in axes]},
-    }
+    seen: dict[str, Any] = {"orientation": orientations.pop() if len(orientations) == 1 else None}
+    lengths = [[n * mm for n, mm in zip(each.size, each.spacing, strict=True)] for each in geometries]
+    ranges = {"expected_spacing_mm": [each.spacing for each in geometries]}
+    if seen["orientation"] is not None:  # else the axes of one image are not those of another
+        ranges["expected_extent_mm"] = lengths
+    for key, values in ranges.items():
+        axes = list(zip(*values, strict=True))
+        seen[key] = {"min": [min(axis) for axis in axes], "max": [max(axis) for axis in axes]}
+    return seen

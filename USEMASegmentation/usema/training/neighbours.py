@@ -1,10 +1,8 @@
 """Trainers of USEMA's neighbours from the literature, MLLA-UNet and Attention-Mamba; both are 2D networks.
 
-Each has a trainer with its paper's own recipe (loss, optimiser, schedule, augmentation, batch), the same for a network
-of half the width (Half), and one of half the width with the recipe that all networks of the accuracy experiment share
-(Small). Planning, preprocessing and validation are nnU-Net's in all. What differs from the papers: weights start from
-random values instead of ImageNet's, and an epoch has 50 iterations, so that a schedule that moves once per epoch
-follows short budgets smoothly.
+Each has a trainer with its paper's own recipe: loss, optimiser, schedule, augmentation, batch. Planning, preprocessing
+and validation are nnU-Net's. What differs from the papers: weights start from random values instead of ImageNet's, and
+an epoch has 50 iterations, so that a schedule that moves once per epoch follows short budgets smoothly.
 
 Sources: MLLA-UNet, arXiv 2410.23738 and its code; Attention-Mamba, arXiv 2402.02286 and its code.
 """
@@ -17,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from .trainers import AdamWInShortEpochs, nnUNetTrainerUSEMA, nnUNetTrainerUSEMASmall
+from .trainers import AdamWInShortEpochs, nnUNetTrainerUSEMA
 
 
 class CosineDecay:
@@ -48,7 +46,7 @@ class WeightedOutputs(nn.Module):
         return sum(weight * self.loss(output, target) for weight, output in zip(self.weights, outputs, strict=True))
 
 
-class _Neighbour(nnUNetTrainerUSEMA):
+class Neighbour(nnUNetTrainerUSEMA):
     """A network whose shape does not follow the plan, and whose outputs are all compared at full resolution."""
 
     output_weights: ClassVar[tuple[float, ...]] = (1.0,)
@@ -77,7 +75,7 @@ class _Neighbour(nnUNetTrainerUSEMA):
         return WeightedOutputs(self.one_loss(), self.output_weights)
 
 
-class _PaperRecipe(_Neighbour, AdamWInShortEpochs):
+class _PaperRecipe(Neighbour, AdamWInShortEpochs):
     """What both papers share: AdamW with weight decay 1e-2 and half cross-entropy, half Dice of squares."""
 
     paper_batch_size: ClassVar[int]
@@ -142,35 +140,3 @@ class nnUNetTrainerAttentionMamba(_PaperRecipe):
         # nnU-Net wraps its intensity transforms, and these only, in RandomTransform.
         every.transforms = [transform for transform in every.transforms if not isinstance(transform, RandomTransform)]
         return every
-
-
-# Half the channels and states, as nnUNetTrainerUSEMASmall takes half the plan's channels.
-_HALF_MLLA = {"embed": 32, "heads": (1, 2, 4, 8)}
-_HALF_ATTENTION_MAMBA = {"features": (32, 64, 128, 256), "width": 64, "states": 8}
-
-
-class nnUNetTrainerMLLAUNetHalf(nnUNetTrainerMLLAUNet):
-    """MLLA-UNet of half the width with its paper's recipe."""
-
-    switches = _HALF_MLLA
-
-
-class nnUNetTrainerMLLAUNetSmall(_Neighbour, nnUNetTrainerUSEMASmall):
-    """MLLA-UNet of half the width with the common recipe."""
-
-    architecture = "MLLA-UNet"
-    switches = _HALF_MLLA
-
-
-class nnUNetTrainerAttentionMambaHalf(nnUNetTrainerAttentionMamba):
-    """Attention-Mamba of half the width with its paper's recipe."""
-
-    switches = _HALF_ATTENTION_MAMBA
-
-
-class nnUNetTrainerAttentionMambaSmall(_Neighbour, nnUNetTrainerUSEMASmall):
-    """Attention-Mamba of half the width with the common recipe."""
-
-    architecture = "Attention-Mamba"
-    switches = _HALF_ATTENTION_MAMBA
-    output_weights = nnUNetTrainerAttentionMamba.output_weights

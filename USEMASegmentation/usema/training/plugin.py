@@ -12,15 +12,18 @@ from pathlib import Path
 from ..errors import MissingDependencyError, OutputError
 
 LINK = """# Put here by USEMA (python -m usema.training.plugin).
-from usema.training.controls import *  # noqa: F403
 from usema.training.neighbours import *  # noqa: F403
 from usema.training.robust import *  # noqa: F403
 from usema.training.trainers import *  # noqa: F403
 """
 
 
-def link_trainers() -> Path:
-    """Make USEMA's trainers known to the installed nnU-Net. Safe to repeat.
+def link_trainers(name: str = "nnUNetTrainerUSEMA", text: str = LINK) -> Path:
+    """Make trainers known to the installed nnU-Net: USEMA's, if nothing else is said. Safe to repeat.
+
+    Args:
+        name: of the file, without its ending.
+        text: of the file, which imports them.
 
     Returns:
         the file that does it.
@@ -32,10 +35,10 @@ def link_trainers() -> Path:
     spec = find_spec("nnunetv2")
     if spec is None:
         raise MissingDependencyError("nnU-Net is not installed.", "Install it with: pip install 'usema[train]'")
-    link = Path(spec.origin).parent / "training" / "nnUNetTrainer" / "variants" / "nnUNetTrainerUSEMA.py"
-    if not link.is_file() or link.read_text(encoding="utf-8") != LINK:
+    link = Path(spec.origin).parent / "training" / "nnUNetTrainer" / "variants" / f"{name}.py"
+    if not link.is_file() or link.read_text(encoding="utf-8") != text:
         try:
-            link.write_text(LINK, encoding="utf-8")
+            link.write_text(text, encoding="utf-8")
         except OSError as error:
             hint = "Use a virtual environment of your own."
             raise OutputError(f"nnU-Net's folder cannot be written: {link} ({error.strerror}).", hint) from None

@@ -7,16 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import torch
 
 from ..errors import DeviceError, InputError, UsemaError
 from ..inference.device import choose_device
+from ..quality.labelled_cases import read_folds
 from .plugin import link_trainers
+from .preprocessed import Preprocessed
+from .raw_dataset import cases_of, labels_of, read_json
 
 PLANS = "nnUNetPlans"
+# Trainers whose paper's loss is of one label a voxel.
+PLAIN_LABELS_ONLY = ("nnUNetTrainerMLLAUNet", "nnUNetTrainerAttentionMamba")
 _PLAN = "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as f; f()"
 _TRAIN = "from nnunetv2.run.run_training import run_training_entry as f; f()"
 
@@ -35,6 +40,7 @@ def train_dataset(
     start: Path | None = None,
     spacing: tuple[float, float, float] | None = None,
     seed: int = 0,
+    report: Callable[[str], None] = print,
 ) -> Path:
     """Train on a dataset in nnU-Net's raw layout; a run that was interrupted goes on where its last checkpoint is.
 
@@ -46,30 +52,35 @@ def train_dataset(
         trainer: class name, nnUNetTrainerUSEMA or any other of this room.
         gpus: with more than 1, nnU-Net's distributed training: it spreads the plan's batch over the first GPUs.
         minutes: time budget, all resumed runs together.
-        iterations: budget in iterations, rounded up to whole epochs. Without either, the trainer's number of epochs.
+        iterations: budget in iterations, rounded up to whole epochs if there are several. Without either, the
+            trainer's number of epochs.
         start: a bundle of the same network, whose weights to start from.
         spacing: of the voxels that a 3D network sees, in mm, z y x; by default the data set's median. The first
             planning decides it for a folder of runs.
+        report: called with a sentence on which cases are trained on.
 
     Returns:
         the results folder, which `usema export` takes.
 
     Raises:
-        InputError: the folder is not such a dataset, it is planned for another spacing, a spacing is asked for in 2D,
-            or a time budget is to be shared by several GPUs.
+        InputError: the folder is not such a dataset, or not the one that the training began with; the trainer's
+            recipe does not know its kind of labels; it is planned for another spacing, a spacing is asked for in 2D, or
+            a time budget is to be shared by several GPUs.
         DeviceError: there are not so many GPUs.
         UsemaError: nnU-Net ended with an error; its own output says which.
     """
     dataset = dataset.resolve()
-    _check_dataset(dataset)
+    cases = _check_dataset(dataset, trainer)
     kind = choose_device(device).type
     _check_gpus(gpus, kind, minutes)
     link_trainers()
     runs = runs.resolve()
-    preprocessed = runs / "preprocessed" / dataset.name
-    plans = preprocessed / f"{PLANS}.json"
-    spacing = _spacing_to_plan(plans, configuration, spacing)
+    preprocessed = Preprocessed(dataset, cases, runs, PLANS)
+    complete = preprocessed.is_complete(configuration)
+    spacing = _spacing_to_plan(preprocessed.folder / f"{PLANS}.json", configuration, spacing)
+    processes = str(min(8, os.cpu_count() or 1, len(cases)))  # 8 are nnU-Net's own
     environment = {
+        "nnUNet_def_n_proc": processes,
         **os.environ,
         "nnUNet_raw": str(dataset.parent),
         "nnUNet_preprocessed": str(runs / "preprocessed"),
@@ -82,12 +93,16 @@ def train_dataset(
     for folder in ("preprocessed", "results"):
         (runs / folder).mkdir(parents=True, exist_ok=True)
 
-    if not plans.is_file() or not (preprocessed / f"{PLANS}_{configuration}").is_dir():
+    if not complete:
         number = dataset.name[7:10]
         options = ["-overwrite_target_spacing", *map(str, spacing)] if spacing else []
+        options += ["-npfp", processes, "-np", processes]
         _run(_PLAN, ["-d", number, "-c", configuration, "--verify_dataset_integrity", *options], environment)
-    if (dataset / "splits_final.json").is_file():
-        shutil.copy(dataset / "splits_final.json", preprocessed / "splits_final.json")
+        preprocessed.finish(configuration)
+    split = preprocessed.folder / "splits_final.json"
+    if (dataset / split.name).is_file():
+        shutil.copy(dataset / split.name, split)
+    _check_split(split, fold, cases, report)
 
     results = results_folder(dataset, runs, configuration, trainer)
     arguments = [dataset.name, configuration, fold, "-tr", trainer, "-device", kind, "-num_gpus", str(gpus)]
@@ -102,13 +117,40 @@ def results_folder(dataset: Path, runs: Path, configuration: str, trainer: str) 
     return runs / "results" / dataset.name / f"{trainer}__{PLANS}__{configuration}"
 
 
-def _check_dataset(dataset: Path) -> None:
+def _check_dataset(dataset: Path, trainer: str) -> dict[str, list[int]]:
+    """The cases of a data set that this trainer can learn."""
     name = dataset.name
     if not (name.startswith("Dataset") and name[7:10].isdigit() and name[10:11] == "_"):
         raise InputError(f"'{name}' is not the name of an nnU-Net dataset.", "Name the folder like Dataset004_Name.")
-    for part in ("dataset.json", "imagesTr", "labelsTr"):
-        if not (dataset / part).exists():
-            raise InputError(f"{dataset} has no {part}.", "nnU-Net's documentation describes the layout of a dataset.")
+    cases = cases_of(dataset)
+    path = dataset / "dataset.json"
+    labels = labels_of(read_json(path), path)
+    for there, what in ((labels.region_order, "regions"), (labels.ignored, "a label to ignore")):
+        if there and trainer in PLAIN_LABELS_ONLY:
+            raise InputError(
+                f"{path} has {what}, which the loss of {trainer} does not know.", "Train a trainer with nnU-Net's loss."
+            )
+    return cases
+
+
+def _check_split(path: Path, fold: str, cases: Collection[str], report: Callable[[str], None]) -> None:
+    """Says which cases are trained on, and refuses a split that names others than there are."""
+    if fold == "all" or not path.is_file():
+        return  # all cases; or nnU-Net makes a split of all
+    folds = read_folds(path)
+    if not fold.isdigit() or int(fold) >= len(folds):
+        return  # nnU-Net draws one
+    chosen = folds[int(fold)]
+    named = {*chosen["train"], *chosen["val"]}
+    if unknown := sorted(named - set(cases)):
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise InputError(
+            f"{path} names {unknown[0]}{more}, of which the data set has no labels.",
+            "Correct the data set's splits_final.json, or remove it.",
+        )
+    left = len(set(cases) - named)
+    unused = f" {left} of the {len(cases)} cases are in neither." if left else ""
+    report(f"Fold {fold}: {len(chosen['train'])} cases to train on, {len(chosen['val'])} to validate on.{unused}")
 
 
 def _spacing_to_plan(plans: Path, configuration: str, asked: Sequence[float] | None) -> Sequence[float] | None:

@@ -5,9 +5,10 @@ what a small machine needs: a time budget, bfloat16 on CPUs that compute it, wei
 safetensors. Environment variables (nnU-Net's command line passes no options to a trainer):
 
     USEMA_MINUTES   train this long in all, resumed runs counted together; the learning rate falls to 0 by then
-    USEMA_ITERATIONS  train for so many iterations, rounded up to whole epochs
+    USEMA_ITERATIONS  train for so many iterations, rounded up to whole epochs; fewer than an epoch has are one epoch
     USEMA_START     a bundle whose weights to start from
-    USEMA_SEED      seed of weights and augmentation (default 0)
+    USEMA_SEED      seed of weights, patches and augmentation (default 0, not negative); each of nnU-Net's loader
+                    processes draws from a seed of its own that is made from it
     USEMA_THREADS   threads of PyTorch on a CPU (default: every core)
 """
 
@@ -30,7 +31,9 @@ from safetensors.torch import save_file
 from ..errors import InputError
 from ..models.bundle import read_bundle
 from ..networks import ARCHITECTURES
+from ..quality.labelled_cases import names_sha256
 from . import cpu_bfloat16
+from .seeding import seeded_workers
 
 # The function by which NumPy pickles a number; its module was renamed in NumPy 2.
 _numpy_scalar = np.float32(0).__reduce__()[0]
@@ -102,14 +105,17 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         self.seed = int(os.environ.get("USEMA_SEED", "0"))
         own = self.seed + self.local_rank  # of several GPUs each draws other patches; weights come from the first
         random.seed(own)
-        np.random.seed(own)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
+        np.random.seed(own)  # noqa: NPY002 - without processes, nnU-Net's loaders draw from the global generator
         torch.manual_seed(self.seed)
         if "USEMA_THREADS" in os.environ:
             # nnU-Net takes every core; with others at work on the machine that is many times slower than one core.
             torch.set_num_threads(int(os.environ["USEMA_THREADS"]))
         self.cpu_bfloat16 = self.device.type == "cpu" and cpu_bfloat16.pays()
         if "USEMA_ITERATIONS" in os.environ:
-            self.num_epochs = math.ceil(int(os.environ["USEMA_ITERATIONS"]) / self.num_iterations_per_epoch)
+            iterations = int(os.environ["USEMA_ITERATIONS"])
+            self.num_iterations_per_epoch = min(self.num_iterations_per_epoch, iterations)
+            self.num_val_iterations_per_epoch = min(self.num_val_iterations_per_epoch, iterations)
+            self.num_epochs = math.ceil(iterations / self.num_iterations_per_epoch)
         super().initialize()
         if self.cpu_bfloat16:
             cpu_bfloat16.spare_narrow_convolutions(self.network)
@@ -135,6 +141,8 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         self.started_from = {"started_from": f"{bundle.metadata.name} {bundle.metadata.version}"}
 
     def on_train_start(self):
+        if not self.was_initialized:
+            self.initialize()  # nnU-Net would start its loaders before it, hence before the seeds are set
         if getattr(self, "unpack_dataset", False):
             # nnU-Net 2.5 starts its loaders before it unpacks what they read, so they can meet half a file.
             if self.local_rank == 0:
@@ -145,6 +153,11 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
             if self.is_ddp:
                 torch.distributed.barrier()
         super().on_train_start()
+
+    def get_dataloaders(self):
+        # A run that goes on draws others than at its start.
+        with seeded_workers(self.seed, self.local_rank, self.current_epoch):
+            return super().get_dataloaders()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -252,6 +265,8 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
                 "dataset": self.plans_manager.dataset_name,
                 "cases": len(training),
                 "validation_cases": len(validation),
+                "cases_sha256": names_sha256(training),
+                "validation_cases_sha256": names_sha256(validation),
                 "framework": f"nnU-Net {version('nnunetv2')}",
                 "trainer": type(self).__name__,
                 **self.started_from,

@@ -146,18 +146,19 @@ def _of_folder(path: Path) -> list[DicomFile]:
 def _without_small(series: dict[str, list[DicomFile]]) -> tuple[list[list[DicomFile]], list[list[DicomFile]]]:
     """Series to choose from, and those beside them that are no volumes: localizers, single images, screenshots."""
     groups = list(series.values())
-    volumes = [files for files in groups if not _is_small(files)]
+    volumes = [files for files in groups if not is_small(files)]
     most = max((sum(file.frames for file in files) for files in volumes), default=0)
-    small = [files for files in groups if _is_small(files) and sum(file.frames for file in files) < most]
+    small = [files for files in groups if is_small(files) and sum(file.frames for file in files) < most]
     return [files for files in groups if files not in small], small
 
 
-def _is_small(files: list[DicomFile]) -> bool:
+def is_small(files: Sequence[DicomFile]) -> bool:
+    """Whether images of one series are no volume by themselves: localizers, a single slice, colour screenshots."""
     if all(file.localizer or file.colour for file in files) or sum(file.frames for file in files) == 1:
         return True
     if any(file.frames > 1 for file in files):
         return False
-    directions = {str(file.header.get("ImageOrientationPatient")) for file in files}
+    directions = {file.orientation for file in files}
     return len(directions) == len(files)  # no two are parallel
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from .dicom import folders, scan
+from .dicom import folders, is_small, scan
 from .dicom_headers import DicomFile
 from .paths import SEGMENTATION_SUFFIXES, volume_suffix
 
@@ -48,9 +48,12 @@ def find_volumes(top: Path, skip: Collection[Path] = ()) -> Found:
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
         dicom = scan(folder)
-        is_series = any(not file.other for file in dicom)
-        if is_series:
+        broken = [file for file in dicom if file.fault]
+        is_series = any(file.is_image for file in dicom)
+        if is_series or (broken and not any(volume_suffix(path) for path in files)):
             series[folder] = dicom
+        else:
+            left_out += [(file.path, f"a DICOM file, but {file.fault}") for file in broken]
         for path in files:
             name = path.name.lower()
             if name.endswith(SEGMENTATION_SUFFIXES):
@@ -62,8 +65,23 @@ def find_volumes(top: Path, skip: Collection[Path] = ()) -> Found:
                     left_out.append((path, "it lies in the folder of a DICOM series; name the file to segment it"))
                 else:
                     volumes.append(path)
-    volumes += _joined(top, series)
+    whole = _joined(top, series)
+    small = [folder for folder in whole if _is_small(series.get(folder, ()))]
+    if len(small) < len(volumes) + len(whole):
+        left_out += [(folder, "a localizer or a single DICOM image, no volume") for folder in small]
+        whole = [folder for folder in whole if folder not in small]
+    volumes += whole
     return Found(tuple(sorted(volumes)), tuple(sorted(left_out)))
+
+
+def _is_small(files: Sequence[DicomFile]) -> bool:
+    """Whether a folder has images, whole ones, that are no volume by themselves."""
+    images = [file for file in files if not file.other]
+    return (
+        bool(images)
+        and all(file.is_image for file in images)
+        and all(is_small([file for file in images if file.series == uid]) for uid in {file.series for file in images})
+    )
 
 
 def _is_second_of_pair(path: Path, files: Iterable[Path]) -> bool:
@@ -86,8 +104,7 @@ def _joined(top: Path, series: dict[Path, list[DicomFile]]) -> list[Path]:
         if len(places) < 2 or not uid:
             continue
         instances = [
-            {str(file.header.get("SOPInstanceUID")) for file in series[place] if file.is_image and file.series == uid}
-            for place in places
+            {file.instance for file in series[place] if file.is_image and file.series == uid} for place in places
         ]
         if len(set.union(*instances)) < sum(map(len, instances)):
             continue  # the same images twice: a copy of the series, not a part of it

@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ...models.bundle_writing import change_metadata
 from ...models.card_files import PICTURES
 from ...volumes.bounding_box import bounding_box
 from ...volumes.volume import Volume, reorient
-from ..labelled_cases import LabelledCase, read_case
+from ..labelled_cases import LabelledCase, read_case, where_labelled
 from ..metrics import compare_masks
 from ..pictures import check_preview, write_comparison
 from .figures import validation_metrics
@@ -77,6 +78,8 @@ def measure(
         started = time.perf_counter()
         segmentation = predictor.segment(volumes)
         seconds = time.perf_counter() - started
+        labels, reference = where_labelled(segmentation.labels, reference)
+        segmentation = replace(segmentation, labels=labels)
         results.append(_case_result(case.name, volumes[0], segmentation, reference, tolerance, seconds))
         worst.append((results[-1].dice, case, segmentation))
         worst = sorted((entry for entry in worst if not math.isnan(entry[0])), key=lambda entry: entry[0])
@@ -87,6 +90,7 @@ def measure(
         pictured = []
         for picture, (_, case, segmentation) in zip(PICTURES, worst, strict=False):
             volumes, reference = read_case(case, bundle.metadata)
+            _, reference = where_labelled(segmentation.labels, reference)
             write_comparison(folder / picture, volumes[0], segmentation, reference)
             pictured.append(Pictured(case.name, *moved_to_fit(segmentation, reference)))
     except OSError as error:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
+from usema.errors import InputError
 
-from ...errors import InputError
 from .neurips_cells import INTERIOR
 from .raw_dataset import pictures, refuse_missing
 

@@ -6,7 +6,8 @@ recipes on the whole data yet.
 
 from __future__ import annotations
 
-from ...errors import InputError
+from usema.errors import InputError
+
 from . import amos_mr, endovis17, flare22, neurips_cells
 from .recipe import Recipe
 

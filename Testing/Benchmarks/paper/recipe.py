@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
 # The networks that the published tables are shown for, in the order of their columns.
-METHODS = ("nnU-Net", "SwinUNETR", "U-Mamba_Bot", "U-Mamba_Enc", "Swin-UMamba", "Swin-UMamba†")
+METHODS = tuple(PUBLISHED["methods"])
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,6 @@ class Recipe:
         labels: names in the order of their values, background first.
         plan: what nnU-Net plans on the whole data set with its default planner.
         convert: writes imagesTr, labelsTr and, where the download has them, imagesTs and labelsTs into a folder.
-        results: published tables.
         scoring: commands and rules that turn predictions into the published metrics.
         notes: what makes our numbers comparable with the published ones, or keeps them from it.
     """
@@ -61,9 +62,22 @@ class Recipe:
     file_ending: str
     plan: Plan2D
     convert: Callable[[Path, Path], None]
-    results: tuple[Results, ...]
     scoring: tuple[str, ...]
     notes: tuple[str, ...] = ()
     configuration: str = "2d"
     trainer: str = "nnUNetTrainerUSEMA"
     fold: str = "all"
+
+    @property
+    def results(self) -> tuple[Results, ...]:
+        """The published tables, in ``published.json``."""
+        found = PUBLISHED["results"][self.name]
+        return tuple(
+            Results(table["title"], table["source"], {row: tuple(values) for row, values in table["rows"].items()})
+            for table in found
+        )
+
+    @property
+    def tolerances_mm(self) -> dict[str, float]:
+        """Label -> tolerance of the published surface Dice, in mm; empty where it is not in mm."""
+        return PUBLISHED["surface_dice_tolerances_mm"].get(self.name, {})

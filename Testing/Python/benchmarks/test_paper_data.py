@@ -2,64 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 import shlex
 import shutil
-import sys
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from click.testing import CliRunner
-from recipe_downloads import FRAME, make_downloads, some_cells, write_volume
+from paper import RECIPES, find_recipe
+from paper.amos_mr import AMOS_ORGANS
+from paper.endovis17 import TYPES
+from paper.neurips_cells import three_classes, to_rgb
+from paper.recipe import METHODS
+from paper_commands import paper, refused
+from recipe_downloads import FRAME, some_cells, write_volume
 from skimage import io
-from usema.cli import main
-from usema.errors import DeviceError, InputError
-from usema.training import run
-from usema.training.recipes import RECIPES, find_recipe
-from usema.training.recipes.amos_mr import AMOS_ORGANS
-from usema.training.recipes.endovis17 import TYPES
-from usema.training.recipes.neurips_cells import three_classes, to_rgb
-from usema.training.recipes.recipe import METHODS
+from usema.errors import InputError
 from usema.volumes.volume import load_volume
 
 NAMES = tuple(RECIPES)
-
-
-def usema(*arguments) -> str:
-    """Output of a command that succeeds."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def refused(*arguments) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exit_code == 1, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.output
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory) -> dict[str, Path]:
-    return make_downloads(tmp_path_factory.mktemp("downloads"))
-
-
-@pytest.fixture(scope="module")
-def raw(downloads, tmp_path_factory) -> Path:
-    """Every data set, prepared by the command that `usema recipe show` prints."""
-    output = tmp_path_factory.mktemp("raw")
-    for name in NAMES:
-        line = next(line for line in usema("recipe", "show", name).splitlines() if " prepare " in line)
-        words = [{"FOLDER": downloads[name], "RAW": output}.get(word, word) for word in shlex.split(line)]
-        assert words[0] == "usema"
-        usema(*words[1:])
-    return output
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +137,7 @@ def test_pictures_become_8_bit_rgb(raw):
 )
 def test_a_folder_that_is_not_the_download_is_refused_with_what_is_missing(name, missing, tmp_path):
     (tmp_path / "download").mkdir()
-    output = refused("recipe", "prepare", name, "--download", tmp_path / "download", "--output", tmp_path / "raw")
+    output = refused("prepare", name, "--download", tmp_path / "download", "--output", tmp_path / "raw")
     assert f"{tmp_path / 'download'} does not look like the download of" in output
     assert missing in output
     assert RECIPES[name].pages[0] in output
@@ -198,7 +161,7 @@ def test_a_folder_that_is_not_the_download_is_refused_with_what_is_missing(name,
 def test_an_incomplete_download_is_refused_by_the_file(name, file, message, downloads, tmp_path):
     shutil.copytree(downloads[name], tmp_path / "download")
     (tmp_path / "download" / file).unlink()
-    output = refused("recipe", "prepare", name, "--download", tmp_path / "download", "--output", tmp_path)
+    output = refused("prepare", name, "--download", tmp_path / "download", "--output", tmp_path)
     assert message in output
     assert str(tmp_path / "download" / file) in output
     assert [path.name for path in tmp_path.iterdir()] == ["download"]
@@ -217,12 +180,12 @@ def test_labels_that_no_one_knows_are_refused(downloads, tmp_path):
 
 
 def test_what_was_prepared_is_not_overwritten(downloads, raw):
-    output = refused("recipe", "prepare", "endoscopy", "--download", downloads["endoscopy"], "--output", raw)
+    output = refused("prepare", "endoscopy", "--download", downloads["endoscopy"], "--output", raw)
     assert "Dataset704_Endovis17 exists already" in output
 
 
 def test_an_unknown_recipe_is_refused_with_those_there_are():
-    assert "abdomen-ct, abdomen-mr, endoscopy, microscopy" in refused("recipe", "show", "brain")
+    assert "abdomen-ct, abdomen-mr, endoscopy, microscopy" in refused("show", "brain")
 
 
 # -- plans and published numbers ------------------------------------------------------------------------------------
@@ -299,7 +262,7 @@ def test_the_published_3d_numbers_are_those_of_the_literature(spec):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_table_has_a_value_or_a_gap_per_method_and_an_empty_column_for_usema(name):
-    shown = usema("recipe", "show", name)
+    shown = paper("show", name)
     for results in RECIPES[name].results:
         for metric, values in results.rows.items():
             assert len(values) == len(METHODS)
@@ -309,75 +272,19 @@ def test_every_table_has_a_value_or_a_gap_per_method_and_an_empty_column_for_use
     assert f"-tr nnUNetTrainerUSEMA -f all --disable_tta -i RAW/{RECIPES[name].dataset}/imagesTs" in shown
 
 
+def test_the_commands_that_score_name_every_organs_tolerance():
+    """FLARE22's own evaluation: 5 mm for the liver, 7 for the duodenum, 2 for vessels and adrenal glands."""
+    shown = paper("show", "abdomen-mr")
+    words = shlex.split(next(line for line in shown.splitlines() if "usema evaluate" in line).partition(": ")[2])
+    tolerances = dict(words[at + 1].split("=") for at, word in enumerate(words) if word == "--tolerance")
+    labels = RECIPES["abdomen-mr"].labels
+    assert {labels[int(value)]: mm for value, mm in tolerances.items()} == {
+        "liver": "5", "right kidney": "3", "spleen": "3", "pancreas": "5", "aorta": "2", "inferior vena cava": "2",
+        "right adrenal gland": "2", "left adrenal gland": "2", "gallbladder": "2", "esophagus": "3", "stomach": "5",
+        "duodenum": "7", "left kidney": "3",
+    }  # fmt: skip
+
+
 def test_the_list_names_every_recipe():
-    listed = usema("recipe", "list")
+    listed = paper("list")
     assert all(name in listed for name in NAMES)
-
-
-# -- training -------------------------------------------------------------------------------------------------------
-
-
-def test_training_asks_for_the_data_set_first(tmp_path):
-    output = refused("recipe", "train", "endoscopy", "--raw", tmp_path)
-    assert "usema recipe prepare endoscopy --download FOLDER" in output
-
-
-def test_more_gpus_than_the_batch_are_refused(raw):
-    assert "3 GPUs cannot share a batch of 2" in refused(
-        "recipe", "train", "endoscopy", "--raw", raw, "--gpus", 3, "--device", "cpu"
-    )
-
-
-def test_gpus_that_are_not_there_are_refused(raw, tmp_path):
-    with pytest.raises(DeviceError, match="2 GPUs were asked for; 0 can be used here"):
-        run.train_dataset(
-            raw / "Dataset704_Endovis17",
-            tmp_path,
-            configuration="2d",
-            trainer="nnUNetTrainerUSEMA",
-            device="cpu",
-            gpus=2,
-        )
-
-
-@pytest.fixture
-def two_gpus(monkeypatch) -> list[list[str]]:
-    """A machine that says it has two GPUs; the list gets the arguments of each of nnU-Net's commands."""
-    commands = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(run, "_run", lambda code, arguments, environment: commands.append(arguments))
-    return commands
-
-
-def test_several_gpus_are_nnunets_own_distributed_training(two_gpus, raw, tmp_path, monkeypatch):
-    """What stands in for two GPUs ends where nnU-Net's command line has understood the arguments."""
-    from nnunetv2.run import run_training
-
-    (tmp_path / "preprocessed/Dataset704_Endovis17").mkdir(parents=True)
-    usema("recipe", "train", "endoscopy", "--raw", raw, "--runs", tmp_path, "--gpus", 2)
-    plan, training = two_gpus
-    assert plan == ["-d", "704", "-c", "2d", "--verify_dataset_integrity"]
-    understood = {}
-    signature = inspect.signature(run_training.run_training)
-
-    def record(*arguments, **options):
-        understood.update(signature.bind(*arguments, **options).arguments)
-
-    monkeypatch.setattr(run_training, "run_training", record)
-    monkeypatch.setattr(torch, "set_num_interop_threads", lambda threads: None)  # possible once per process
-    monkeypatch.setattr(sys, "argv", ["nnUNetv2_train", *training])
-    threads = torch.get_num_threads()
-    run_training.run_training_entry()
-    torch.set_num_threads(threads)
-    assert understood["dataset_name_or_id"] == "Dataset704_Endovis17"
-    assert (understood["configuration"], understood["fold"]) == ("2d", "all")
-    assert understood["trainer_class_name"] == "nnUNetTrainerUSEMA"
-    assert understood["num_gpus"] == 2
-
-
-def test_several_gpus_do_not_share_a_time_budget(two_gpus, raw, tmp_path):
-    assert "Use --iterations instead of --minutes" in refused(
-        "train", raw / "Dataset704_Endovis17", "--runs", tmp_path, "--gpus", 2, "--minutes", 1
-    )
-    assert not two_gpus

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from paper.cell_f1 import cell_f1
+from paper.neurips_cells import three_classes
+from paper_data import main
 from recipe_downloads import some_cells, write_cells, write_picture
-from usema.cli import main
-from usema.training.recipes.cell_f1 import cell_f1
-from usema.training.recipes.neurips_cells import three_classes
 
 
 def squares(*boxes: tuple[int, int, int, int], shape=(60, 60)) -> np.ndarray:
@@ -48,15 +48,15 @@ def test_large_images_are_scored_in_tiles(monkeypatch):
     true = squares((5, 5, 10, 10), (25, 25, 10, 10), (45, 45, 10, 10))  # the second is cut by the tiles' edges
     classes = (squares((5, 5, 10, 10), (25, 25, 10, 10)) > 0).astype(np.uint8)
     assert cell_f1(classes, true) == pytest.approx(0.8)
-    monkeypatch.setattr("usema.training.recipes.cell_f1.LARGE", 3600)
-    monkeypatch.setattr("usema.training.recipes.cell_f1.TILE", 32)
+    monkeypatch.setattr("paper.cell_f1.LARGE", 3600)
+    monkeypatch.setattr("paper.cell_f1.TILE", 32)
     assert cell_f1(classes, true) == pytest.approx(2 / 3)
 
 
 def test_folders_of_cells_are_scored_by_the_command(tmp_path):
     def command():
         folders = [str(tmp_path / "predictions"), str(tmp_path / "labelsTs")]
-        return CliRunner().invoke(main, ["recipe", "cell-f1", *folders])
+        return CliRunner().invoke(main, ["cell-f1", *folders])
 
     cells = some_cells()
     write_cells(tmp_path / "labelsTs/cell_00001_label.tiff", cells)

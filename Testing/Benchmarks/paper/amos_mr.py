@@ -13,11 +13,11 @@ import re
 from pathlib import Path
 
 import numpy as np
+from usema.errors import InputError
 
-from ...errors import InputError
 from .flare22 import ORGANS, SCORING
 from .raw_dataset import copy, refuse_missing, require_folder
-from .recipe import Plan2D, Recipe, Results
+from .recipe import Plan2D, Recipe
 
 LAST_CT = 500
 AMOS_ORGANS = (
@@ -89,26 +89,6 @@ RECIPE = Recipe(
     file_ending=".nii.gz",
     plan=Plan2D(median_shape=(320, 290), patch_size=(320, 320), batch_size=30, stages=7),
     convert=convert,
-    results=(
-        Results(
-            "2D",
-            "Swin-UMamba's tables (U-Mamba's protocol)",
-            {
-                "parameters / M": ("33", "25", "63", "67", "60", "28"),
-                "MACs / G": ("23.3", "27.9", "45.7", "49.9", "68.0", "18.9"),
-                "DSC": ("0.7450", "0.7028", "0.7588", "0.7625", "0.7760", "0.7705"),
-                "NSD": ("0.8153", "0.7669", "0.8285", "0.8327", "0.8421", "0.8376"),
-            },
-        ),
-        Results(
-            "3D",
-            "U-Mamba, arXiv 2401.04722; SwinUNETR and NSD through secondary notes",
-            {
-                "DSC": ("0.8309", "0.7565", "0.8453", "0.8501", "", ""),
-                "NSD": ("0.8996", "", "0.9121", "0.9171", "", ""),
-            },
-        ),
-    ),
     scoring=SCORING,
     notes=(
         "The published scores are of 50 further MR scans that U-Mamba's authors annotated. They are in the packaging "

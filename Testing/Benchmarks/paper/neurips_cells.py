@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+from usema.errors import InputError
 
-from ...errors import InputError
 from .raw_dataset import copy, find_folder, pictures, refuse_missing, require_folder, write_picture
-from .recipe import Plan2D, Recipe, Results
+from .recipe import Plan2D, Recipe
 
 BACKGROUND, INTERIOR, BOUNDARY = 0, 1, 2
 SMALLEST_INTERIOR = 16  # pixels
@@ -105,18 +105,7 @@ RECIPE = Recipe(
     file_ending=".png",
     plan=Plan2D(median_shape=(512, 512), patch_size=(512, 512), batch_size=12, stages=8),
     convert=convert,
-    results=(
-        Results(
-            "2D",
-            "Swin-UMamba's tables (U-Mamba's protocol)",
-            {
-                "parameters / M": ("46", "25", "86", "92", "60", "27"),
-                "MACs / G": ("60.1", "71.7", "117.8", "128.7", "174.4", "48.2"),
-                "F1": ("0.5383", "0.3967", "0.5389", "0.5607", "0.5806", "0.5982"),
-            },
-        ),
-    ),
-    scoring=("F1: usema recipe cell-f1 PREDICTIONS RAW/{dataset}/labelsTs",),
+    scoring=("F1: python Testing/Benchmarks/paper_data.py cell-f1 PREDICTIONS RAW/{dataset}/labelsTs",),
     notes=(
         "Were the median image 1024x1024, nnU-Net would plan 1024x1024 with a batch of 3 and 9 stages; the published "
         "runs planned 512x512.",

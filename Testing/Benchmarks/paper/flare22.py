@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import InputError
+from usema.errors import InputError
+
 from .raw_dataset import copy, find_folder, refuse_missing, require_folder
-from .recipe import Plan2D, Recipe, Results
+from .recipe import Plan2D, Recipe
 
 ORGANS = (
     "liver",
@@ -32,14 +33,11 @@ ORGANS = (
     "duodenum",
     "left kidney",
 )
-# Tolerances of the normalised surface Dice, in mm (U-Mamba's evaluation, which is FLARE22's).
-TOLERANCES_MM = dict(zip(ORGANS, (5, 3, 3, 5, 2, 2, 2, 2, 2, 3, 5, 7, 3), strict=True))
 
-# How both abdomen sets are scored.
+# How both abdomen sets are scored. The tolerances of NSD, in ``published.json``, are those of U-Mamba's evaluation,
+# which is FLARE22's.
 SCORING = (
-    "DSC: usema evaluate PREDICTIONS RAW/{dataset}/labelsTs",
-    "NSD: the same with --tolerance, organ by organ, in mm: "
-    + ", ".join(f"{organ} {tolerance}" for organ, tolerance in TOLERANCES_MM.items()),
+    "DSC and NSD: usema evaluate PREDICTIONS RAW/{dataset}/labelsTs {tolerances}",
     "The published scores count an organ absent from both as 1, and look at aorta, inferior vena cava and esophagus "
     "only between the first and last slice that the reference marks; usema evaluate leaves the former out and looks "
     "everywhere. MONAI's surface distances are over voxels, the published ones over surface elements.",
@@ -83,21 +81,6 @@ RECIPE = Recipe(
     file_ending=".nii.gz",
     plan=Plan2D(median_shape=(512, 512), patch_size=(512, 512), batch_size=12, stages=8),
     convert=convert,
-    results=(
-        Results(
-            "2D, re-run by nnUZoo with its own protocol",
-            "nnUZoo's tables",
-            {"DSC": ("0.78", "", "", "", "0.78", "")},
-        ),
-        Results(
-            "3D",
-            "U-Mamba, arXiv 2401.04722; SwinUNETR and NSD through secondary notes",
-            {
-                "DSC": ("0.8615", "0.7594", "0.8683", "0.8638", "", ""),
-                "NSD": ("0.8972", "", "0.9049", "0.8980", "", ""),
-            },
-        ),
-    ),
     scoring=SCORING,
     notes=("The forks of nnU-Net behind U-Mamba planned 512x448 with a batch of 14; nnU-Net now plans 512x512.",),
 )

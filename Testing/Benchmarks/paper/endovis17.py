@@ -23,10 +23,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+from usema.errors import InputError
 
-from ...errors import InputError
 from .raw_dataset import copy, pictures, refuse_missing, write_picture
-from .recipe import Plan2D, Recipe, Results
+from .recipe import Plan2D, Recipe
 
 TYPES = (
     "Bipolar Forceps",
@@ -149,18 +149,6 @@ RECIPE = Recipe(
     file_ending=".png",
     plan=Plan2D(median_shape=(1080, 1920), patch_size=(896, 1536), batch_size=2, stages=9),
     convert=convert,
-    results=(
-        Results(
-            "2D, planned 384x640 with a batch of 13",
-            "Swin-UMamba's tables (U-Mamba's protocol)",
-            {
-                "parameters / M": ("33", "25", "63", "67", "60", "28"),
-                "MACs / G": ("55.9", "67.1", "109.7", "119.8", "163.6", "45.3"),
-                "DSC": ("0.6264", "0.5528", "0.6540", "0.6303", "0.6767", "0.6783"),
-                "NSD": ("0.6412", "0.5683", "0.6692", "0.6451", "0.6922", "0.6933"),
-            },
-        ),
-    ),
     scoring=(
         "DSC: nnUNetv2_evaluate_simple RAW/{dataset}/labelsTs PREDICTIONS -l 1 2 3 4 5 6 7",
         "The published DSC is a mean per frame, over the types in reference or prediction, then over frames; that "

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from ...errors import InputError, MissingDependencyError, OutputError
+from usema.errors import InputError, MissingDependencyError, OutputError
+
 from .recipe import Recipe
 
 
