@@ -96,7 +96,7 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
         check_preview(case.preview, case.overwrite)
     check_channels(engine.bundle, len(case.inputs))
     volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
-    _warn(case, engine, outcome, _far_from_model(volumes, engine))
+    _warn(case, engine, outcome, _far_from_model(case, volumes, engine))
     return volumes
 
 
@@ -184,14 +184,13 @@ def said_by_the_engine(outcome: Outcome) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _far_from_model(volumes: list[Volume], engine: Engine) -> list[str]:
+def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[str]:
     """Why the model may be wrong for these volumes. Raises InputError where that is a reason not to start."""
-    from ..inference.checks import input_warnings
+    from ..inference.checks import check_case
     from ..volumes.doubts import doubts
 
-    metadata, volume = engine.bundle.metadata, volumes[0]
-    intensities = (float(volume.array.min()), float(volume.array.max()))
-    found = input_warnings(metadata, volume.geometry, intensities)
+    metadata = engine.bundle.metadata
+    found = [finding.message for finding in check_case(metadata, volumes, case.probabilities is not None)]
     found += doubts(volumes, [channel["name"] for channel in metadata.channels])
     if found and engine.settings.far_is_refused:
         made_for = f"the default model '{metadata.name}' is for {metadata.modality} of: {metadata.anatomy}."
