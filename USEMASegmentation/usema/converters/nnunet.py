@@ -191,7 +191,7 @@ def read(source: Source, trained: Trained, folder: Path, options: Options, work:
             weights[fold] = training.weights()
         if has_batch_norm(weights[fold]):
             described.architecture["config"] |= {"norm": "batch", "norm_affine": True}
-        refuse_misfit(weights[fold], described.architecture, where)
+        refuse_misfit(weights[fold], described.architecture, where, training.trainer)
         if network is None:
             network = Network(trained, described, weights, training, [place], kind)
         elif network.described != described:
