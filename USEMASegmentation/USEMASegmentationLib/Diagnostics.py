@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import slicer
@@ -52,7 +53,9 @@ def report(hello: dict | None, failure: str, log: str) -> str:
 
 def withoutUser(text: str) -> str:
     """The text without the user's name in paths."""
-    folders = [(tempfile.gettempdir(), "<temporary>"), (str(Path.home()), "~")]
+    folders = [(tempfile.gettempdir(), "<temporary>")]
+    with suppress(RuntimeError):  # a user without a home
+        folders.append((str(Path.home()), "~"))
     if hasattr(slicer, "app"):  # on Linux, the application's folder has the user's name in its own
         folders.insert(0, (slicer.app.temporaryPath, "<temporary>"))
     for folder, word in folders:

@@ -41,6 +41,9 @@ PROVENANCE = {
 }
 
 
+ANTERIOR, POSTERIOR = f"{MODEL.name}_1", f"{MODEL.name}_2"  # the IDs of its segments
+
+
 def _grid(axes, spacing=(0.8, 1.1, 2.5), origin=(11.0, -22.0, 33.0)) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(axes, float) * spacing
@@ -81,6 +84,10 @@ def transformNode(matrix: np.ndarray):
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
     return node
+
+
+def segmentOf(segmentationNode, segmentId: str):
+    return segmentationNode.GetSegmentation().GetSegment(segmentId)
 
 
 def voxels(segmentationNode, segmentId: str, volumeNode) -> np.ndarray:

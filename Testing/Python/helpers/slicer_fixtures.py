@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import write_tiny_bundle
-from slicer_cases import MrmlHost, addVolume, children
+from slicer_cases import GRIDS, MrmlHost, addVolume, blobs, children, write
 from usema.serving.client import WorkerClient
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 
@@ -68,6 +68,19 @@ def own(host, tiny):
 @pytest.fixture
 def hippocampus(host, data):
     return host.loadVolume(data / "nnUNet_raw/Dataset004_Hippocampus/imagesTr/hippocampus_001_0000.nii.gz")
+
+
+@pytest.fixture
+def head(host):
+    """An oblique volume as large as ``blobs``."""
+    array = np.random.default_rng(0).integers(0, 100, blobs().shape).astype(np.int16)
+    return addVolume(array, GRIDS["oblique"], "Head")
+
+
+@pytest.fixture
+def result(head):
+    """A segmentation of ``head`` with ``blobs`` in it."""
+    return write(blobs(), head)
 
 
 @pytest.fixture

@@ -157,6 +157,16 @@ BROKEN = {
     "not a number": (lambda b: put(b, METADATA_FILE, b'{"metrics": {"dice": NaN}}'), "NaN is not JSON"),
     "a list": (lambda b: put(b, METADATA_FILE, b"[]"), "the document is \\[\\], which is no object"),
     "too deep": (lambda b: put(b, METADATA_FILE, b"[" * 10**6), "not valid JSON"),
+    "metrics a thousand deep": (
+        lambda b: put(
+            b, METADATA_FILE, json.dumps({**METADATA, "metrics": json.loads("[" * 900 + "]" * 900)}).encode()
+        ),
+        "nested deeper than 64",
+    ),
+    "a text that moves a cursor": (
+        lambda b: put(b, METADATA_FILE, json.dumps({**METADATA, "title": "\x1b[2J"}).encode()),
+        "holds the character",
+    ),
     "too large": (lambda b: put(b, METADATA_FILE, b" " * 5 * 2**20), "has 5242880 bytes"),
     "truncated": (
         lambda b: put(b, WEIGHTS_FILE, (b / WEIGHTS_FILE).read_bytes()[:-7]),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from html import escape
-from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
 import slicer.util
 from bundles import TINY, write_tiny_bundle
-from panel_cases import loadSample, pythonqt, waitUntil
+from panel_cases import loadSample, waitUntil
 from PySide6 import QtCore, QtWidgets
 from slicer_cases import children, voxels
 
@@ -164,8 +163,8 @@ def test_a_second_click_does_as_was_chosen_with_the_segmentation(app, openPanel)
     assert first.GetSegmentation().GetNumberOfSegments() == 4
 
 
-def test_a_replaced_result_comes_back_with_undo_from_the_keyboard(app, openPanel, mainWindow):
-    panel = openPanel()
+def corrected(app, panel, mainWindow):
+    """A result whose first segment the user has filled: (volume, node, ID, its voxels before and after, Ctrl+Z)."""
     panel.parent.qtObject.setParent(mainWindow)
     mainWindow.show()
     volume = loadSample(app)
@@ -175,17 +174,38 @@ def test_a_replaced_result_comes_back_with_undo_from_the_keyboard(app, openPanel
     made = voxels(node, segmentId, volume)
     edited = np.ones(made.shape, np.uint8)
     slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, segmentId, volume)
+    undo = next(one for one in panel.ui.segmentEditor.qtObject.shortcuts if one.key().toString() == "Ctrl+Z")
+    return volume, node, segmentId, made, edited, undo.activated.emit
+
+
+def test_a_replaced_result_comes_back_with_undo_from_the_keyboard(app, openPanel, mainWindow):
+    panel = openPanel()
+    volume, node, segmentId, made, edited, undo = corrected(app, panel, mainWindow)
     panel.ui.existingSelector.setCurrentIndex(panel.ui.existingSelector.findData("replace"))
     segment(panel)
     assert (voxels(node, segmentId, volume) == edited).all()  # corrections are kept
     panel._parameterNode.overwriteCorrections = True
     segment(panel)
     assert (voxels(node, segmentId, volume) == made).all()
-    undo = next(one for one in panel.ui.segmentEditor.qtObject.shortcuts if one.key().toString() == "Ctrl+Z")
-    undo.activated.emit()
+    undo()
     assert (voxels(node, segmentId, volume) == edited).all()
     panel.exit()
     assert panel.ui.segmentEditor.qtObject.shortcuts == []
+
+
+def test_a_replaced_result_can_be_undone_though_another_segmentation_was_chosen_meanwhile(app, openPanel, mainWindow):
+    panel = openPanel()
+    volume, node, segmentId, made, edited, undo = corrected(app, panel, mainWindow)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Other")
+    panel._parameterNode.existing, panel._parameterNode.overwriteCorrections = "replace", True
+    panel.ui.segmentButton.click()
+    panel._parameterNode.segmentation = other
+    assert panel.ui.segmentEditor.segmentationNode() is other
+    waitUntil(lambda: not panel.logic.busy)
+    assert (voxels(node, segmentId, volume) == made).all()
+    undo()
+    assert (voxels(node, segmentId, volume) == edited).all()
+    panel.exit()
 
 
 def test_segment_becomes_cancel_and_segment_again(app, openPanel):
@@ -318,19 +338,3 @@ def test_diagnostics_go_to_the_clipboard(openPanel):
     panel = openPanel()
     panel.ui.diagnosticsButton.click()
     assert "3D Slicer" in slicer.app.clipboard().text()
-
-
-# The real worker and the bundled model
-
-
-def test_the_modules_own_self_test_passes(app, openPanel, monkeypatch):
-    panel = openPanel(script=None)
-    monkeypatch.setattr(slicer.util, "selectModule", lambda name: panel.enter())
-    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: panel)
-    monkeypatch.setattr(slicer.util, "loadVolume", lambda path: app.loadVolume(Path(path)))
-    test = sys.modules["USEMASegmentation"].USEMASegmentationTest()
-    said = []
-    test.delayDisplay = said.append
-    test.runTest()
-    assert len(said) == 2, said
-    assert pythonqt.slotErrors == []

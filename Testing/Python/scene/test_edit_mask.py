@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from slicer_cases import GRIDS, MODEL, PROVENANCE, addVolume, blobs, transformNode, voxels, write
+from slicer_cases import (
+    ANTERIOR,
+    GRIDS,
+    MODEL,
+    POSTERIOR,
+    PROVENANCE,
+    addVolume,
+    blobs,
+    segmentOf,
+    transformNode,
+    voxels,
+    write,
+)
 from usema.volumes.masks import PlacedMask, mask_to_text, text_to_mask
 from usema.volumes.volume import Geometry
 from usema.volumes.writing import write_segmentation
@@ -15,23 +27,17 @@ from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
 
 pytest_plugins = ["slicer_fixtures"]
 
-ANTERIOR, POSTERIOR = f"{MODEL.name}_1", f"{MODEL.name}_2"
 STROKE = (slice(2, 6), slice(10, 14), slice(2, 9))  # of it, nothing is in a blob
 
 
 @pytest.fixture
-def volume(host):
-    rng = np.random.default_rng(0)
-    return addVolume(rng.integers(0, 100, blobs().shape).astype(np.int16), GRIDS["oblique"], "Head")
+def volume(head):
+    return head
 
 
 @pytest.fixture
-def node(volume):
-    return write(blobs(), volume)
-
-
-def segmentOf(node, segmentId):
-    return node.GetSegmentation().GetSegment(segmentId)
+def node(result):
+    return result
 
 
 def paint(node, segmentId, volume, place, value=1) -> None:

@@ -10,7 +10,7 @@ import pytest
 import slicer
 import slicer.util
 from bundles import write_tiny_bundle
-from slicer_cases import addVolume, transformNode
+from slicer_cases import addVolume, transformNode, write
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient
@@ -111,6 +111,25 @@ def test_channels_that_transforms_bend_differently_are_refused(volume):
     assert "not linear" in reasonFor(inputVolume=volume, channels=[other], modelName="two-channels")
 
 
+@pytest.mark.parametrize(("place", "value"), [((2, 2), 0.0), ((0, 3), np.nan), ((0, 0), np.inf), ((0, 1), 1.0)])
+def test_a_transform_that_leaves_no_grid_is_the_reason(volume, place, value):
+    matrix = np.eye(4)
+    matrix[place] = value
+    if place == (0, 1):
+        matrix[1, 1] = 0  # two axes fall together
+    volume.SetAndObserveTransformNodeID(transformNode(matrix).GetID())
+    assert "transform above the volume 'Head' leaves no grid" in reasonFor(inputVolume=volume)
+
+
+@pytest.mark.parametrize("spacing", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("further", [False, True])
+def test_a_spacing_that_leaves_no_grid_is_the_reason(volume, spacing, further):
+    other = addVolume(np.ones(SHAPE, np.int16), np.eye(4), "Other")
+    (other if further else volume).SetSpacing(spacing, 1, 1)
+    reason = reasonFor(inputVolume=volume, channels=[other], modelName="two-channels")
+    assert f"'{'Other' if further else 'Head'}' has no grid: its spacing" in reason
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -198,3 +217,17 @@ def test_another_modality_is_warned_of_where_dicom_tells_it(host, volume):
 def test_one_volume_for_two_channels_is_warned_of(volume):
     warnings = warningsFor(inputVolume=volume, channels=[volume], modelName="two-channels")
     assert warnings == ["The same volume is chosen for more than one channel."]
+
+
+def test_a_transform_that_is_not_linear_is_warned_of(volume):
+    volume.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode").GetID())
+    (warning,) = warningsFor(inputVolume=volume)
+    assert "not linear: it is segmented as it is stored" in warning
+
+
+@pytest.mark.parametrize("existing", ["replace", "keep", "new"])
+def test_a_segmentation_on_another_grid_is_warned_of_where_it_would_be_written_into(volume, existing):
+    other = addVolume(np.ones(SHAPE, np.int16), np.diag([1.0, 2.0, 1.0, 1.0]), "Other")
+    target = write(np.ones(SHAPE, np.uint8), other)
+    warnings = warningsFor(inputVolume=volume, segmentation=target, existing=existing)
+    assert [one.endswith("A new segmentation will be made.") for one in warnings] == [True] * (existing != "new")

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import slicer
 import slicer.util
 import vtk
-from slicer_cases import GRIDS, MODEL, PROVENANCE, addVolume, blobs, transformNode, voxels, worldPoints, write
+from slicer_cases import (
+    ANTERIOR,
+    GRIDS,
+    MODEL,
+    POSTERIOR,
+    PROVENANCE,
+    addVolume,
+    blobs,
+    segmentOf,
+    transformNode,
+    voxels,
+    worldPoints,
+    write,
+)
 from USEMASegmentationLib.Scene.EditMask import tagOf
 
 pytest_plugins = ["slicer_fixtures"]
 
-ANTERIOR, POSTERIOR = f"{MODEL.name}_1", f"{MODEL.name}_2"
-
 
 @pytest.fixture
-def volume(host):
-    rng = np.random.default_rng(0)
-    return addVolume(rng.integers(0, 100, blobs().shape).astype(np.int16), GRIDS["oblique"], "Head")
+def volume(head):
+    return head
 
 
 def idsOf(node) -> list[str]:
     return list(node.GetSegmentation().GetSegmentIDs())
-
-
-def segmentOf(node, segmentId):
-    return node.GetSegmentation().GetSegment(segmentId)
 
 
 def drawn(volume, *arrays):
@@ -73,9 +81,11 @@ def test_slicer_reads_the_codes(volume):
 
 
 def test_a_new_segmentation_is_named_after_volume_and_model_and_never_takes_a_name_that_is_there(volume):
-    names = [write(blobs(), volume, MODEL, PROVENANCE).GetName() for _ in range(2)]
-    assert names[0] == "Head Hippocampus (MR)"
-    assert names[1] != names[0]
+    names = [write(blobs(), volume, MODEL, PROVENANCE).GetName() for _ in range(4)]
+    assert names[0] == "Head Hippocampus"
+    assert re.fullmatch(r"Head Hippocampus \d\d:\d\d", names[1])
+    assert re.fullmatch(r"Head Hippocampus \d\d:\d\d(:\d\d)?", names[2])
+    assert len(set(names)) == 4
 
 
 def test_all_segments_share_one_layer(volume):

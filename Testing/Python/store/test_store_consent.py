@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, replace
 
@@ -93,6 +94,16 @@ def test_a_licence_of_the_index_that_the_file_does_not_have_is_not_remembered(se
     assert settings.read().accepted_licences == ()
 
 
+def test_what_was_accepted_before_stays_accepted(restricted):
+    """The settings of older versions, which knew four texts of a licence."""
+    terms = json.dumps(
+        {key: asdict(NOT_FREE)[key] for key in ("name", "url", "commercial_use", "attribution")}, sort_keys=True
+    )
+    key = f"{NAME} {NOT_FREE.name} {hashlib.sha256(terms.encode()).hexdigest()[:16]}"
+    settings.write(settings.Settings(accepted_licences=(key,)))
+    assert install.question_of_file(restricted) is None
+
+
 @pytest.mark.parametrize("change", ["another file", "another licence", "another version", "another model"])
 def test_consent_is_for_what_was_shown(change, shelf, restricted):
     entry = entry_for(restricted, shelf.url(), licence=NOT_FREE)
@@ -168,6 +179,16 @@ def test_the_same_version_with_other_weights_replaces_what_is_there_when_that_wa
     install.install_file(other, consent=question)
     assert_installed(other)
     assert install.question_of_file(other) is None
+
+
+def test_what_would_be_replaced_is_what_was_shown(file, tmp_path):
+    coming, another = packed(tmp_path / "coming", seed=1), packed(tmp_path / "another", seed=2)
+    install.install_file(file)
+    question = install.question_of_file(coming)
+    install.install_file(another, consent=install.question_of_file(another))  # while the question stands on the screen
+    again = asked(install.install_file, coming, consent=question)
+    assert again.replaces.here == read_bundle(another).metadata.weights["sha256"]
+    assert_installed(another)
 
 
 def test_what_was_changed_here_is_not_replaced_by_a_download_without_a_word(server, file):

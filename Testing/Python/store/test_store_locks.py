@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -103,6 +104,41 @@ def test_a_lock_that_is_deleted_at_its_end_still_lets_one_in_at_a_time(tmp_path)
         thread.join()
     assert most == [1] * rounds * len(threads)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_whose_file_was_deleted_at_that_moment_is_taken_anew(tmp_path, monkeypatch):
+    """Its last holder deletes it after somebody else has opened it: two could hold two files of one name."""
+    deletes = [True]
+
+    class DeletedInBetween(filelock.FileLock):
+        def acquire(self, *arguments, **options):
+            held = super().acquire(*arguments, **options)
+            if deletes:
+                deletes.clear()
+                os.unlink(self.lock_file)
+            return held
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock, "FileLock", DeletedInBetween)
+        entered = locks.alone(tmp_path / "lock", 5, "It", leave=False)
+        entered.__enter__()
+    with pytest.raises(filelock.Timeout):
+        filelock.FileLock(tmp_path / "lock").acquire(timeout=0)
+    entered.__exit__(None, None, None)
+    assert not deletes
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_user_of_the_folder_waits_as_well(tmp_path):
+    """Whoever made the lock first, all of a department must be able to open it."""
+    before = os.umask(0o077)
+    try:
+        with locks.alone(tmp_path / "lock", 1, "It", leave=False):
+            assert (tmp_path / "lock").stat().st_mode & 0o666 == 0o666
+        with locks.alone(tmp_path / "mine", 1, "It"):
+            assert (tmp_path / "mine").stat().st_mode & 0o066 == 0
+    finally:
+        os.umask(before)
 
 
 def test_where_there_are_no_locks_it_goes_on_without(tmp_path, monkeypatch):

@@ -48,7 +48,13 @@ LABELS = [
         value=2,
         name="Spleen",
         color=(157, 108, 162),
-        terminology={"category": STRUCTURE, "type": code("78961009", "Spleen"), "type_modifier": None},
+        terminology={
+            "category": STRUCTURE,
+            "type": code("78961009", "Spleen"),
+            "type_modifier": None,
+            "region": code("113345001", "Abdomen"),
+            "region_modifier": code("7771000", "Left"),
+        },
     ),
     SimpleNamespace(value=5, name="Knöchel", color=(0, 255, 1), terminology=None),
 ]
@@ -160,11 +166,32 @@ def test_slicerio_reads_names_colours_codes_and_provenance(geometry, tmp_path):
     assert kidney["terminology"]["typeModifier"] == ["SCT", "7771000", "Left"]
     assert spleen["terminology"]["category"] == ["SCT", "123037004", "Anatomical Structure"]
     assert "typeModifier" not in spleen["terminology"]
+    assert spleen["terminology"]["anatomicRegion"] == ["SCT", "113345001", "Abdomen"]
+    assert spleen["terminology"]["anatomicRegionModifier"] == ["SCT", "7771000", "Left"]
+    assert "anatomicRegion" not in kidney["terminology"]
     assert "terminology" not in ankle
     for segment in read["segments"]:
         assert segment["tags"]["USEMA.model"] == "hippocampus 1.2"
         assert segment["tags"]["USEMA.time"] == PROVENANCE["time"]
         assert segment["tags"]["USEMA.device"] == "cpu/one"
+
+
+def test_signs_that_separate_codes_are_replaced_so_that_slicer_still_reads_them(small, tmp_path):
+    slicer = pytest.importorskip("slicer")
+    vtk = pytest.importorskip("vtk")
+    code = {"scheme": "99X", "value": "1~2", "meaning": "Left ~ right ^ both | all"}
+    label = SimpleNamespace(value=1, name="A", color=(1, 2, 3), terminology={"category": code, "type": code})
+    path = tmp_path / "a.seg.nrrd"
+    write_segmentation(path, (some_labels(small) > 0).astype(np.uint8), small, [label], PROVENANCE)
+    scene = slicer.vtkMRMLScene()
+    storage, node = (scene.AddNewNodeByClass(f"vtkMRMLSegmentation{kind}") for kind in ("StorageNode", "Node"))
+    storage.SetFileName(str(path))
+    assert storage.ReadData(node) == 1
+    tag, entry = vtk.reference(""), slicer.vtkSlicerTerminologyEntry()
+    assert node.GetSegmentation().GetNthSegment(0).GetTag("TerminologyEntry", tag)
+    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(str(tag), entry)
+    assert entry.GetTypeObject().GetCodeMeaning() == "Left - right both / all"
+    assert entry.GetTypeObject().GetCodeValue() == "1-2"
 
 
 def test_letters_beyond_ascii_are_in_the_file_as_utf8(small, tmp_path):

@@ -16,7 +16,7 @@ from usema.models.metadata import ModelMetadata
 from usema.volumes.masks import NOTHING, PlacedMask, box_around, common_box, relative, text_to_mask
 from usema.volumes.segments import ID_KEY, LABEL_KEY, PREFIX, WRITTEN_KEY, millilitres, segment_id, tag_text
 
-from .SegmentVoxels import affineOf, imageOf, offsetBetween, voxelsOf
+from .SegmentVoxels import SegmentVoxels, affineOf, imageOf, offsetBetween
 from .VolumeBridge import Box, ijkToRas
 
 
@@ -96,7 +96,7 @@ def ownSegments(segmentationNode, metadata: ModelMetadata) -> dict[int, str]:
     return found
 
 
-def editsOf(segment) -> Edits | None:
+def editsOf(segment, voxels: SegmentVoxels | None = None) -> Edits | None:
     """What the user changed in a segment that a model wrote, in the indices of its image; None: it does not tell."""
     try:
         written, affine = text_to_mask(tagOf(segment, WRITTEN_KEY))
@@ -105,12 +105,12 @@ def editsOf(segment) -> Edits | None:
     image = imageOf(segment)
     # A transform that was hardened moves the grid and leaves the indices.
     offset = (0, 0, 0) if image is None else offsetBetween(affine, affineOf(image)) or (0, 0, 0)
-    return Edits(voxelsOf(segment), written.shifted(offset))
+    return Edits((voxels or SegmentVoxels()).of(segment), written.shifted(offset))
 
 
-def editsOn(segment, volumeNode) -> Edits | None:
+def editsOn(segment, volumeNode, voxels: SegmentVoxels | None = None) -> Edits | None:
     """As `editsOf`, but in the indices of the volume's voxels; None also where the grids do not fit."""
-    edits, image = editsOf(segment), imageOf(segment)
+    edits, image = editsOf(segment, voxels), imageOf(segment)
     if edits is None:
         return None
     # Where nothing is left of it, it can only lie where it was written.
@@ -121,7 +121,7 @@ def editsOn(segment, volumeNode) -> Edits | None:
 
 def withoutEdits(segment, volumeNode) -> Edits:
     """Of a segment that does not tell: as if the user had changed nothing."""
-    image, now = imageOf(segment), voxelsOf(segment)
+    image, now = imageOf(segment), SegmentVoxels().of(segment)
     offset = None if image is None else offsetBetween(affineOf(image), ijkToRas(volumeNode))
     now = NOTHING if offset is None else now.shifted(offset)
     return Edits(now, now)
@@ -137,12 +137,12 @@ def corrections(
         labelNames: these labels only; empty: all.
     """
     own, segmentation = ownSegments(segmentationNode, metadata), segmentationNode.GetSegmentation()
-    changed, unknown = [], []
+    changed, unknown, voxels = [], [], SegmentVoxels()
     for label in metadata.labels:
         if label.value not in own or (labelNames and label.name not in labelNames):
             continue
         segment = segmentation.GetSegment(own[label.value])
-        edits = editsOn(segment, volumeNode)
+        edits = editsOn(segment, volumeNode, voxels)
         if edits is None:
             unknown.append(segment.GetName())
         else:

@@ -1,6 +1,8 @@
-"""Where nodes stand in the subject hierarchy: folders, patients, studies."""
+"""What a node needs beside its data: its place in the subject hierarchy, and how it is shown."""
 
 from __future__ import annotations
+
+from contextlib import ExitStack
 
 import slicer
 
@@ -15,6 +17,13 @@ def placeBeside(node, volumeNode) -> None:
         hierarchy.SetItemParent(item, parent)
     else:
         hierarchy.CreateItem(parent, node)
+
+
+def createDisplay(node, undo: ExitStack) -> None:
+    """What the views need to show the node, where it is not there; closing ``undo`` takes it back."""
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+        undo.callback(slicer.mrmlScene.RemoveNode, node.GetDisplayNode())  # the scene would keep it
 
 
 def patientOf(node) -> str:

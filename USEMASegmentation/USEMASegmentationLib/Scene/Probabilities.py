@@ -10,7 +10,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 from usema.volumes.segments import LABEL_KEY, PREFIX
 
-from .Hierarchy import placeBeside
+from .Hierarchy import createDisplay, placeBeside
 from .SegmentVoxels import offsetBetween
 from .VolumeBridge import Box, ijkToRas, shapeOf
 
@@ -55,7 +55,7 @@ def commit(arrays: dict[str, np.ndarray], segmentationNode, volumeNode, metadata
         else:
             undo.callback(slicer.util.updateVolumeFromArray, node, slicer.util.arrayFromVolume(node).copy())
         slicer.util.updateVolumeFromArray(node, array)
-        node.CreateDefaultDisplayNodes()
+        createDisplay(node, undo)
 
 
 def _former(segmentationNode, volumeNode, metadata: ModelMetadata, label: str):

@@ -26,7 +26,7 @@ from usema.volumes.masks import (
 from usema.volumes.segments import PREFIX, WRITTEN_KEY, SegmentLook, segment_id, segment_look
 
 from .EditMask import Edits, editsOn, ownSegments, union, withoutEdits
-from .SegmentVoxels import newImage
+from .SegmentVoxels import SegmentVoxels, newImage
 from .VolumeBridge import Box, ijkToRas, wholeBox
 
 
@@ -118,10 +118,10 @@ def prepare(
 def _former(prepared: Prepared, chosen: Sequence[Label], overwrite: bool) -> tuple[dict[int, str], dict[int, Edits]]:
     """By the label's value: IDs of the segments to be replaced, and the edits of all segments of this model."""
     segmentation, volume = prepared.target.GetSegmentation(), prepared.volume
-    own, edits = ownSegments(prepared.target, prepared.metadata), {}
+    own, edits, voxels = ownSegments(prepared.target, prepared.metadata), {}, SegmentVoxels()
     for value, name in list(own.items()):
         segment = segmentation.GetSegment(name)
-        found = editsOn(segment, volume)
+        found = editsOn(segment, volume, voxels)
         if found is not None:
             edits[value] = found
         elif overwrite:

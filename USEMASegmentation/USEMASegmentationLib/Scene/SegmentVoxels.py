@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 import vtk
-from usema.volumes.masks import NOTHING, PlacedMask
+from usema.volumes.masks import NOTHING, PlacedMask, label_boxes, label_mask
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from .VolumeBridge import Box
@@ -43,12 +43,21 @@ def boxOf(image) -> Box:
     return slice(z0, z1 + 1), slice(y0, y1 + 1), slice(x0, x1 + 1)
 
 
-def voxelsOf(segment) -> PlacedMask:
-    """Where the segment is, in the indices of its image."""
-    image = imageOf(segment)
-    if image is None:
-        return NOTHING
-    return PlacedMask(arrayOf(image) == segment.GetLabelValue(), image.GetExtent()[::2])
+class SegmentVoxels:
+    """Where segments are, in the indices of their images. Looks through each image once, however many share it."""
+
+    def __init__(self):
+        self._boxes: dict[int, tuple] = {}  # id of an image -> image, so that the id stays its own, and boxes of values
+
+    def of(self, segment) -> PlacedMask:
+        """The segment's voxels, without margins."""
+        image = imageOf(segment)
+        if image is None:
+            return NOTHING
+        array, start = arrayOf(image), image.GetExtent()[::2]
+        if id(image) not in self._boxes:
+            self._boxes[id(image)] = (image, label_boxes(array, start))
+        return label_mask(array, segment.GetLabelValue(), self._boxes[id(image)][1], start)
 
 
 def offsetBetween(affine: np.ndarray, other: np.ndarray) -> tuple[int, int, int] | None:

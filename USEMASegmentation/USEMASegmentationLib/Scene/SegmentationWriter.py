@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -10,7 +12,7 @@ from usema.errors import OutputError
 from usema.volumes.segments import PREFIX
 
 from .EditMask import tagOf
-from .Hierarchy import placeBeside
+from .Hierarchy import createDisplay, placeBeside
 from .ResultArrays import Prepared, Written
 from .SegmentVoxels import LABELMAP, arrayOf, imageOf
 
@@ -39,7 +41,7 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
     with slicer.util.NodeModify(node):
         last = [_write(node, one, undo) for one in prepared.written]
         _setAttributes(node, prepared.provenance, undo)
-    node.CreateDefaultDisplayNodes()  # does nothing where there are some
+    createDisplay(node, undo)
     if any(one.replaces for one in prepared.written) and segmentation.ContainsRepresentation(_SURFACE):
         segmentation.CreateRepresentation(_SURFACE, True)
     if show3D:
@@ -50,13 +52,22 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
 
 def _newNode(prepared: Prepared, undo: ExitStack):
     scene, volume = slicer.mrmlScene, prepared.volume
-    name = scene.GenerateUniqueName(f"{volume.GetName()} {prepared.metadata.title}")
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _nameFor(volume, prepared.metadata.title))
     undo.callback(scene.RemoveNode, node)
     # Before the reference geometry, which is given in the coordinates that the transform leads from.
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     placeBeside(node, volume)
     return node
+
+
+def _nameFor(volumeNode, title: str) -> str:
+    """Volume and model, short enough for a selector; where a node has that name already, the time tells them apart."""
+    scene = slicer.mrmlScene
+    name = f"{volumeNode.GetName()} {re.split(r' *[,(]', title)[0]}"
+    for one in (name, *(f"{name} {time.strftime(clock)}" for clock in ("%H:%M", "%H:%M:%S"))):
+        if scene.GetFirstNodeByName(one) is None:
+            return one
+    return scene.GenerateUniqueName(name)
 
 
 def _write(node, one: Written, undo: ExitStack) -> Callable[[], None]:

@@ -55,9 +55,11 @@ def remove_if_abandoned(path: Path) -> None:
     try:
         with (path / _LOCK).open("r+b") as lock:
             abandoned = _lock(lock)
+            if abandoned:  # still locked: whoever makes it in this moment sees that it goes
+                shutil.rmtree(path, ignore_errors=True)
     except OSError:  # another user's, just removed, or no such folder
         return
-    if abandoned:
+    if abandoned:  # on Windows, the file that was open is still there
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -15,6 +15,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,11 +124,13 @@ def problem() -> str:
 def note(bundle: Bundle) -> None:
     """Keeps the hash of a ``model.json`` that was just installed, so that a change is noticed later.
 
-    Raises:
-        OSError: it cannot be written.
+    Where it cannot be kept, what was noted of an earlier one is gone all the same: it would be wrong now.
     """
     metadata = bundle.metadata
-    replace_file(_note(metadata.name, metadata.version), f"{bundle.metadata_sha256}  {METADATA_FILE}\n".encode())
+    place = _note(metadata.name, metadata.version)
+    with suppress(OSError):
+        place.unlink(missing_ok=True)
+        replace_file(place, f"{bundle.metadata_sha256}  {METADATA_FILE}\n".encode())
 
 
 def noted(name: str, version: str) -> str:

@@ -35,7 +35,7 @@ def alone(lock: Path, seconds: float, what: str, *, leave: bool = True) -> Itera
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             end = time.monotonic() + seconds
-            while not _acquired(lock, max(end - time.monotonic(), 0.0), held):
+            while not _acquired(lock, max(end - time.monotonic(), 0.0), held, shared=not leave):
                 held.close()
         except filelock.Timeout as error:  # an OSError, too
             raise OutputError(
@@ -52,13 +52,20 @@ def alone(lock: Path, seconds: float, what: str, *, leave: bool = True) -> Itera
                     lock.unlink()
 
 
-def _acquired(lock: Path, seconds: float, held: ExitStack) -> bool:
-    """Whether the file that is locked now still is the one of that name: its last holder may have deleted it."""
+def _acquired(lock: Path, seconds: float, held: ExitStack, shared: bool) -> bool:
+    """Whether the file that is locked now still is the one of that name: its last holder may have deleted it.
+
+    Args:
+        shared: other users lock it, too, and must be able to open it.
+    """
     import filelock
 
     # As long as this is open, no other file gets its number: if it has the name before and after, it had it between.
     before = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
+        if shared:
+            with suppress(OSError, AttributeError):  # another user's; and Windows knows no such rights
+                os.fchmod(before, 0o666)
         holder = filelock.FileLock(lock)
         holder.acquire(timeout=seconds)
         held.callback(holder.release)
