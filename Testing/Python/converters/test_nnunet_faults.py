@@ -149,6 +149,19 @@ def test_a_model_that_cannot_be_used_ends_in_a_sentence_and_leaves_nothing(copie
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("trainer", "said"), [("nnUNetTrainerUSEMASmall", "usema export"), ("nnUNetTrainerUMamba", "network of its own")]
+)
+def test_a_trainer_with_a_network_of_its_own_is_told(copied, tmp_path, trainer, said):
+    resaved(copied, lambda content: content.update(trainer_name=trainer))
+    converters.convert(copied, tmp_path / "bundle")  # its name does not matter where its tensors fit
+    resaved(copied, lambda content: content["network_weights"].update(more=torch.ones(1)))
+    with pytest.raises(BundleError, match="its more belongs to no layer") as refusal:
+        converters.convert(copied, tmp_path / "other")
+    assert trainer in refusal.value.hint
+    assert said in refusal.value.hint
+
+
 @pytest.mark.parametrize("cut", [200, 5_000, 50_000])
 def test_a_truncated_zip_ends_in_a_sentence(trained, tmp_path, cut):
     file = zipped(trained("3D"), tmp_path / "a.zip", "a/")

@@ -52,6 +52,14 @@ def test_several_models_are_listed_and_one_is_chosen(folds, tmp_path):
         assert len(bundle.metadata.preprocessing["patch_size"]) == axes
 
 
+def test_models_that_are_called_alike_are_told_apart_by_their_place(trained, tmp_path):
+    for place in ("a", "b"):
+        shutil.copytree(trained("3D").parent, tmp_path / place / trained("3D").parent.name)
+    keys = [model.key for model in converters.look(tmp_path)]
+    assert keys == [f"{place}/Dataset004_Hippocampus/{trained('3D').name}" for place in ("a", "b")]
+    assert converters.convert(tmp_path, tmp_path / "bundle", [keys[1]]).metadata.name == "hippocampus-3d-fullres"
+
+
 def test_the_fold_of_all_cases_is_taken_unless_others_are_named(folds, tmp_path):
     said = []
     bundle = converters.convert(folds, tmp_path / "a", ["3d_fullres"], work=Work(said.append))

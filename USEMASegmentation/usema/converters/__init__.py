@@ -164,7 +164,10 @@ def choose(models: Sequence[Model], wanted: Sequence[str], path: str) -> list[Mo
         return list(models)
     listed = "".join(f"\n  {model.key}: {model.summary}" for model in models)
     if not wanted:
-        raise InputError(f"{path} holds {len(models)} models:{listed}\n", "Choose one; several are averaged.")
+        raise InputError(
+            f"{path} holds {len(models)} models:{listed}\n",
+            "Choose one (command line: --configuration NAME); several are averaged.",
+        )
     chosen = []
     for word in wanted:
         found = [model for model in models if word == model.key]

@@ -94,7 +94,8 @@ def models(source: Source) -> list[Trained]:
             found.setdefault(str(path.parent), {}).setdefault("", {})[checkpoint[1]] = place
         else:
             lone.append(place)
-    trained = [_trained(source, folder.removeprefix("."), folds) for folder, folds in sorted(found.items())]
+    folders = [folder.removeprefix(".") for folder in sorted(found)]
+    trained = [_trained(source, folder, found[folder or "."], folders) for folder in folders]
     problems = []
     for place in lone:
         try:
@@ -124,10 +125,15 @@ def convert(source: Source, chosen: Sequence[Trained], folder: Path, options: Op
     return nnunet_bundle.write(source, chosen, networks, folder, options, work)
 
 
-def _trained(source: Source, folder: str, folds: dict[str, dict[str, str]]) -> Trained:
+def _key(folder: str) -> str:
+    """Dataset and configuration, where a folder is deeper."""
+    return "/".join(PurePosixPath(folder).parts[-2:])
+
+
+def _trained(source: Source, folder: str, folds: dict[str, dict[str, str]], folders: Sequence[str]) -> Trained:
     name = folder or source.name
-    parts = PurePosixPath(folder).parts
-    key = "/".join(parts[-2:]) if folder else name
+    alone = sum(_key(other) == _key(folder) for other in folders) == 1
+    key = (_key(folder) if alone else folder) or name
     return Trained(key, PurePosixPath(name).name.rpartition("__")[2], folder, dict(sorted(folds.items())))
 
 
@@ -185,7 +191,7 @@ def read(source: Source, trained: Trained, folder: Path, options: Options, work:
             weights[fold] = training.weights()
         if has_batch_norm(weights[fold]):
             described.architecture["config"] |= {"norm": "batch", "norm_affine": True}
-        refuse_misfit(weights[fold], described.architecture, where)
+        refuse_misfit(weights[fold], described.architecture, where, training.trainer)
         if network is None:
             network = Network(trained, described, weights, training, [place], kind)
         elif network.described != described:

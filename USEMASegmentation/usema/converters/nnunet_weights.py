@@ -102,8 +102,8 @@ def has_batch_norm(names: Iterable[str]) -> bool:
     return any(name.endswith(".running_mean") for name in names)
 
 
-def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, Any], where: str) -> None:
-    """Raises BundleError if the tensors are not exactly those of the network."""
+def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, Any], where: str, trainer: str) -> None:
+    """Raises BundleError if the tensors are not exactly those of the network, whichever trainer made them."""
     import torch
 
     from ..networks import build
@@ -122,7 +122,12 @@ def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, 
     ]
     if problems:
         more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise BundleError(f"{where} does not fit its plans: {problems[0]}{more}.", _OTHER_FILE)
+        hint = _OTHER_FILE
+        if "USEMA" in trainer:
+            hint = f"It was trained by {trainer}: `usema export` makes a bundle of it."
+        elif trainer != "nnUNetTrainer":
+            hint += f" It was trained by {trainer}, which may build a network of its own; USEMA does not know it then."
+        raise BundleError(f"{where} does not fit its plans: {problems[0]}{more}.", hint)
 
 
 def _sides(shape: Iterable[int]) -> str:
