@@ -30,8 +30,8 @@ ENGINES = ("usema", "nnunet", "monai")
 
 def prepare(model: str, volume: Path, target: Path) -> None:
     """Preprocess once, for all engines alike."""
+    from usema.inference.nnunet_recipe import preprocess
     from usema.inference.plan import Plan
-    from usema.inference.preprocessing import preprocess
     from usema.models.bundle import read_bundle
     from usema.store.library import find_model
     from usema.volumes.volume import read_volume
@@ -49,8 +49,8 @@ def infer(engine: str, model: str, data: np.ndarray, device: str, overlap: float
     from usema.store.library import find_model
 
     predictor = Predictor(read_bundle(find_model(model)), device)
-    network, plan, classes = predictor.network, predictor.plan, predictor.num_classes
-    tile = plan.patch_size
+    (part,) = predictor.parts
+    network, tile, classes = part.network, part.recipe.patch_size, predictor.num_classes
     network(torch.zeros(1, data.shape[0], *tile, device=device))  # first-call costs are not the engine's
     started = time.perf_counter()
     if engine == "usema":

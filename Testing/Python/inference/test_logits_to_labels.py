@@ -9,8 +9,10 @@ from nnunet_cases import CASES, Case, load, read_volume
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from scipy import ndimage
 from torch.utils._python_dispatch import TorchDispatchMode
-from usema.inference.logits_to_labels import _CHUNK, LogitsToLabels
-from usema.inference.preprocessing import Plan, Preprocessed, preprocess
+from usema.inference.logits_to_labels import LogitsToLabels
+from usema.inference.nnunet_recipe import Plan, Preprocessed, preprocess
+from usema.inference.outputs import Outputs
+from usema.inference.slab_resampling import CHUNK
 
 CLASSES = 4
 
@@ -54,7 +56,7 @@ def test_labels_and_probabilities_are_those_of_nnunet_for_every_slab_size(name, 
     expected, expected_probabilities = exported_by_nnunet(case, logits)
     assert len(np.unique(expected)) == CLASSES
     for depth in (1, 3, 16, logits.shape[1]):
-        labels, probabilities = streamed(LogitsToLabels(preprocessed, CLASSES, True), logits, depth)
+        labels, probabilities = streamed(LogitsToLabels(preprocessed, Outputs.classes(CLASSES), True), logits, depth)
         assert labels.dtype == np.uint8
         assert labels.shape == case.array.shape[1:]
         assert probabilities.dtype == np.float16
@@ -81,7 +83,9 @@ def test_labels_on_the_networks_grid_come_back_voxel_by_voxel(data):
     )
     preprocessed = preprocess(array, spacing, plan)
     bright = torch.from_numpy((preprocessed.data[0] > 600).astype(np.float32))
-    labels, probabilities = streamed(LogitsToLabels(preprocessed, 2), torch.stack([0.5 - bright, bright - 0.5]), 7)
+    labels, probabilities = streamed(
+        LogitsToLabels(preprocessed, Outputs.classes(2)), torch.stack([0.5 - bright, bright - 0.5]), 7
+    )
     assert np.array_equal(labels, array[0] > 600)
     assert probabilities is None
 
@@ -90,9 +94,9 @@ def test_labels_on_the_networks_grid_come_back_voxel_by_voxel(data):
 def test_logits_of_any_precision_and_memory_order_are_taken(kind, data):
     preprocessed = prepare(load("sarcoma, coarser", data))
     logits = smooth_logits(preprocessed.data.shape[1:]).to(kind)
-    expected, _ = streamed(LogitsToLabels(preprocessed, CLASSES), logits.float(), 5)
+    expected, _ = streamed(LogitsToLabels(preprocessed, Outputs.classes(CLASSES)), logits.float(), 5)
     strided = torch.stack([logits, logits], dim=-1)[..., 0]
-    labels, _ = streamed(LogitsToLabels(preprocessed, CLASSES), strided, 5)
+    labels, _ = streamed(LogitsToLabels(preprocessed, Outputs.classes(CLASSES)), strided, 5)
     assert np.array_equal(labels, expected)
 
 
@@ -100,7 +104,7 @@ def test_more_than_256_classes_get_wider_labels(data):
     preprocessed = prepare(load("hippocampus, 3d", data))
     rng = np.random.default_rng(0)
     expected = rng.integers(0, 300, preprocessed.data.shape[1:])
-    sink = LogitsToLabels(preprocessed, 300)
+    sink = LogitsToLabels(preprocessed, Outputs.classes(300))
     for start in range(0, len(expected), 10):
         wanted = torch.from_numpy(expected[start : start + 10])
         sink.add(start, torch.nn.functional.one_hot(wanted, 300).movedim(-1, 0).float())
@@ -126,13 +130,13 @@ def test_all_classes_never_exist_at_once_on_the_volumes_grid(data):
             largest = max([largest, *(t.numel() for t in tensors if isinstance(t, torch.Tensor))])
             return result
 
-    sink = LogitsToLabels(preprocessed, classes)
+    sink = LogitsToLabels(preprocessed, Outputs.classes(classes))
     with Watch():
         for start in range(0, depth, 4):
             sink.add(start, slab[:, : depth - start])
     labels, _ = sink.finish()
-    assert labels.size * classes > 6 * _CHUNK
-    assert largest <= _CHUNK
+    assert labels.size * classes > 6 * CHUNK
+    assert largest <= CHUNK
 
 
 def test_the_largest_foreground_probability_explains_an_empty_result(data):
@@ -140,17 +144,17 @@ def test_the_largest_foreground_probability_explains_an_empty_result(data):
     logits = torch.zeros((3, *preprocessed.data.shape[1:]))
     logits[0] = 3.0
     logits[2, 20, 10, 10] = 2.0
-    sink = LogitsToLabels(preprocessed, 3)
+    sink = LogitsToLabels(preprocessed, Outputs.classes(3))
     labels, _ = streamed(sink, logits, 8)
     assert not labels.any()
     expected = torch.tensor([3.0, 0.0, 2.0]).softmax(0)[2].item()
-    assert sink.max_foreground_probability == pytest.approx(expected, rel=1e-5)
+    assert sink.highest == pytest.approx(expected, rel=1e-5)
 
 
 def test_slabs_that_do_not_follow_each_other_are_refused(data):
     preprocessed = prepare(load("hippocampus, 3d", data))
     logits = smooth_logits(preprocessed.data.shape[1:], 2)
-    sink = LogitsToLabels(preprocessed, 2)
+    sink = LogitsToLabels(preprocessed, Outputs.classes(2))
     sink.add(0, logits[:, :10])
     with pytest.raises(ValueError, match="10 slices"):
         sink.add(11, logits[:, 11:20])

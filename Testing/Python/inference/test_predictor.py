@@ -130,6 +130,19 @@ def test_a_spacing_far_from_training_is_a_warning(predictor, hippocampus):
     assert any("spacing along x is 4 mm" in warning for warning in warnings)
 
 
+def test_nan_outside_the_field_of_view_is_background_and_said(predictor, hippocampus):
+    array = hippocampus.array.astype(np.float32)
+    array[:4] = 0
+    background = predictor.segment(Volume(array.copy(), hippocampus.geometry))
+    array[:4] = np.nan
+    outside = predictor.segment(Volume(array, hippocampus.geometry))
+    assert np.array_equal(outside.labels, background.labels)
+    assert f"The volume has {array[:4].size} NaN voxels" in outside.warnings[0]
+    array[10, 20, 10] = np.nan
+    with pytest.raises(InputError, match="x 10, y 20, z 10"):
+        predictor.segment(Volume(array, hippocampus.geometry))
+
+
 def test_a_volume_thinner_than_one_window_is_refused_by_its_extent(predictor, hippocampus):
     thin = Volume(
         hippocampus.array[:3],
@@ -159,8 +172,8 @@ def test_probabilities_that_do_not_fit_are_refused_before_the_work(predictor):
     # A view that takes no memory itself: 2000 x 2000 x 20000 voxels.
     huge = np.broadcast_to(np.arange(20000, dtype=np.float32), (2000, 2000, 20000))
     volume = Volume(huge, Geometry((20000, 2000, 2000), (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel())))
-    with pytest.raises(InputError, match=r"probabilities of 3 classes needs 1341\.1 GiB"):
-        predictor._refuse_too_many_probabilities(volume)
+    with pytest.raises(InputError, match=r"1341\.1|at least \d+\.\d GiB are needed.*Without keeping the probabilities"):
+        predictor.segment(volume, probabilities=True)
 
 
 def test_provenance_tells_a_model_json_from_another_with_the_same_weights(hippocampus, tmp_path):

@@ -13,8 +13,8 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from usema.errors import BundleError, InputError
+from usema.inference.nnunet_recipe import preprocess
 from usema.inference.plan import Plan
-from usema.inference.preprocessing import preprocess
 from usema.inference.resampling import separate_axis
 
 # Of the largest value. float32 rounds at 6e-8; up to 2e-7 was seen, where a spline runs along all three axes.
@@ -191,9 +191,12 @@ def test_an_unknown_configuration_is_refused_with_those_that_exist():
         ({"normalization_schemes": ["MyNormalization"]}, "MyNormalization"),
         ({"normalization_schemes": ["ZScoreNormalization"] * 2}, "'1'"),
         ({"preprocessor_name": "MyPreprocessor"}, "MyPreprocessor"),
-        ({"previous_stage": "3d_lowres"}, "3d_lowres"),
         ({"resampling_fn_data": "resample_torch_fornnunet"}, "resample_torch_fornnunet"),
         ({"resampling_fn_probabilities": "no_resampling_hack"}, "no_resampling_hack"),
+        (
+            {"resampling_fn_data": "resample_torch_fornnunet", "resampling_fn_data_kwargs": {"is_seg": False}},
+            "by different rules",
+        ),
         ({"resampling_fn_data_kwargs": {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}}, "order"),
         (
             {"resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, "force_separate_z": True}},

@@ -8,14 +8,17 @@ import os
 import struct
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import write_frames, write_series
 from usema.errors import InputError
 from usema.resources import sample_volume
-from usema.volumes.volume import read_volume
+from usema.volumes.volume import Volume, read_volume
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,7 @@ def test_what_other_readers_read_is_read(raw, sample, tmp_path, capfd):
     assert same(patched(raw, tmp_path / "Mixed.Nii.Gz"), sample)
     assert same(patched(raw, tmp_path / "UPPER.NII"), sample)
     assert same(patched(raw, tmp_path / "sign.nii", (80, "f", -1.0)), sample)
+    assert same(patched(raw, tmp_path / "qfac.nii", (76, "f", 0.0), (254, "h", 0)), sample)
     for tail in (b"\r\n", b"\0" * 700, b"\x1f"):
         assert same(patched(raw, tmp_path / "tail.nii.gz", tail=tail), sample)
     (tmp_path / "zipped.nii").write_bytes(gzip.compress(raw))
@@ -279,6 +283,41 @@ def test_values_beyond_single_precision_are_refused_at_the_door(sample, tmp_path
     array[4, 5, 6] = -1e300
     sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / "v.nrrd"))
     assert "-1e+300" in message(tmp_path / "v.nrrd")
+
+
+# Damage anywhere
+
+
+def test_bytes_changed_anywhere_lead_to_a_message_or_a_volume_and_to_no_line_of_a_library(sample, tmp_path, capfd):
+    small = Volume(sample.array[:6, :8, :10].copy(), replace(sample.geometry, size=(10, 8, 6)))
+    random = np.random.default_rng(5)
+    write_series(tmp_path / "series", small.array, SeriesInstanceUID="1.2.3")
+    (tmp_path / "frames").mkdir()
+    write_frames(tmp_path / "frames" / "all.dcm", small.array, 2.0 * np.arange(6))
+    targets = {
+        tmp_path / "series" / "IM0003.dcm": tmp_path / "series",
+        tmp_path / "frames/all.dcm": tmp_path / "frames",
+    }
+    for name in ("v.nii", "v.nii.gz", "v.nrrd", "v.nhdr", "v.mha", "v.mhd"):
+        sitk.WriteImage(small.to_image(), str(tmp_path / name), useCompression=name == "v.nrrd")
+        targets[tmp_path / name] = tmp_path / name
+    outcomes = Counter()
+    for file, target in targets.items():
+        whole = file.read_bytes()
+        for _ in range(25):
+            content = bytearray(whole)
+            for place in random.integers(0, min(len(whole), 900), 3):
+                content[place] = random.integers(0, 256)
+            file.write_bytes(content if random.random() < 0.8 else content[: random.integers(0, len(content))])
+            try:
+                read_volume(target)
+                outcomes["read"] += 1
+            except InputError:
+                outcomes["refused"] += 1
+        file.write_bytes(whole)
+    assert outcomes["read"] > 20
+    assert outcomes["refused"] > 20
+    assert capfd.readouterr().err == ""
 
 
 # No files

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DeviceError
+from .cgroups import free_in_cgroups
 
 GIB = 2**30
 
@@ -37,7 +38,8 @@ def free_memory(device: str = "cpu") -> int | None:
         return _free_windows()
     if sys.platform == "darwin":
         return free_from_vm_stat(subprocess.run(["vm_stat"], capture_output=True, text=True, check=False).stdout)
-    return free_from_meminfo(Path("/proc/meminfo").read_text())
+    limits = [free_from_meminfo(Path("/proc/meminfo").read_text()), free_in_cgroups()]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def free_from_meminfo(text: str) -> int | None:

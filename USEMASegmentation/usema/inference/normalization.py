@@ -56,6 +56,10 @@ SCHEMES: dict[str, Callable[[np.ndarray, np.ndarray | None, dict], None]] = {
     "RGBTo01Normalization": _rgb_to_01,
 }
 
+# Schemes whose result is the same if a number is added to all values. They take mean, deviation or range from the
+# volume itself, so that one absurd voxel spoils all others.
+SHIFT_INVARIANT = ("ZScoreNormalization", "RescaleTo01Normalization")
+
 # What a scheme needs to know of the training set.
 REQUIRED_PROPERTIES: dict[str, tuple[str, ...]] = {
     "CTNormalization": ("mean", "std", "percentile_00_5", "percentile_99_5"),

@@ -22,6 +22,9 @@ _ITEMS = {
     "intensity_properties": (dict, "dictionaries"),
 }
 
+SPLINE, LINEAR, LINEAR_TOGETHER = "spline", "linear", "linear, axes together"
+RESAMPLINGS = (SPLINE, LINEAR, LINEAR_TOGETHER)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -36,6 +39,9 @@ class Plan:
         use_mask_for_norm: for each channel, whether z-scores leave out what is zero around the object.
         intensity_properties: for each channel, the training set's foreground statistics (mean, std, percentile_00_5,
             percentile_99_5, ...).
+        resampling: SPLINE is nnU-Net's ``resample_data_or_seg_to_shape``: images by cubic splines, logits linearly, a
+            coarse axis apart from the others by the nearest slice. LINEAR is its ``resample_torch_fornnunet``, all
+            linear, a coarse axis apart; LINEAR_TOGETHER the same with no axis apart.
 
     Raises:
         BundleError: a value is not of its kind, the values do not fit together, or a normalisation is none of ours.
@@ -48,8 +54,13 @@ class Plan:
     normalization: tuple[str, ...]
     use_mask_for_norm: tuple[bool, ...]
     intensity_properties: tuple[dict, ...]
+    resampling: str = SPLINE
 
     def __post_init__(self):
+        if self.resampling not in RESAMPLINGS:
+            raise BundleError(
+                f"The plan's resampling {self.resampling!r} is not one of {', '.join(RESAMPLINGS)}.", _RETRAIN
+            )
         for name, (kind, described) in _ITEMS.items():
             values = getattr(self, name)
             if not isinstance(values, (list, tuple)) or not all(isinstance(value, kind) for value in values):
@@ -65,14 +76,16 @@ class Plan:
 
     @classmethod
     def from_nnunet(cls, plans: dict, configuration: str) -> Plan:
-        """Read one configuration of nnU-Net's ``plans.json``.
+        """Read one configuration of nnU-Net's ``plans.json``, those of its first versions too.
+
+        Whether it is the second stage of a cascade (``previous_stage`` in ``configuration_of``) is not the plan's
+        concern.
 
         Raises:
             BundleError: the configuration is not there, or asks for a preprocessing that this engine does not have.
         """
         try:
             chosen = configuration_of(plans, configuration)
-            _refuse_other_rules(chosen)
             properties = plans.get("foreground_intensity_properties_per_channel")
             if properties is None:  # its name in the first plans of nnU-Net 2
                 properties = plans["foreground_intensity_properties_by_modality"]
@@ -84,13 +97,15 @@ class Plan:
                 normalization=chosen["normalization_schemes"],
                 use_mask_for_norm=chosen["use_mask_for_norm"],
                 intensity_properties=[properties[str(i)] for i in range(len(chosen["normalization_schemes"]))],
+                resampling=_resampling(chosen),
             )
         except KeyError as error:
             raise BundleError(f"nnU-Net's plan has no {error} for '{configuration}'.", _RETRAIN) from error
 
     def to_dict(self) -> dict:
         """JSON-ready."""
-        return {name: list(value) for name, value in asdict(self).items()}
+        values = {name: list(value) for name, value in asdict(self).items() if name != "resampling"}
+        return values if self.resampling == SPLINE else {**values, "resampling": self.resampling}
 
     @classmethod
     def from_dict(cls, values: dict) -> Plan:
@@ -99,7 +114,7 @@ class Plan:
         Raises:
             BundleError: a value is missing, not known, or does not fit.
         """
-        differing = values.keys() ^ {field.name for field in fields(cls)}
+        differing = ({"resampling": SPLINE} | values).keys() ^ {field.name for field in fields(cls)}
         if differing:
             raise BundleError(
                 f"The model's preprocessing lacks, or should not have: {', '.join(sorted(differing))}.",
@@ -136,7 +151,11 @@ class Plan:
 
 
 def configuration_of(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dict:
-    """A configuration with what it inherits filled in."""
+    """A configuration of nnU-Net's plans with what it inherits filled in.
+
+    Raises:
+        BundleError: it is not there, or inherits from itself.
+    """
     if name not in plans["configurations"]:
         raise BundleError(
             f"nnU-Net's plan has no configuration '{name}'.", f"It has: {', '.join(plans['configurations'])}."
@@ -148,18 +167,43 @@ def configuration_of(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dic
     return own if parent is None else {**configuration_of(plans, parent, (*heirs, name)), **own}
 
 
-def _refuse_other_rules(chosen: dict) -> None:
-    """Raise BundleError if the configuration asks for a preprocessing that this engine does not have."""
-    if chosen["preprocessor_name"] != "DefaultPreprocessor":
-        raise BundleError(f"nnU-Net's preprocessor '{chosen['preprocessor_name']}' is not supported.", _RETRAIN)
-    if chosen.get("previous_stage") is not None:
+# nnU-Net's resampling functions.
+_DEFAULT = "resample_data_or_seg_to_shape"
+_TORCH = "resample_torch_fornnunet"
+
+
+def _resampling(chosen: dict) -> str:
+    """Raises BundleError if the configuration asks for a preprocessing that this engine does not have."""
+    preprocessor = chosen.get("preprocessor_name", "DefaultPreprocessor")
+    if preprocessor != "DefaultPreprocessor":
+        raise BundleError(f"nnU-Net's preprocessor '{preprocessor}' is not supported.", _RETRAIN)
+    found = {_rule(chosen, "data", 3), _rule(chosen, "probabilities", 1)}
+    if len(found) > 1:
         raise BundleError(
-            f"The model is the second stage of a cascade, after '{chosen['previous_stage']}'.",
-            "Export a configuration that works alone, such as 3d_fullres.",
+            f"nnU-Net's resampling of images and of results by different rules ({', '.join(sorted(found))}) is not "
+            "supported.",
+            _RETRAIN,
         )
-    for kind, order in (("data", 3), ("probabilities", 1)):
-        name, options = chosen[f"resampling_fn_{kind}"], chosen[f"resampling_fn_{kind}_kwargs"]
-        if name != "resample_data_or_seg_to_shape":
-            raise BundleError(f"nnU-Net's resampling '{name}' is not supported.", _RETRAIN)
-        if options != {"is_seg": False, "order": order, "order_z": 0, "force_separate_z": None}:
-            raise BundleError(f"nnU-Net's resampling with the options {options} is not supported.", _RETRAIN)
+    return found.pop()
+
+
+def _rule(chosen: dict, kind: str, order: int) -> str:
+    name = chosen.get(f"resampling_fn_{kind}", _DEFAULT)
+    options = chosen.get(f"resampling_fn_{kind}_kwargs", {"order": order, "force_separate_z": None})
+    if name == _DEFAULT:
+        usual = {"is_seg": False, "order": order, "order_z": 0, "force_separate_z": None}
+        # Options left out are the function's own, among them a separate axis that is never taken apart.
+        if {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": False, **options} == usual:
+            return SPLINE
+    elif name == _TORCH:
+        usual = {"is_seg": False, "mode": "linear", "aniso_axis_mode": "nearest-exact"}
+        # These two change how it computes, not what.
+        asked = {
+            key: value for key, value in options.items() if key not in ("memefficient_seg_resampling", "num_threads")
+        }
+        separate = asked.pop("force_separate_z", None)
+        if {**usual, **asked} == usual and separate in (None, False):
+            return LINEAR if separate is None else LINEAR_TOGETHER
+    else:
+        raise BundleError(f"nnU-Net's resampling '{name}' is not supported.", _RETRAIN)
+    raise BundleError(f"nnU-Net's resampling '{name}' with the options {options} is not supported.", _RETRAIN)

@@ -1,37 +1,34 @@
 """Volumes in, labels out: the whole journey, and the only file that knows it.
 
-reorient to the axes the model was trained in -> preprocess -> sliding window -> labels -> back to the volume's axes.
+find the region -> reorient to the axes the model was trained in -> resample first -> parts (preprocess -> sliding
+window -> labels) -> postprocess -> back to the volume's own grid. What a model does not ask for is left out.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 import numpy as np
-import torch
 
 from .. import __version__
-from ..backends import Choice
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
 from ..models.metadata import Label
-from ..networks import build
-from ..networks.blocks import SEMABlock
-from ..networks.mamba import SelectiveSSM
-from ..scan import choose as choose_scan
-from ..sema import Layer, choose
 from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
-from ..volumes.volume import Volume, check_volume, reorient, resample_onto, restore
-from .checks import input_warnings
+from ..volumes.outside import fill_outside
+from ..volumes.volume import Volume, reorient, resample_onto, restore
+from .checks import check_case
 from .device import choose_device, describe
-from .logits_to_labels import LogitsToLabels
-from .memory import free_memory
-from .preprocessing import Plan, preprocess
-from .sliding_window import predict_logits
+from .intensities import values_of
+from .loading import LoadedPart, load_parts
+from .postprocessing import postprocess
+from .pre_resampling import back_to, pre_resample
+from .region import Box, box_around, cut, pasted
+from .running import Found, Wishes, run_parts
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,8 @@ class Segmentation:
         labels: (z, y, x) on ``geometry``; 0 is background.
         geometry: that of the first input volume, exactly.
         model_labels: what the values of ``labels`` mean.
-        probabilities: (classes, z, y, x) float16, background first; None unless they were asked for.
+        probabilities: (labels + 1, z, y, x) float16, background first; None unless they were asked for. Regions may lie
+            in each other: then each label has its region's, and background one minus the largest.
         max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
@@ -63,47 +61,41 @@ class Predictor:
     Args:
         bundle: what ``usema.models.bundle.read_bundle`` returns; its weights are verified and loaded here.
         device: see ``usema.inference.device.choose_device``.
-
-    Attributes:
-        temperature: what logits are divided by to give probabilities: the bundle's, or 1. May be set to another.
+        find_model: gives the bundle of another model by its name, for a model that has its region found by one.
 
     Raises:
         BundleError: the weights are damaged or do not fit the architecture.
         DeviceError: the device is not there.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto"):
+    def __init__(self, bundle: Bundle, device: str = "auto", find_model: Callable[[str], Bundle] | None = None):
         self.metadata = bundle.metadata
         self._metadata_sha256 = bundle.metadata_sha256
         self.device = choose_device(device)
-        self.plan = Plan.from_dict(self.metadata.preprocessing)
         self.num_classes = len(self.metadata.labels) + 1
-        self.temperature = float(self.metadata.inference.get("temperature", 1))
-        try:
-            self.network = build(self.metadata.architecture)
-        except InputError as error:
-            raise BundleError(f"{bundle.path}: {error.message}", error.hint) from error
-        if self.network.config.axes != self.plan.dimensions:
-            raise BundleError(
-                f"{bundle.path}: the network is {self.network.config.axes}D, its preprocessing plan "
-                f"{self.plan.dimensions}D.",
-                "Export the model again.",
-            )
-        self.backend = str(self._attention_backend())
-        try:
-            self.network.load_state_dict(bundle.load_weights())
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise BundleError(
-                f"{bundle.path}: the weights do not fit the architecture: {reason}", "Get the model again."
-            ) from error
-        self.network.to(self.device).eval()
+        self.parts = load_parts(bundle, self.device)
+        if len(self.parts) == 1:
+            self.parts[0].network.to(self.device)
+        self.backend = "; ".join(dict.fromkeys(part.backend for part in self.parts))
+        self._find_model = find_model
+        self._finder: Predictor | None = None
+
+    @property
+    def temperature(self) -> float | list[float]:
+        """What the logits of the last part are divided by to give probabilities: the bundle's, or 1. May be set."""
+        temperatures = self.parts[-1].outputs.temperatures
+        return temperatures[0] if len(temperatures) == 1 else list(temperatures)
+
+    @temperature.setter
+    def temperature(self, value: float | Sequence[float]) -> None:
+        for part in self.parts:
+            part.outputs.temperatures = tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
 
     def segment(
         self,
         volumes: Volume | Sequence[Volume],
         *,
-        overlap: float = 0.5,
+        overlap: float | None = None,
         mirror: bool = False,
         probabilities: bool = False,
         progress: Callable[[int, int, float | None], None] | None = None,
@@ -114,77 +106,60 @@ class Predictor:
         Args:
             volumes: one volume per channel of the model, in its order. The result lies on the first one's grid; the
                 others are resampled onto it in physical space.
-            overlap: of neighbouring tiles, 0 to 0.9 of their side.
+            overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own, or else 0.5.
             mirror: average over mirrored copies, along the axes that training mirrored.
             probabilities: keep them.
-            progress: called with (tiles done, tiles in all, seconds left or None).
+            progress: called with (tiles done, tiles in all, seconds left or None). Where the region is found first, the
+                counting begins anew with the region.
             should_stop: asked between tiles; when it says so, Cancelled is raised.
 
         Raises:
             InputError: a volume cannot be segmented, or does not fit the model.
             DeviceError: memory is short in spite of every measure.
+            BundleError: the model needs another one that is not here.
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        volumes = [volumes] if isinstance(volumes, Volume) else list(volumes)
-        warnings = self.check(volumes)
-        if probabilities:
-            self._refuse_too_many_probabilities(volumes[0])
+        volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
+        warnings = notes + self.check(volumes, probabilities)
+        wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
+        if probabilities:
+            self._refuse_separate_probabilities()
+        if mirror and not any(part.mirror_axes(True) for part in self.parts):
+            wishes.warn("Mirroring was asked for, but this model was not trained with it: it was left out.")
 
         reference = volumes[0].geometry
-        oriented = [self._oriented(volume) for volume in self._on_one_grid(volumes)]
-        geometry = oriented[0].geometry
-        channels = np.stack([volume.array for volume in oriented]) if len(oriented) > 1 else oriented[0].array[None]
-        prepared = preprocess(channels, geometry.spacing_zyx, self.plan)
-        del oriented, channels
-        collector = LogitsToLabels(prepared, self.num_classes, probabilities, self.temperature)
-        mirror_axes = tuple(self.metadata.inference["mirror_axes"]) if mirror else ()
-        if mirror and not mirror_axes:
-            warnings.append("Mirroring was asked for, but this model was not trained with it: it was left out.")
-        for start, logits in predict_logits(
-            self.network,
-            prepared.data,
-            patch_size=self.plan.patch_size,
-            num_classes=self.num_classes,
-            overlap=overlap,
-            mirror_axes=mirror_axes,
-            device=self.device,
-            progress=progress,
-            should_stop=should_stop,
-            report=warnings.append,
-        ):
-            collector.add(start, logits)
-        labels, kept = collector.finish()
-
-        if not labels.any():
-            warnings.append(self._why_empty(collector.max_foreground_probability, warnings))
+        volumes = self._on_one_grid(volumes)
+        if self.metadata.crop_first is None:
+            found = self._run(volumes, self.parts, wishes)
+        else:
+            found = self._run_in_region(volumes, wishes)
+        if not found.labels.any():
+            wishes.warn(self._why_empty(found.highest, wishes.warnings))
         return Segmentation(
-            labels=np.ascontiguousarray(restore(labels, geometry, reference)),
+            labels=found.labels,
             geometry=reference,
             model_labels=self.metadata.labels,
-            probabilities=None if kept is None else restore(kept, geometry, reference),
-            max_foreground_probability=collector.max_foreground_probability,
-            provenance=self._provenance(overlap, mirror_axes, time.monotonic() - started),
-            warnings=warnings,
+            probabilities=found.probabilities,
+            max_foreground_probability=found.highest,
+            provenance=self._provenance(overlap, mirror, time.monotonic() - started),
+            warnings=wishes.warnings,
         )
 
-    def _attention_backend(self) -> Choice:
-        """What computes the network's SEMA attention, or the scan in its place, known before it runs."""
-        kinds = {type(module) for module in self.network.modules()}
-        if SelectiveSSM in kinds:
-            scan = choose_scan(self.device)
-            return replace(scan, reason=f"selective scan, {scan.reason}")
-        if SEMABlock not in kinds:
-            return Choice("eager", f"{self.metadata.architecture['name']} without SEMA attention")
-        config = self.metadata.architecture["config"]
-        dtype = torch.float16 if self.device.type == "cuda" else torch.float32
-        window = (config.get("window", 7),) * self.plan.dimensions
-        return choose(self.device, layer=Layer(dtype, window, config.get("head_dim", 32)))
+    def _filled(self, volumes: Sequence[Volume]) -> tuple[list[Volume], list[str]]:
+        """NaN outside the field of view as background, for volumes that never were files; and what was done."""
+        filled, notes = [], []
+        for number, volume in enumerate(volumes):
+            name = "The volume" if len(volumes) == 1 else f"Volume {number + 1}"
+            array, note = fill_outside(volume.array, name) if volume.array.ndim == 3 else (volume.array, "")
+            filled.append(volume if array is volume.array else Volume(array, volume.geometry))
+            notes += [note] if note else []
+        return filled, notes
 
-    def check(self, volumes: Sequence[Volume]) -> list[str]:
-        """What speaks against segmenting these volumes with this model, before any work is done.
+    def check(self, volumes: Sequence[Volume], probabilities: bool = False) -> list[str]:
+        """What speaks against segmenting these volumes with this model; ``checks.check_case`` needs no torch for it.
 
         Returns:
             warnings: the result may be poor, but can be computed.
@@ -192,44 +167,89 @@ class Predictor:
         Raises:
             InputError: it cannot be computed.
         """
-        expected = [channel["name"] for channel in self.metadata.channels]
-        if len(volumes) != len(expected):
-            raise InputError(
-                f"The model '{self.metadata.name}' takes {len(expected)} volume(s) ({', '.join(expected)}), "
-                f"not {len(volumes)}.",
-                "Give one volume per channel, in this order.",
+        found = [finding.message for finding in check_case(self.metadata, volumes, probabilities)]
+        return found + doubts(volumes, [channel["name"] for channel in self.metadata.channels])
+
+    def _run(self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], wishes: Wishes) -> Found:
+        """Labels on the grid that the volumes share."""
+        oriented = [self._oriented(volume) for volume in volumes]
+        geometry = grid = oriented[0].geometry
+        array = np.stack([volume.array for volume in oriented]) if len(oriented) > 1 else oriented[0].array[None]
+        del oriented
+        if self.metadata.pre_resample is not None:
+            array, grid = pre_resample(array, geometry, self.metadata.pre_resample["spacing_mm"])
+        found = run_parts(parts, array, grid, wishes, self.metadata.combine)
+        del array
+        labels = postprocess(found.labels, self.metadata.postprocess or (), grid.spacing_zyx)
+
+        def back(result: np.ndarray) -> np.ndarray:
+            return np.ascontiguousarray(restore(back_to(result, geometry.shape), geometry, volumes[0].geometry))
+
+        return Found(back(labels), None if found.probabilities is None else back(found.probabilities), found.highest)
+
+    def _run_in_region(self, volumes: Sequence[Volume], wishes: Wishes) -> Found:
+        """As ``_run``, but only where a rough result says that there is something."""
+        box = self._region(volumes, wishes)
+        shape = volumes[0].array.shape
+        if box is None:
+            wishes.warn("The region that the model works in was not found in this volume, so the result is empty.")
+            labels = np.zeros(shape, np.uint8 if len(self.metadata.labels) <= 255 else np.uint16)
+            nowhere = None
+            if wishes.probabilities:
+                nowhere = np.zeros((self.num_classes, *shape), np.float16)
+                nowhere[0] = 1
+            return Found(labels, nowhere, 0.0)
+        finder = self.metadata.crop_first.get("part")
+        parts = [part for part in self.parts if part.name != finder]
+        found = self._run([cut(volume, box) for volume in volumes], parts, wishes)
+        kept = found.probabilities
+        if kept is not None:
+            kept = pasted(kept, box, shape)
+            outside = np.ones(shape, bool)
+            outside[box] = False
+            kept[0][outside] = 1
+        return Found(pasted(found.labels, box, shape), kept, found.highest)
+
+    def _region(self, volumes: Sequence[Volume], wishes: Wishes) -> Box | None:
+        crop = self.metadata.crop_first
+        rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+        if "part" in crop:
+            labels = self.metadata.labels
+            finder = [part for part in self.parts if part.name == crop["part"]]
+            result = self._run(volumes, finder, rough).labels
+        else:
+            finder = self._finder_model(crop["model"])
+            labels = finder.metadata.labels
+            result = finder._run(volumes[: len(finder.metadata.channels)], finder.parts, rough).labels
+        values = {label.name: label.value for label in labels}
+        missing = [name for name in crop.get("labels", ()) if name not in values]
+        if missing:
+            raise BundleError(
+                f"The model '{self.metadata.name}' looks for {missing[0]!r} first, which is no label of what finds it.",
+                "Ask whoever made the model to correct it.",
             )
-        for name, volume in zip(expected, volumes, strict=True):
-            check_volume(volume, "The volume" if len(expected) == 1 else f"The {name} volume")
-        self._refuse_thin(volumes[0])
-        first = volumes[0]
-        intensities = (float(first.array.min()), float(first.array.max()))
-        return [*input_warnings(self.metadata, first.geometry, intensities), *doubts(volumes, expected)]
+        wanted = [values[name] for name in crop.get("labels", ())]
+        return box_around(result, wanted, crop["margin_mm"], volumes[0].geometry)
 
-    def _refuse_thin(self, volume: Volume) -> None:
-        """Less than one attention window of a 3D model is not enough to recognise anything by."""
-        window = self.metadata.architecture["config"].get("window", 7)
-        if self.plan.dimensions == 2:
-            return
-        geometry = self._oriented(volume).geometry
-        spacing = [self.plan.spacing[self.plan.transpose_forward.index(axis)] for axis in range(3)]
-        extents = zip("zyx", geometry.shape, geometry.spacing_zyx, spacing, strict=True)
-        for axis, voxels, distance, wanted in extents:
-            if voxels * distance / wanted < window:
-                raise InputError(
-                    f"The volume is too thin along {axis}: {voxels} voxels of {distance:g} mm are "
-                    f"{voxels * distance:g} mm, and the model '{self.metadata.name}' needs {window * wanted:g} mm.",
-                    "Give a volume that shows more, not a cut-out or a localizer.",
+    def _finder_model(self, name: str) -> Predictor:
+        if self._finder is None:
+            if self._find_model is None:
+                raise BundleError(
+                    f"The model '{self.metadata.name}' has its region found by the model '{name}'; that is not here.",
+                    f"Install '{name}' first.",
                 )
+            self._finder = Predictor(self._find_model(name), str(self.device))
+        return self._finder
 
-    def _refuse_too_many_probabilities(self, volume: Volume) -> None:
-        """Say before the work, not after it, that they do not fit: in half precision and, for writing, in full."""
-        needed, free = 6 * self.num_classes * volume.array.size, free_memory("cpu")
-        if free is not None and needed > free:
+    def _refuse_separate_probabilities(self) -> None:
+        crop = self.metadata.crop_first or {}
+        steps = {crop.get("part"), *(part.part.previous for part in self.parts)}
+        results = [part for part in self.parts if part.name not in steps]
+        if len(results) > 1 and self.metadata.combine == "labels":
             raise InputError(
-                f"Keeping the probabilities of {self.num_classes} classes needs {needed / 2**30:.1f} GiB of memory, "
-                f"and {free / 2**30:.1f} GiB are free.",
-                "Segment without probabilities, or a smaller part of the volume.",
+                f"The model '{self.metadata.name}' has {len(results)} networks for different labels, which have no "
+                "probabilities in common.",
+                "Segment without probabilities.",
             )
 
     def _oriented(self, volume: Volume) -> Volume:
@@ -239,7 +259,8 @@ class Predictor:
     @staticmethod
     def _on_one_grid(volumes: list[Volume]) -> list[Volume]:
         first, *others = volumes
-        return [first, *(resample_onto(volume, first.geometry, float(volume.array.min())) for volume in others)]
+        # Not the least value of all: outside the other volume there would then be one absurd voxel beside the other.
+        return [first, *(resample_onto(volume, first.geometry, values_of(volume.array).low) for volume in others)]
 
     def _why_empty(self, probability: float, warnings: list[str]) -> str:
         reason = "nothing looked like it" if probability < 0.1 else "it was never the likeliest class"
@@ -249,19 +270,33 @@ class Predictor:
             f"expects {self.metadata.modality} of: {self.metadata.anatomy}.{hint}"
         )
 
-    def _provenance(self, overlap: float, mirror_axes: Sequence[int], seconds: float) -> dict[str, str]:
-        return {
+    def _provenance(self, overlap: float | None, mirror: bool, seconds: float) -> dict[str, str]:
+        def each(values: Sequence[str]) -> str:
+            """One value where all parts have the same."""
+            return "; ".join(dict.fromkeys(values))
+
+        described = {
             "model": self.metadata.name,
             "modelVersion": self.metadata.version,
-            "architecture": self.metadata.architecture["name"],
+            "architecture": each([part.part.architecture["name"] for part in self.parts]),
             "weightsSha256": self.metadata.weights["sha256"],
             "metadataSha256": self._metadata_sha256,
             "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,
-            "overlap": f"{overlap:g}",
-            "temperature": f"{self.temperature:g}",
-            "mirrorAxes": ",".join(map(str, mirror_axes)),
+            "overlap": each([f"{part.overlap(overlap):g}" for part in self.parts]),
+            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in self.parts]),
+            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in self.parts]),
             "seconds": f"{seconds:.1f}",
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
+        if self.metadata.parts:
+            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in self.parts)
+        if self.metadata.source:
+            described |= {
+                "sourceFormat": self.metadata.source["format"],
+                "sourceSha256": self.metadata.source["sha256"],
+            }
+        if self._finder is not None:
+            described["regionFoundBy"] = f"{self._finder.metadata.name} {self._finder.metadata.version}"
+        return described

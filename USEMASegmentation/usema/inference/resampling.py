@@ -1,7 +1,8 @@
-"""The resampling rules of nnU-Net's ``resample_data_or_seg_to_shape``, for images and for logits.
+"""The resampling rules of nnU-Net's ``resample_data_or_seg_to_shape`` and ``resample_torch_fornnunet``.
 
-All of them put voxel ``i`` of an axis that goes from ``n`` to ``m`` voxels at ``n / m * (i + 0.5) - 0.5`` and repeat
-the edge voxel outside. Axes are in the plan's (transposed) order, spacings in mm.
+For images, for labels, and the positions for logits. All of them put voxel ``i`` of an axis that goes from ``n`` to
+``m`` voxels at ``n / m * (i + 0.5) - 0.5`` and repeat the edge voxel outside. Axes are in the plan's (transposed)
+order, spacings in mm.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from scipy import ndimage, sparse
+from torch.nn import functional
 
 from ..errors import InputError
 
@@ -49,8 +52,14 @@ def separate_axis(spacing: Sequence[float], new_spacing: Sequence[float]) -> int
     return None
 
 
-def nearest_indices(old: int, new: int) -> np.ndarray:
-    """For each of ``new`` voxels the index of the nearest of ``old``."""
+def nearest_indices(old: int, new: int, exact: bool = False) -> np.ndarray:
+    """For each of ``new`` voxels the index of the nearest of ``old``.
+
+    Of two equally near it is the one that SciPy takes, or with ``exact`` the one of torch's "nearest-exact".
+    """
+    if exact:
+        indices = torch.arange(old, dtype=torch.float32)[None, None]
+        return functional.interpolate(indices, size=new, mode="nearest-exact")[0, 0].long().numpy()
     # SciPy itself says which of two equally near voxels it takes, so that no rounding of ours can differ from it.
     return ndimage.map_coordinates(np.arange(old), [_positions(old, new)], order=0, mode="nearest")
 
@@ -86,6 +95,76 @@ def resample_image(data: np.ndarray, new_shape: Sequence[int], separate: int | N
     return result
 
 
+def resample_image_linear(data: np.ndarray, new_shape: Sequence[int], separate: int | None) -> np.ndarray:
+    """Linear resampling as ``resample_torch_fornnunet`` has it; arguments and result as of ``resample_image``."""
+    new_shape = tuple(new_shape)
+    if data.shape[1:] == new_shape:
+        return data
+    result = np.empty((len(data), *new_shape), np.float32)
+    for channel, out in zip(data, result, strict=True):
+        if separate is None:
+            out[:] = _interpolated(channel, new_shape, "trilinear")
+            continue
+        volume, target = np.moveaxis(channel, separate, 0), np.moveaxis(out, separate, 0)
+        nearest = nearest_indices(len(volume), len(target), exact=True)
+        for source in np.unique(nearest):
+            target[nearest == source] = _interpolated(volume[source], target.shape[1:], "bilinear")
+    return result
+
+
+def _interpolated(array: np.ndarray, shape: Sequence[int], mode: str) -> np.ndarray:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))[None, None]
+    return functional.interpolate(tensor, size=tuple(shape), mode=mode, align_corners=False)[0, 0].numpy()
+
+
+def resample_labels(labels: np.ndarray, new_shape: Sequence[int], separate: int | None, exact: bool) -> np.ndarray:
+    """Resample labels: each voxel takes the label whose mask, resampled linearly, is the largest there.
+
+    Of equal ones it is the nearest voxel's label (the ``resize_segmentation`` that nnU-Net calls).
+
+    Args:
+        labels: (a, b, c) of a whole number type.
+        new_shape: the three new lengths.
+        separate: the axis along which nearest slices are taken, from ``separate_axis``.
+        exact: which of two equally near slices that is, see ``nearest_indices``.
+
+    Returns:
+        ``new_shape``, of the same type. Needs a few slices of float64 beside its input and its result.
+    """
+    new_shape = tuple(new_shape)
+    if labels.shape == new_shape:
+        return labels
+    result = np.empty(new_shape, labels.dtype)
+    axis = 0 if separate is None else separate
+    volume, out = np.moveaxis(labels, axis, 0), np.moveaxis(result, axis, 0)
+    plane = [(old, new, _linear(old, new)) for old, new in zip(volume.shape[1:], out.shape[1:], strict=True)]
+    if separate is None:
+        for target, lower, upper, weight in zip(out, *linear_taps(len(volume), len(out)), strict=True):
+            target[:] = _voted(volume[lower], volume[upper], weight, plane)
+    else:
+        nearest = nearest_indices(len(volume), len(out), exact)
+        for source in np.unique(nearest):
+            out[nearest == source] = _voted(volume[source], volume[source], 0.0, plane)
+    return result
+
+
+def _voted(lower: np.ndarray, upper: np.ndarray, weight: float, plane: list) -> np.ndarray:
+    """One plane of ``resample_labels`` between two planes of labels."""
+    rows, columns = (nearest_indices(old, new) for old, new, _ in plane)
+    near = (upper if weight > 0.5 else lower)[rows][:, columns]
+    present = np.union1d(lower, upper)
+    if len(present) == 1:
+        return near
+    best, score = near.copy(), np.full(near.shape, -1.0)
+    for label in present:
+        mask = (1 - weight) * (lower == label) + weight * (upper == label)
+        found = _apply(plane[0][2], plane[1][2], mask)
+        better = (found > score + 1e-9) | ((abs(found - score) <= 1e-9) & (near == label))
+        best[better] = label
+        np.maximum(score, found, out=score)
+    return best
+
+
 def _resample_volume(volume: np.ndarray, out: np.ndarray) -> None:
     along, rows, columns = (_spline(old, new) for old, new in zip(volume.shape, out.shape, strict=True))
     planes = np.empty((len(volume), *out.shape[1:]), np.float32)
@@ -117,6 +196,16 @@ def _spline(old: int, new: int) -> sparse.csr_array | None:
     # Weights fall to a quarter with each voxel of distance; far below what float32 can see, 40 or so a row are left.
     matrix[abs(matrix) < 1e-12] = 0
     return sparse.csr_array(matrix)
+
+
+def _linear(old: int, new: int) -> sparse.csr_array | None:
+    """Linear resampling of one axis as a (new, old) matrix, or None where nothing changes."""
+    if old == new:
+        return None
+    lower, upper, weight = linear_taps(old, new)
+    index = np.arange(new)
+    weights = np.concatenate([1 - weight, weight])
+    return sparse.csr_array((weights, (np.tile(index, 2), np.concatenate([lower, upper]))), shape=(new, old))
 
 
 def _apply(rows: sparse.csr_array | None, columns: sparse.csr_array | None, plane: np.ndarray) -> np.ndarray:

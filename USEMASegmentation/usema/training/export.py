@@ -9,8 +9,8 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..inference.plan import Plan
+from ..errors import BundleError, InputError
+from ..inference.plan import Plan, configuration_of
 from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
 from ..models.parts import SIGMOID
@@ -61,7 +61,13 @@ def export_bundle(
 
     document = _described(description, labels, metadata["training"])
     document |= metadata
-    document["preprocessing"] = Plan.from_nnunet(plans, metadata["training"].get("configuration", "")).to_dict()
+    configuration = metadata["training"].get("configuration", "")
+    document["preprocessing"] = Plan.from_nnunet(plans, configuration).to_dict()
+    if previous := configuration_of(plans, configuration).get("previous_stage"):
+        raise BundleError(
+            f"'{configuration}' is the second stage of a cascade, after '{previous}'.",
+            "Export a configuration that works alone, such as 3d_fullres.",
+        )
     document["training"]["checkpoint"] = _CHECKPOINTS[checkpoint]
     if labels.ignored is not None:
         document["training"]["ignored_label"] = labels.ignored

@@ -158,7 +158,7 @@ def is_small(files: Sequence[DicomFile]) -> bool:
         return True
     if any(file.frames > 1 for file in files):
         return False
-    directions = {str(file.header.get("ImageOrientationPatient")) for file in files}
+    directions = {file.orientation for file in files}
     return len(directions) == len(files)  # no two are parallel
 
 

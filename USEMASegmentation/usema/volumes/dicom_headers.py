@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydicom.filereader import read_partial
 from pydicom.uid import UID
 
 from ..errors import InputError
+from .file_grid import COPY_AGAIN
 
 ORIGINAL_SLICES = "Give the original slices, not screenshots or secondary captures."
 
@@ -77,6 +79,8 @@ class DicomFile:
     localizer: bool = False
     colour: bool = False
     frames: int = 1
+    instance: str = ""
+    orientation: str = ""  # as written, of a file of one slice
     header: Dataset | None = None
 
     @property
@@ -84,7 +88,13 @@ class DicomFile:
         return not (self.fault or self.other)
 
     def slices(self) -> list[Slice]:
-        """Where its frames lie. Raises InputError where it does not say so, or is a colour image."""
+        """Where its frames lie. Raises InputError where it does not say so, is damaged, or is a colour image."""
+        try:
+            return self._slices()
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError) as error:
+            raise InputError(f"{self.path} is damaged: its header cannot be read.", COPY_AGAIN) from error
+
+    def _slices(self) -> list[Slice]:
         if self.colour:
             raise InputError(f"{self.path} is a colour image.", "Give a series with one intensity per voxel.")
         shared, frames = (self.header.get(name) or [] for name in _GROUPS)
@@ -122,7 +132,7 @@ class DicomFile:
             decimals=min(len(text.partition(".")[2].rstrip("0")) for text in texts),
             size=(int(self.header.Columns), int(self.header.Rows)),
             rescale=(float(values.RescaleSlope), float(values.RescaleIntercept)) if own_scale else None,
-            phase={name: str(self.header[name].value) for name in _PHASES if name in self.header} | _frame_phase(own),
+            phase=_phase(self.header) | _frame_phase(own),
         )
 
     def _numbers(self, place: Dataset, keyword: str, count: int) -> np.ndarray:
@@ -191,6 +201,8 @@ def _read(path: Path, file) -> DicomFile:
         "description": str(dataset.get("SeriesDescription") or ""),
         "modality": str(dataset.get("Modality") or ""),
         "syntax": syntax.name,
+        "instance": str(dataset.get("SOPInstanceUID") or ""),
+        "orientation": str(dataset.get("ImageOrientationPatient") or ""),
         "header": dataset,
     }
     if other := _no_image(kind):
@@ -237,6 +249,15 @@ def _missing_pixels(file, start: int, length: int, needed: int) -> str:
             return "its compressed voxels are damaged"
         start += 8 + int.from_bytes(item[4:], "little")
     return f"it ends after {end} of at least {start + 8} bytes"
+
+
+def _phase(header: Dataset) -> dict[str, str]:
+    told = {}
+    for name in _PHASES:
+        with suppress(ValueError, NotImplementedError):  # what is badly written tells nothing
+            if name in header:
+                told[name] = str(header[name].value)
+    return told
 
 
 def _frame_phase(own: Dataset) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.analyze import AnalyzeHeader
 from nibabel.nifti1 import Nifti1Header
+from nibabel.spatialimages import HeaderDataError
 
 from ..errors import InputError
 from .file_grid import grid_of_file, warn_of_orientation
@@ -57,9 +58,11 @@ def _sform(header: Nifti1Header) -> np.ndarray | None:
 def _qform(header: Nifti1Header, pixdim: list[float]) -> np.ndarray | None:
     if int(header["qform_code"]) <= 0 or not all(math.isfinite(one) and one > 0 for one in pixdim):
         return None
+    header = header.copy()
+    header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1  # often 0, which means 1
     try:
         qform = header.get_qform()
-    except ValueError:  # a quaternion that is no rotation
+    except (ValueError, HeaderDataError):  # a quaternion that is no rotation
         return None
     return qform if np.isfinite(qform).all() else None
 

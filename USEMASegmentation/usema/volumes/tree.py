@@ -48,9 +48,12 @@ def find_volumes(top: Path, skip: Collection[Path] = ()) -> Found:
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
         dicom = scan(folder)
-        is_series = any(not file.other for file in dicom)
-        if is_series:
+        broken = [file for file in dicom if file.fault]
+        is_series = any(file.is_image for file in dicom)
+        if is_series or (broken and not any(volume_suffix(path) for path in files)):
             series[folder] = dicom
+        else:
+            left_out += [(file.path, f"a DICOM file, but {file.fault}") for file in broken]
         for path in files:
             name = path.name.lower()
             if name.endswith(SEGMENTATION_SUFFIXES):
@@ -101,8 +104,7 @@ def _joined(top: Path, series: dict[Path, list[DicomFile]]) -> list[Path]:
         if len(places) < 2 or not uid:
             continue
         instances = [
-            {str(file.header.get("SOPInstanceUID")) for file in series[place] if file.is_image and file.series == uid}
-            for place in places
+            {file.instance for file in series[place] if file.is_image and file.series == uid} for place in places
         ]
         if len(set.union(*instances)) < sum(map(len, instances)):
             continue  # the same images twice: a copy of the series, not a part of it

@@ -1,0 +1,202 @@
+"""A part of a model, loaded: its networks with their weights, its recipe, and what its outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..backends import Choice
+from ..errors import BundleError, InputError
+from ..models.bundle import Bundle
+from ..models.parts import Part
+from ..networks import build
+from ..networks.blocks import SEMABlock
+from ..networks.mamba import SelectiveSSM
+from ..scan import choose as choose_scan
+from ..sema import Layer, choose
+from ..volumes.geometry import Geometry
+from .outputs import Outputs
+from .preprocessing import Prepared, recipe_of
+from .sliding_window import predict_logits
+from .tiling import Tiling
+
+
+class Ensemble(nn.Module):
+    """The mean of the logits of several networks of one architecture (nnU-Net's folds)."""
+
+    def __init__(self, networks: Sequence[nn.Module]):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = self.networks[0](x).float()
+        for network in self.networks[1:]:
+            total = total + network(x).float()
+        return total / len(self.networks)
+
+
+class LabelsAsChannels(nn.Module):
+    """A cascade's second network: its last input channel, labels, becomes one channel of zeros and ones for each.
+
+    Made tile by tile, so that there is never a volume for each label.
+    """
+
+    def __init__(self, network: nn.Module, labels: int):
+        super().__init__()
+        self.network = network
+        self.labels = labels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        image, previous = x[:, :-1], x[:, -1:]
+        values = torch.arange(1, self.labels + 1, device=x.device).reshape(1, -1, *[1] * (x.ndim - 2))
+        return self.network(torch.cat([image, (previous == values).to(image.dtype)], dim=1))
+
+
+class LoadedPart:
+    """One part of a model, ready to run.
+
+    Args:
+        part: what ``model.json`` says.
+        labels: how many labels the model has.
+        weights: of the whole model, by name.
+        device: where it will run; the weights are on the CPU until then.
+
+    Raises:
+        BundleError: the preprocessing or the architecture is none that this engine knows, they do not fit together,
+            or the weights do not fit the architecture.
+    """
+
+    def __init__(self, part: Part, labels: int, weights: Mapping[str, torch.Tensor], device: torch.device):
+        self.part = part
+        self.outputs = Outputs.of(part, labels)
+        self.recipe = recipe_of(part.preprocessing)
+        _check_fit(part, weights)
+        networks = [_loaded(part, prefix, weights) for prefix in part.prefixes]
+        config = networks[0].config
+        dimensions = len(self.recipe.patch_size)
+        if config.axes != dimensions:
+            raise BundleError(
+                f"the network is {config.axes}D, its preprocessing plan {dimensions}D.", "Export the model again."
+            )
+        self.backend = str(_attention_backend(networks[0], part, dimensions, device))
+        network = networks[0] if len(networks) == 1 else Ensemble(networks)
+        as_channels = part.previous is not None and not self.recipe.previous_is_mask
+        self.network = LabelsAsChannels(network, labels) if as_channels else network
+        self._device = device
+
+    @property
+    def name(self) -> str:
+        """The part's; "" in a model without parts."""
+        return self.part.name
+
+    @property
+    def least_voxels(self) -> int:
+        """The shortest side of a volume, in voxels at the network's resolution, that its attention can see at all."""
+        window = self.part.architecture["config"].get("window", 0) if len(self.recipe.patch_size) == 3 else 0
+        return max(window) if isinstance(window, (list, tuple)) else window
+
+    def mirror_axes(self, mirror: bool) -> tuple[int, ...]:
+        """Along which axes copies are averaged if the user asks for it."""
+        return tuple(self.part.inference["mirror_axes"]) if mirror else ()
+
+    def overlap(self, wish: float | None) -> float:
+        """The user's, or else the model's own."""
+        return self.part.inference.get("overlap", 0.5) if wish is None else wish
+
+    def tiles(self, array: np.ndarray, geometry: Geometry, overlap: float | None) -> int:
+        """How many tiles there will be for a case (channels, z, y, x) on ``geometry``."""
+        return Tiling.of(self.recipe.shape(array, geometry), self.recipe.patch_size, self.overlap(overlap)).count
+
+    def logits(
+        self,
+        prepared: Prepared,
+        *,
+        overlap: float | None,
+        mirror: bool,
+        progress: Callable[[int, int, float | None], None] | None,
+        should_stop: Callable[[], bool] | None,
+        report: Callable[[str], None],
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """The slabs of logits of a prepared case; see ``predict_logits``."""
+        return predict_logits(
+            self.network,
+            prepared.data,
+            patch_size=self.recipe.patch_size,
+            num_classes=self.outputs.count,
+            overlap=self.overlap(overlap),
+            mirror_axes=self.mirror_axes(mirror),
+            device=self._device,
+            progress=progress,
+            should_stop=should_stop,
+            report=report,
+        )
+
+    def leave_device(self) -> None:
+        """Give the device's memory to the next part."""
+        if self._device.type != "cpu":
+            self.network.to("cpu")
+
+
+def load_parts(bundle: Bundle, device: torch.device) -> tuple[LoadedPart, ...]:
+    """All parts of a model in the order in which they run.
+
+    Raises:
+        BundleError: as LoadedPart, naming the bundle; or its weights are damaged.
+    """
+    metadata = bundle.metadata
+    weights = bundle.load_weights()
+    try:
+        return tuple(LoadedPart(part, len(metadata.labels), weights, device) for part in metadata.networks)
+    except BundleError as error:
+        part = f"{bundle.path}: "
+        raise BundleError(part + error.message, error.hint) from error
+
+
+def _check_fit(part: Part, weights: Mapping[str, torch.Tensor]) -> None:
+    """Compares each fold's weights with the architecture before anything of its size is allocated."""
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in _built(part).state_dict().items()}
+    for prefix in part.prefixes:
+        found = {name[len(prefix) :]: tensor.shape for name, tensor in weights.items() if name.startswith(prefix)}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                there, wanted = _described(found.get(name)), _described(expected.get(name))
+                raise BundleError(
+                    f"the weights do not fit the architecture: {prefix}{name} is {there} where {wanted} is expected.",
+                    "Get the model again.",
+                )
+
+
+def _described(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else f"of shape {tuple(shape)}"
+
+
+def _loaded(part: Part, prefix: str, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    network = _built(part)
+    network.load_state_dict({name[len(prefix) :]: t for name, t in weights.items() if name.startswith(prefix)})
+    return network.requires_grad_(False).eval()
+
+
+def _built(part: Part) -> nn.Module:
+    try:
+        return build(part.architecture)
+    except InputError as error:
+        raise BundleError(error.message, error.hint) from error
+
+
+def _attention_backend(network: nn.Module, part: Part, dimensions: int, device: torch.device) -> Choice:
+    """What computes the network's SEMA attention, or the scan in its place, known before it runs."""
+    kinds = {type(module) for module in network.modules()}
+    if SelectiveSSM in kinds:
+        scan = choose_scan(device)
+        return replace(scan, reason=f"selective scan, {scan.reason}")
+    if SEMABlock not in kinds:
+        return Choice("eager", f"{part.architecture['name']} without SEMA attention")
+    config = part.architecture["config"]
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    window = (config.get("window", 7),) * dimensions
+    return choose(device, layer=Layer(dtype, window, config.get("head_dim", 32)))

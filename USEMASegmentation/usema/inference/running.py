@@ -1,0 +1,145 @@
+"""The parts of a model on one case: one after the other, each with what an earlier one found where it asks for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..volumes.geometry import Geometry
+from .combining import mean_of_probabilities
+from .loading import LoadedPart
+
+Progress = Callable[[int, int, "float | None"], None]
+
+
+@dataclass
+class Wishes:
+    """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user."""
+
+    overlap: float | None = None
+    mirror: bool = False
+    probabilities: bool = False
+    progress: Progress | None = None
+    should_stop: Callable[[], bool] | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, message: str) -> None:
+        """Each sentence once, whichever part says it."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, and the largest probability of a label."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    highest: float
+
+
+def run_parts(
+    parts: Sequence[LoadedPart], array: np.ndarray, geometry: Geometry, wishes: Wishes, combine: str = "labels"
+) -> Found:
+    """Run the parts on a case.
+
+    A part that another names as previous is a step on the way. The others make the result: labels of later ones over
+    those of earlier ones, or, where ``combine`` is "probabilities", from the mean of theirs. Between parts only labels
+    are kept.
+
+    Args:
+        array: (channels, z, y, x) on ``geometry``, in the axes the model was trained in.
+
+    Raises:
+        InputError, DeviceError, BundleError, Cancelled: as ``Predictor.segment``.
+    """
+    steps = {part.part.previous for part in parts}
+    results = [part for part in parts if part.name not in steps]
+    counter = _Counter(wishes.progress, [part.tiles(array, geometry, wishes.overlap) for part in parts])
+    averaged = combine == "probabilities" and len(results) > 1
+    earlier: dict[str, np.ndarray] = {}
+    total: Found | None = None
+    for part in parts:
+        if averaged and part in results:
+            continue
+        keep = wishes.probabilities and part in results and len(results) == 1
+        found = _run(part, array, geometry, earlier, wishes, keep, counter.next_part())
+        if part not in results:
+            earlier[part.name] = found.labels
+        elif total is None:
+            total = found
+        else:
+            np.copyto(total.labels, found.labels, where=found.labels != 0)
+            total = Found(total.labels, None, max(total.highest, found.highest))
+        if len(parts) > 1:
+            part.leave_device()
+    if averaged:
+        total = _averaged(results, array, geometry, earlier, wishes, counter)
+    return total
+
+
+def _run(
+    part: LoadedPart,
+    array: np.ndarray,
+    geometry: Geometry,
+    earlier: dict[str, np.ndarray],
+    wishes: Wishes,
+    keep: bool,
+    progress: Progress,
+) -> Found:
+    prepared = part.recipe.prepare(array, geometry, earlier.get(part.part.previous))
+    for note in prepared.notes:
+        wishes.warn(note)
+    collector = prepared.collector(part.outputs, keep)
+    for start, logits in _logits(part, prepared, wishes, progress):
+        collector.add(start, logits)
+    labels, probabilities = collector.finish()
+    return Found(labels, probabilities, collector.highest)
+
+
+def _averaged(parts, array, geometry, earlier, wishes: Wishes, counter: _Counter) -> Found:
+    prepared = [part.recipe.prepare(array, geometry, earlier.get(part.part.previous)) for part in parts]
+    for note in (note for one in prepared for note in one.notes):
+        wishes.warn(note)
+    slabs = [_logits(part, one, wishes, counter.next_part()) for part, one in zip(parts, prepared, strict=True)]
+    return Found(*mean_of_probabilities(slabs, prepared, [part.outputs for part in parts], wishes.probabilities))
+
+
+def _logits(part: LoadedPart, prepared, wishes: Wishes, progress: Progress):
+    return part.logits(
+        prepared,
+        overlap=wishes.overlap,
+        mirror=wishes.mirror,
+        progress=progress,
+        should_stop=wishes.should_stop,
+        report=wishes.warn,
+    )
+
+
+class _Counter:
+    """Progress over the tiles of all parts, as one number that only grows."""
+
+    def __init__(self, progress: Progress | None, tiles: Sequence[int]):
+        self._progress = progress or (lambda done, total, seconds_left: None)
+        self._tiles = list(tiles)
+        self._done: list[int] = []
+        self._shown = -1
+
+    def next_part(self) -> Progress:
+        """What the next part is to call with its own numbers."""
+        index = len(self._done)
+        self._done.append(0)
+
+        def progress(done: int, total: int, seconds_left: float | None) -> None:
+            self._done[index] = done
+            everything, so_far = sum(self._tiles), sum(self._done)
+            if so_far == self._shown:
+                return  # a part that begins has done as much as the one before had at its end
+            self._shown = so_far
+            if seconds_left is not None and done < total:
+                seconds_left *= (everything - so_far) / (total - done)
+            self._progress(so_far, everything, seconds_left if done < total or so_far == everything else None)
+
+        return progress
