@@ -14,6 +14,7 @@ from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, SegmentationS
 from usema.errors import InputError
 from usema.resources import sample_volume
 from usema.volumes.dicom_pixels import read_frames
+from usema.volumes.geometry import Geometry
 from usema.volumes.volume import read_volume
 
 
@@ -221,6 +222,30 @@ def test_frames_of_two_phases_or_without_a_place_are_refused(voxels, tmp_path):
     dataset.save_as(tmp_path / "phases.dcm")
     assert "does not say where its 12 frames lie" in message(tmp_path)
     assert len(read_frames(tmp_path / "phases.dcm")) == 12
+
+
+# Geometry
+
+
+@pytest.mark.parametrize("seed", [None, 2, 3])
+def test_oblique_slices_with_oblong_pixels_lie_where_itk_has_them(voxels, tmp_path, seed):
+    axes = np.eye(3) if seed is None else np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+    normal = np.cross(axes[:, 0], axes[:, 1])
+    place = {"ImageOrientationPatient": [f"{value:.8f}" for value in axes[:, :2].T.flat], "PixelSpacing": [0.5, 0.8]}
+    files = [tmp_path / f"{z:02d}.dcm" for z in range(len(voxels))]
+    for z, file in enumerate(files):
+        write_slice(file, voxels[z], np.array([5, 6, 7]) + 2.5 * z * normal, **place)
+    image = sitk.ReadImage(list(map(str, files)))
+    for file, name in zip(files, np.random.default_rng(0).permutation(len(files)), strict=True):
+        file.rename(tmp_path / f"x{name}.dcm")
+    volume = read_volume(tmp_path)
+    assert np.array_equal(volume.array, voxels)
+    assert np.allclose(volume.geometry.affine, Geometry.of_image(image).affine, atol=1e-5)
+
+
+def test_directions_that_span_no_plane_are_refused(voxels, tmp_path):
+    write_series(tmp_path / "flat", voxels, ImageOrientationPatient=[1, 0, 0, 1, 0, 0])
+    assert "span no plane" in message(tmp_path / "flat")
 
 
 # Tilted and incomplete stacks

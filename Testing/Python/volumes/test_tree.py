@@ -101,3 +101,10 @@ def test_localizers_in_folders_of_their_own_are_left_out_beside_volumes(voxels, 
     assert "localizer" in left_out(tmp_path)["planes"]
     (tmp_path / "scout" / "IM0000.dcm").write_bytes(b"")
     assert found(tmp_path) == ["ct", "scout"]  # broken is not small
+
+
+def test_a_stray_broken_dicom_file_hides_no_volumes(tmp_path):
+    shutil.copy(sample_volume(), tmp_path / "a.nii.gz")
+    (tmp_path / "stray.dcm").touch()
+    assert found(tmp_path) == ["a.nii.gz"]
+    assert left_out(tmp_path) == {"stray.dcm": "a DICOM file, but it is empty"}
