@@ -14,10 +14,8 @@ from usema.errors import BundleError
 
 pytest_plugins = ["nnunet_fixtures"]
 
-TOGETHER = ("regions", "cascade")  # see test_nnunet_together
 
-
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(TOGETHER)))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"regions", "cascade"}))
 def test_an_imported_model_finds_what_nnunet_finds(trained, tmp_path, data, kind):
     folder = trained(kind)
     bundle = converters.convert(folder, tmp_path / "bundle")
