@@ -134,8 +134,8 @@ def check_memory(
         return
     voxels, spacing = (" x ".join(f"{value:g}" for value in reversed(triple)) for triple in (shape, spacing_zyx))
     text = (
-        f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed for {voxels} voxels of {spacing} mm, "
-        f"{free / GIB:.1f} GiB are free."
+        f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free. "
+        f"The volume has {voxels} voxels of {spacing} mm."
     )
     hint = "Close other programs, or segment only a region of interest. Is the spacing right?"
     if probabilities:
