@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
-from usema.resources import resources_folder, sample_volume
+from usema.resources import sample_volume
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Panel.Widget import USEMASegmentationWidget
 
@@ -55,57 +54,43 @@ def registerSampleData() -> None:
 
 
 class USEMASegmentationTest(ScriptedLoadableModuleTest):
-    """Runs inside 3D Slicer: by ctest, or with Reload and Test in the panel."""
-
-    def setUp(self):
-        slicer.mrmlScene.Clear(False)
-        slicer.util.selectModule("USEMASegmentation")
-        self.panel = slicer.util.getModuleWidget("USEMASegmentation")
+    """Goes the whole way through the panel, in 3D Slicer: by ctest, or with Reload and Test in the panel."""
 
     def runTest(self):
-        self.setUp()
-        self.test_thePanelSaysWhatIsMissing()
-        self.setUp()
-        self.test_theSampleIsSegmentedAndCorrected()
+        test = _newSelfTest(Path(slicer.app.temporaryPath) / "USEMA-self-test")
+        right = test.run()
+        self.delayDisplay(f"The report and pictures are in {test.folder}.")
+        assert right, "\n".join(test.lines)
 
-    def test_thePanelSaysWhatIsMissing(self):
-        assert not self.panel.ui.segmentButton.enabled
-        assert self.panel.ui.reasonLabel.text
-        assert "hippocampus-mr" in [bundle.metadata.name for bundle in self.panel.logic.models()]
 
-    def test_theSampleIsSegmentedAndCorrected(self):
-        volume = slicer.util.loadVolume(str(sample_volume()))
-        if self.panel.installer.missing():
-            self.delayDisplay(f"Not segmented: {self.panel.installer.words()}")
-            return
-        self.panel.ui.inputSelector.setCurrentNode(volume)
-        self.panel.ui.segmentButton.click()
-        while self.panel.logic.busy:
-            slicer.app.processEvents()
-        segmentation = self.panel.ui.outputSelector.currentNode()
-        assert segmentation is not None, self.panel.ui.messageLabel.text
-        reference = slicer.util.loadVolume(str(resources_folder() / "Samples" / "reference" / sample_volume().name))
-        expected = slicer.util.arrayFromVolume(reference)
-        segmentIds = segmentation.GetSegmentation().GetSegmentIDs()
-        for value, segmentId in enumerate(segmentIds, 1):
-            found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume) > 0
-            both = np.count_nonzero(found & (expected == value))
-            dice = 2 * both / (np.count_nonzero(found) + np.count_nonzero(expected == value))
-            self.delayDisplay(f"{segmentId}: Dice {dice:.2f}")
-            assert dice > 0.7
-        self._correctAndUndo(segmentation, segmentIds[0], volume)
+def selfTest(folder: str) -> None:
+    """Go the whole way, write report and pictures into a folder, and quit; the exit code tells whether it went well."""
+    test = _newSelfTest(Path(folder))
+    right = test.run()
+    print("\n".join(test.lines))
+    test.beginsToQuit()
+    slicer.util.exit(0 if right else 1)
 
-    def _correctAndUndo(self, segmentation, segmentId, volume):
-        def voxels():
-            return int(slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segmentId, volume).sum())
 
-        editor, before = self.panel.ui.segmentEditor, voxels()
-        assert editor.segmentationNode() == segmentation
-        assert editor.sourceVolumeNode() == volume
-        editor.saveStateForUndo()
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8), segmentation, segmentId, volume
-        )
-        assert voxels() == 0
-        editor.undo()
-        assert voxels() == before
+def _newSelfTest(folder: Path):
+    from USEMASegmentationLib.Panel.SelfTest import SelfTest  # not with the panel: nobody else needs it
+
+    return SelfTest(openPanel, loadSample, folder)
+
+
+def openPanel():
+    """The panel: in the main window where there is one, else in a window of its own."""
+    if slicer.util.mainWindow() is None:
+        return USEMASegmentationWidget()
+    slicer.util.selectModule("USEMASegmentation")
+    return slicer.util.getModuleWidget("USEMASegmentation")
+
+
+def loadSample():
+    """The sample as the module Sample Data gives it."""
+    import SampleData
+
+    logic = SampleData.SampleDataLogic()
+    if logic.sourceForSampleName(SAMPLE_NAME) is None:  # before startup was completed
+        registerSampleData()
+    return logic.downloadSamples(SAMPLE_NAME)[0]

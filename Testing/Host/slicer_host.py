@@ -30,6 +30,7 @@ class App:
         self.temporaryPath, self.applicationLogic = host.app.temporaryPath, host.app.applicationLogic
         self.topLevelWidgets = lambda: [pythonqt.wrapped(widget) for widget in qapp.topLevelWidgets()]
         self.testingEnabled = lambda: True
+        self.layoutManager = lambda: None  # as without a main window
         self.receivers = {"startupCompleted()": [], "aboutToQuit()": []}
 
     def connect(self, signal, receiver):

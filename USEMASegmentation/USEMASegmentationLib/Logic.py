@@ -272,7 +272,7 @@ class USEMASegmentationLogic(WorkerTask):
         labels, probabilities, metadata = run.folder.load(event["labels"], shape), None, run.bundle.metadata
         if event["probabilities"]:
             probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
-        provenance = {**event["provenance"], "roi": describeBox(run.box if run.parameters.roi else None)}
+        provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
         result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box)
         found = summary(result, run.parameters, event["seconds"])
         outcome = ResultWriter.write(result, run.parameters, self.beforeWriting, onlyNew=changed)

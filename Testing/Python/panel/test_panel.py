@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from html import escape
-from pathlib import Path
 
 import numpy as np
 import pytest
 import slicer
 import slicer.util
 from bundles import TINY, write_tiny_bundle
-from panel_cases import loadSample, pythonqt, waitUntil
+from panel_cases import loadSample, waitUntil
 from PySide6 import QtCore, QtWidgets
 from slicer_cases import children, voxels
 
@@ -339,19 +338,3 @@ def test_diagnostics_go_to_the_clipboard(openPanel):
     panel = openPanel()
     panel.ui.diagnosticsButton.click()
     assert "3D Slicer" in slicer.app.clipboard().text()
-
-
-# The real worker and the bundled model
-
-
-def test_the_modules_own_self_test_passes(app, openPanel, monkeypatch):
-    panel = openPanel(script=None)
-    monkeypatch.setattr(slicer.util, "selectModule", lambda name: panel.enter())
-    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda name: panel)
-    monkeypatch.setattr(slicer.util, "loadVolume", lambda path: app.loadVolume(Path(path)))
-    test = sys.modules["USEMASegmentation"].USEMASegmentationTest()
-    said = []
-    test.delayDisplay = said.append
-    test.runTest()
-    assert len(said) == 2, said
-    assert pythonqt.slotErrors == []

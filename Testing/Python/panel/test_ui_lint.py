@@ -11,6 +11,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -148,11 +149,12 @@ def argumentProblems(call: ast.Call) -> Iterator[str]:
 
 
 @pytest.fixture
-def parameters() -> dict[str, str]:
+def parameters(app) -> dict[str, str]:
     """Fields of the parameter node: name -> annotation."""
-    tree = ast.parse((MODULE / "USEMASegmentationLib" / "ParameterNode.py").read_text("utf-8"))
-    (node,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
-    return {one.target.id: ast.unparse(one.annotation) for one in node.body if isinstance(one, ast.AnnAssign)}
+    from USEMASegmentationLib import ParameterNode  # not before the application is there
+
+    kinds = {one.name: ParameterNode._kind(one) for one in fields(ParameterNode.Parameters)}
+    return {name: kind.__name__ if isinstance(kind, type) else str(kind)[7:] for name, kind in kinds.items()}
 
 
 SOURCES = ["USEMASegmentation.py"]

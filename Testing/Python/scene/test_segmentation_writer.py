@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import slicer
@@ -79,9 +81,11 @@ def test_slicer_reads_the_codes(volume):
 
 
 def test_a_new_segmentation_is_named_after_volume_and_model_and_never_takes_a_name_that_is_there(volume):
-    names = [write(blobs(), volume, MODEL, PROVENANCE).GetName() for _ in range(2)]
-    assert names[0] == "Head Hippocampus (MR)"
-    assert names[1] != names[0]
+    names = [write(blobs(), volume, MODEL, PROVENANCE).GetName() for _ in range(4)]
+    assert names[0] == "Head Hippocampus"
+    assert re.fullmatch(r"Head Hippocampus \d\d:\d\d", names[1])
+    assert re.fullmatch(r"Head Hippocampus \d\d:\d\d(:\d\d)?", names[2])
+    assert len(set(names)) == 4
 
 
 def test_all_segments_share_one_layer(volume):

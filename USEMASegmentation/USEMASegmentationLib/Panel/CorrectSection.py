@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import slicer
 
 SINGLETON_TAG = "USEMASegmentation"
@@ -15,10 +17,13 @@ class CorrectSection:
 
     Args:
         editor: the widget; its scene is not set yet, so that what it chooses by itself is kept in the node.
+        edited: called when the voxels of the segmentation have changed.
     """
 
-    def __init__(self, editor):
+    def __init__(self, editor, edited: Callable[[], None]):
         self.editor = editor
+        self.edited = edited
+        self._observed, self._tags = None, []
         self.selectEditorNode()
 
     def selectEditorNode(self) -> None:
@@ -41,6 +46,7 @@ class CorrectSection:
         # Setting a node again would end the user's effect and forget what can be undone.
         if self.editor.segmentationNode() != segmentationNode:
             self.editor.setSegmentationNode(segmentationNode)
+        self._observe(segmentationNode)
         if segmentationNode is None:
             return
         role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
@@ -68,5 +74,19 @@ class CorrectSection:
 
     def close(self) -> None:
         """Lets go of the scene's nodes, which are about to go."""
+        self._observe(None)
         self.editor.setSegmentationNode(None)
         self.editor.removeViewObservations()
+
+    def _observe(self, segmentationNode) -> None:
+        segmentation = None if segmentationNode is None else segmentationNode.GetSegmentation()
+        if segmentation is self._observed:
+            return
+        if self._observed is not None:
+            for tag in self._tags:
+                self._observed.RemoveObserver(tag)
+        self._observed, self._tags = segmentation, []
+        if segmentation is not None:
+            # an effect tells of the one, undo of the other
+            for event in (segmentation.SourceRepresentationModified, segmentation.SegmentModified):
+                self._tags.append(segmentation.AddObserver(event, lambda *_: self.edited()))

@@ -8,6 +8,8 @@ from html import escape
 from slicer.i18n import tr as _
 
 from ..Parameters import Status
+from ..Scene.EditMask import Corrections
+from ..Scene.Summary import volumeText
 
 
 def duration(seconds: float) -> str:
@@ -43,6 +45,12 @@ def caution(warnings: Sequence[str]) -> str:
     if len(warnings) == 1:
         return warnings[0]
     return _("{first} And {number} more.").format(first=warnings[0], number=len(warnings) - 1)
+
+
+def overwrites(corrections: Corrections) -> str:
+    """What else a result would replace, if the user wants it."""
+    text = _("also the {number} voxels that you corrected ({volume})")
+    return text.format(number=f"{corrections.voxels:,}", volume=volumeText(corrections.millilitres))
 
 
 def message(text: str, hint: str = "", notes: Sequence[str] = ()) -> str:

@@ -17,7 +17,7 @@ def showOnce(segmentationNode) -> None:
     volumeNode.SetAttribute(SHOWN, "1")
     views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     if any(view.GetBackgroundVolumeID() != volumeNode.GetID() for view in views):
-        slicer.util.setSliceViewerLayers(background=volumeNode, fit=hasattr(slicer.app, "layoutManager"))
+        slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
     bounds = [0.0] * 6
     segmentationNode.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]

@@ -24,6 +24,7 @@ from .Installer import Installer
 from .LabelsList import LabelsList
 from .ManageSection import ManageSection
 from .ModelSection import ModelSection
+from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
 from .RunSection import RunSection
 from .Signals import connect
@@ -42,6 +43,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._isReady = False  # setup went through to its end
         self._endings = ExitStack()  # undoes what setup has begun, also one that failed half-way
         self._missing = ""  # packages, in words
+        self._editTold = False  # that voxels were edited, and are still to be counted
         self._shown = None  # model and labels that the list shows
         self._subject = None  # volume and model that the last message was about
         # last, because without a parent it calls setup()
@@ -75,13 +77,14 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.manageSection = self._loadManageSection()
         self.channelSelectors = ChannelSelectors(self.ui.channelsSection, self.onChannelsChosen)
         self.labelsList = LabelsList(self.ui.labelsList, self.onLabelTicked)
-        self.correctSection = CorrectSection(self.ui.segmentEditor)
+        self.correctSection = CorrectSection(self.ui.segmentEditor, self.onEdited)
         self._endings.callback(self.correctSection.exit)
+        self._endings.callback(self.correctSection.close)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
-        self._fillExistingSelector()
+        self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)
         self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
         self._endings.callback(self.binding.release)
         self.showModels()
@@ -112,14 +115,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             ),
         )
 
-    def _fillExistingSelector(self) -> None:
-        for text, value in (
-            (_("makes a new segmentation"), "new"),
-            (_("replaces this model's segments in it"), "replace"),
-            (_("is added to it, beside what is there"), "keep"),
-        ):
-            self.ui.existingSelector.addItem(text, value)
-
     def _connect(self) -> None:
         self._endings.callback(self.removeObservers)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -130,7 +125,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         connect(self.ui.installFromFolderButton, "clicked(bool)", self.onInstallFromFolder)
         connect(self.ui.modelSelector, "currentIndexChanged(int)", self.onModelChosen)
         connect(self.ui.segmentButton, "clicked(bool)", self.onSegmentOrCancel)
-        connect(self.ui.existingSelector, "currentIndexChanged(int)", self.onExistingChosen)
         connect(slicer.app, "aboutToQuit()", self.logic.shutdown)
         self._endings.callback(slicer.app.disconnect, "aboutToQuit()", self.logic.shutdown)
 
@@ -227,7 +221,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if self._parameterNode is None:
             return
         ui, node, busy = self.ui, self._parameterNode, self.logic.busy
-        self._choose(ui.existingSelector, node.existing)
         if self._shown != (node.modelName, list(node.labels)):
             self.showModel()
         ui.setupSection.visible = bool(self._missing)
@@ -239,11 +232,18 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
         self.advancedSection.update(node.modelName)
         ui.show3DButton.setSegmentationNode(node.segmentation)
-        for widget in (ui.existingLabel, ui.existingSelector, ui.segmentEditor):
-            widget.visible = node.segmentation is not None
+        ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
+        self.updateCorrections()
         if self._isShown():
             self.correctSection.show(node.segmentation, node.inputVolume)
+
+    def updateCorrections(self) -> None:
+        """What the user has corrected by now."""
+        self._editTold = False
+        if self._parameterNode is None or self.logic.busy:
+            return
+        self.nextResultSection.update(self.parameters())
 
     def _subjectNow(self) -> tuple[str | None, str]:
         """What a message is about; with another volume or model, it is no longer true."""
@@ -288,10 +288,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if gone:
             self.runSection.say(*StoreTexts.goneModel(gone, self.modelSection.models.get(node.modelName)))
 
-    @staticmethod
-    def _choose(selector, value: str) -> None:
-        selector.setCurrentIndex(max(0, selector.findData(value)))
-
     # Clicks
 
     def onModelChosen(self, index: int) -> None:
@@ -311,9 +307,9 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if self._parameterNode is not None:
             self._parameterNode.channels = nodes
 
-    def onExistingChosen(self, index: int) -> None:
+    def onExistingChosen(self, existing: str) -> None:
         if self._parameterNode is not None:
-            self._parameterNode.existing = self.ui.existingSelector.itemData(index)
+            self._parameterNode.existing = existing
 
     def onSegmentOrCancel(self, checked: bool = False) -> None:
         with self.runSection.errorsShown():
@@ -363,6 +359,12 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.timer.stop()
         self.storeTimer.stop()
         self.logic.shutdown()
+
+    def onEdited(self) -> None:
+        # Slicer tells of it while the voxels are still being written, and more than once a stroke.
+        if not self._editTold:
+            self._editTold = True
+            qt.QTimer.singleShot(0, self.updateCorrections)
 
     def onInstall(self, checked: bool = False, folder: str = "") -> None:
         with self.runSection.errorsShown():

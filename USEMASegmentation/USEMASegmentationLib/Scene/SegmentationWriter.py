@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -50,13 +52,22 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
 
 def _newNode(prepared: Prepared, undo: ExitStack):
     scene, volume = slicer.mrmlScene, prepared.volume
-    name = scene.GenerateUniqueName(f"{volume.GetName()} {prepared.metadata.title}")
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", _nameFor(volume, prepared.metadata.title))
     undo.callback(scene.RemoveNode, node)
     # Before the reference geometry, which is given in the coordinates that the transform leads from.
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     placeBeside(node, volume)
     return node
+
+
+def _nameFor(volumeNode, title: str) -> str:
+    """Volume and model, short enough for a selector; where a node has that name already, the time tells them apart."""
+    scene = slicer.mrmlScene
+    name = f"{volumeNode.GetName()} {re.split(r' *[,(]', title)[0]}"
+    for one in (name, *(f"{name} {time.strftime(clock)}" for clock in ("%H:%M", "%H:%M:%S"))):
+        if scene.GetFirstNodeByName(one) is None:
+            return one
+    return scene.GenerateUniqueName(name)
 
 
 def _write(node, one: Written, undo: ExitStack) -> Callable[[], None]:

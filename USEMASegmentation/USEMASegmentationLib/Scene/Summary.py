@@ -35,11 +35,11 @@ def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
     counts = sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in result.labels)
     chosen = [label for label in labels if not names or label.name in names]
     found = {label.name: millilitres(int(counts[label.value]), spacing) for label in chosen}
-    missing = [name for name, volume in found.items() if not volume]
+    missing = [name for name, amount in found.items() if not amount]
     if len(missing) == len(chosen):
         hint = "See the warnings, and whether this is the right model for the volume."
         return Summary("Nothing was found: the segments are empty.", hint, found)
-    told = _listed([f"{name} {volumeText(volume)}" for name, volume in found.items() if volume])
+    told = _listed([f"{name} {volumeText(amount)}" for name, amount in found.items() if amount])
     message = f"Done in {seconds:.0f} s: {told}."
     if missing:
         message += f" Nothing was found of: {_listed(missing)}."

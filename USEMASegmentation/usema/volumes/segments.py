@@ -67,13 +67,16 @@ def terminology_entry(codes: Mapping[str, Mapping[str, str] | None]) -> str:
     """Slicer's serialised TerminologyEntry: list~category~type~modifier~list~region~modifier.
 
     Args:
-        codes: "category", "type" and perhaps "type_modifier", each {"scheme", "value", "meaning"} or None.
+        codes: "category", "type" and perhaps "type_modifier", "region" and "region_modifier", each {"scheme", "value",
+            "meaning"} or None.
     """
-    triples = []
-    for part in ("category", "type", "type_modifier"):
+
+    def triple(part: str) -> str:
         code = codes.get(part) or {}
-        triples.append("^".join(_code_text(code.get(key, "")) for key in ("scheme", "value", "meaning")))
-    return "~".join([_TYPES, *triples, _REGIONS, "^^", "^^"])
+        return "^".join(_code_text(code.get(key, "")) for key in ("scheme", "value", "meaning"))
+
+    where = map(triple, ("region", "region_modifier"))
+    return "~".join([_TYPES, *map(triple, ("category", "type", "type_modifier")), _REGIONS, *where])
 
 
 def tag_text(value: object) -> str:
