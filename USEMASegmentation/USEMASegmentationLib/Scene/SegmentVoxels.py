@@ -55,6 +55,8 @@ class SegmentVoxels:
         if image is None:
             return NOTHING
         array, start = arrayOf(image), image.GetExtent()[::2]
+        if array.dtype.kind not in "iu" or array.dtype.itemsize > 2:  # as other programs and scripts leave them
+            return PlacedMask(array == segment.GetLabelValue(), start).trimmed()
         if id(image) not in self._boxes:
             self._boxes[id(image)] = (image, label_boxes(array, start))
         return label_mask(array, segment.GetLabelValue(), self._boxes[id(image)][1], start)

@@ -80,7 +80,7 @@ class DicomFile:
     colour: bool = False
     frames: int = 1
     instance: str = ""
-    orientation: str = ""  # as written, of a file of one slice
+    orientation: tuple[float, ...] = ()  # of a file of one slice, to one digit
     header: Dataset | None = None
 
     @property
@@ -202,7 +202,7 @@ def _read(path: Path, file) -> DicomFile:
         "modality": str(dataset.get("Modality") or ""),
         "syntax": syntax.name,
         "instance": str(dataset.get("SOPInstanceUID") or ""),
-        "orientation": str(dataset.get("ImageOrientationPatient") or ""),
+        "orientation": tuple(round(float(value), 1) for value in dataset.get("ImageOrientationPatient") or ()),
         "header": dataset,
     }
     if other := _no_image(kind):
