@@ -40,6 +40,7 @@ def trained(data, tmp_path_factory):
         patch.setenv("nnUNet_n_proc_DA", "1")
         patch.setenv("USEMA_THREADS", "1")
         patch.setenv("nnUNet_def_n_proc", "1")  # of its validation
+        patch.setattr(training.os, "cpu_count", lambda: 1)  # of planning; each further process loads PyTorch again
         options = {"configuration": "2d", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
         results = train_dataset(dataset, folder / "runs", iterations=6, **options)
         first = epochs_logged(results)
@@ -186,6 +187,7 @@ def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data
             nnunet(code, arguments, environment)
 
     monkeypatch.setattr(training, "_run", plan_only)
+    monkeypatch.setattr(training.os, "cpu_count", lambda: 1)  # each further process loads PyTorch again
     dataset = make_dataset(data, tmp_path / "raw")
     request = {"configuration": "3d_fullres", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
     train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.0), **request)

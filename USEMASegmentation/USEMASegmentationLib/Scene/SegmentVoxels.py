@@ -66,8 +66,10 @@ def offsetBetween(affine: np.ndarray, other: np.ndarray) -> tuple[int, int, int]
     """What to add to an index (i, j, k) on one grid to get the same place's on the other.
 
     Returns:
-        None if the voxels of the two do not lie on each other.
+        None if the voxels of the two do not lie on each other, or one of the two is no grid.
     """
+    if not np.isfinite(affine).all() or not np.isfinite(other).all() or not np.linalg.det(other):
+        return None
     between = np.linalg.inv(other) @ affine
     shift = between[:3, 3]
     if np.abs(between[:3, :3] - np.eye(3)).max() > _SAME_AXES or np.abs(shift - shift.round()).max() > _WHOLE_VOXELS:

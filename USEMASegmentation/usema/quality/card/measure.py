@@ -22,6 +22,7 @@ from ...models.bundle import Bundle
 from ...models.bundle_writing import change_metadata
 from ...models.card_files import PICTURES
 from ...volumes.bounding_box import bounding_box
+from ...volumes.segments import millilitres
 from ...volumes.volume import Volume, reorient
 from ..labelled_cases import LabelledCase, read_case, where_labelled
 from ..metrics import compare_masks
@@ -123,7 +124,7 @@ def _case_result(
     geometry = volume.geometry
 
     def ml(count: int) -> float:
-        return round(float(count * np.prod(geometry.spacing)) / 1000, 6)
+        return round(float(millilitres(count, geometry.spacing)), 6)
 
     names = ["background", *(label.name for label in segmentation.model_labels)]
     # voxels[i, j]: those with label i in the reference and j in the result; outside the box, all are background in both
