@@ -198,6 +198,31 @@ def test_without_a_model_named_an_input_far_from_the_default_is_refused(far, tmp
     assert not (tmp_path / "a.nii").exists()
 
 
+@pytest.mark.parametrize("name", ["body_ct/example_ct_sm.nii.gz", "whole_head/t1_whole_head.nii.gz"])
+def test_without_a_model_named_an_abdomen_or_a_whole_head_is_refused_at_once(data, name, tmp_path):
+    program = "import sys\nfrom usema.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    command = [sys.executable, "-c", program, "segment", str(data / "volumes" / name), "-o", str(tmp_path / "a.nii")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "far more than the model is for" in run.stderr
+    assert "--anyway" in run.stderr
+    assert run.stdout == "False\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_memory_is_too_small_for_is_refused_before_torch_is_loaded(model, tmp_path):
+    """A computer without a byte to spare, as the check sees it."""
+    program = (
+        "import sys, usema.inference.checks as checks\nchecks.free_memory = lambda: 1000\n"
+        "from usema.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    )
+    arguments = ["segment", str(sample_volume()), "-o", str(tmp_path / "a.nii"), "--model", model]
+    run = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1
+    assert "Main memory is too small" in run.stderr
+    assert run.stdout == "False\n"
+
+
 def test_labels_given_as_the_image_are_refused_without_a_model_named_and_warned_of_with_one(model, tmp_path):
     labels = sample_volume().parent / "reference" / sample_volume().name
     refused = usema("segment", labels, "-o", tmp_path / "a.nii")

@@ -7,6 +7,8 @@ seconds.
 from __future__ import annotations
 
 import json
+import zipfile
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,7 @@ class Kind:
     strides: tuple = ()
 
 
+_TORCH = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
 KINDS = {
     "3D": Kind(),
     "3D, two channels": Kind(channels=2),
@@ -81,6 +84,15 @@ KINDS = {
         strides=((1, 1, 1), (2, 2, 1), (2, 2, 2)),
     ),
     "CT": Kind("body CT", changes=(("patch_size", [24, 32, 32]), ("spacing", [6.0, 6.0, 6.0]))),
+    "resampled by torch": Kind(
+        changes=(
+            ("spacing", [1.4, 0.8, 1.1]),
+            ("resampling_fn_data", "resample_torch_fornnunet"),
+            ("resampling_fn_data_kwargs", _TORCH),
+            ("resampling_fn_probabilities", "resample_torch_fornnunet"),
+            ("resampling_fn_probabilities_kwargs", _TORCH),
+        ),
+    ),
     "low resolution": Kind(configuration="3d_lowres", base="3d_fullres", changes=(("spacing", [2.0, 2.0, 2.0]),)),
     "cascade": Kind(
         configuration="3d_cascade_fullres",
@@ -126,14 +138,59 @@ def case(kind: str, data: Path) -> list[Path]:
     return [data / _VOLUMES[KINDS[kind].volume]] * KINDS[kind].channels
 
 
-def predicted_by_nnunet(folder: Path, files: list[Path], folds=(0,), previous: np.ndarray | None = None) -> np.ndarray:
-    """nnU-Net's own label map (z, y, x)."""
+def predicted_by_nnunet(
+    folder: Path, files: list[Path], folds=(0,), previous: np.ndarray | None = None, probabilities: bool = False
+) -> np.ndarray:
+    """nnU-Net's own label map (z, y, x), or its probabilities (classes, z, y, x).
+
+    Args:
+        folder: of the configuration.
+        files: of the case, one a channel.
+        folds: to be averaged.
+        previous: the label map of the stage before.
+        probabilities: give these instead.
+    """
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, use_mirroring=False, verbose=False)
     predictor.initialize_from_trained_model_folder(str(folder), folds)
     images = [sitk.ReadImage(str(file)) for file in files]
     array = np.stack([sitk.GetArrayFromImage(image) for image in images]).astype(np.float32)
     properties = {"spacing": list(images[0].GetSpacing()[::-1])}
-    return predictor.predict_single_npy_array(array, properties, None if previous is None else previous[None])
+    stage = None if previous is None else previous[None].astype(np.float32)
+    with _added_up_in_float32():
+        result = predictor.predict_single_npy_array(array, properties, stage, None, probabilities)
+    return result[1] if probabilities else result
+
+
+@contextmanager
+def _added_up_in_float32():
+    """nnU-Net adds up its tiles in half precision. That turns one voxel in a thousand of a model that is not sure of
+    itself, as one of few steps is not, and is nothing that the model says."""
+    half, torch.half = torch.half, torch.float32
+    try:
+        yield
+    finally:
+        torch.half = half
+
+
+def zipped(folder: Path, file: Path, top: str) -> Path:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, f"{top}{path.relative_to(folder)}")
+    return file
+
+
+def changed(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def resaved(folder: Path, change) -> None:
+    file = folder / "fold_0/checkpoint_final.pth"
+    content = torch.load(file, weights_only=False)
+    change(content)
+    torch.save(content, file)
 
 
 _VOLUMES = {
@@ -170,7 +227,7 @@ def plans_of(kind: Kind, data: Path) -> dict:
         configuration.pop("architecture")
         configuration |= network_of(kind, len(configuration["patch_size"]))
     if kind.old:
-        plans["foreground_intensity_properties_by_modality"] = properties
+        plans["foreground_intensity_properties_by_modality"] = plans.pop("foreground_intensity_properties_per_channel")
     return plans
 
 

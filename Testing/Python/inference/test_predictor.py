@@ -130,6 +130,19 @@ def test_a_spacing_far_from_training_is_a_warning(predictor, hippocampus):
     assert any("spacing along x is 4 mm" in warning for warning in warnings)
 
 
+def test_nan_outside_the_field_of_view_is_background_and_said(predictor, hippocampus):
+    array = hippocampus.array.astype(np.float32)
+    array[:4] = 0
+    background = predictor.segment(Volume(array.copy(), hippocampus.geometry))
+    array[:4] = np.nan
+    outside = predictor.segment(Volume(array, hippocampus.geometry))
+    assert np.array_equal(outside.labels, background.labels)
+    assert f"The volume has {array[:4].size} NaN voxels" in outside.warnings[0]
+    array[10, 20, 10] = np.nan
+    with pytest.raises(InputError, match="x 10, y 20, z 10"):
+        predictor.segment(Volume(array, hippocampus.geometry))
+
+
 def test_a_volume_thinner_than_one_window_is_refused_by_its_extent(predictor, hippocampus):
     thin = Volume(
         hippocampus.array[:3],

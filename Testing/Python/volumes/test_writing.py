@@ -48,7 +48,13 @@ LABELS = [
         value=2,
         name="Spleen",
         color=(157, 108, 162),
-        terminology={"category": STRUCTURE, "type": code("78961009", "Spleen"), "type_modifier": None},
+        terminology={
+            "category": STRUCTURE,
+            "type": code("78961009", "Spleen"),
+            "type_modifier": None,
+            "region": code("113345001", "Abdomen"),
+            "region_modifier": code("7771000", "Left"),
+        },
     ),
     SimpleNamespace(value=5, name="Knöchel", color=(0, 255, 1), terminology=None),
 ]
@@ -160,6 +166,9 @@ def test_slicerio_reads_names_colours_codes_and_provenance(geometry, tmp_path):
     assert kidney["terminology"]["typeModifier"] == ["SCT", "7771000", "Left"]
     assert spleen["terminology"]["category"] == ["SCT", "123037004", "Anatomical Structure"]
     assert "typeModifier" not in spleen["terminology"]
+    assert spleen["terminology"]["anatomicRegion"] == ["SCT", "113345001", "Abdomen"]
+    assert spleen["terminology"]["anatomicRegionModifier"] == ["SCT", "7771000", "Left"]
+    assert "anatomicRegion" not in kidney["terminology"]
     assert "terminology" not in ankle
     for segment in read["segments"]:
         assert segment["tags"]["USEMA.model"] == "hippocampus 1.2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, OutputError
 from ..models.bundle import Bundle
+from ..volumes.segments import millilitres
 from .cases import Case
 from .progress import RunProgress
 
@@ -27,7 +29,6 @@ class Settings:
         device: name of a device.
         overlap: of tiles; None: the model's.
         mirror: average over mirrored copies.
-        overwrite: replace results that exist.
         interpolate_slices: missing slices of a DICOM series are made from their neighbours.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
     """
@@ -35,7 +36,6 @@ class Settings:
     device: str
     overlap: float | None
     mirror: bool
-    overwrite: bool
     interpolate_slices: bool
     far_is_refused: bool
 
@@ -90,21 +90,26 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     from ..volumes.volume import read_volume
 
     for path in filter(None, (case.output, case.probabilities)):
-        writing.check_writable(path, engine.settings.overwrite)
+        writing.check_writable(path, case.overwrite)
     if case.preview:
         from ..quality.pictures import check_preview
 
-        check_preview(case.preview, engine.settings.overwrite)
+        check_preview(case.preview, case.overwrite)
     check_channels(engine.bundle, len(case.inputs))
     volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
-    _warn(case, engine, outcome, _far_from_model(volumes, engine))
+    _warn(case, engine, outcome, _far_from_model(case, volumes, engine))
     return volumes
 
 
 def segment_case(
-    case: Case, volumes: list[Volume], engine: Engine, outcome: Outcome, should_stop: Callable[[], bool]
+    case: Case,
+    volumes: list[Volume],
+    engine: Engine,
+    outcome: Outcome,
+    should_stop: Callable[[], bool],
+    when_written: Callable[[], None] = lambda: None,
 ) -> None:
-    """Segments and writes; ``outcome`` holds what was written even where this raises.
+    """Segments and writes; ``outcome`` holds what was written even where this raises, ``when_written`` hears of each.
 
     Raises:
         UsemaError: of any kind.
@@ -122,15 +127,16 @@ def segment_case(
     )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
-    x, y, z = result.geometry.spacing
     for label in result.model_labels:
-        outcome.millilitres[label.name] = int((result.labels == label.value).sum()) * x * y * z / 1000
-    for path, write in _writers(case, volumes[0], result, settings.overwrite):
+        voxels = int((result.labels == label.value).sum())
+        outcome.millilitres[label.name] = millilitres(voxels, result.geometry.spacing)
+    for path, write in _writers(case, volumes[0], result):
         if should_stop():
             raise Cancelled("Stopped.")
         for note in write() or ():
             _warn(case, engine, outcome, [note])
         outcome.written.append(path)
+        when_written()
     found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in outcome.millilitres.items())
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
@@ -166,14 +172,26 @@ def folders_for(case: Case) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _far_from_model(volumes: list[Volume], engine: Engine) -> list[str]:
+@contextmanager
+def said_by_the_engine(outcome: Outcome) -> Iterator[None]:
+    """What the engine logs as a warning (of how a file was read, for example) belongs to the case."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: outcome.warnings.append(record.getMessage())
+    logger = logging.getLogger("usema")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[str]:
     """Why the model may be wrong for these volumes. Raises InputError where that is a reason not to start."""
-    from ..inference.checks import input_warnings
+    from ..inference.checks import check_case
     from ..volumes.doubts import doubts
 
-    metadata, volume = engine.bundle.metadata, volumes[0]
-    intensities = (float(volume.array.min()), float(volume.array.max()))
-    found = input_warnings(metadata, volume.geometry, intensities)
+    metadata = engine.bundle.metadata
+    found = [finding.message for finding in check_case(metadata, volumes, case.probabilities is not None)]
     found += doubts(volumes, [channel["name"] for channel in metadata.channels])
     if found and engine.settings.far_is_refused:
         made_for = f"the default model '{metadata.name}' is for {metadata.modality} of: {metadata.anatomy}."
@@ -184,11 +202,11 @@ def _far_from_model(volumes: list[Volume], engine: Engine) -> list[str]:
     return found
 
 
-def _writers(case: Case, volume: Volume, result: Segmentation, overwrite: bool) -> Iterator[tuple[Path, Callable]]:
+def _writers(case: Case, volume: Volume, result: Segmentation) -> Iterator[tuple[Path, Callable]]:
     """Each file with what writes it; the segmentation first, because it is what the run is for."""
     from ..volumes import writing
 
-    labels, geometry = result.labels, result.geometry
+    labels, geometry, overwrite = result.labels, result.geometry, case.overwrite
     if case.output.name.lower().endswith(writing.SEGMENTATION_SUFFIX):
         more = (result.model_labels, result.provenance)
         yield case.output, lambda: writing.write_segmentation(case.output, labels, geometry, *more, overwrite)

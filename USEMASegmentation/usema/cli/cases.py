@@ -30,7 +30,9 @@ _CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's number of a channel, at the end
 class Case:
     """One volume (or one volume per channel) and its outputs; None: not asked for.
 
-    ``name`` is what messages call it: its path from the folder that the user gave.
+    Attributes:
+        name: what messages call it: its path from the folder that the user gave.
+        overwrite: whether outputs that exist are replaced.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Case:
     output: Path
     probabilities: Path | None
     preview: Path | None
+    overwrite: bool = False
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -102,7 +105,11 @@ def targets(output: str, probabilities: str | None, preview: str | None) -> tupl
 
 
 def plan_cases(
-    inputs: Sequence[Path], channels: Sequence[Path], places: Sequence[Target | None], expected: int = 1
+    inputs: Sequence[Path],
+    channels: Sequence[Path],
+    places: Sequence[Target | None],
+    expected: int = 1,
+    overwrite: bool = False,
 ) -> tuple[list[Case], list[str]]:
     """One case per volume that lies in the inputs, or per group of channels in nnU-Net's naming.
 
@@ -114,6 +121,7 @@ def plan_cases(
         channels: the further channels of a single volume.
         places: of results, probabilities and previews, as :func:`targets` returns them.
         expected: how many channels the model takes.
+        overwrite: replace results that exist.
 
     Returns:
         the cases, and sentences about what was left out.
@@ -144,6 +152,7 @@ def plan_cases(
             output.place(_result_name(name)),
             probabilities and probabilities.place(_result_name(name)),
             preview and preview.place(name.with_name(f"{_stem(name)}.png")),
+            overwrite,
         )
         for name, (_, paths) in zip(names, grouped, strict=True)
     ]

@@ -54,7 +54,7 @@ def download(names: tuple[str, ...], accept_licence: bool, replace: bool) -> Non
 @click.option("--list", "only_list", is_flag=True, help="Only tell which models PATH holds.")
 @click.option("--name", default="", help="What commands call the model.  [default: made from what PATH says]")
 @click.option("--configuration", "wanted", multiple=True, help="Which of PATH's models; repeat to average several.")
-@click.option("--folds", default="", help="Folds to average, such as 0,1,2.  [default: all, else the first]")
+@click.option("--folds", multiple=True, help="Folds to average, such as 0,1,2.  [default: all, else the first]")
 @click.option("--checkpoint", type=click.Choice(["final", "best"]), default="final", show_default=True)
 @click.option("--orientation", default="", help="How the training volumes lay, such as RAS.  [default: what PATH says]")
 @click.option("--postprocessing/--no-postprocessing", default=True, help="What PATH says helps.  [default: do it]")
@@ -79,16 +79,18 @@ def import_file(
         return
     if name and len(paths) > 1:
         raise InputError(f"--name {name} is one name for {len(paths)} models.", "Import them one by one.")
-    words = tuple(word for given in wanted for word in given.split(",") if word)
-    options = Options(
-        name, tuple(filter(None, folds.replace(" ", "").split(","))), checkpoint, orientation, postprocessing
-    )
+    options = Options(name, _words(folds), checkpoint, orientation, postprocessing)
     agree = partial(_agree, accept_licence=accept_licence, replace=replace)
     for path in paths:
         warnings: list[str] = []
-        work = partial(import_model, path, wanted=words, options=options, report=warnings.append)
+        work = partial(import_model, path, wanted=_words(wanted), options=options, report=warnings.append)
         bundle = _install(path.name, work, agree(question_of(path)), agree)
         _tell(bundle, warnings)
+
+
+def _words(given: tuple[str, ...]) -> tuple[str, ...]:
+    """What was given with commas, spaces, or several times."""
+    return tuple(word for text in given for word in text.replace(",", " ").split())
 
 
 @click.command()

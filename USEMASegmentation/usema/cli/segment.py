@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -9,8 +10,18 @@ from rich.console import Console
 
 from ..errors import Cancelled, InputError, UsemaError
 from . import explained, report
-from .case_run import Engine, Outcome, Settings, check_channels, folders_for, read_case, segment_case
+from .case_run import (
+    Engine,
+    Outcome,
+    Settings,
+    check_channels,
+    folders_for,
+    read_case,
+    said_by_the_engine,
+    segment_case,
+)
 from .cases import Case, plan_cases, targets
+from .cohort import BEGUN, DONE, FAILED, Cohort, part_of
 from .device_names import check_device_name
 from .interrupt import Stop, stop_on_interrupt
 from .progress import RunProgress
@@ -34,6 +45,7 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.option("--interpolate-slices", is_flag=True, help="Make missing DICOM slices from their neighbours.")
 @click.option("--anyway", is_flag=True, help="Take the default model for an input that it was not made for.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
+@click.option("--part", metavar="I/N", help="Of many cases only the I-th of N parts: one for each computer.")
 def segment(
     inputs,
     output,
@@ -48,12 +60,14 @@ def segment(
     interpolate_slices,
     anyway,
     overwrite,
+    part,
 ):
     """Segment INPUT (NIfTI, NRRD, MHA, or a folder with a DICOM series) into OUTPUT.
 
     With several inputs, or a folder with volumes in it or below it, OUTPUT, --probabilities and --preview are folders;
     each result carries its input's name and format. Folders are made. A case that fails does not stop the rest; the
-    exit code is 1 if any failed.
+    exit code is 1 if any failed. Given again, the command does what is not done yet. OUTPUT/cohort.csv tells of each
+    case: volumes, warnings, seconds, and why it failed.
 
     Without --model, an input that the default model was not made for is refused, unless you say --anyway.
     """
@@ -73,36 +87,49 @@ def segment(
     bundle = _find_bundle(model or DEFAULT_MODEL)
     if channels:
         check_channels(bundle, 1 + len(channels))
-    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels))
+    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels), overwrite)
 
-    settings = Settings(
-        device, overlap, mirror, overwrite, interpolate_slices, far_is_refused=model is None and not anyway
-    )
+    settings = Settings(device, overlap, mirror, interpolate_slices, far_is_refused=model is None and not anyway)
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)
+    cohort = Cohort(places[0].path, bundle, settings) if len(cases) > 1 or part is not None else None
+    wanted = cases if part is None else part_of(cases, part)
+    to_do = cohort.left_to_do(wanted) if cohort else wanted
+    if len(to_do) < len(wanted):
+        say(console, f"{len(wanted) - len(to_do)} of {len(wanted)} were done before.")
     with stop_on_interrupt() as stop, RunProgress(console) as progress:
-        failed = _run(cases, Engine(bundle, settings, progress), stop)
+        try:
+            failed = _run(to_do, Engine(bundle, settings, progress), stop, cohort)
+        finally:
+            if cohort and (table := cohort.write_table()):
+                say(console, f"Table of all cases: {table}")
     if failed:
-        if len(cases) > 1:
-            click.echo(f"{failed} of {len(cases)} failed.", err=True)
+        if len(wanted) > 1:
+            click.echo(f"{failed} of {len(wanted)} failed.", err=True)
         raise SystemExit(1)
     if sample:
         compare_with_reference(cases[0])
 
 
-def _run(cases: list[Case], engine: Engine, stop: Stop) -> int:
+def _run(cases: list[Case], engine: Engine, stop: Stop, cohort: Cohort | None) -> int:
     """Segments each case and returns how many failed. Raises SystemExit where a signal asked to stop."""
     failed = 0
     for number, case in enumerate(cases):
         outcome = Outcome()
+
+        def record(state: str, error: UsemaError | None = None, case=case, outcome=outcome) -> None:
+            if cohort:
+                cohort.record(case, outcome, state, error)
+
         try:
-            with folders_for(case):
+            with folders_for(case), said_by_the_engine(outcome):
                 volumes = read_case(case, engine, outcome)
                 if stop.is_set():
                     raise Cancelled("Stopped.")
                 _load(engine)
-                segment_case(case, volumes, engine, outcome, stop.is_set)
+                segment_case(case, volumes, engine, outcome, stop.is_set, lambda record=record: record(BEGUN))
+            record(DONE)
         except (Cancelled, KeyboardInterrupt) as stopped:
             _report_stop(case, outcome, number, len(cases))
             raise SystemExit(getattr(stopped, "exit_code", stop.exit_code)) from None
@@ -110,7 +137,10 @@ def _run(cases: list[Case], engine: Engine, stop: Stop) -> int:
             raise error.__cause__ from None
         except Exception as error:  # whatever it is, one case must not cost the others
             failed += 1
-            _report_failure(explained(error), case, outcome, len(cases))
+            error = explained(error)
+            _report_failure(error, case, outcome, len(cases))
+            with suppress(OSError):  # the disk that the case failed on may be the one that this goes to
+                record(FAILED, error)
     if stop.is_set():
         report(UsemaError("Stopped, after all was written."))
         raise SystemExit(stop.exit_code)

@@ -164,7 +164,10 @@ def choose(models: Sequence[Model], wanted: Sequence[str], path: str) -> list[Mo
         return list(models)
     listed = "".join(f"\n  {model.key}: {model.summary}" for model in models)
     if not wanted:
-        raise InputError(f"{path} holds {len(models)} models:{listed}\n", "Choose one; several are averaged.")
+        raise InputError(
+            f"{path} holds {len(models)} models:{listed}\n",
+            "Choose one (command line: --configuration NAME); several are averaged.",
+        )
     chosen = []
     for word in wanted:
         found = [model for model in models if word == model.key]
@@ -177,10 +180,17 @@ def choose(models: Sequence[Model], wanted: Sequence[str], path: str) -> list[Mo
 
 
 def _look(source: Source) -> tuple[Converter, list[Model]]:
+    problems = []
     for converter in CONVERTERS:
-        models = list(converter.models(source))
+        try:
+            models = list(converter.models(source))
+        except BundleError as problem:  # another format may know it
+            problems.append(problem)
+            continue
         if models:
             return converter, models
+    if problems:
+        raise problems[0]
     raise BundleError(
         f"{source.path} holds no model that USEMA knows.",
         "It imports its own models (.usema, or a folder with model.json) and those of "

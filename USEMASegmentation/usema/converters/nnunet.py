@@ -22,7 +22,7 @@ from ..models.checkpoint import open_checkpoint
 from . import nnunet_bundle
 from .nnunet_plans import V1_HINT, Described, describe
 from .nnunet_weights import Training, has_batch_norm, is_nnunet, refuse_misfit
-from .source import Source
+from .source import Source, ZipSource
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,6 @@ class Network:
         described: what its plans say, with the normalisation that its weights have.
         weights: fold -> tensors.
         trainings: fold -> what is known of the training; its file is closed.
-        places: the checkpoints, in the source.
     """
 
     trained: Trained
@@ -77,6 +76,7 @@ class Network:
     weights: dict[str, dict[str, np.ndarray]]
     training: Training
     places: list[str]
+    kind: str
 
 
 def models(source: Source) -> list[Trained]:
@@ -94,13 +94,20 @@ def models(source: Source) -> list[Trained]:
             found.setdefault(str(path.parent), {}).setdefault("", {})[checkpoint[1]] = place
         else:
             lone.append(place)
-    trained = [_trained(source, folder.removeprefix("."), folds) for folder, folds in sorted(found.items())]
+    folders = [folder.removeprefix(".") for folder in sorted(found)]
+    trained = [_trained(source, folder, found[folder or "."], folders) for folder in folders]
+    problems = []
     for place in lone:
-        if _is_checkpoint(source, place):
-            folder = str(PurePosixPath(place).parent).removeprefix(".")
-            trained.append(Trained(place, PurePosixPath(place).stem, folder, {"": {"final": place}}))
+        try:
+            if _is_checkpoint(source, place):
+                folder = str(PurePosixPath(place).parent).removeprefix(".")
+                trained.append(Trained(place, PurePosixPath(place).stem, folder, {"": {"final": place}}))
+        except BundleError as problem:  # beside others it may be of another program
+            problems.append(problem)
     if not trained:
         _explain(source)
+    if problems and not trained:
+        raise problems[0]
     return trained
 
 
@@ -118,19 +125,23 @@ def convert(source: Source, chosen: Sequence[Trained], folder: Path, options: Op
     return nnunet_bundle.write(source, chosen, networks, folder, options, work)
 
 
-def _trained(source: Source, folder: str, folds: dict[str, dict[str, str]]) -> Trained:
+def _key(folder: str) -> str:
+    """Dataset and configuration, where a folder is deeper."""
+    return "/".join(PurePosixPath(folder).parts[-2:])
+
+
+def _trained(source: Source, folder: str, folds: dict[str, dict[str, str]], folders: Sequence[str]) -> Trained:
     name = folder or source.name
-    parts = PurePosixPath(folder).parts
-    key = "/".join(parts[-2:]) if folder else name
+    alone = sum(_key(other) == _key(folder) for other in folders) == 1
+    key = (_key(folder) if alone else folder) or name
     return Trained(key, PurePosixPath(name).name.rpartition("__")[2], folder, dict(sorted(folds.items())))
 
 
 def _is_checkpoint(source: Source, place: str) -> bool:
     """Whether a file of any name is one; in a zip, where it would have to be unpacked, its name has to tell."""
-    if source.path.suffix == ".zip":
+    if isinstance(source, ZipSource):
         return False
-    with source.on_disk(place, source.path.parent) as file, open_checkpoint(file, source.shown(place)) as checkpoint:
-        Training(checkpoint) if len(source.files) == 1 else None  # alone it has to be one: says why it is not
+    with source.on_disk(place, source.path) as file, open_checkpoint(file, source.shown(place)) as checkpoint:
         return is_nnunet(checkpoint.content)
 
 
@@ -171,7 +182,7 @@ def read(source: Source, trained: Trained, folder: Path, options: Options, work:
     """Reads the checkpoints of a configuration, one a fold."""
     weights, network = {}, None
     for fold in _folds(trained, options, work):
-        place = _checkpoint_of(trained, fold, options, work)
+        kind, place = _checkpoint_of(trained, fold, options, work)
         where = source.shown(place)
         work.on_to(f"Reading {PurePosixPath(place).name} of {trained.short}")
         with source.on_disk(place, folder.parent) as file, open_checkpoint(file, where) as checkpoint:
@@ -180,9 +191,9 @@ def read(source: Source, trained: Trained, folder: Path, options: Options, work:
             weights[fold] = training.weights()
         if has_batch_norm(weights[fold]):
             described.architecture["config"] |= {"norm": "batch", "norm_affine": True}
-        refuse_misfit(weights[fold], described.architecture, where)
+        refuse_misfit(weights[fold], described.architecture, where, training.trainer)
         if network is None:
-            network = Network(trained, described, weights, training, [place])
+            network = Network(trained, described, weights, training, [place], kind)
         elif network.described != described:
             raise BundleError(
                 f"{trained.key}: the folds {', '.join(weights)} are of different networks.",
@@ -193,13 +204,15 @@ def read(source: Source, trained: Trained, folder: Path, options: Options, work:
     return network
 
 
-def _checkpoint_of(trained: Trained, fold: str, options: Options, work: Work) -> str:
+def _checkpoint_of(trained: Trained, fold: str, options: Options, work: Work) -> tuple[str, str]:
+    """Which checkpoint of a fold is taken, and its place."""
     here = trained.folds[fold]
     if options.checkpoint in here:
-        return here[options.checkpoint]
+        return options.checkpoint, here[options.checkpoint]
     other = next(kind for kind in _CHECKPOINTS if kind in here)
-    work.report(f"{trained.key} has no {options.checkpoint} checkpoint of its fold {fold}: the {other} one was taken.")
-    return here[other]
+    which = f" of its fold {fold}" if fold else ""
+    work.report(f"{trained.key} has no {options.checkpoint} checkpoint{which}: the {other} one was taken.")
+    return other, here[other]
 
 
 def _described(source: Source, trained: Trained, training: Training, where: str) -> Described:

@@ -78,7 +78,7 @@ def write(
             "epochs": main.training.epochs,
             "configuration": " + ".join(configurations),
             "folds": [fold for fold in main.weights if fold],
-            "checkpoint": options.checkpoint,
+            "checkpoint": main.kind,
         },
         "metrics": {},
         "licence": _licence(main),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, InputError
-from ..models.checkpoint import Checkpoint, open_checkpoint
+from ..models.checkpoint import Checkpoint
 from ..models.inert_pickle import plain, tensors
 from .nnunet_plans import V1_HINT
 
@@ -33,11 +32,11 @@ class Training:
     def __init__(self, checkpoint: Checkpoint):
         self._checkpoint = checkpoint
         content = checkpoint.content
-        if isinstance(content, dict) and "state_dict" in content and "plans" in content:
+        if _is_of_nnunet_1(content):
             raise BundleError(f"{checkpoint.path} is a checkpoint of nnU-Net 1.", V1_HINT)
-        if not is_nnunet(content):
+        if not is_nnunet(content) or not isinstance(content.get("init_args"), dict):
             raise BundleError(
-                f"{checkpoint.path} is no checkpoint of nnU-Net 2: it has no network_weights and init_args.",
+                f"{checkpoint.path} is no checkpoint of nnU-Net 2: it has no network_weights or no init_args.",
                 "Name a file that nnU-Net's trainer wrote, such as checkpoint_final.pth.",
             )
         arguments = content["init_args"]
@@ -82,13 +81,12 @@ class Training:
 
 
 def is_nnunet(content: Any) -> bool:
-    """Whether a checkpoint's content is one of nnU-Net 2."""
-    return isinstance(content, dict) and "network_weights" in content and isinstance(content.get("init_args"), dict)
+    """Whether a checkpoint's content is of nnU-Net, of either version."""
+    return isinstance(content, dict) and ("network_weights" in content or _is_of_nnunet_1(content))
 
 
-def open_training(path: Path, name: str):
-    """Opens a checkpoint for :class:`Training`; ``name`` is what messages call it."""
-    return open_checkpoint(path, name)
+def _is_of_nnunet_1(content: Any) -> bool:
+    return isinstance(content, dict) and {"state_dict", "plot_stuff"} <= set(content)
 
 
 def canonical_name(name: str) -> str:
@@ -104,8 +102,8 @@ def has_batch_norm(names: Iterable[str]) -> bool:
     return any(name.endswith(".running_mean") for name in names)
 
 
-def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, Any], where: str) -> None:
-    """Raises BundleError if the tensors are not exactly those of the network."""
+def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, Any], where: str, trainer: str) -> None:
+    """Raises BundleError if the tensors are not exactly those of the network, whichever trainer made them."""
     import torch
 
     from ..networks import build
@@ -124,7 +122,12 @@ def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, 
     ]
     if problems:
         more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise BundleError(f"{where} does not fit its plans: {problems[0]}{more}.", _OTHER_FILE)
+        hint = _OTHER_FILE
+        if "USEMA" in trainer:
+            hint = f"It was trained by {trainer}: `usema export` makes a bundle of it."
+        elif trainer != "nnUNetTrainer":
+            hint += f" It was trained by {trainer}, which may build a network of its own; USEMA does not know it then."
+        raise BundleError(f"{where} does not fit its plans: {problems[0]}{more}.", hint)
 
 
 def _sides(shape: Iterable[int]) -> str:

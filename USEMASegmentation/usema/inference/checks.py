@@ -132,8 +132,12 @@ def check_memory(
     free = free_memory() if free is None else free
     if free is None or needed <= free:
         return
-    text = f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free."
-    hint = "Close other programs, or segment only a region of interest."
+    voxels, spacing = (" x ".join(f"{value:g}" for value in reversed(triple)) for triple in (shape, spacing_zyx))
+    text = (
+        f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free. "
+        f"The volume has {voxels} voxels of {spacing} mm."
+    )
+    hint = "Close other programs, or segment only a region of interest. Is the spacing right?"
     if probabilities:
         without = needed_bytes(metadata, shape, spacing_zyx) + further_bytes
         hint = f"Without keeping the probabilities {without / GIB:.1f} GiB suffice. {hint}"

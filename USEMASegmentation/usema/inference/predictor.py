@@ -19,6 +19,7 @@ from ..models.bundle import Bundle
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
+from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
 from .checks import check_case
 from .device import choose_device, describe
@@ -119,8 +120,9 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        volumes = [volumes] if isinstance(volumes, Volume) else list(volumes)
-        wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, self.check(volumes, probabilities))
+        volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
+        warnings = notes + self.check(volumes, probabilities)
+        wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         if probabilities:
@@ -145,6 +147,16 @@ class Predictor:
             provenance=self._provenance(overlap, mirror, time.monotonic() - started),
             warnings=wishes.warnings,
         )
+
+    def _filled(self, volumes: Sequence[Volume]) -> tuple[list[Volume], list[str]]:
+        """NaN outside the field of view as background, for volumes that never were files; and what was done."""
+        filled, notes = [], []
+        for number, volume in enumerate(volumes):
+            name = "The volume" if len(volumes) == 1 else f"Volume {number + 1}"
+            array, note = fill_outside(volume.array, name) if volume.array.ndim == 3 else (volume.array, "")
+            filled.append(volume if array is volume.array else Volume(array, volume.geometry))
+            notes += [note] if note else []
+        return filled, notes
 
     def check(self, volumes: Sequence[Volume], probabilities: bool = False) -> list[str]:
         """What speaks against segmenting these volumes with this model; ``checks.check_case`` needs no torch for it.

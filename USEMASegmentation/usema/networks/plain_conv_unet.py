@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import nn
 
-from .unet_parts import Decoder, StackedConvs, UNetConfig
+from .unet_parts import Decoder, StackedConvs, UNet, UNetConfig
 
 
 @dataclass(frozen=True)
@@ -27,29 +26,13 @@ class PlainConvUNetConfig(UNetConfig):
     activation_first: bool = False
 
 
-class PlainConvUNet(nn.Module):
-    """The network.
-
-    ``forward`` takes images (B, in_channels, *spatial), each side divisible by the product of its strides, and returns
-    logits (B, num_classes, *spatial); with ``deep_supervision`` on, a list of logits, full resolution first, one per
-    decoder level. Its initial weights are PyTorch's: it is there to run what was trained.
-    """
+class PlainConvUNet(UNet):
+    """The network; see :class:`UNet`."""
 
     def __init__(self, config: PlainConvUNetConfig, deep_supervision: bool = False):
-        super().__init__()
-        self.config = config
-        self.deep_supervision = deep_supervision
         options = {"activation_first": config.activation_first}
         inputs = (config.in_channels, *config.features)
         stages = zip(inputs, config.features, config.kernels, config.strides, config.convs, strict=False)
-        self.encoder = nn.ModuleDict(
-            {"stages": nn.ModuleList(nn.Sequential(StackedConvs(*stage, config, **options)) for stage in stages)}
-        )
-        self.decoder = Decoder(config, **options)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        skips = []
-        for stage in self.encoder["stages"]:
-            x = stage(x)
-            skips.append(x)
-        return self.decoder(skips, self.deep_supervision)
+        # A Sequential of one, as in nnU-Net, for the names of its weights.
+        encoder = nn.ModuleList(nn.Sequential(StackedConvs(*stage, config, **options)) for stage in stages)
+        super().__init__(config, deep_supervision, {"stages": encoder}, Decoder(config, **options))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .unet_parts import Decoder, ResidualUnit, StackedConvs, UNetConfig
+from .unet_parts import Decoder, ResidualUnit, StackedConvs, UNet, UNetConfig
 
 
 @dataclass(frozen=True)
@@ -34,37 +34,18 @@ class ResidualEncoderUNetConfig(UNetConfig):
             raise InputError(f"stem_channels {self.stem_channels!r} is no number of channels.")
 
 
-class ResidualEncoderUNet(nn.Module):
-    """The network.
-
-    ``forward`` takes images (B, in_channels, *spatial), each side divisible by the product of its strides, and returns
-    logits (B, num_classes, *spatial); with ``deep_supervision`` on, a list of logits, full resolution first, one per
-    decoder level. Its initial weights are PyTorch's: it is there to run what was trained.
-    """
+class ResidualEncoderUNet(UNet):
+    """The network; see :class:`UNet`."""
 
     def __init__(self, config: ResidualEncoderUNetConfig, deep_supervision: bool = False):
-        super().__init__()
-        self.config = config
-        self.deep_supervision = deep_supervision
         stem = config.stem_channels or config.features[0]
-        stages = zip(
-            (stem, *config.features), config.features, config.kernels, config.strides, config.convs, strict=False
-        )
-        self.encoder = nn.ModuleDict(
-            {
-                "stem": StackedConvs(config.in_channels, stem, config.kernels[0], config.ones, 1, config),
-                "stages": nn.ModuleList(_ResidualStage(*stage, config) for stage in stages),
-            }
-        )
-        self.decoder = Decoder(config)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        x = self.encoder["stem"](x)
-        skips = []
-        for stage in self.encoder["stages"]:
-            x = stage(x)
-            skips.append(x)
-        return self.decoder(skips, self.deep_supervision)
+        inputs = (stem, *config.features)
+        stages = zip(inputs, config.features, config.kernels, config.strides, config.convs, strict=False)
+        encoder = {
+            "stem": StackedConvs(config.in_channels, stem, config.kernels[0], config.ones, 1, config),
+            "stages": nn.ModuleList(_ResidualStage(*stage, config) for stage in stages),
+        }
+        super().__init__(config, deep_supervision, encoder, Decoder(config))
 
 
 class _ResidualStage(nn.Module):

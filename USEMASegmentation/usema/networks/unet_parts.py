@@ -193,6 +193,37 @@ class Decoder(nn.Module):
         return outputs[::-1] if deep_supervision else outputs[-1]
 
 
+class UNet(nn.Module):
+    """Encoder and decoder.
+
+    ``forward`` takes images (B, in_channels, *spatial), each side divisible by the product of its strides, and returns
+    logits (B, num_classes, *spatial); with ``deep_supervision`` on, a list of logits, full resolution first, one per
+    decoder level. Initial weights are PyTorch's: these networks are there to run what was trained.
+
+    Args:
+        config: of the network.
+        deep_supervision: see above.
+        encoder: "stages", and perhaps a "stem" before them.
+        decoder: takes the stages' maps.
+    """
+
+    def __init__(self, config: UNetConfig, deep_supervision: bool, encoder: dict[str, nn.Module], decoder: Decoder):
+        super().__init__()
+        self.config = config
+        self.deep_supervision = deep_supervision
+        self.encoder = nn.ModuleDict(encoder)
+        self.decoder = decoder
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        if "stem" in self.encoder:
+            x = self.encoder["stem"](x)
+        skips = []
+        for stage in self.encoder["stages"]:
+            x = stage(x)
+            skips.append(x)
+        return self.decoder(skips, self.deep_supervision)
+
+
 def make_activation(config: UNetConfig) -> nn.Module:
     """The configuration's activation."""
     return nn.ReLU(inplace=True) if config.activation == "relu" else nn.LeakyReLU(config.negative_slope, inplace=True)

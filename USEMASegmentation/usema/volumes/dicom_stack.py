@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from .dicom_headers import Slice
+from .dicom_headers import ORIGINAL_SLICES, Slice
 from .dicom_pixels import read_frames
 from .geometry import Geometry
 
@@ -71,6 +71,12 @@ def checked_stack(path: Path, slices: list[Slice], interpolate: bool) -> Stack:
     _check_equal(path, slices)
     rows, columns = first.orientation[:3], first.orientation[3:]
     normal = np.cross(rows, columns)
+    if np.linalg.norm(normal) < 0.5:
+        raise InputError(
+            f"{first.file} gives rows and columns the directions {rows.tolist()} and {columns.tolist()}, which span "
+            "no plane.",
+            ORIGINAL_SLICES,
+        )
     normal = normal / np.linalg.norm(normal)
     slices = _without_copies(path, sorted(slices, key=lambda one: (one.position @ normal, str(one.file))), normal)
     if len(slices) == 1:

@@ -48,9 +48,12 @@ def find_volumes(top: Path, skip: Collection[Path] = ()) -> Found:
         except OSError as error:
             raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
         dicom = scan(folder)
-        is_series = any(not file.other for file in dicom)
-        if is_series:
+        broken = [file for file in dicom if file.fault]
+        is_series = any(file.is_image for file in dicom)
+        if is_series or (broken and not any(volume_suffix(path) for path in files)):
             series[folder] = dicom
+        else:
+            left_out += [(file.path, f"a DICOM file, but {file.fault}") for file in broken]
         for path in files:
             name = path.name.lower()
             if name.endswith(SEGMENTATION_SUFFIXES):

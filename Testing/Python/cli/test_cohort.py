@@ -1,0 +1,167 @@
+"""A cohort: what is done is not done again, nothing that a person changed is lost, and a table tells of all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bundles import write_tiny_bundle
+from click.testing import CliRunner
+from usema.cli import cohort, main
+from usema.errors import InputError
+from usema.resources import sample_volume
+from usema.volumes.volume import load_volume
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    """Three volumes in folders and one that is none."""
+    for name in ("x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(sample_volume(), tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.nii").write_text("no volume")
+    return tmp_path / "in"
+
+
+def run(source: Path, model: Path, *more: str):
+    arguments = ["segment", str(source), "-o", f"{source.parent / 'out'}/", "--model", str(model), *more]
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+def table(source: Path) -> dict[str, dict[str, str]]:
+    with (source.parent / "out" / "cohort.csv").open(newline="", encoding="utf-8") as file:
+        return {row["case"]: row for row in csv.DictReader(file)}
+
+
+def done_now(result) -> list[str]:
+    return sorted(re.findall(r"^(.*?): Anterior hippocampus .* ml \(", result.output, re.MULTILINE))
+
+
+def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model):
+    result = run(source, model)
+    assert result.exit_code == 1
+    assert "1 of 4 failed" in result.output
+    rows = table(source)
+    assert list(rows) == ["broken.nii", "x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"]
+    assert rows["broken.nii"]["state"] == "failed"
+    assert "cannot be read" in rows["broken.nii"]["error"]
+    labels = load_volume(source.parent / "out/x/a.nii.gz")
+    voxel = labels.geometry.spacing[0] * labels.geometry.spacing[1] * labels.geometry.spacing[2] / 1000
+    for row in (rows["x/a.nii.gz"], rows["ü [1].nii.gz"]):
+        assert row["state"] == "done"
+        assert float(row["seconds"]) > 0
+        assert float(row["Anterior hippocampus / ml"]) == pytest.approx((labels.array == 1).sum() * voxel, abs=1e-3)
+
+
+def test_the_same_command_does_what_is_not_done(source, model):
+    assert len(done_now(run(source, model))) == 3
+    again = run(source, model)
+    assert done_now(again) == []
+    assert "3 of 4 were done before" in again.output
+    shutil.copy(sample_volume(), source / "broken.nii.gz")
+    (source / "broken.nii").unlink()
+    (source.parent / "out" / "x" / "a.nii.gz").unlink()
+    result = run(source, model)
+    assert result.exit_code == 0
+    assert done_now(result) == ["broken.nii.gz", "x/a.nii.gz"]
+
+
+@pytest.mark.parametrize("changed", ["input", "model", "settings"])
+def test_what_was_made_otherwise_is_done_again_only_when_asked(source, model, tmp_path, changed):
+    assert len(done_now(run(source, model))) == 3
+    more = []
+    corrected = source.parent / "out" / "x" / "a.nii.gz"
+    if changed == "input":
+        os.utime(source / "x" / "a.nii.gz", (1, 1))
+    elif changed == "model":
+        model = write_tiny_bundle(tmp_path / "other", version="1.3.0").path
+    else:
+        more = ["--overlap", "0.25"]
+    corrected.write_bytes(b"corrected by a person")
+    result = run(source, model, *more)
+    assert "x/a.nii.gz exists already" in result.output
+    assert corrected.read_bytes() == b"corrected by a person"
+    assert "x/a.nii.gz" in done_now(run(source, model, *more, "--overwrite"))
+    assert load_volume(corrected).array.any()
+
+
+def test_a_corrected_result_of_a_done_case_stays(source, model):
+    run(source, model)
+    corrected = source.parent / "out" / "x" / "a.nii.gz"
+    corrected.write_bytes(b"corrected by a person")
+    run(source, model)
+    assert corrected.read_bytes() == b"corrected by a person"
+
+
+def test_what_a_killed_run_left_is_done_again_unless_somebody_changed_it(source, model, monkeypatch):
+    """Killed between the segmentation and the picture of the first case."""
+    program = (
+        "import os, signal, usema.quality.pictures as pictures\n"
+        "pictures.write_preview = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from usema.cli import main; main()\n"
+    )
+    out = source.parent / "out"
+    pictures = ["--preview", f"{source.parent / 'pictures'}/"]
+    command = ["segment", str(source / "x"), str(source / "y"), "-o", f"{out}/", "--model", str(model), *pictures]
+    killed = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = out.rglob("*.nii.gz")
+    (status,) = (out / "status").iterdir()
+    assert json.loads(status.read_text("utf-8"))["state"] == "begun"
+    before = left.read_bytes()
+    left.write_bytes(b"corrected by a person")
+    assert "exists already" in CliRunner().invoke(main, command).output
+    assert left.read_bytes() == b"corrected by a person"
+    left.unlink()
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert left.read_bytes() == before
+    assert len(list((source.parent / "pictures").rglob("*.png"))) == 2
+
+
+def test_parts_share_the_cases_and_the_table(source, model):
+    (source / "broken.nii").unlink()
+    first, second = run(source, model, "--part", "1/2"), run(source, model, "--part", "2/2")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert sorted(done_now(first) + done_now(second)) == ["x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"]
+    assert len(done_now(first)) == 2
+    assert set(table(source)) == {"x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"}
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", ""])
+def test_a_part_that_is_none_is_refused(part):
+    with pytest.raises(InputError, match=f"'{part}' is no part"):
+        cohort.part_of([], part)
+
+
+def test_all_parts_together_are_all_cases():
+    cases = list(range(10))
+    assert sorted(case for i in (1, 2, 3) for case in cohort.part_of(cases, f"{i}/3")) == cases
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"state": 3}', "[" * 5000, '{"case": "x", "state": "done"}'])
+def test_a_status_that_is_damaged_is_none(source, model, text):
+    run(source, model)
+    for status in (source.parent / "out" / "status").iterdir():
+        status.write_text(text)
+    result = run(source, model)
+    assert result.output.count("exists already") == 3  # nobody knows who made them
+    assert list(table(source)) == ["broken.nii", "x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"]
+
+
+def test_one_volume_into_a_folder_is_no_cohort(model, tmp_path):
+    command = ["segment", str(sample_volume()), "-o", f"{tmp_path}/out/", "--model", str(model)]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [sample_volume().name]

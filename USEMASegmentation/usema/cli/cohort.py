@@ -1,0 +1,168 @@
+"""Many cases into one folder: what is done is known by its hashes, so that a run resumes; a table of all.
+
+    OUT/<path of the input>             the results
+    OUT/status/<name>-<hash>.json       one a case: how it was made and what came of it
+    OUT/cohort.csv                      the same as a table, of all parts of the cohort that are there
+
+A case is done if its inputs (paths, sizes, times), the model (hash of its model.json, which holds that of the weights)
+and the settings are those that its status tells, and its results are there. Then it is not done again, and what a
+person has corrected in a result meanwhile stays. What a stopped run left is replaced only if nobody changed it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import InputError, UsemaError
+from ..files import replace_file
+from ..models.bundle import Bundle
+from .case_run import Outcome, Settings
+from .cases import Case
+
+STATUS_FOLDER, TABLE = "status", "cohort.csv"
+DONE, FAILED, BEGUN = "done", "failed", "begun"
+_COLUMNS = ("case", "state", "seconds", "warnings", "error", "input", "output", "model", "version")
+
+
+class Cohort:
+    """The cases of a run into ``folder``.
+
+    Args:
+        folder: where the results go.
+        bundle: the model.
+        settings: of the run.
+    """
+
+    def __init__(self, folder: Path, bundle: Bundle, settings: Settings):
+        self._folder = folder
+        self._bundle = bundle
+        self._settings = {
+            "overlap": settings.overlap,
+            "mirror": settings.mirror,
+            "interpolate_slices": settings.interpolate_slices,
+        }
+
+    def left_to_do(self, cases: Sequence[Case]) -> list[Case]:
+        """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""
+        return [self._replaceable(case) for case in cases if not self._is_done(case)]
+
+    def record(self, case: Case, outcome: Outcome, state: str, error: UsemaError | None = None) -> None:
+        """Writes the status of a case, whole."""
+        document = {
+            "case": case.name,
+            "state": state,
+            **self._identity(case),
+            "outputs": {self._place(path): _state(path) for path in outcome.written},
+            "millilitres": {name: round(volume, 4) for name, volume in outcome.millilitres.items()},
+            "seconds": outcome.seconds,
+            "warnings": outcome.warnings,
+            "error": str(error) if error else "",
+            "usema": __version__,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        replace_file(self._status(case), json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8"))
+
+    def write_table(self) -> Path | None:
+        """One line a case, of all that have a status; volumes in millilitres. Returns its path; None without a case."""
+        rows = [_read(path) for path in sorted((self._folder / STATUS_FOLDER).glob("*.json"))]
+        rows = sorted((row for row in rows if row), key=lambda row: row["case"])
+        if not rows:
+            return None
+        labels = list(dict.fromkeys(name for row in rows for name in row["millilitres"]))
+        text = StringIO()
+        writer = csv.writer(text)
+        writer.writerow([*_COLUMNS, *(f"{name} / ml" for name in labels)])
+        for row in rows:
+            told = {
+                **row,
+                "warnings": " ".join(row["warnings"]),
+                "input": " ".join(row["inputs"]),
+                "output": next(iter(row["outputs"]), ""),
+                "model": row["model"]["name"],
+                "version": row["model"]["version"],
+            }
+            volumes = [row["millilitres"].get(name, "") for name in labels]
+            writer.writerow([*(told[column] for column in _COLUMNS), *volumes])
+        path = self._folder / TABLE
+        replace_file(path, text.getvalue().encode("utf-8"))
+        return path
+
+    def _identity(self, case: Case) -> dict[str, Any]:
+        """What decides what the results are."""
+        metadata = self._bundle.metadata
+        model = {"name": metadata.name, "version": metadata.version, "sha256": self._bundle.metadata_sha256}
+        asked = [kind for kind in ("output", "probabilities", "preview") if getattr(case, kind) is not None]
+        inputs = {str(path.resolve()): _state(path) for path in case.inputs}
+        return {"inputs": inputs, "model": model, "settings": {**self._settings, "results": asked}}
+
+    def _told(self, case: Case) -> dict[str, Any] | None:
+        """The status of a case, if it is of the same inputs, model and settings."""
+        document, identity = _read(self._status(case)), self._identity(case)
+        return document if document and all(document[key] == value for key, value in identity.items()) else None
+
+    def _is_done(self, case: Case) -> bool:
+        told = self._told(case)
+        return bool(told) and told["state"] == DONE and not case.overwrite and all(map(Path.is_file, case.outputs))
+
+    def _replaceable(self, case: Case) -> Case:
+        told = self._told(case)
+        there = [path for path in case.outputs if path.exists()]
+        own = told and all(told["outputs"].get(self._place(path)) == _state(path) for path in there)
+        return replace(case, overwrite=True) if own else case
+
+    def _place(self, path: Path) -> str:
+        """From the folder of the results: the same from wherever the command is given."""
+        return Path(os.path.relpath(path, self._folder)).as_posix()
+
+    def _status(self, case: Case) -> Path:
+        """Short, and of one case only, however long the name of its result and wherever that lies."""
+        digest = hashlib.sha256(os.fsencode(self._place(case.output))).hexdigest()[:12]
+        name = case.output.name.encode("utf-8", "replace")[:80].decode("utf-8", "ignore")
+        return self._folder / STATUS_FOLDER / f"{name}-{digest}.json"
+
+
+def part_of(cases: Sequence[Case], part: str) -> list[Case]:
+    """Every n-th case from the i-th on, where ``part`` is "i/n": the same split on every computer.
+
+    Raises:
+        InputError: it is no such text.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", part)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise InputError(f"'{part}' is no part.", "Say 1/4 for the first of four, ..., 4/4 for the last.")
+    return list(cases[int(found[1]) - 1 :: int(found[2])])
+
+
+def _state(path: Path) -> list:
+    """What tells whether a file, or the files of a folder, have changed, without reading them; empty: out of reach."""
+    try:
+        if not path.is_dir():
+            return [path.stat().st_size, path.stat().st_mtime_ns]
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(path.iterdir())]
+    except OSError:
+        return []
+    return [len(stats), hashlib.sha256(json.dumps(stats).encode()).hexdigest()]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A status; None where there is none, or not one of ours."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    texts, parts = ("case", "state", "error"), ("inputs", "outputs", "millilitres", "model", "settings")
+    if not isinstance(document, dict) or not all(isinstance(document.get(key), str) for key in texts):
+        return None
+    whole = all(isinstance(document.get(key), dict) for key in parts) and isinstance(document.get("warnings"), list)
+    return document if whole and {"name", "version"} <= document["model"].keys() and "seconds" in document else None
