@@ -11,6 +11,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadab
 from usema.resources import sample_volume
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Panel.Widget import USEMASegmentationWidget
+from USEMASegmentationLib.Scene import Terminologies
 
 __all__ = ["USEMASegmentation", "USEMASegmentationLogic", "USEMASegmentationTest", "USEMASegmentationWidget"]
 
@@ -35,6 +36,7 @@ class USEMASegmentation(ScriptedLoadableModule):
             "licence and citation in the panel."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", Terminologies.offer)
 
 
 def registerSampleData() -> None:

@@ -91,7 +91,7 @@ def photograph(panel, path: Path) -> None:
     frame = panel.parent.qtObject
     frame.show()
     for _ in range(3):  # labels that wrap find their height once they know their width
-        frame.resize(WIDTH, max(HEIGHT, frame.minimumSizeHint().height()))
+        frame.resize(WIDTH, max(HEIGHT, frame.heightForWidth(WIDTH)))
         QtWidgets.QApplication.processEvents()
     picture = QtGui.QPixmap(frame.size() * SCALE)
     picture.setDevicePixelRatio(SCALE)

@@ -153,19 +153,22 @@ class ModelStore(WorkerTask):
 
     # Tasks: each begins one, ``poll`` carries it on
 
-    def download(self, name: str, acceptLicence: bool = False, consent: Question | None = None) -> None:
+    def download(
+        self, name: str, acceptLicence: bool = False, consent: Question | None = None, shown: Entry | None = None
+    ) -> None:
         """Begins to download what an index offers under this name; an older version stays usable until it is there.
 
         Args:
             acceptLicence: the user accepts the licence, where it asks for that. It is remembered.
             consent: what the user was asked and said yes to; the download fails where something else is to be asked.
+            shown: what the user saw of it; the download fails where another one is offered now. None: what is offered.
 
         Raises:
             UsemaError: it cannot begin; says why and what to do.
         """
         model = self.find(name)
-        entry = model.entry if model else None
-        if entry is None:
+        entry = shown or (model.entry if model else None)
+        if model is None or entry is None:
             raise BundleError(f"There is no model {name!r} to download.", "Check for new models, or import it.")
         if model.why_not:
             raise InputError(model.why_not)

@@ -8,16 +8,18 @@ import pytest
 import torch
 from nnunet_fixtures import assert_same, segmented
 from nnunet_models import KINDS, case, changed, predicted_by_nnunet, resaved
+from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing
+from nnunetv2.postprocessing.remove_connected_components import (
+    remove_all_but_largest_component_from_segmentation as theirs,
+)
 from usema import converters
 from usema.converters import Options, Work
 from usema.errors import BundleError
 
 pytest_plugins = ["nnunet_fixtures"]
 
-TOGETHER = ("regions", "cascade")  # see test_nnunet_together
 
-
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - set(TOGETHER)))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"regions", "cascade"}))
 def test_an_imported_model_finds_what_nnunet_finds(trained, tmp_path, data, kind):
     folder = trained(kind)
     bundle = converters.convert(folder, tmp_path / "bundle")
@@ -88,3 +90,16 @@ def test_the_largest_component_is_kept_where_nnunet_found_that_it_helps(copied, 
     with pytest.raises(BundleError, match="mine is no step") as refusal:
         converters.convert(copied, tmp_path / "c")
     assert "--no-postprocessing" in refusal.value.hint
+
+
+def test_what_stays_of_the_labels_is_what_nnunet_leaves(copied, tmp_path, data):
+    found = copied / "crossval_results_folds_0"
+    found.mkdir()
+    steps = [{"labels_or_regions": [1, 2]}, {"labels_or_regions": 2}]
+    document = {"postprocessing_fns": [theirs.__name__] * 2, "postprocessing_kwargs": steps}
+    (found / "postprocessing.json").write_text(json.dumps(document))
+    files = case("3D", data)
+    before = predicted_by_nnunet(copied, files)
+    expected = apply_postprocessing(before, [theirs] * 2, steps)
+    assert (expected != before).any(), "nothing had to go"
+    assert_same(segmented(converters.convert(copied, tmp_path / "bundle"), files), expected)

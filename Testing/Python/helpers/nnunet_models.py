@@ -54,6 +54,7 @@ class Kind:
     strides: tuple = ()
 
 
+_TORCH = {"is_seg": False, "force_separate_z": False, "memefficient_seg_resampling": False}
 KINDS = {
     "3D": Kind(),
     "3D, two channels": Kind(channels=2),
@@ -83,6 +84,15 @@ KINDS = {
         strides=((1, 1, 1), (2, 2, 1), (2, 2, 2)),
     ),
     "CT": Kind("body CT", changes=(("patch_size", [24, 32, 32]), ("spacing", [6.0, 6.0, 6.0]))),
+    "resampled by torch": Kind(
+        changes=(
+            ("spacing", [1.4, 0.8, 1.1]),
+            ("resampling_fn_data", "resample_torch_fornnunet"),
+            ("resampling_fn_data_kwargs", _TORCH),
+            ("resampling_fn_probabilities", "resample_torch_fornnunet"),
+            ("resampling_fn_probabilities_kwargs", _TORCH),
+        ),
+    ),
     "low resolution": Kind(configuration="3d_lowres", base="3d_fullres", changes=(("spacing", [2.0, 2.0, 2.0]),)),
     "cascade": Kind(
         configuration="3d_cascade_fullres",

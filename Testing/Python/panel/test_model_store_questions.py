@@ -48,17 +48,23 @@ def test_the_terms_that_were_shown_are_those_that_are_agreed_to(shop, store):
     assert (store.find("tiny").state, store.find("tiny").version) == (INSTALLED, "1.1.0")
 
 
-def test_an_entry_that_changed_since_it_was_seen_is_not_downloaded(shop, store):
+@pytest.mark.parametrize("change", ["another version", "another file"])
+def test_what_is_no_longer_offered_as_it_was_seen_is_not_downloaded(change, shop, store):
     shop.offer("tiny")
     indexes.refresh()
-    entry = store.find("tiny").entry
-    assert store.questionOf(entry) is None
-    shop.damage("tiny")  # other content under the same version
-    store.download("tiny")
-    indexes.refresh()
-    with pytest.raises(UsemaError):
+    shown = store.find("tiny").entry
+    assert store.questionOf(shown) is None
+    if change == "another version":
+        shop.offer("tiny", "2.0.0", licence=LICENCE)
+    else:
+        shop.damage("tiny")
+    indexes.refresh()  # somewhere else
+    before = len(shop.requests)
+    store.download("tiny", shown=shown)
+    with pytest.raises(UsemaError, match="no longer offered as you saw it"):
         store.finish()
     assert store.find("tiny").state == AVAILABLE
+    assert len(shop.requests) == before
 
 
 def test_an_import_tells_what_to_ask_and_goes_on_with_the_answer(store, tmp_path):

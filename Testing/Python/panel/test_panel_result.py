@@ -89,7 +89,7 @@ def test_a_result_is_told_with_the_volume_of_each_segment_and_has_a_short_name(a
     segment(panel)
     assert panel.ui.messageLabel.text.startswith("Done in")
     assert "Anterior hippocampus" in panel.ui.messageLabel.text
-    assert " ml" in panel.ui.messageLabel.text
+    assert "&nbsp;ml" in panel.ui.messageLabel.text  # the unit does not stand alone in a line
     assert panel.ui.outputSelector.currentNode().GetName() == "hippocampus_149 Hippocampus"
 
 

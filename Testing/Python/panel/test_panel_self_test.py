@@ -85,6 +85,7 @@ def test_a_step_that_fails_is_reported_and_the_exit_code_tells(entry, tmp_path, 
     assert codes == [0], report
     assert "Segmenting needs PyTorch." in report
     assert report.count("LEFT OUT") == 14
+    assert "16 steps, 14 left out, 0 failed" in report
     monkeypatch.setattr(entry, "loadSample", lambda: 1 / 0)
     entry.selfTest(str(tmp_path))
     assert codes == [0, 1]

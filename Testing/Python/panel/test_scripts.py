@@ -183,6 +183,9 @@ def test_how_many_corrected_voxels_would_go_is_known_before_and_told_after(volum
     assert logic.corrections(**asked, labels=["Posterior hippocampus"]).voxels == 0
     assert logic.corrections(inputVolume=volume, modelName=MODEL).voxels == 0
     assert logic.corrections(**{**asked, "modelName": "no-such"}).voxels == 0
+    volume.SetSpacing(0, 1, 1)  # ``check`` tells the reason
+    assert logic.corrections(**asked).voxels == 0
+    volume.SetSpacing(1, 1, 1)
     logic.segment(**asked)
     assert logic.status.keptVoxels == painted
     assert f"{painted} corrected voxels were kept." in logic.status.message

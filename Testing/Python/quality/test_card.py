@@ -25,7 +25,7 @@ from usema.models.bundle_writing import change_metadata
 from usema.models.card_files import CARD_FILE, CASES_FILE, FILES, PICTURES, RELIABILITY_PICTURE
 from usema.quality.card.failures import failure
 from usema.quality.card.figures import groups, validation_metrics
-from usema.quality.card.measure import moved_to_fit
+from usema.quality.card.measure import dice_at_best_shift
 from usema.quality.card.results import LabelResult, Pictured, Results, read_results
 from usema.quality.card.text import WARNING, render
 from usema.quality.evaluation import evaluate_folders, summary
@@ -218,9 +218,9 @@ def test_a_displaced_reference_is_told_from_a_poor_result(measured, data, result
     segmentation, reference = predictor.segment(volume), read_volume(source / "labelsTr/hippocampus_149.nii.gz").array
     assert volume.geometry.orientation == "RAS"
     dice = next(case.dice for case in results.cases if case.case == "hippocampus_149")
-    assert moved_to_fit(segmentation, reference) == (pytest.approx(dice), "")
+    assert dice_at_best_shift(segmentation, reference) == (pytest.approx(dice), "")
     displaced = np.roll(reference, (1, 0, -1), (0, 1, 2))  # one voxel superior and one left
-    assert moved_to_fit(segmentation, displaced) == (pytest.approx(dice), "1 mm inferior, 1 mm right")
+    assert dice_at_best_shift(segmentation, displaced) == (pytest.approx(dice), "1 mm inferior, 1 mm right")
 
     case = replace(results.cases[0], labels=(replace(results.cases[0].labels[0], dice=0.8),))
     shown = replace(results, cases=(case,), pictured=(Pictured(case.case, 0.9, "1 mm left"),))

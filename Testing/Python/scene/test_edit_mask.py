@@ -24,6 +24,7 @@ from usema.volumes.volume import Geometry
 from usema.volumes.writing import write_segmentation
 from USEMASegmentationLib.Scene.EditMask import corrections, editsOf, ownSegments, tagOf
 from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -207,6 +208,25 @@ def test_a_copy_is_the_users(node, volume):
     write(later, volume, segmentationNode=node)
     assert (voxels(node, copy, volume) == (blobs() == 1)).all()
     assert (voxels(node, ANTERIOR, volume) == (later == 1)).all()
+
+
+def test_of_two_results_side_by_side_the_first_is_replaced_and_if_it_is_gone_the_other(node, volume):
+    write(blobs(), volume, segmentationNode=node, existing="keep")
+    assert ownSegments(node, MODEL) == {1: ANTERIOR, 2: POSTERIOR}
+    node.GetSegmentation().RemoveSegment(ANTERIOR)
+    assert ownSegments(node, MODEL) == {1: f"{ANTERIOR}_1", 2: POSTERIOR}
+    later = blobs()[::-1].copy()
+    write(later, volume, segmentationNode=node)
+    assert node.GetSegmentation().GetNumberOfSegments() == 3
+    assert (voxels(node, f"{ANTERIOR}_1", volume) == (later == 1)).all()
+    assert (voxels(node, f"{POSTERIOR}_1", volume) == (blobs() == 2)).all()
+
+
+def test_a_segment_that_another_program_left_as_real_numbers_is_compared_as_well(node, volume):
+    image = node.GetSegmentation().GetSegment(ANTERIOR).GetRepresentation("Binary labelmap")
+    values = image.GetPointData().GetScalars()
+    image.GetPointData().SetScalars(numpy_to_vtk(vtk_to_numpy(values).astype(np.float32), deep=True))
+    assert count(node, volume) == 0
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -177,6 +177,16 @@ def test_an_roi_beside_the_volume_is_refused(volume):
     assert "'R' lies outside" in reasonFor(inputVolume=volume, roi=roi)
 
 
+def test_an_roi_that_lies_nowhere_is_refused(volume):
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    roi.SetCenter(-10, -12, 11)
+    roi.SetSize(10, 10, 10)
+    matrix = np.eye(4)
+    matrix[0, 3] = np.nan
+    roi.SetAndObserveTransformNodeID(transformNode(matrix).GetID())
+    assert "'R'" in reasonFor(inputVolume=volume, roi=roi)
+
+
 def test_a_segmentation_that_cannot_take_the_result_is_refused_unless_a_new_one_is_made(volume):
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Other")
     target.SetAndObserveTransformNodeID(transformNode(np.eye(4)).GetID())

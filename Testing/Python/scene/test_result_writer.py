@@ -24,6 +24,7 @@ from slicer_cases import (
 from USEMASegmentationLib.Parameters import EXISTING, Parameters
 from USEMASegmentationLib.Scene import Probabilities, ResultWriter, SegmentationWriter
 from USEMASegmentationLib.Scene.EditMask import tagOf
+from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf
 from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
 
 pytest_plugins = ["slicer_fixtures"]
@@ -290,9 +291,9 @@ def test_what_stays_of_a_layer_that_was_shared_holds_nothing_of_what_was_replace
     segmentation.AddEmptySegment("mine", "Mine")
     slicer.util.updateSegmentBinaryLabelmapFromArray((blobs() == 0).astype(np.uint8), node, "mine", volume)
     segmentation.CollapseBinaryLabelmaps(False)
+    assert segmentation.GetNumberOfLayers() == 1
     write(np.zeros_like(blobs()), volume, segmentationNode=node)
-    segmentation.CollapseBinaryLabelmaps(False)
     assert not voxels(node, ANTERIOR, volume).any()
     assert (voxels(node, "mine", volume) == (blobs() == 0)).all()
-    image = node.GetBinaryLabelmapInternalRepresentation("mine")
-    assert len(np.unique(vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()))) == 2
+    image = segmentOf(node, "mine").GetRepresentation("Binary labelmap")
+    assert set(np.unique(arrayOf(image))) == {0, segmentOf(node, "mine").GetLabelValue()}

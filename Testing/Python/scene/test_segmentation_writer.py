@@ -77,7 +77,7 @@ def test_slicer_reads_the_codes(volume):
         ("SCT", "5366008", "Hippocampus"),
         ("SCT", "255551008", "Posterior"),
     ]
-    assert entry.GetTerminologyContextName() == "Segmentation category and type - DICOM master list"
+    assert entry.GetTerminologyContextName() == "Segmentation category and type - USEMA"
 
 
 def test_a_new_segmentation_is_named_after_volume_and_model_and_never_takes_a_name_that_is_there(volume):

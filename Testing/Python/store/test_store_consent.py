@@ -17,7 +17,7 @@ from usema.resources import bundled_models
 from usema.store import archive, cache, index, install, settings
 from usema.store.consent import ConsentNeeded, Question
 
-pytest_plugins = ["install_fixtures"]
+pytest_plugins = ["download_fixtures", "install_fixtures"]
 
 FREE = index.Licence("CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/", True, "")
 NOT_FREE = index.Licence("CC-BY-NC-4.0", "https://creativecommons.org/licenses/by-nc/4.0/", False, "A department")
@@ -35,7 +35,7 @@ def said(licence: index.Licence) -> dict:
 
 
 @pytest.fixture
-def shelf(restricted):
+def shelf(restricted, own_network):
     with running(FaultyServer(restricted.read_bytes())) as server:
         yield server
 
@@ -87,8 +87,8 @@ def test_a_file_with_other_terms_than_the_index_asks_a_second_time_and_then_no_m
     assert not settings.read().accepts(first), "only what was installed was accepted"
 
 
-def test_a_licence_of_the_index_that_the_file_does_not_have_is_not_remembered(server, file):
-    entry = entry_for(file, server.url(), licence=NOT_FREE)
+def test_a_licence_of_the_index_that_the_file_does_not_have_is_not_remembered(model_server, file):
+    entry = entry_for(file, model_server.url(), licence=NOT_FREE)
     install.install(entry, consent=install.question_of_entry(entry))
     assert_installed(file)
     assert settings.read().accepted_licences == ()
@@ -191,9 +191,9 @@ def test_what_would_be_replaced_is_what_was_shown(file, tmp_path):
     assert_installed(another)
 
 
-def test_what_was_changed_here_is_not_replaced_by_a_download_without_a_word(server, file):
+def test_what_was_changed_here_is_not_replaced_by_a_download_without_a_word(model_server, file):
     published = read_bundle(file).metadata_sha256
-    described = entry_for(file, server.url())
+    described = entry_for(file, model_server.url())
     entry = replace(described, file=replace(described.file, metadata_sha256=published))
     here = install.install(entry)
     assert install.question_of_entry(entry) is None
@@ -226,8 +226,8 @@ def test_a_damaged_model_is_replaced_without_a_question(file, tmp_path):
 
 
 @pytest.mark.fault
-def test_a_file_with_another_model_json_than_the_index_says_is_refused(server, file):
-    entry = entry_for(file, server.url())
+def test_a_file_with_another_model_json_than_the_index_says_is_refused(model_server, file):
+    entry = entry_for(file, model_server.url())
     wrong = replace(entry, file=replace(entry.file, metadata_sha256="0" * 64))
     with pytest.raises(BundleError, match=r"another model\.json than the index says: its SHA-256 is"):
         install.install(wrong)
@@ -235,11 +235,11 @@ def test_a_file_with_another_model_json_than_the_index_says_is_refused(server, f
 
 
 @pytest.mark.fault
-def test_an_older_model_under_a_newer_number_takes_no_place(server, file, tmp_path):
+def test_an_older_model_under_a_newer_number_takes_no_place(model_server, file, tmp_path):
     """A mirror or index that wants old weights back says that they are new."""
     install.install_file(packed(tmp_path / "new", version="2.0.0", seed=2))
     with pytest.raises(BundleError, match=rf"The file for {NAME} 3\.0\.0 holds {NAME} {VERSION}"):
-        install.install(entry_for(file, server.url(), version="3.0.0"))
+        install.install(entry_for(file, model_server.url(), version="3.0.0"))
     assert cache.installed_versions(NAME) == ["2.0.0"]
 
 

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from dicom_files import image, uid, write_series
+from dicom_files import image, uid, write_series, write_slice
 from pydicom.uid import SegmentationStorage
 from usema.resources import sample_volume
 from usema.volumes.tree import find_volumes
@@ -99,6 +99,12 @@ def test_localizers_in_folders_of_their_own_are_left_out_beside_volumes(voxels, 
     write_series(tmp_path / "ct", voxels)
     assert found(tmp_path) == ["ct"]
     assert "localizer" in left_out(tmp_path)["planes"]
+    for z, plane in enumerate(voxels):  # each rounded in its own way
+        turned = [1, z * 1e-6, 0, 0, 1, 0]
+        (tmp_path / "mr").mkdir(exist_ok=True)
+        write_slice(tmp_path / "mr" / f"{z}.dcm", plane, (0, 0, z), ImageOrientationPatient=turned)
+    assert found(tmp_path) == ["ct", "mr"]
+    shutil.rmtree(tmp_path / "mr")
     (tmp_path / "scout" / "IM0000.dcm").write_bytes(b"")
     assert found(tmp_path) == ["ct", "scout"]  # broken is not small
 

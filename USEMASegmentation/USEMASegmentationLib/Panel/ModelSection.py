@@ -132,7 +132,7 @@ class ModelSection:
             model = self.models[name]
             question = self.store.questionOf(model.entry)
             if self._agreed(model, question):
-                self.store.download(name, consent=question)
+                self.store.download(name, consent=question, shown=model.entry)
                 self.started()
         except UsemaError as error:
             self.display.showError(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -56,4 +57,5 @@ def overwrites(corrections: Corrections) -> str:
 def message(text: str, hint: str = "", notes: Sequence[str] = ()) -> str:
     """A message, what to do about it, and what else should be known."""
     paragraphs = [f"<b>{escape(text)}</b>" if hint else escape(text), escape(hint), *map(escape, notes)]
-    return "<br>".join(filter(None, paragraphs))
+    # a number and its unit stay in one line
+    return re.sub(r"(?<=\d) (?=(?:ml|mm|s)\b)", "&nbsp;", "<br>".join(filter(None, paragraphs)))

@@ -57,7 +57,8 @@ class SelfTest:
         for number, step in enumerate(steps, 1):
             self._go(number, step)
             self._write()  # also what comes after may end the application
-        self.lines.append(f"{len(self.failed)} of {len(steps)} steps failed: {', '.join(self.failed) or 'none'}")
+        failed, leftOut = ", ".join(self.failed) or "none", sum(" LEFT OUT " in line for line in self.lines)
+        self.lines.append(f"{len(steps)} steps, {leftOut} left out, {len(self.failed)} failed: {failed}")
         self._write()
         return not self.failed
 

@@ -16,6 +16,7 @@ from slicer.util import VTKObservationMixin
 
 from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
+from ..Scene import Terminologies
 from . import RunTexts, SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
@@ -263,6 +264,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """All known models, and the chosen one; to be called when there are others, or another state of one."""
         self.manageSection.fill()
         self.modelSection.fill()
+        Terminologies.offer()
         if self._parameterNode is not None:
             self.showModel()
             self.updateState()

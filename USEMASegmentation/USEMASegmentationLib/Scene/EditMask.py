@@ -81,18 +81,19 @@ def ownSegments(segmentationNode, metadata: ModelMetadata) -> dict[int, str]:
     A copy that the user made has another ID than the one that it tells, and is the user's. So is one whose tags the
     user took away. Where a label was written more than once, the first one counts.
     """
-    segmentation, found = segmentationNode.GetSegmentation(), {}
+    segmentation, model = segmentationNode.GetSegmentation(), tag_text(metadata.name)
+    usual = {tag_text(label.name): segment_id(metadata.name, label.value) for label in metadata.labels}
+    told: dict[str, list[str]] = {}  # name of a label -> IDs
+    for one in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(one)
+        label = tagOf(segment, LABEL_KEY)
+        if tagOf(segment, "model") == model and (tagOf(segment, ID_KEY) or usual.get(label)) == one:
+            told.setdefault(label, []).append(one)
+    found = {}
     for label in metadata.labels:
-        usual = segment_id(metadata.name, label.value)
-        for one in sorted(segmentation.GetSegmentIDs(), key=lambda one: one != usual):  # stable: in their order
-            segment = segmentation.GetSegment(one)
-            if (
-                tagOf(segment, "model") == tag_text(metadata.name)
-                and tagOf(segment, LABEL_KEY) == tag_text(label.name)
-                and (tagOf(segment, ID_KEY) or usual) == one
-            ):
-                found[label.value] = one
-                break
+        there = told.get(tag_text(label.name), [])
+        if there:
+            found[label.value] = min(there, key=lambda one: one != usual[tag_text(label.name)])  # else the first
     return found
 
 

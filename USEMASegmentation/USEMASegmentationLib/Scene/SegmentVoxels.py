@@ -55,6 +55,8 @@ class SegmentVoxels:
         if image is None:
             return NOTHING
         array, start = arrayOf(image), image.GetExtent()[::2]
+        if array.dtype.kind not in "iu" or array.dtype.itemsize > 2:  # as other programs and scripts leave them
+            return PlacedMask(array == segment.GetLabelValue(), start).trimmed()
         if id(image) not in self._boxes:
             self._boxes[id(image)] = (image, label_boxes(array, start))
         return label_mask(array, segment.GetLabelValue(), self._boxes[id(image)][1], start)
@@ -64,8 +66,10 @@ def offsetBetween(affine: np.ndarray, other: np.ndarray) -> tuple[int, int, int]
     """What to add to an index (i, j, k) on one grid to get the same place's on the other.
 
     Returns:
-        None if the voxels of the two do not lie on each other.
+        None if the voxels of the two do not lie on each other, or one of the two is no grid.
     """
+    if not np.isfinite(affine).all() or not np.isfinite(other).all() or not np.linalg.det(other):
+        return None
     between = np.linalg.inv(other) @ affine
     shift = between[:3, 3]
     if np.abs(between[:3, :3] - np.eye(3)).max() > _SAME_AXES or np.abs(shift - shift.round()).max() > _WHOLE_VOXELS:

@@ -113,6 +113,8 @@ def roiBox(roiNode, volumeNode) -> Box:
     for signs in np.ndindex(2, 2, 2):
         world = objectToWorld @ np.append((np.array(signs) - 0.5) * size, 1.0)
         corners.append((rasToIjk @ np.append(worldToVolume.TransformPoint(world[:3]), 1.0))[:3])
+    if not np.isfinite(corners).all():
+        raise InputError(f"The ROI '{roiNode.GetName()}' lies nowhere: {corners[0]}.", "Place it again.")
     # Voxel i reaches from i - 1/2 to i + 1/2. Rounding must not add a voxel to an ROI that ends on its border.
     low = np.floor(np.min(corners, axis=0) + 0.5 + 1e-6).astype(int)
     high = np.ceil(np.max(corners, axis=0) + 0.5 - 1e-6).astype(int)

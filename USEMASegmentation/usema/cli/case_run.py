@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, OutputError
 from ..models.bundle import Bundle
+from ..volumes.segments import millilitres
 from .cases import Case
 from .progress import RunProgress
 
@@ -126,9 +127,9 @@ def segment_case(
     )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
-    x, y, z = result.geometry.spacing
     for label in result.model_labels:
-        outcome.millilitres[label.name] = int((result.labels == label.value).sum()) * x * y * z / 1000
+        voxels = int((result.labels == label.value).sum())
+        outcome.millilitres[label.name] = millilitres(voxels, result.geometry.spacing)
     for path, write in _writers(case, volumes[0], result):
         if should_stop():
             raise Cancelled("Stopped.")

@@ -23,6 +23,7 @@ from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits
 from .tiling import Tiling
+from .whole_volume import predict_whole, sees_whole_volumes
 
 
 class Ensemble(nn.Module):
@@ -108,7 +109,9 @@ class LoadedPart:
         return self.part.inference.get("overlap", 0.5) if wish is None else wish
 
     def tiles(self, array: np.ndarray, geometry: Geometry, overlap: float | None) -> int:
-        """How many tiles there will be for a case (channels, z, y, x) on ``geometry``."""
+        """How many tiles there will be for a case (channels, z, y, x) on ``geometry``; planes without tiles."""
+        if sees_whole_volumes(self.network):
+            return self.recipe.shape(array, geometry)[0]
         return Tiling.of(self.recipe.shape(array, geometry), self.recipe.patch_size, self.overlap(overlap)).count
 
     def logits(
@@ -122,6 +125,10 @@ class LoadedPart:
         report: Callable[[str], None],
     ) -> Iterator[tuple[int, torch.Tensor]]:
         """The slabs of logits of a prepared case; see ``predict_logits``."""
+        if sees_whole_volumes(self.network):
+            return predict_whole(
+                self.network, prepared.data, device=self._device, progress=progress, should_stop=should_stop
+            )
         return predict_logits(
             self.network,
             prepared.data,

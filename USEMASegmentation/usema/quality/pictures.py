@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import MissingDependencyError, OutputError
 from ..files import replace_file
 from ..volumes.bounding_box import bounding_box
+from ..volumes.segments import millilitres
 from ..volumes.volume import Volume, reorient
 from .picture_fonts import fonts_for, without
 
@@ -61,10 +62,10 @@ def write_preview(path: str | Path, volume: Volume, segmentation: Segmentation, 
     path = Path(path)
     check_preview(path, overwrite)
     labels = reorient(Volume(segmentation.labels, segmentation.geometry), "LPS").array
-    millilitres = float(np.prod(segmentation.geometry.spacing)) / 1000
+    spacing = segmentation.geometry.spacing
     counts = np.bincount(labels.ravel(), minlength=len(segmentation.model_labels) + 1)
     legend = [
-        (_rgb(label.color), "solid", f"{label.name}  {counts[label.value] * millilitres:.2f} ml")
+        (_rgb(label.color), "solid", f"{label.name}  {millilitres(counts[label.value], spacing):.2f} ml")
         for label in segmentation.model_labels
         if counts[label.value] or len(segmentation.model_labels) <= 8
     ]

@@ -68,7 +68,8 @@ class Commands:
         ):
             # the user agreed to another file
             raise InputError(
-                f"Version {request['version']} of {entry.title} is no longer offered, but {entry.version}.",
+                f"{entry.title} {request['version']} is no longer offered as you saw it: now it is {entry.version}, "
+                f"the file with the SHA-256 {entry.file.sha256}.",
                 "Choose it again.",
             )
         warnings: list[str] = []

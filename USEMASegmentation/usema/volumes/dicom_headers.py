@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +82,7 @@ class DicomFile:
     colour: bool = False
     frames: int = 1
     instance: str = ""
-    orientation: str = ""  # as written, of a file of one slice
+    orientation: tuple[float, ...] = ()  # of a file of one slice, to one digit
     header: Dataset | None = None
 
     @property
@@ -90,7 +92,8 @@ class DicomFile:
     def slices(self) -> list[Slice]:
         """Where its frames lie. Raises InputError where it does not say so, is damaged, or is a colour image."""
         try:
-            return self._slices()
+            with _pydicom_silent():
+                return self._slices()
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError) as error:
             raise InputError(f"{self.path} is damaged: its header cannot be read.", COPY_AGAIN) from error
 
@@ -160,8 +163,7 @@ def looks_like_dicom(path: Path) -> bool:
 def read_header(path: Path) -> DicomFile | None:
     """What a file says of itself; None if it is no DICOM file. Whatever is wrong with it is in ``fault``."""
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's remarks on unusual values
+        with path.open("rb") as file, _pydicom_silent():
             head = file.read(132)
             if not head:
                 return DicomFile(path, fault="it is empty")
@@ -173,6 +175,19 @@ def read_header(path: Path) -> DicomFile | None:
         return DicomFile(path, fault=error.strerror or str(error))
     except Exception:  # pydicom raises whatever broken bytes lead to
         return DicomFile(path, fault="it is damaged or incomplete: its header cannot be read")
+
+
+@contextmanager
+def _pydicom_silent() -> Iterator[None]:
+    """Without pydicom's remarks on unusual values, which it both warns of and logs."""
+    logger = logging.getLogger("pydicom")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _starts_as_dicom(head: bytes) -> bool:
@@ -202,7 +217,7 @@ def _read(path: Path, file) -> DicomFile:
         "modality": str(dataset.get("Modality") or ""),
         "syntax": syntax.name,
         "instance": str(dataset.get("SOPInstanceUID") or ""),
-        "orientation": str(dataset.get("ImageOrientationPatient") or ""),
+        "orientation": tuple(round(float(value), 1) for value in dataset.get("ImageOrientationPatient") or ()),
         "header": dataset,
     }
     if other := _no_image(kind):

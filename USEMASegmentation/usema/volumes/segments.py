@@ -19,6 +19,9 @@ WRITTEN_KEY = "written"  # the model's voxels, see `masks`
 # The names under which 3D Slicer has the lists that SNOMED CT codes of segments come from.
 _TYPES = "Segmentation category and type - DICOM master list"
 _REGIONS = "Anatomic codes - DICOM master list"
+# The list that the panel adds, and the only modifiers that Slicer's own has: left, right, right and left.
+OWN_TYPES = "Segmentation category and type - USEMA"
+_LATERALITY = {"7771000", "24028007", "51440002"}
 
 
 class ModelLabel(Protocol):
@@ -75,8 +78,15 @@ def terminology_entry(codes: Mapping[str, Mapping[str, str] | None]) -> str:
         code = codes.get(part) or {}
         return "^".join(_code_text(code.get(key, "")) for key in ("scheme", "value", "meaning"))
 
+    types = OWN_TYPES if needs_own_list(codes) else _TYPES
     where = map(triple, ("region", "region_modifier"))
-    return "~".join([_TYPES, *map(triple, ("category", "type", "type_modifier")), _REGIONS, *where])
+    return "~".join([types, *map(triple, ("category", "type", "type_modifier")), _REGIONS, *where])
+
+
+def needs_own_list(codes: Mapping[str, Mapping[str, str] | None]) -> bool:
+    """Whether Slicer's own list lacks the modifier, such as "anterior", so that its selector could not show it."""
+    modifier = codes.get("type_modifier")
+    return bool(modifier) and modifier.get("value") not in _LATERALITY
 
 
 def tag_text(value: object) -> str:

@@ -22,6 +22,7 @@ from ...models.bundle import Bundle
 from ...models.bundle_writing import change_metadata
 from ...models.card_files import PICTURES
 from ...volumes.bounding_box import bounding_box
+from ...volumes.segments import millilitres
 from ...volumes.volume import Volume, reorient
 from ..labelled_cases import LabelledCase, read_case, where_labelled
 from ..metrics import compare_masks
@@ -92,7 +93,7 @@ def measure(
             volumes, reference = read_case(case, bundle.metadata)
             _, reference = where_labelled(segmentation.labels, reference)
             write_comparison(folder / picture, volumes[0], segmentation, reference)
-            pictured.append(Pictured(case.name, *moved_to_fit(segmentation, reference)))
+            pictured.append(Pictured(case.name, *dice_at_best_shift(segmentation, reference)))
     except OSError as error:
         raise _cannot_write(folder, error) from error
     document = Results(
@@ -123,7 +124,7 @@ def _case_result(
     geometry = volume.geometry
 
     def ml(count: int) -> float:
-        return round(float(count * np.prod(geometry.spacing)) / 1000, 6)
+        return round(float(millilitres(count, geometry.spacing)), 6)
 
     names = ["background", *(label.name for label in segmentation.model_labels)]
     # voxels[i, j]: those with label i in the reference and j in the result; outside the box, all are background in both
@@ -150,11 +151,11 @@ def _case_result(
     return CaseResult(name, seconds, intensity_type(volume.array.dtype), (low, high), geometry.spacing, tuple(labels))
 
 
-def moved_to_fit(segmentation: Segmentation, reference: np.ndarray) -> tuple[float, str]:
+def dice_at_best_shift(segmentation: Segmentation, reference: np.ndarray) -> tuple[float, str]:
     """The best mean Dice over labels with the reference (z, y, x) moved by at most one voxel along each axis.
 
     Returns:
-        the Dice, and the move in words: "1 mm left, 1 mm superior"; empty where it fits best as it is.
+        the Dice, and the shift in words: "1 mm left, 1 mm superior"; empty where it fits best as it is.
     """
     result, drawn = (
         reorient(Volume(labels, segmentation.geometry), "LPS") for labels in (segmentation.labels, reference)
@@ -163,16 +164,16 @@ def moved_to_fit(segmentation: Segmentation, reference: np.ndarray) -> tuple[flo
     box = bounding_box((result.array > 0) | (drawn.array > 0))
     found, drawn = (np.pad(volume.array[box], 1) for volume in (result, drawn))
     values = [label.value for label in segmentation.model_labels if label.value in found or label.value in drawn]
-    # The move that comes first wins a draw: none.
-    moves = sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda move: sum(map(abs, move)))
+    # The shift that comes first wins a draw: none.
+    shifts = sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda shift: sum(map(abs, shift)))
 
-    def dice(move: tuple[int, ...]) -> float:
-        moved = np.roll(drawn, move, (0, 1, 2))
+    def dice(shift: tuple[int, ...]) -> float:
+        moved = np.roll(drawn, shift, (0, 1, 2))
         pairs = [(found == value, moved == value) for value in values]
         return float(np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs]))
 
-    scores = {move: dice(move) for move in moves}
-    best = max(moves, key=scores.__getitem__)
+    scores = {shift: dice(shift) for shift in shifts}
+    best = max(shifts, key=scores.__getitem__)
     ways = (("superior", "inferior"), ("posterior", "anterior"), ("left", "right"))
     steps = zip(best, result.geometry.spacing_zyx, ways, strict=True)
     return scores[best], ", ".join(f"{size:g} mm {way[step < 0]}" for step, size, way in steps if step)
