@@ -276,7 +276,7 @@ def test_names_stand_as_they_are_in_the_table_of_scores(odd_model, tmp_path):
 def test_letters_that_the_output_lacks_are_replaced(odd_model, code_page, tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": f"{code_page}:strict"}
     for arguments in (
-        ("networks",),
+        ("models", "list"),
         ("segment", sample_volume(), "-o", tmp_path / f"{code_page}.nii", "--model", odd_model),
     ):
         run = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, env=environment, timeout=120)

@@ -140,7 +140,8 @@ def test_a_cascade_gives_the_labels_of_its_first_stage_to_the_second_as_nnunet_d
     predictor = Predictor(write(tmp_path / "cascade", prefixed(low_0=low, high_0=high), parts=parts), "cpu")
     result = predictor.segment(volume_of(image), probabilities=True)
     assert agreement(result.labels, expected) > 0.999
-    assert close(result.probabilities, probabilities)
+    # A voxel of the first stage that falls differently where masks are equal moves probabilities around it.
+    assert (abs(result.probabilities - probabilities) > 0.02).mean() < 0.003
 
 
 def test_configurations_are_combined_by_the_mean_of_their_probabilities(data, tmp_path):

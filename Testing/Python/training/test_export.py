@@ -174,6 +174,13 @@ def other_plans(results: Path) -> None:
     (results / "plans.json").write_text("{}")
 
 
+def a_cascade(results: Path) -> None:
+    plans = json.loads((results / "plans.json").read_text())
+    for configuration in plans["configurations"].values():
+        configuration["previous_stage"] = "3d_lowres"
+    (results / "plans.json").write_text(json.dumps(plans))
+
+
 def half_the_weights(results: Path) -> None:
     path = results / "fold_0/checkpoint_final.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
@@ -191,6 +198,7 @@ SPOILT = {
     gaps: "'Posterior': 3",
     no_plans: r"plans.json is missing",
     other_plans: "plan",
+    a_cascade: "second stage of a cascade, after '3d_lowres'",
     half_the_weights: r"checkpoint_final.safetensors cannot be read",
     no_weights: r"checkpoint_final.safetensors is missing.* Train with nnUNetTrainerUSEMA",
 }

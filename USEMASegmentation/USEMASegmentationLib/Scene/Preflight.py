@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from usema.errors import BundleError, InputError, OutputError, UsemaError
-from usema.inference.checks import input_warnings
+from usema.inference.checks import input_warnings, needed_bytes
 from usema.inference.memory import GIB, free_memory
 from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
@@ -147,28 +147,21 @@ def _checkMemory(parameters: Parameters, bundle: Bundle) -> None:
 def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     """Main memory that a segmentation takes at the least; a lower bound, so that nothing is refused that would run.
 
-    For v voxels in the box to segment, w voxels at the model's spacing, C channels and K classes (background counts):
+    For v voxels in the box to segment, and with K labels and background, of which L are wanted:
 
-    - 4 C (v + w): the volumes in single precision, before and after resampling;
-    - 4 v: labels, in the worker and in the scene, each with one copy;
-    - 4 K times the voxels in one row of tiles: the logits that are open at a time;
+    - what the engine needs (``usema.inference.checks.needed_bytes``);
+    - 2 v: labels in the scene, with one copy;
     - (2 K + 4 L) v, if probabilities are kept: half precision in the worker, single precision for L volumes here;
     - 0.5 GiB for the worker itself.
     """
     volume = parameters.inputVolume
     box = wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
     shape = [part.stop - part.start for part in box]
-    voxels, resampled, row = math.prod(shape), 0, 0
-    spacing, tile = metadata.preprocessing["spacing"], metadata.preprocessing["patch_size"]
-    if len(spacing) == 3:  # a 2D model holds the logits of one slice, and which axes it resamples depends on the volume
-        resampled = voxels * math.prod(volume.GetSpacing()) / math.prod(spacing)
-        longest = max(n * mm for n, mm in zip(shape, volume.GetSpacing()[::-1], strict=True)) / min(spacing)
-        row = resampled * min(1, tile[0] / longest)
-    channels, classes = len(metadata.channels), len(metadata.labels) + 1
-    needed = 4 * channels * (voxels + resampled) + 4 * voxels + 4 * classes * row
+    voxels, classes = math.prod(shape), len(metadata.labels) + 1
+    needed = needed_bytes(metadata, shape, volume.GetSpacing()[::-1]) + 2 * voxels
     if parameters.keepProbabilities:
         needed += (2 * classes + 4 * (len(parameters.labels) or len(metadata.labels))) * voxels
-    return int(needed) + _WORKER_BYTES
+    return needed + _WORKER_BYTES
 
 
 def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:

@@ -139,19 +139,20 @@ def resample_labels(labels: np.ndarray, new_shape: Sequence[int], separate: int 
     volume, out = np.moveaxis(labels, axis, 0), np.moveaxis(result, axis, 0)
     plane = [(old, new, _linear(old, new)) for old, new in zip(volume.shape[1:], out.shape[1:], strict=True)]
     if separate is None:
-        for target, lower, upper, weight in zip(out, *linear_taps(len(volume), len(out)), strict=True):
-            target[:] = _voted(volume[lower], volume[upper], weight, plane)
+        taps = zip(*linear_taps(len(volume), len(out)), nearest_indices(len(volume), len(out)), strict=True)
+        for target, (lower, upper, weight, nearest) in zip(out, taps, strict=True):
+            target[:] = _voted(volume[lower], volume[upper], weight, volume[nearest], plane)
     else:
         nearest = nearest_indices(len(volume), len(out), exact)
         for source in np.unique(nearest):
-            out[nearest == source] = _voted(volume[source], volume[source], 0.0, plane)
+            out[nearest == source] = _voted(volume[source], volume[source], 0.0, volume[source], plane)
     return result
 
 
-def _voted(lower: np.ndarray, upper: np.ndarray, weight: float, plane: list) -> np.ndarray:
-    """One plane of ``resample_labels`` between two planes of labels."""
+def _voted(lower: np.ndarray, upper: np.ndarray, weight: float, nearest: np.ndarray, plane: list) -> np.ndarray:
+    """One plane of ``resample_labels`` between two planes of labels, of which one is the nearest."""
     rows, columns = (nearest_indices(old, new) for old, new, _ in plane)
-    near = (upper if weight > 0.5 else lower)[rows][:, columns]
+    near = nearest[rows][:, columns]
     present = np.union1d(lower, upper)
     if len(present) == 1:
         return near
