@@ -2,8 +2,8 @@
 
     python Testing/Benchmarks/whole_heads.py [--models brain-mask ...] [--machine WORDS] [--write]
 
-Each model is converted from its publisher's file and segments the heads of ../shared/data in a process of its own, on one
-thread. "Differ" counts the voxels that are not the publisher's, "of" those that are not background there. Processor
+Each model is converted from its publisher's file and segments the heads of ../shared/data in a process of its own, on
+one thread. "Differ" counts the voxels that are not the publisher's, "of" those that are not background there. Processor
 seconds are of the whole segmentation, on the volume's own grid; the peak is of the whole process. --write makes
 results/whole_heads.md.
 """
