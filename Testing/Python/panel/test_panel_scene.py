@@ -188,3 +188,7 @@ def test_what_speaks_against_a_volume_is_one_line_with_the_rest_in_its_tooltip(a
     assert panel.ui.reasonLabel.toolTip
     assert caution(["First.", "Second.", "Third."]) == "First. And 2 more."
     assert caution([]) == ""
+    long = (
+        "The volume shows 256 x 256 x 170 mm, far more than the model is for: one hippocampus, cropped. Cut it first."
+    )
+    assert caution([long]) == "The volume shows 256 x 256 x 170 mm, far more than the model is for …"

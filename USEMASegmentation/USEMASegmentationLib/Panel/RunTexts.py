@@ -43,9 +43,12 @@ def caution(warnings: Sequence[str]) -> str:
     """What speaks against a volume, in a line; the rest of it stands in a tooltip."""
     if not warnings:
         return ""
+    first = warnings[0]
+    if len(first) > 80:
+        first = re.split(r"(?<!\d)[:;.] ", first)[0].rstrip(".") + " …"
     if len(warnings) == 1:
-        return warnings[0]
-    return _("{first} And {number} more.").format(first=warnings[0], number=len(warnings) - 1)
+        return first
+    return _("{first} And {number} more.").format(first=first, number=len(warnings) - 1)
 
 
 def overwrites(corrections: Corrections) -> str:

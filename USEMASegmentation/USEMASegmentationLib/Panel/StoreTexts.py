@@ -120,9 +120,9 @@ def problems(texts: Sequence[str]) -> str:
     return "<br>".join(map(escape, texts))
 
 
-def source(one: Source) -> str:
-    """A list of models, and how old it is."""
-    return f"{one.title} – {one.age}"
+def source(one: Source, title: str) -> str:
+    """A list of models, by the title that tells it from others, and how old it is."""
+    return f"{title} – {one.age}"
 
 
 def downloadQuestion(entry: Entry, question: Question | None, packages: Sequence[str] = ()) -> str:

@@ -355,7 +355,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             SliceViews.showOnce(status.segmentation)
         if self._parameterNode is not None:
             self._subject = self._subjectNow()
-        self.runSection.say(status.message, status.hint, status.detail, status.warnings)
+        notes = [] if status.state == "cancelled" else status.warnings  # those are of a result
+        self.runSection.say(status.message, status.hint, status.detail, notes)
 
     def _stopAll(self) -> None:
         self.timer.stop()
