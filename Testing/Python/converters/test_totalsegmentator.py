@@ -160,6 +160,6 @@ def test_weights_of_another_task_are_refused(weights, tmp_path):
     task = public("body-6mm").recipe["datasets"][0]
     copy = tmp_path / task["folder"]
     shutil.copytree(next(folder.glob("nnUNet*")), copy / task["training"])
-    with pytest.raises(BundleError, match="finds 117 labels.*holds the weights of another task"):
+    with pytest.raises(BundleError, match=r"finds 117 labels.*holds the weights of another task"):
         converters.convert(copy, tmp_path / "model", ["totalsegmentator-body-6mm"])
     assert not (tmp_path / "model").exists()
