@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import totalsegmentator_run
 from nnunet_models import zipped
 from totalsegmentator_models import ct, make, public
 from totalsegmentator_reference import segmented
@@ -163,3 +168,45 @@ def test_weights_of_another_task_are_refused(weights, tmp_path):
     with pytest.raises(BundleError, match=r"finds 117 labels.*holds the weights of another task"):
         converters.convert(copy, tmp_path / "model", ["totalsegmentator-body-6mm"])
     assert not (tmp_path / "model").exists()
+
+
+# Against the package itself: name of the model -> its task and options there.
+PACKAGE = {
+    "total-6mm": {"task": "total", "fastest": True},
+    "total-3mm": {"task": "total", "fast": True},
+    "total-1-5mm": {"task": "total"},
+    "body-6mm": {"task": "body", "fast": True},
+    "kidney-cysts": {"task": "kidney_cysts"},
+    "pleural-pericard-effusion": {"task": "pleural_pericard_effusion"},
+    "headneck-muscles": {"task": "headneck_muscles"},
+    "vertebrae-pp": {"task": "vertebrae_pp"},
+    "vertebrae-pp-refined": {"task": "vertebrae_pp_refined"},
+    "teeth": {"task": "teeth"},
+    "total-1-5mm only": {"task": "total", "roi_subset": ["liver", "spleen"]},
+}
+
+
+@pytest.fixture(scope="module")
+def theirs(weights, data, tmp_path_factory):
+    """What the package finds in a small volume, all of it in one process: (the volume, name -> label map)."""
+    if importlib.util.find_spec("totalsegmentator") is None:
+        pytest.skip("the package TotalSegmentator is not here (pip install --no-deps TotalSegmentator)")
+    folder = tmp_path_factory.mktemp("package")
+    sitk.WriteImage(ct(data, (slice(10, 20), slice(24, 40), slice(42, 60)), air=4), str(folder / "ct.nii.gz"))
+    jobs = []
+    for name, options in PACKAGE.items():
+        root = weights(name.partition(" ")[0])
+        jobs.append({"input": str(folder / "ct.nii.gz"), "output": str(folder / f"{name}.nii.gz"), "options": options})
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    command = [sys.executable, totalsegmentator_run.__file__, str(root), str(folder / "jobs.json")]
+    subprocess.run(command, check=True)
+    return folder / "ct.nii.gz", lambda name: sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{name}.nii.gz")))
+
+
+@pytest.mark.parametrize("name", PACKAGE)
+def test_a_task_finds_what_the_package_finds(name, theirs, bundle):
+    file, found = theirs
+    model = bundle(name.partition(" ")[0])
+    labels = ["liver", "spleen"] if "only" in name else []
+    ours = Predictor(model, "cpu", bundle).segment(read_volume(file), labels=labels).labels
+    same(ours, found(name), 1)
