@@ -32,7 +32,7 @@ class Parameters:
         overwriteCorrections: "replace" also takes what the user changed in these segments, which it else keeps.
         roi: markups ROI node; only the voxels it touches are segmented. None: all.
         device: see ``usema.inference.device.choose_device``.
-        overlap: of neighbouring tiles, 0 to 0.9 of their side.
+        overlap: of neighbouring tiles, 0 to 0.9 of their side; None: as the model says.
         mirror: average over mirrored copies.
         keepProbabilities: also make a volume with the probability of each label.
         show3D: make surfaces.
@@ -47,7 +47,9 @@ class Parameters:
     overwriteCorrections: bool = False
     roi: Any = field(default=None, metadata={"node": "vtkMRMLMarkupsROINode"})
     device: str = RunOptions.device
-    overlap: float = field(default=RunOptions.overlap, metadata={"span": (0, 0.9)})
+    overlap: float | None = field(
+        default=RunOptions.overlap, metadata={"span": (0, 0.9), "unless": "overlapOfModel", "shown": 0.5}
+    )
     mirror: bool = RunOptions.mirror
     keepProbabilities: bool = RunOptions.probabilities
     show3D: bool = False
@@ -56,6 +58,9 @@ class Parameters:
     def copyOf(cls, parameters) -> Parameters:
         """A copy of this or of a parameter node, which later clicks do not change."""
         values = {one.name: getattr(parameters, one.name) for one in fields(cls)}
+        for one in fields(cls):
+            if getattr(parameters, one.metadata.get("unless", ""), False):
+                values[one.name] = None
         return cls(**{**values, "channels": list(values["channels"]), "labels": list(values["labels"])})
 
     @classmethod

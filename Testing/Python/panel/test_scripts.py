@@ -90,8 +90,10 @@ def test_the_parameter_node_keeps_every_option_and_nothing_else(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "USEMASegmentationLib.ParameterNode")
     kinds, default = typing.get_type_hints(Node, include_extras=True), Parameters()
-    assert list(kinds) == [one.name for one in fields(Parameters)]
-    for name in kinds:
+    names = [one.name for one in fields(Parameters)]
+    assert list(kinds) == [*names, "overlapOfModel"]
+    assert (Node.overlap, Node.overlapOfModel, default.overlap) == (0.5, True, None)
+    for name in set(names) - {"overlap"}:
         wanted = getattr(default, name)
         assert getattr(Node, name, wanted) == wanted
         assert hasattr(Node, name) or not wanted  # without a default, the wrapper takes "", None or []

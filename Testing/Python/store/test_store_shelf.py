@@ -150,7 +150,7 @@ def test_a_publishers_file_becomes_a_model_that_says_where_it_comes_from(offered
     steps = []
     bundle = install(entry, progress=steps.append)
     bundle.verify()
-    assert bundle.metadata.name == LIGHT
+    assert (bundle.metadata.name, bundle.metadata.title) == (LIGHT, entry.title)
     assert [label.name for label in bundle.metadata.labels] == ["White matter", "Grey matter"]
     assert bundle.metadata.source["publisher"] == "neuroneural/brainchop-models"
     assert bundle.metadata.source["sha256"] == entry.model.files[0].sha256

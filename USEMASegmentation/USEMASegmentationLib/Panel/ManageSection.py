@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import slicer
 from usema.errors import UsemaError
-from usema.store import importing
+from usema.store import importing, indexes
 
 from ..ModelStore import ModelHere, ModelStore
 from . import StoreTexts
@@ -83,8 +83,10 @@ class ManageSection:
         self.ownIndexes = self.store.ownIndexes()
         selector = self.ui.indexSelector
         selector.clear()
-        for source in self.store.indexes():
-            selector.addItem(StoreTexts.source(source), source.place)
+        sources = self.store.indexes()
+        titles = indexes.names(sources)  # two departments may call their lists alike
+        for source in sources:
+            selector.addItem(StoreTexts.source(source, titles[source.place]), source.place)
         self.ui.problemsLabel.text = StoreTexts.problems(self.store.library().problems)
         self.ui.problemsLabel.visible = bool(self.ui.problemsLabel.text)
         self.update()

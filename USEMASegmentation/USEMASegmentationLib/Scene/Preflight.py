@@ -122,7 +122,7 @@ def _checkOptions(parameters: Parameters, metadata: ModelMetadata, devices: Sequ
         raise InputError(
             f"The model '{metadata.title}' has no label {', '.join(map(repr, unknown))}.", f"It has {', '.join(known)}."
         )
-    if not 0 <= parameters.overlap <= 0.9:
+    if parameters.overlap is not None and not 0 <= parameters.overlap <= 0.9:
         raise InputError(f"The overlap {parameters.overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
     if parameters.existing not in EXISTING:
         raise InputError(f"{parameters.existing!r} is none of {', '.join(EXISTING)}.")
