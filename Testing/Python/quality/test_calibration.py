@@ -187,6 +187,7 @@ def old_model(tmp_path) -> Path:
     model = Path(shutil.copytree(find_model("hippocampus-mr"), tmp_path / "hippocampus-mr"))
     document = json.loads((model / METADATA_FILE).read_text(encoding="utf-8"))
     document["inference"].pop("temperature", None)
+    document.pop("expected_extent_mm", None)
     document["schema_version"] = 1
     (model / METADATA_FILE).write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
     return model

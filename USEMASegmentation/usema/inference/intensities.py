@@ -26,17 +26,19 @@ class Values:
         low, high: the least and greatest value that is not absurd.
         absurd: how many voxels are outside.
         extreme: the value furthest outside; meaningless where ``absurd`` is 0.
+        middle: the median of what is not zero, for zero is what lies around an image.
     """
 
     low: float
     high: float
     absurd: int = 0
     extreme: float = 0.0
+    middle: float = 0.0
 
     @property
     def offset(self) -> float:
         """What is to be subtracted before single precision so that nothing is lost; 0 where that holds the values."""
-        return 0.0 if max(abs(self.low), abs(self.high)) <= _EXACT else round((self.low + self.high) / 2)
+        return 0.0 if max(abs(self.low), abs(self.high)) <= _EXACT else float(round(self.middle))
 
     @property
     def note(self) -> str:
@@ -53,13 +55,15 @@ def values_of(channel: np.ndarray) -> Values:
     low, high = float(channel.min()), float(channel.max())
     step = max(1, round((channel.size / _SAMPLE) ** (1 / 3)))
     sample = channel[::step, ::step, ::step].astype(np.float64)
+    image = sample[sample != 0]
+    middle = float(np.median(image)) if image.size else 0.0
     with np.errstate(over="ignore", invalid="ignore"):  # between values of 1e300 on both sides
         bottom, top = np.quantile(sample, _TAILS)
         reach = _ABSURD_RANGES * (top - bottom)
         least, most = bottom - reach, top + reach
     # Almost everywhere one value: then the few others are the image.
     if not np.isfinite(reach) or reach == 0 or (least <= low and high <= most):
-        return Values(low, high)
+        return Values(low, high, middle=middle)
     count, usual_low, usual_high = 0, np.inf, -np.inf
     for plane in channel:
         usual = plane[(plane >= least) & (plane <= most)]
@@ -67,6 +71,6 @@ def values_of(channel: np.ndarray) -> Values:
         if usual.size:
             usual_low, usual_high = min(usual_low, float(usual.min())), max(usual_high, float(usual.max()))
     if count > max(1, _MOST_ABSURD * channel.size):
-        return Values(low, high)
+        return Values(low, high, middle=middle)
     extreme = low if usual_low - low > high - usual_high else high
-    return Values(usual_low, usual_high, count, extreme)
+    return Values(usual_low, usual_high, count, extreme, middle)

@@ -24,6 +24,8 @@ _ANY = {
     "type": {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"},
 }
 
+
+_LONGEST_TITLE = 200  # letters, as model.json may have them
 # Latin letters that are none of another letter and a mark.
 _WITHOUT_MARK = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 
@@ -119,7 +121,7 @@ def _described(dataset: dict[str, Any], labels: Labels, training: dict[str, Any]
     name = model_name(title)
     return {
         "name": name if name != "model" else model_name(folder),
-        "title": title,
+        "title": title[:_LONGEST_TITLE],
         "version": "0.1.0",
         "description": str(dataset.get("description") or unknown),
         "intended_use": "Research only. Not a medical device.",
