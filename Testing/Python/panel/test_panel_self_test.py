@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import unittest
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +84,14 @@ def test_the_whole_way_is_gone_and_reported_with_pictures(entry, tmp_path, monke
     assert pythonqt.slotErrors == []
 
 
+@contextmanager
+def temporary(monkeypatch, folder):
+    """With the application's temporary folder elsewhere: the self-test leaves its report there."""
+    with monkeypatch.context() as patched:
+        patched.setattr(slicer.app, "temporaryPath", str(folder))
+        yield
+
+
 @pytest.fixture
 def withoutTorch(monkeypatch):
     from USEMASegmentationLib.Panel.Installer import Installer
@@ -100,8 +109,7 @@ def test_without_pytorch_it_does_not_pass_as_if_all_had_run(entry, tmp_path, mon
     assert "Segmenting needs PyTorch." in report
     assert "16 steps, 14 left out, 0 failed" in report
     assert "NOTHING WAS SEGMENTED" in report
-    with monkeypatch.context() as patched, pytest.raises(unittest.SkipTest, match="NOTHING WAS SEGMENTED"):
-        patched.setattr(slicer.app, "temporaryPath", str(tmp_path))
+    with temporary(monkeypatch, tmp_path), pytest.raises(unittest.SkipTest, match="NOTHING WAS SEGMENTED"):
         entry.USEMASegmentationTest().runTest()
 
 
@@ -115,8 +123,7 @@ def test_a_step_that_fails_is_reported_and_the_exit_code_tells(entry, tmp_path, 
     assert "ZeroDivisionError" in report
     assert report.count("FAILED") == 1, report  # what needs the sample is left out, and does not fail as well
     assert "Engine: not started" in report  # versions and the last log, for whoever mends it
-    with monkeypatch.context() as patched, pytest.raises(AssertionError, match="ZeroDivisionError"):
-        patched.setattr(slicer.app, "temporaryPath", str(tmp_path))
+    with temporary(monkeypatch, tmp_path), pytest.raises(AssertionError, match="ZeroDivisionError"):
         entry.USEMASegmentationTest().runTest()
 
 
