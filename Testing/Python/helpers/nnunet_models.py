@@ -156,13 +156,13 @@ def predicted_by_nnunet(
     array = np.stack([sitk.GetArrayFromImage(image) for image in images]).astype(np.float32)
     properties = {"spacing": list(images[0].GetSpacing()[::-1])}
     stage = None if previous is None else previous[None].astype(np.float32)
-    with _added_up_in_float32():
+    with added_up_in_float32():
         result = predictor.predict_single_npy_array(array, properties, stage, None, probabilities)
     return result[1] if probabilities else result
 
 
 @contextmanager
-def _added_up_in_float32():
+def added_up_in_float32():
     """nnU-Net adds up its tiles in half precision. That turns one voxel in a thousand of a model that is not sure of
     itself, as one of few steps is not, and is nothing that the model says."""
     half, torch.half = torch.half, torch.float32
