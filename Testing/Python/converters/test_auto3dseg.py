@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +241,7 @@ class Evil:
         self.path = path
 
     def __reduce__(self):
-        return Path.touch, (self.path,)
+        return os.system, (f"touch {self.path}",)
 
 
 def saved(change):
@@ -272,7 +273,7 @@ SPOILT = {
     "half a checkpoint": (half, "is truncated"),
     "a web page": (lambda folder: (folder / "model.pt").write_text("<!DOCTYPE html>"), "no checkpoint of PyTorch's"),
     "nothing": (lambda folder: (folder / "model.pt").write_bytes(b""), "no checkpoint of PyTorch's"),
-    "code": (saved(lambda content: content.update(epoch=Evil(Path("ran")))), "names pathlib.*Nothing|names pathlib"),
+    "code": (saved(lambda content: content.update(epoch=Evil(Path("ran")))), "names (posix|nt).system"),
     "another network": (network(_target_="monai.networks.nets.SwinUNETR"), "is a 'monai.networks.nets.SwinUNETR'"),
     "code as network": (network(_target_="$__import__('os').system('touch ran')"), "its network is a '\\$__import"),
     "no name of a network": (network(_target_=7), "is a 7"),
@@ -299,7 +300,7 @@ SPOILT = {
     "bounds the wrong way round": (configured(intensity_bounds=[250, -250]), "two growing numbers"),
     "a spacing of zero": (configured(resample_resolution=[1, 0, 1]), "numbers above zero"),
     "a spacing by code": (configured(resample_resolution=["$1", 1, 1]), "resample_resolution"),
-    "inputs that are not told": (configured(extra_modalities={"t2": "mri"}), "takes 1 inputs, and its config normalises 2"),
+    "inputs that are not told": (configured(extra_modalities={"t2": "mri"}), "takes 1 inputs, .* normalises 2"),
     "weights of another config": (network(init_filters=8), "does not fit its own config"),
     "a tensor that is missing": (saved(lambda content: content["state_dict"].pop(HEAD)), f"it has no {HEAD}"),
     "a tensor too many": (
@@ -311,7 +312,7 @@ SPOILT = {
     "labels too few": (lambda folder: published.write_labels(folder, ["liver"]), "names 1 labels, 1; .* has 3"),
     "labels too many": (lambda folder: published.write_labels(folder, list("abcd")), "names 4 labels"),
     "a web page of labels": (lambda folder: (folder / "labels.csv").write_text("<html>"), "no column LabelValue"),
-    "labels that are no text": (lambda folder: (folder / "labels.csv").write_bytes(b"\xff\xfe\x00"), "no table of labels"),
+    "labels that are no text": (lambda folder: (folder / "labels.csv").write_bytes(b"\xff"), "no table of labels"),
     "a label twice": (
         lambda folder: (folder / "labels.csv").write_text("LabelValue,Name\n1,a\n1,b\n2,c\n"), "line 3: the label 1",
     ),

@@ -40,7 +40,8 @@ _UNKNOWN = "Not stated by whoever trained it."
 _GET_AGAIN = "Download the zip again from its publisher, and import it as it is."
 _STORED = (
     "The model takes volumes as they are stored: where yours are stored otherwise than its training images, left and "
-    "right may be mistaken. If you know how they lay, import it with that orientation (command line: --orientation RAS)."
+    "right may be mistaken. If you know how they lay, import it with that orientation (command line: --orientation "
+    "RAS)."
 )
 
 

@@ -110,7 +110,7 @@ def _architecture(network: Mapping[str, Any]) -> dict[str, Any]:
     if norm not in _NORMS or {"affine": True, "eps": 1e-5, **options} != {"affine": True, "eps": 1e-5}:
         raise ValueError(f"its network has the norm {network['norm']!r}, which should be one of {', '.join(_NORMS)}")
     down = _list(network["blocks_down"], "blocks_down")
-    up = network.get("blocks_up")
+    up = [1] * (len(down) - 1) if network.get("blocks_up") is None else _list(network["blocks_up"], "blocks_up")
     resolution = network.get("resolution")
     return {
         "name": NETWORK,
