@@ -119,9 +119,7 @@ def _architecture(network: Mapping[str, Any]) -> dict[str, Any]:
             "num_classes": _whole(network["out_channels"], "out_channels"),
             "filters": _whole(network.get("init_filters", 32), "init_filters"),
             "blocks_down": [_whole(blocks, "blocks_down") for blocks in down],
-            "blocks_up": [1] * (len(down) - 1)
-            if up is None
-            else [_whole(n, "blocks_up") for n in _list(up, "blocks_up")],
+            "blocks_up": [_whole(blocks, "blocks_up") for blocks in up],
             "resolution": None if resolution is None else _numbers(resolution, "resolution"),
             "norm": _NORMS[norm],
         },
