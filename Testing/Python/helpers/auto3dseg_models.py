@@ -82,11 +82,13 @@ def network_of(settings: dict) -> SegResNetDS:
 
 
 def train(settings: dict, files: list[Path], brats: bool = False, steps: int = 20) -> SegResNetDS:
-    """A network that has learnt to tell bright from dark in a few steps, on one tile."""
+    """A network that has learnt to tell bright from dark in a few steps, on one tile where there is something."""
     network = network_of(settings)
     image = prepared(settings, files, brats)(_inputs(files, brats))["image"].as_tensor()[None]
     tile = tuple(min(side, most) // 4 * 4 for side, most in zip(settings["roi_size"], image.shape[2:], strict=True))
-    starts = [(length - side) // 2 for length, side in zip(image.shape[2:], tile, strict=True)]
+    centre = (image[0, 0] > image[0, 0].mean()).nonzero().float().mean(0).tolist()
+    sides = zip(centre, tile, image.shape[2:], strict=True)
+    starts = [min(max(0, round(place - side / 2)), length - side) for place, side, length in sides]
     middle = image[(..., *(slice(first, first + side) for first, side in zip(starts, tile, strict=True)))]
     smooth = avg_pool3d(middle[:, :1], 3, stride=1, padding=1)
     outputs, sigmoid = settings["network"]["out_channels"], settings["sigmoid"]

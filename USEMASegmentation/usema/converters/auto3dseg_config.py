@@ -4,6 +4,7 @@ text of it is ever evaluated: not what begins with "$", and not the ``_target_``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ def _described(config: Mapping[str, Any], brats: bool, report: Callable[[str], N
 
 def _architecture(network: Mapping[str, Any]) -> dict[str, Any]:
     target = network["_target_"]
-    if not isinstance(target, str) or target.rpartition(".")[2] != NETWORK:
+    if not isinstance(target, str) or not re.fullmatch(rf"([A-Za-z_]\w*\.)*{NETWORK}", target):
         raise ValueError(f"its network is a {target!r}, no {NETWORK}")
     for key, only in (("spatial_dims", 3), ("preprocess", None), ("upsample_mode", "deconv")):
         if network.get(key, only) != only:
