@@ -46,7 +46,7 @@ CASES = {
             "roi_size": [32, 32, 16],
         },
     ),
-    "thick slices to thin ones": (["sarcoma"], {"normalize_mode": "meanstd", "resample_resolution": [1.0] * 3, "roi_size": [32] * 3}),
+    "thick slices to thin ones": (["sarcoma"], {"normalize_mode": "mri", "resample_resolution": [1.0] * 3}),
     "smaller than a tile": (["mr"], {"normalize_mode": "meanstd", "roi_size": [56, 32, 24]}),
     "RAS and a crop, off the middle of an LPS volume": (
         ["corner"], {"normalize_mode": "meanstd", "orientation_ras": True, "resample_resolution": [4.0, 4.0, 3.0]},
