@@ -174,6 +174,19 @@ def test_a_file_that_several_models_need_comes_down_once(offered, publisher):
     assert len(bundle.metadata.labels) == 103
 
 
+def test_progress_is_that_of_all_files_and_of_the_models_that_are_needed(offered, publisher):
+    mask = at(known("brain-mask"), publisher / "mindgrab" / "model.pth")
+    light = at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth")
+    _, entry = offered(mask, replace(light, needs=("brain-mask",)))
+    steps = []
+    install(entry, progress=steps.append)
+    assert {step.total for step in steps} == {mask.size + light.size}
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1].done == mask.size + light.size
+    assert {model.name for model in cache.installed()} == {"brain-mask", LIGHT}
+    assert shelf.needed(entry, {"brain-mask"}) == [entry]
+
+
 def test_the_first_copy_of_a_file_without_a_checksum_counts(offered, publisher):
     path = publisher / "model5_gw_ae" / "model.pth"
     (entry,) = offered(at(known(LIGHT), path, sha256=None))
