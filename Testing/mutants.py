@@ -1,6 +1,6 @@
 """Puts one mistake at a time into a copy of the repository and tells whether the tests see it.
 
-    python Testing/mutants.py [--only NAME ...] [--list] [--seconds 300]
+    python Testing/mutants.py [--only NAME ...] [--unchecked] [--list] [--seconds 300]
 
 ``mutants.toml`` has the mistakes. One that lives means that a test is missing: write it, do not take the mistake off
 the list. The tests run without a mistake first: where one fails then, it would prove nothing. The copy is a temporary
@@ -66,24 +66,24 @@ def copy_to(folder: Path) -> Path:
     return copy
 
 
-def passes(copy: Path, tests: list[str], seconds: float, show: bool = False) -> bool | None:
+def passes(copy: Path, tests: list[str], seconds: float, *more: str) -> bool | None:
     """Whether the tests pass in the copy; None: they could not be run. What takes too long has been seen as well.
 
+    Prints what failed, so that one can see whether it failed for the reason.
+
     Args:
-        show: go on after the first that fails, and print all that do.
+        more: options of pytest.
     """
     environment = {**os.environ, "PYTHONPATH": str(copy / "USEMASegmentation"), "PYTHONDONTWRITEBYTECODE": "1"}
     # xdist's processes cost more than they save here.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
-    command += [] if show else ["-x"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *more, *tests]
     try:
         run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         return False
     if run.returncode > 1:
         print(run.stdout[-2000:], run.stderr[-2000:], file=sys.stderr)
-    if show and run.returncode:
-        print("\n".join(line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))))
+    print("".join(f"    {line}\n" for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))), end="")
     return {0: True, 1: False}.get(run.returncode)
 
 
@@ -94,7 +94,7 @@ def outcome(copy: Path, mutant: Mutant, seconds: float) -> str:
         return BROKEN
     file.write_text(before.replace(mutant.old, mutant.new), encoding="utf-8")
     try:
-        return {True: LIVED, False: DIED, None: BROKEN}[passes(copy, mutant.tests, seconds)]
+        return {True: LIVED, False: DIED, None: BROKEN}[passes(copy, mutant.tests, seconds, "-x")]
     finally:
         file.write_text(before, encoding="utf-8")
 
@@ -103,6 +103,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these alone")
     parser.add_argument("--list", action="store_true", help="names and what they break")
+    parser.add_argument("--unchecked", action="store_true", help="do not run the tests without a mistake first")
     parser.add_argument("--seconds", type=float, default=300, help="the longest that the tests of one may take")
     options = parser.parse_args()
     known = mutants()
@@ -116,7 +117,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="usema-mutants-") as folder:
         copy, found = copy_to(Path(folder)), []
         tests = list(dict.fromkeys(test for one in chosen for test in one.tests))
-        if not passes(copy, tests, 10 * options.seconds, show=True):
+        if not options.unchecked and not passes(copy, tests, 10 * options.seconds):
             print("The tests do not pass as they are.")
             return 1
         for number, one in enumerate(chosen, 1):
