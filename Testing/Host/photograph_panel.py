@@ -142,7 +142,26 @@ def main(folder: Path) -> None:
     panel.onTimer()
     photograph(panel, folder / "panel-cancelled.png")
     panel.cleanup()
+    photographShelf(host, folder)
     photographModels(host, folder)
+
+
+def photographShelf(host, folder: Path) -> None:
+    """The search for a model by what it segments, and a public model that was found."""
+    from usema.resources import sample_volume
+
+    host.loadVolume(sample_volume())
+    panel = slicer_host.load()
+    panel.ui.correctCollapsibleButton.collapsed = True
+    sketchHeaders(panel)
+    panel.ui.shelfButton.click()
+    photograph(panel, folder / "panel-shelf-all.png")
+    panel.ui.shelfEdit.text = "left adrenal"
+    photograph(panel, folder / "panel-shelf.png")
+    panel.ui.useButton.click()
+    panel.ui.labelsFilter.text = "adrenal"
+    photograph(panel, folder / "panel-shelf-chosen.png")
+    panel.cleanup()
 
 
 def photographModels(host, folder: Path) -> None:

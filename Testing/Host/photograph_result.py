@@ -1,6 +1,7 @@
-"""A picture of the bundled model's result on the sample, in slice and 3D views, from a real MRML scene.
+"""A picture of a model's result in slice and 3D views, from a real MRML scene: the bundled model's on the sample, or
+that of a model which is on this computer on another volume.
 
-    VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow python Testing/Host/photograph_result.py FILE.png
+    VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow python Testing/Host/photograph_result.py FILE.png [VOLUME MODEL]
 
 Volume, segmentation and closed surfaces are the scene's own nodes, made by the panel's logic and its worker; only the
 views are drawn here, because the application's need Qt.
@@ -27,15 +28,15 @@ VIEWS = (
 )
 
 
-def segment_sample(host: MrmlHost):
-    """(volume node, segmentation node with closed surfaces)."""
+def segment(host: MrmlHost, path: str = "", model: str = "hippocampus-mr"):
+    """(volume node, segmentation node with closed surfaces); of the sample, if no volume is named."""
     from usema.resources import sample_volume
     from USEMASegmentationLib.Logic import USEMASegmentationLogic
 
-    volume = host.loadVolume(sample_volume())
+    volume = host.loadVolume(Path(path) if path else sample_volume())
     logic = USEMASegmentationLogic()
     try:
-        segmentation = logic.segment(volume, "hippocampus-mr", show3D=True)
+        segmentation = logic.segment(volume, model, show3D=True)
     finally:
         logic.shutdown()
     segmentation.CreateClosedSurfaceRepresentation()
@@ -161,5 +162,5 @@ def render(volume, segmentation, path: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         scene = MrmlHost(Path(temporary))
-        render(*segment_sample(scene), Path(sys.argv[1]))
+        render(*segment(scene, *sys.argv[2:]), Path(sys.argv[1]))
         scene.close()

@@ -11,6 +11,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing" / "Python" / "helpers")]
 
 
+SLOW_SECONDS = 1200  # a slow test's limit where it has none of its own; others have that of pyproject.toml
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Slow tests run last: whoever waits for a mistake hears of most of them within minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
 def pytest_terminal_summary(terminalreporter):
     """Counts what the model store had to cope with."""
     counts = {

@@ -168,6 +168,7 @@ class USEMASegmentationLogic(WorkerTask):
                 model=str(bundle.path.resolve()),
                 inputs=folder.export(volumes, box),
                 output=str(folder.path),
+                labels=parameters.labels,
                 **parameters.runOptions().to_request(),
             )
         except BaseException:

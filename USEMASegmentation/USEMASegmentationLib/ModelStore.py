@@ -21,6 +21,7 @@ from usema.store.consent import Question
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library
 
+from . import Shelf
 from .Parameters import TaskStatus
 from .WorkerTask import WorkerTask
 
@@ -89,6 +90,14 @@ class ModelStore(WorkerTask):
 
     def find(self, name: str) -> KnownModel | None:
         return library().get(name)
+
+    def search(self, text: str = "", modality: str = "", region: str = "") -> list[Shelf.Found]:
+        """The models that a person means, by what they segment; see ``Shelf.search``. Takes milliseconds, offline."""
+        return Shelf.search(library(), text, modality, region)
+
+    def describe(self, model: KnownModel) -> Shelf.Found:
+        """What there is to know of a model before it is downloaded."""
+        return Shelf.describe(model, library())
 
     def asksToAccept(self, entry: Entry) -> bool:
         """Whether the user has to accept the licence before the model is downloaded."""
@@ -176,9 +185,13 @@ class ModelStore(WorkerTask):
         question = self.questionOf(entry)
         if consent is None and question is not None and question.licence is not None:
             if not acceptLicence:
+                said = (
+                    "does not state its terms clearly"
+                    if entry.licence.open == "not stated"
+                    else "does not allow commercial use"
+                )
                 raise InputError(
-                    f"The licence {entry.licence.name} of {entry.title} does not allow commercial use: "
-                    f"{entry.licence.url}",
+                    f"The licence {entry.licence.name} of {entry.title} {said}: {entry.licence.url}",
                     "Accept it with acceptLicence=True.",
                 )
             consent = replace(question, replaces=None)

@@ -23,17 +23,25 @@ def _kind(option: Field):
         return list[getattr(slicer, kept["nodes"])]
     if "texts" in kept:
         return list[str]
-    kind = type(option.default)
+    kind = type(_default(option))
     if "choices" in kept:
         return Annotated[kind, Choice(kept["choices"])]
     return Annotated[kind, WithinRange(*kept["span"])] if "span" in kept else kind
 
 
+def _default(option: Field):
+    """The wrapper knows no number that may be None: it keeps a number, and beside it whether that counts."""
+    return option.metadata.get("shown", option.default)
+
+
 def _members() -> dict:
     options = fields(Parameters)
+    kinds = {one.name: _kind(one) for one in options}
     # Without a default, the wrapper takes "", None or [].
-    defaults = {one.name: one.default for one in options if one.default not in (MISSING, None, "")}
-    return {"__annotations__": {one.name: _kind(one) for one in options}, "__module__": __name__, **defaults}
+    defaults = {one.name: _default(one) for one in options if _default(one) not in (MISSING, None, "")}
+    unless = [one.metadata["unless"] for one in options if "unless" in one.metadata]
+    kinds |= dict.fromkeys(unless, bool)
+    return {"__annotations__": kinds, "__module__": __name__, **defaults, **dict.fromkeys(unless, True)}
 
 
 USEMASegmentationParameterNode = parameterNodeWrapper(type("USEMASegmentationParameterNode", (), _members()))

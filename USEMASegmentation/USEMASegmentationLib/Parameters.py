@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -32,7 +32,7 @@ class Parameters:
         overwriteCorrections: "replace" also takes what the user changed in these segments, which it else keeps.
         roi: markups ROI node; only the voxels it touches are segmented. None: all.
         device: see ``usema.inference.device.choose_device``.
-        overlap: of neighbouring tiles, 0 to 0.9 of their side.
+        overlap: of neighbouring tiles, 0 to 0.9 of their side; None: as the model says.
         mirror: average over mirrored copies.
         keepProbabilities: also make a volume with the probability of each label.
         show3D: make surfaces.
@@ -47,7 +47,9 @@ class Parameters:
     overwriteCorrections: bool = False
     roi: Any = field(default=None, metadata={"node": "vtkMRMLMarkupsROINode"})
     device: str = RunOptions.device
-    overlap: float = field(default=RunOptions.overlap, metadata={"span": (0, 0.9)})
+    overlap: float | None = field(
+        default=RunOptions.overlap, metadata={"span": (0, 0.9), "unless": "overlapOfModel", "shown": 0.5}
+    )
     mirror: bool = RunOptions.mirror
     keepProbabilities: bool = RunOptions.probabilities
     show3D: bool = False
@@ -56,6 +58,9 @@ class Parameters:
     def copyOf(cls, parameters) -> Parameters:
         """A copy of this or of a parameter node, which later clicks do not change."""
         values = {one.name: getattr(parameters, one.name) for one in fields(cls)}
+        for one in fields(cls):
+            if getattr(parameters, one.metadata.get("unless", ""), False):
+                values[one.name] = None
         return cls(**{**values, "channels": list(values["channels"]), "labels": list(values["labels"])})
 
     @classmethod
@@ -66,7 +71,7 @@ class Parameters:
         an empty one.
 
         Raises:
-            InputError: there is no such option, or it is said twice.
+            InputError: there is no such option, it is said twice, or a list is none.
         """
         known, values = [one.name for one in fields(cls)], {}
         for word, value in words.items():
@@ -79,7 +84,10 @@ class Parameters:
         if values.get("existing") is None:
             values["existing"] = "new" if values.get("segmentation") is None else "replace"
         for name in ("channels", "labels"):
-            values[name] = list(values.get(name) or ())
+            given = () if values.get(name) is None else values[name]
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise InputError(f"The option {name!r} is no list.", f"Give {name}=[...], also for a single one.")
+            values[name] = list(given)
         return cls(**values)
 
     def runOptions(self) -> RunOptions:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from .errors import MissingDependencyError, NoPlaceError
+from .errors import MissingDependencyError, NoPlaceError, OutputError
 
 _CHUNK = 2**20  # bytes that are hashed at a time
 
@@ -47,6 +47,22 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
         raise NoPlaceError(
             f"{title} need a home folder, and this user has none.", f"Set HOME, or name a {what} in {variable}."
         ) from error
+
+
+def refuse_existing(path: Path, overwrite: bool, kind: str = "file") -> None:
+    """Refuses a name that is taken: before minutes of computing, and again before what they gave is written.
+
+    Args:
+        kind: what will have this name, "file" or "folder".
+
+    Raises:
+        OutputError: there is something of this name, and it shall not or, a folder in place of a file, cannot be
+            overwritten.
+    """
+    if kind == "file" and path.is_dir():
+        raise OutputError(f"{path} is a folder.", "Give the name of a file.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists already.", f"Name another {kind}, or ask to overwrite it (--overwrite).")
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -207,6 +207,7 @@ def test_doctor_reports_what_runs_without_naming_the_user():
     assert str(Path.home()) not in result.output
 
 
+@pytest.mark.slow
 def test_networks_prints_the_published_control_and_what_sema_adds():
     result = usema("networks", "--no-value-projection")
     assert result.exit_code == 0

@@ -64,6 +64,8 @@ def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model
         assert row["state"] == "done"
         assert float(row["seconds"]) > 0
         assert float(row["Anterior hippocampus / ml"]) == pytest.approx((labels.array == 1).sum() * voxel, abs=1e-3)
+    said = re.search(r"^x/a\.nii\.gz: Anterior hippocampus ([\d.]+) ml", result.output, re.MULTILINE)
+    assert float(said[1]) == pytest.approx((labels.array == 1).sum() * voxel, abs=0.01)
 
 
 def test_the_same_command_does_what_is_not_done(source, model):

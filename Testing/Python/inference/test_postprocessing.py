@@ -115,3 +115,78 @@ def test_what_has_the_spacing_already_is_not_touched():
     found, grid = pre_resample(array, geometry, [1.5, 1.5, 1.5])
     assert found is array
     assert grid is geometry
+
+
+@pytest.fixture(scope="module")
+def vertebrae(data) -> np.ndarray:
+    """Four bodies of vertebrae (z, y, x), 1.5 mm, numbered from C1 = 1 to L5 = 24; two of them are mixed up."""
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(data / "volumes/body_ct/example_seg_fast.nii.gz")))
+    spine = np.zeros_like(labels)
+    for value, number in ((33, 18), (32, 19), (31, 20), (30, 21)):
+        spine[ndimage.binary_erosion(labels == value)] = number
+    spine = np.repeat(np.repeat(np.repeat(spine, 2, 0), 2, 1), 2, 2)[:, 20:110, 80:150]
+    lowest = spine == 21
+    lowest[:, :, :32] = False
+    spine[lowest] = 22
+    spine[50:52, 2:4, 2:4] = 3  # too small to be one
+    return spine
+
+
+STEPS_OF_VERTEBRAE = [
+    {"step": "number_downwards", "labels": list(range(1, 25)), "volume_mm3": 100},
+    {"step": "grow", "distance_mm": 3},
+]
+
+
+def test_vertebrae_that_touch_are_counted_up_from_the_lowest(vertebrae):
+    numbered = postprocess(vertebrae.copy(), STEPS_OF_VERTEBRAE[:1], (1.5,) * 3)
+    heights = {value: np.argwhere(numbered == value)[:, 0].mean() for value in np.unique(numbered)[1:]}
+    assert max(heights) == 22  # the lowest label that the network had found
+    assert sorted(heights, key=heights.get) == sorted(heights, reverse=True)
+    assert sorted(heights) == list(range(min(heights), 23))
+    assert not numbered[50:52, 2:4, 2:4].any()
+    components, count = ndimage.label(numbered)
+    assert all(len(np.unique(numbered[components == one])) == 1 for one in range(1, count + 1))
+
+
+def test_vertebrae_of_a_head_are_counted_down_from_the_first(vertebrae):
+    head = np.where(vertebrae > 3, vertebrae - 16, 0).astype(np.uint8)
+    head[head == 2] = 1
+    numbered = postprocess(head.copy(), STEPS_OF_VERTEBRAE[:1], (1.5,) * 3)
+    heights = {value: np.argwhere(numbered == value)[:, 0].mean() for value in np.unique(numbered)[1:]}
+    assert min(heights) == 1
+    assert sorted(heights, key=heights.get) == sorted(heights, reverse=True)
+
+
+def test_vertebrae_that_lie_apart_keep_their_numbers(vertebrae):
+    apart = np.where(vertebrae == 22, 21, vertebrae)
+    np.testing.assert_array_equal(postprocess(apart.copy(), STEPS_OF_VERTEBRAE[:1], (1.5,) * 3), apart)
+
+
+def test_labels_grow_into_background_alone(vertebrae):
+    grown = postprocess(vertebrae.copy(), STEPS_OF_VERTEBRAE[1:], (1.5,) * 3)
+    np.testing.assert_array_equal(grown[vertebrae > 0], vertebrae[vertebrae > 0])
+    distance = ndimage.distance_transform_edt(vertebrae == 0, sampling=1.5)
+    np.testing.assert_array_equal(grown > 0, distance <= 3)
+
+
+@pytest.mark.parametrize("shift", [0, 16])
+@pytest.mark.parametrize("mixed_up", [True, False])
+def test_vertebrae_are_totalsegmentators(shift, mixed_up, vertebrae):
+    theirs = pytest.importorskip(
+        "totalsegmentator.postprocessing", reason="pip install --no-deps TotalSegmentator, to compare with it"
+    )
+    labels = np.where(vertebrae > 3, vertebrae - shift, 0).astype(np.uint8)
+    labels[labels == 2] = 1
+    if not mixed_up:
+        labels[labels == 22 - shift] = 21 - shift
+    names = {value: f"vertebrae_{value}" for value in range(1, 25)} | {1: "vertebrae_C1", 24: "vertebrae_L5"}
+    expected = theirs.postprocess_vertebrae_pp(labels.T.copy(), names, voxel_volume=1.5**3, voxel_spacing=(1.5,) * 3)
+    found = postprocess(labels.copy(), STEPS_OF_VERTEBRAE, (1.5,) * 3)
+    np.testing.assert_array_equal(found, expected.T)
+    bodies = (np.random.default_rng(0).random(labels.shape) < 0.7).astype(np.uint8)
+    spacing = (0.9, 0.7, 1.25)  # x, y, z
+    expected = theirs.refine_vertebrae_pp_with_body_mask(expected, bodies.T, names, spacing)
+    steps = [{"step": "grow", "distance_mm": 2}, {"step": "keep_within", "part": "bodies", "part_labels": [1]}]
+    found = postprocess(found, steps, spacing[::-1], {"bodies": bodies})
+    np.testing.assert_array_equal(found, expected.T)

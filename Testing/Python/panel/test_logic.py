@@ -39,8 +39,8 @@ def test_a_run_goes_from_start_through_progress_to_a_segmentation(volume, logicW
     assert logic.status.state == "starting"
     status = pollUntil(logic, "done")
     assert (status.done, status.total, status.secondsLeft) == (1, 4, None)
-    assert nodes() == ["Head", "Head Hippocampus (MR): 2"]
-    assert status.segmentation.GetName() == "Head Hippocampus (MR)"
+    assert nodes() == ["Head", "Head Hippocampus: 2"]
+    assert status.segmentation.GetName() == "Head Hippocampus"
     assert status.message == "Done in 0 s: Anterior hippocampus 0.02 ml. Nothing was found of: Posterior hippocampus."
     assert not logic.busy
 
@@ -60,7 +60,7 @@ def test_a_second_click_is_refused_and_the_first_goes_on(volume, logicWith):
     with pytest.raises(InputError, match="is running"):
         logic.start(parameters)
     pollUntil(logic, "done")
-    assert nodes() == ["Head", "Head Hippocampus (MR): 2"]
+    assert nodes() == ["Head", "Head Hippocampus: 2"]
 
 
 def test_a_start_that_is_refused_leaves_the_last_status_and_no_worker(volume, logicWith):
@@ -110,7 +110,7 @@ def test_after_a_failure_the_next_click_starts_a_new_worker(volume, logicWith, f
 
 def test_garbage_on_the_protocol_is_passed_over(volume, logicWith):
     logic = logicWith("garbage")
-    assert logic.segment(volume, MODEL).GetName() == "Head Hippocampus (MR)"
+    assert logic.segment(volume, MODEL).GetName() == "Head Hippocampus"
     assert "this is no JSON" in logic.diagnostics()
 
 
@@ -249,7 +249,7 @@ def test_a_target_removed_meanwhile_costs_no_result(volume, logicWith):
     slicer.mrmlScene.RemoveNode(target)
     status = pollUntil(logic, "done")
     assert status.warnings == ["The segmentation was removed. A new segmentation was made."]
-    assert nodes() == ["Head", "Head Hippocampus (MR): 2"]
+    assert nodes() == ["Head", "Head Hippocampus: 2"]
 
 
 def test_the_panel_can_save_the_state_for_undo_right_before_the_result(host, volume, logicWith):
@@ -264,9 +264,9 @@ def test_the_panel_can_save_the_state_for_undo_right_before_the_result(host, vol
     logic.beforeWriting = save
     logic.segment(volume, MODEL, segmentationNode=target, existing="keep")
     assert called == [target]
-    assert nodes()[-1] == "Head Hippocampus (MR): 4"
+    assert nodes()[-1] == "Head Hippocampus: 4"
     editor.Undo()
-    assert nodes()[-1] == "Head Hippocampus (MR): 2"
+    assert nodes()[-1] == "Head Hippocampus: 2"
     logic.segment(volume, MODEL)
     assert called == [target]  # a new segmentation has nothing to undo
 

@@ -317,6 +317,7 @@ def test_reloading_loads_all_files_again_and_ends_the_old_worker(app, openPanel)
 def test_choices_stay_with_the_scene_and_the_device_with_the_computer(app, openPanel, tmp_path):
     panel = openPanel()
     loadSample(app)
+    panel.ui.overlapCheckBox.click()
     panel.ui.overlapSlider.value = 0.25
     panel.ui.mirrorCheckBox.click()
     panel.ui.existingSelector.setCurrentIndex(1)
@@ -330,8 +331,24 @@ def test_choices_stay_with_the_scene_and_the_device_with_the_computer(app, openP
     for name in ("overlap", "mirror", "existing", "labels", "modelName", "device"):
         assert getattr(found, name) == getattr(chosen, name), name
     assert found.device == "cpu"
-    assert again.ui.overlapSlider.value == 0.25
+    assert found.overlap == again.ui.overlapSlider.value == 0.25
+    assert again.ui.overlapSlider.enabled
     assert again.ui.labelsList.item(0).checkState() == QtCore.Qt.CheckState.Unchecked
+
+
+def test_the_models_own_overlap_counts_until_the_user_chooses_one(app, openPanel, tmp_path):
+    from usema.store.install import install_file
+
+    install_file(write_tiny_bundle(tmp_path / "tiny", name="tiny", inference={"mirror_axes": [], "overlap": 0.2}).path)
+    panel = openPanel(script=None)
+    loadSample(app)
+    panel.ui.modelSelector.setCurrentIndex(panel.ui.modelSelector.findData("tiny"))
+    assert not panel.ui.overlapSlider.enabled
+    segment(panel)
+    panel.ui.overlapCheckBox.click()
+    panel.ui.overlapSlider.value = 0.3
+    segment(panel)
+    assert [node.GetAttribute("USEMA.overlap") for node in segmentations()] == ["0.2", "0.3"]
 
 
 def test_diagnostics_go_to_the_clipboard(openPanel):

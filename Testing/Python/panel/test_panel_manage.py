@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from bundles import BUNDLED_VERSION, write_tiny_bundle
-from model_shop import LICENCE
-from panel_cases import OURS, choices, loadSample, rows, waitForStore, waitUntil
-from usema.store import archive, cache, settings
+from model_shop import LICENCE, open_shop
+from panel_cases import OURS, choices, isShown, loadSample, rows, waitForStore, waitUntil
+from usema.store import archive, cache, indexes, settings
 
 pytest_plugins = ["panel_fixtures", "panel_store_fixtures"]
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -39,6 +39,7 @@ def test_an_imported_model_is_chosen_and_segments(app, openPanel, file):
 
 def test_importing_nothing_or_what_is_no_model_changes_nothing(openPanel, tmp_path):
     panel = openPanel()
+    assert not isShown(panel.manageSection.ui.importSelector)  # there is nothing to choose from
     importFile(panel, "")
     assert panel.manageSection.ui.manageLabel.text == ""
     (tmp_path / "other.usema").write_text("no model")
@@ -167,6 +168,16 @@ def test_a_list_of_models_is_added_fetched_and_removed(shop, openPanel, tmp_path
     ui.removeIndexButton.click()
     assert settings.read().indexes == ()
     assert choices(panel) == OURS
+
+
+def test_lists_with_the_same_title_are_told_apart_by_their_addresses(offered, openPanel, tmp_path):
+    with open_shop(tmp_path / "other") as other:
+        other.offer("tiny", title="Another")
+        indexes.refresh()
+        ui = openPanel().manageSection.ui
+        texts = [ui.indexSelector.itemText(row) for row in (0, 1)]
+        for text, shop in zip(texts, (offered, other), strict=True):
+            assert text.startswith(f"The shop ({shop.address}) – ")
 
 
 def test_a_list_that_is_away_is_named_and_the_others_are_read(offered, openPanel, tmp_path):

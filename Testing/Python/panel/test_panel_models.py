@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from html import unescape
 
@@ -45,7 +46,7 @@ def test_a_model_that_is_not_here_describes_itself_and_offers_itself(app, offere
     assert isShown(ui.downloadButton)
     assert ui.downloadButton.text == "Download..."
     assert ui.segmentButton.enabled
-    assert ui.reasonLabel.text == "This model is not on this computer yet. Segment offers to download it."
+    assert ui.reasonLabel.text == "This model is not on this computer yet. Segment downloads it first (0.1 MB)."
     assert "Please cite" in ui.modelInfoLabel.toolTip
 
 
@@ -163,7 +164,7 @@ def test_a_download_shows_its_progress_and_segment_works_right_after(app, offere
     assert not ui.segmentButton.enabled
     assert ui.reasonLabel.text == "This model is being downloaded."
     waitUntil(lambda: ui.downloadBar.value > 0)
-    assert ui.downloadBar.text.startswith("0.0 of 0.1 MB")
+    assert re.match(r"\d+ kB of 0.1 MB", ui.downloadBar.text)
     assert isShown(ui.downloadBar)
     assert ui.downloadLabel.text == "Downloading Tiny (MR)"
     offered.release()
@@ -213,22 +214,46 @@ def test_segment_and_download_at_the_same_time(app, offered, openPanel, asked):
     waitUntil(lambda: not panel.logic.busy)
 
 
-def test_segment_offers_the_download_and_does_not_segment_by_itself(app, offered, openPanel, asked):
-    panel = openPanel()
+def test_segment_asks_once_downloads_and_segments(app, offered, openPanel, asked):
+    panel = openPanel(script=None)
     loadSample(app)
     choose(panel, "tiny")
     asked.answer = False
     panel.ui.segmentButton.click()
     assert len(asked) == 1
+    assert asked[0].endswith("<p>Then the volume is segmented.</p>")
     assert not panel.logic.busy
     assert not panel.logic.store.busy
     asked.answer = True
     panel.ui.segmentButton.click()
+    assert panel.ui.reasonLabel.text == "This model is being downloaded; then the volume is segmented."
     waitForStore(panel)
     assert panel.ui.downloadLabel.text == "Tiny (MR) is on this computer now."
+    assert panel.logic.busy
+    waitUntil(lambda: not panel.logic.busy)
+    (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert node.GetAttribute("USEMA.model") == "tiny"
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("change", ["another volume", "another model", "cancelled", "Download..."])
+def test_a_download_is_followed_by_no_segmentation_that_nobody_waits_for(app, offered, openPanel, asked, change):
+    panel = openPanel()
+    loadSample(app)
+    choose(panel, "tiny")
+    offered.held = 20_000
+    (panel.ui.downloadButton if change == "Download..." else panel.ui.segmentButton).click()
+    waitUntil(lambda: panel.ui.downloadBar.value > 0)
+    if change == "another volume":
+        panel.ui.inputSelector.setCurrentNode(loadSample(app))
+    elif change == "another model":
+        choose(panel, "hippocampus-mr")
+    elif change == "cancelled":
+        panel.ui.downloadButton.click()
+    offered.release()
+    waitForStore(panel)
+    assert not panel.logic.busy
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
-    assert panel.ui.segmentButton.enabled
-    assert panel.ui.reasonLabel.text == ""
 
 
 def test_a_licence_that_asks_is_accepted_once_for_all_its_versions(shop, openPanel, asked):

@@ -11,7 +11,6 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -153,7 +152,7 @@ def parameters(app) -> dict[str, str]:
     """Fields of the parameter node: name -> annotation."""
     from USEMASegmentationLib import ParameterNode  # not before the application is there
 
-    kinds = {one.name: ParameterNode._kind(one) for one in fields(ParameterNode.Parameters)}
+    kinds = ParameterNode._members()["__annotations__"]
     return {name: kind.__name__ if isinstance(kind, type) else str(kind)[7:] for name, kind in kinds.items()}
 
 

@@ -32,7 +32,7 @@ from usema.quality.evaluation import evaluate_folders, summary
 from usema.quality.labelled_cases import names_sha256
 from usema.resources import bundled_models
 from usema.store import archive, cache
-from usema.store.install import install_file
+from usema.store.install import install_file, question_of_file
 from usema.volumes.volume import read_volume
 from usema.volumes.writing import write_label_map
 
@@ -304,7 +304,7 @@ def test_made_again_without_images_it_is_the_same(bundle, text):
 
 def test_it_travels_with_the_model_and_is_found_where_it_arrives(measured, tmp_path):
     file = archive.pack(measured, tmp_path / "model.usema")
-    installed = install_file(file).path
+    installed = install_file(file, consent=question_of_file(file)).path  # it takes the bundled model's place
     assert installed.is_relative_to(cache.folder())
     for name in FILES:
         assert (installed / name).exists() == (measured / name).exists(), name
@@ -317,7 +317,8 @@ def test_it_travels_with_the_model_and_is_found_where_it_arrives(measured, tmp_p
 
 
 def test_the_panel_links_to_it(measured, tmp_path, openPanel):
-    installed = install_file(archive.pack(measured, tmp_path / "model.usema")).path
+    file = archive.pack(measured, tmp_path / "model.usema")
+    installed = install_file(file, consent=question_of_file(file)).path
     assert f'href="{(installed / CARD_FILE).as_uri()}"' in openPanel().ui.modelInfoLabel.text
 
 

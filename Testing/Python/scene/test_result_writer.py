@@ -205,7 +205,7 @@ def test_a_result_that_could_not_be_undone_goes_into_a_segmentation_of_its_own(n
     outcome = ResultWriter.write(result, parameters, cannotSave)
     assert asked == [node]
     assert outcome.segmentation is not node
-    assert outcome.warnings == ["'Head Hippocampus (MR)' could not be saved for undo. A new segmentation was made."]
+    assert outcome.warnings == ["'Head Hippocampus' could not be saved for undo. A new segmentation was made."]
     assert (voxels(node, ANTERIOR, volume) == (blobs() == 1)).all()
 
 

@@ -14,6 +14,7 @@ from workers import last_event
 RUNS, WARM = 40, 10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="memory and files of a process are read from /proc")
 def test_memory_and_open_files_stay_flat(tmp_path):
     model = write_tiny_bundle(tmp_path / "tiny").path

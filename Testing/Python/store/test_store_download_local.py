@@ -16,6 +16,7 @@ import faulty_server as faulty
 import pytest
 from download_cases import CONTENT, SHA256, SIZE, assert_whole, get, part_of, put_part
 from faulty_server import cut_at, status
+from small_disk import mounted
 from usema.errors import Cancelled, StoreError
 from usema.store import download
 
@@ -83,18 +84,8 @@ def test_cancelling_keeps_the_part(moment, server, target, monkeypatch):
 @pytest.fixture
 def small_disk(tmp_path):
     """A real file system of 512 KiB."""
-    yield from mounted(tmp_path / "disk", "size=512k")
-
-
-def mounted(place: Path, options: str):
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a file system here")
-    try:
+    with mounted(tmp_path / "disk", "size=512k") as place:
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.fault

@@ -16,6 +16,7 @@ import pytest
 import trustme
 from faulty_server import FaultyServer, cut_at, running, status
 from install_cases import NAME, VERSION, assert_installed, entry_for, packed
+from small_disk import mounted
 from usema.errors import BundleError, Cancelled, MissingDependencyError, StoreError
 from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE
 from usema.store import cache, install, settings
@@ -204,16 +205,9 @@ def test_cancelling_an_import_leaves_what_is_there(file, tmp_path):
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
     """The cache on a real file system of 2.5 MB: room for one file of 1 MB and what is unpacked from it."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2500k", "tmpfs", place]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("may not mount a file system here")
-    monkeypatch.setenv("USEMA_MODELS", str(place / "Models"))
-    try:
+    with mounted(tmp_path / "disk", "size=2500k") as place:
+        monkeypatch.setenv("USEMA_MODELS", str(place / "Models"))
         yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.fault

@@ -150,7 +150,7 @@ def test_a_publishers_file_becomes_a_model_that_says_where_it_comes_from(offered
     steps = []
     bundle = install(entry, progress=steps.append)
     bundle.verify()
-    assert bundle.metadata.name == LIGHT
+    assert (bundle.metadata.name, bundle.metadata.title) == (LIGHT, entry.title)
     assert [label.name for label in bundle.metadata.labels] == ["White matter", "Grey matter"]
     assert bundle.metadata.source["publisher"] == "neuroneural/brainchop-models"
     assert bundle.metadata.source["sha256"] == entry.model.files[0].sha256
@@ -172,6 +172,19 @@ def test_a_file_that_several_models_need_comes_down_once(offered, publisher):
     bundle = install(second)
     assert [part["name"] for part in bundle.metadata.parts] == ["mask", "regions"]
     assert len(bundle.metadata.labels) == 103
+
+
+def test_progress_is_that_of_all_files_and_of_the_models_that_are_needed(offered, publisher):
+    mask = at(known("brain-mask"), publisher / "mindgrab" / "model.pth")
+    light = at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth")
+    _, entry = offered(mask, replace(light, needs=("brain-mask",)))
+    steps = []
+    install(entry, progress=steps.append)
+    assert {step.total for step in steps} == {mask.size + light.size}
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1].done == mask.size + light.size
+    assert {model.name for model in cache.installed()} == {"brain-mask", LIGHT}
+    assert shelf.needed(entry, {"brain-mask"}) == [entry]
 
 
 def test_the_first_copy_of_a_file_without_a_checksum_counts(offered, publisher):

@@ -25,6 +25,8 @@ from usema.training.export import export_bundle
 from usema.training.run import train_dataset
 from usema.volumes.volume import load_volume, read_volume
 
+pytestmark = pytest.mark.slow  # real trainings
+
 
 def epochs_logged(results: Path) -> list[int]:
     logs = sorted((results / "fold_0").glob("training_log_*.txt"))

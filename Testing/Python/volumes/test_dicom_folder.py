@@ -277,3 +277,11 @@ def test_most_of_a_series_is_never_made_up(series):
         path.unlink()
     with pytest.raises(InputError, match="would be interpolated"):
         read_volume(series[0].parent, interpolate_slices=True)
+
+
+def test_files_of_another_depth_or_an_unknown_coding_are_named_by_it(voxels, tmp_path):
+    write_series(tmp_path / "depth", voxels, BitsAllocated=8)
+    assert f"holds {2 * voxels[0].size} bytes of voxels, but its header describes" in message(tmp_path / "depth")
+    for path in write_series(tmp_path / "coding", voxels):
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"))
+    assert "its transfer syntax is 1.2.840.113619.5.2" in message(tmp_path / "coding")

@@ -1,29 +1,35 @@
-"""The segments that a model makes, each with its colour, to be ticked."""
+"""The segments that a model makes, each with its colour, to be ticked; among many, found by their names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import qt
+from usema.store import shelf
 
 from .Signals import connect
 
 ROWS = 4  # more are scrolled
+MANY = 8  # from here on there is a filter
 
 
 class LabelsList:
-    """Keeps a QListWidget.
+    """Keeps a QListWidget, and above it a filter with two buttons that tick or untick all that it shows.
 
     Args:
-        widget: the list.
-        ticked: called when the user has ticked or unticked one.
+        ui: the panel's widgets.
+        ticked: called when the user has ticked or unticked some.
     """
 
-    def __init__(self, widget, ticked: Callable[[], None]):
-        self.widget = widget
+    def __init__(self, ui, ticked: Callable[[], None]):
+        self.ui = ui
+        self.widget = ui.labelsList
         self._names: list[str] = []
         self._changed = ticked
-        connect(widget, "itemChanged(QListWidgetItem*)", self._onItemChanged)
+        connect(self.widget, "itemChanged(QListWidgetItem*)", self._onItemChanged)
+        connect(ui.labelsFilter, "textChanged(QString)", self._onFilter)
+        connect(ui.allButton, "clicked(bool)", self._onAll)
+        connect(ui.noneButton, "clicked(bool)", self._onNone)
 
     def show(self, labels: Sequence, ticked: Sequence[str]) -> None:
         """Lists labels.
@@ -32,7 +38,7 @@ class LabelsList:
             labels: with ``name`` and ``color``.
             ticked: names of those that are ticked; empty: all.
         """
-        widget = self.widget
+        widget, before = self.widget, self._names
         self._names = [label.name for label in labels]
         widget.blockSignals(True)
         widget.clear()
@@ -45,6 +51,10 @@ class LabelsList:
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
             item.setCheckState(qt.Qt.Checked if not ticked or label.name in ticked else qt.Qt.Unchecked)
         widget.blockSignals(False)
+        self.ui.labelsTools.visible = len(self._names) >= MANY
+        if self._names != before:
+            self.ui.labelsFilter.text = ""
+        self._onFilter()
         rows = min(max(len(self._names), 1), ROWS)
         widget.setFixedHeight(widget.sizeHintForRow(0) * rows + 2 * widget.frameWidth)
 
@@ -61,4 +71,26 @@ class LabelsList:
         return [name for row, name in rows if self.widget.item(row).checkState() == qt.Qt.Checked]
 
     def _onItemChanged(self, item) -> None:
+        self._changed()
+
+    def _onFilter(self, text: str = "") -> None:
+        """Shows those that are meant, by the words that the search for models knows; all, where none is."""
+        text = self.ui.labelsFilter.text
+        meant = set(shelf.structures(text, self._names))
+        for row, name in enumerate(self._names):
+            self.widget.setRowHidden(row, bool(text.strip()) and name not in meant)
+
+    def _onAll(self, checked: bool = False) -> None:
+        self._tick(qt.Qt.Checked)
+
+    def _onNone(self, checked: bool = False) -> None:
+        self._tick(qt.Qt.Unchecked)
+
+    def _tick(self, state) -> None:
+        """Gives all rows that are shown the same state, and tells it once."""
+        self.widget.blockSignals(True)
+        for row in range(len(self._names)):
+            if not self.widget.isRowHidden(row):
+                self.widget.item(row).setCheckState(state)
+        self.widget.blockSignals(False)
         self._changed()

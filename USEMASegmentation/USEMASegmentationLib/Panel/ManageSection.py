@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import slicer
 from usema.errors import UsemaError
-from usema.store import importing
+from usema.store import importing, indexes
 
 from ..ModelStore import ModelHere, ModelStore
 from . import StoreTexts
@@ -50,6 +50,7 @@ class ManageSection:
         self.toImport = ""  # a file of which one model has to be chosen
         self.ownIndexes: tuple[str, ...] = ()
         self.display = TaskDisplay(ui.manageBar, ui.manageLabel, {"import", "refresh", "remove", "verify"})
+        self._offer("", [])
         connect(ui.modelsTable, "itemSelectionChanged()", self.update)
         connect(ui.verifyButton, "clicked(bool)", self.onVerify)
         connect(ui.deleteButton, "clicked(bool)", self.onDelete)
@@ -83,8 +84,10 @@ class ManageSection:
         self.ownIndexes = self.store.ownIndexes()
         selector = self.ui.indexSelector
         selector.clear()
-        for source in self.store.indexes():
-            selector.addItem(StoreTexts.source(source), source.place)
+        sources = self.store.indexes()
+        titles = indexes.names(sources)  # two departments may call their lists alike
+        for source in sources:
+            selector.addItem(StoreTexts.source(source, titles[source.place]), source.place)
         self.ui.problemsLabel.text = StoreTexts.problems(self.store.library().problems)
         self.ui.problemsLabel.visible = bool(self.ui.problemsLabel.text)
         self.update()

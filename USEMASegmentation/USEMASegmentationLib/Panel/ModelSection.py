@@ -12,7 +12,7 @@ from usema.store.library import AVAILABLE, UPDATE, KnownModel
 
 from ..ModelStore import ModelStore
 from ..Parameters import Readiness
-from . import StoreTexts
+from . import ShelfTexts, StoreTexts
 from .RunTexts import asHtml
 from .Signals import connect
 from .TaskDisplay import TaskDisplay
@@ -38,6 +38,8 @@ class ModelSection:
         self.settings = settings
         self.started = started
         self.models: dict[str, KnownModel] = {}
+        self.segmentsNext: object = None  # what Segment was clicked for, while its model is being downloaded
+        self._fromShelf: list[str] = []  # names of public models that were chosen; the others are not listed
         self._shown = ""
         self.display = TaskDisplay(ui.downloadBar, ui.downloadLabel, {"download"})
         connect(ui.downloadButton, "clicked(bool)", self.onDownloadOrCancel)
@@ -47,13 +49,23 @@ class ModelSection:
 
     def fill(self) -> None:
         """Looks which models there are; ``show`` chooses one."""
-        self.models = {model.name: model for model in self.store.library().models}
+        known = self.store.library()
+        self.models = {model.name: model for model in known.models}
+        for name in self._fromShelf:
+            self.models.setdefault(name, known.get(name))
         selector = self.ui.modelSelector
         selector.blockSignals(True)
         selector.clear()
         for name, model in self.models.items():
             selector.addItem(StoreTexts.choice(model), name)
         selector.blockSignals(False)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a model; one from the shelf is then among those to choose from."""
+        if name not in self.models and self.store.find(name) is not None:
+            self._fromShelf.append(name)
+            self.fill()
+        return name in self.models
 
     def nameToBegin(self) -> str:
         """The model to be chosen at first: one that is here."""
@@ -78,8 +90,11 @@ class ModelSection:
         if self.store.busy:
             coming = (status.task, status.modelName) == ("download", name)
             reason = _("This model is being downloaded.") if coming else _("Wait until the other task is done.")
+            if coming and self.segmentsNext is not None:
+                reason = _("This model is being downloaded; then the volume is segmented.")
             return Readiness(False, reason)
-        return Readiness(True, warnings=[_("This model is not on this computer yet. Segment offers to download it.")])
+        text = _("This model is not on this computer yet. Segment downloads it first ({size}).")
+        return Readiness(True, warnings=[text.format(size=ShelfTexts.sizeOf(self.store.describe(model)))])
 
     def show(self, name: str) -> None:
         """The description of a model, and what can be done to get it."""
@@ -115,7 +130,7 @@ class ModelSection:
         button.visible = offered
         if offered:
             button.text = _("Update...") if model.state == UPDATE else _("Download...")
-            size = StoreTexts.megabytes(model.entry.file.size)
+            size = ShelfTexts.sizeOf(self.store.describe(model))
             button.toolTip = model.why_not or _("Download this model ({size}). You are asked first.").format(size=size)
             button.enabled = not model.why_not and not self.store.busy
 
@@ -126,25 +141,38 @@ class ModelSection:
         else:
             self.offer(self.ui.modelSelector.currentData)
 
-    def offer(self, name: str) -> None:
-        """Asks whether to download a model, and begins."""
+    def offer(self, name: str, thenSegments: object = None) -> None:
+        """Asks whether to download a model, and begins.
+
+        Args:
+            thenSegments: what Segment was clicked for; None: it was not.
+        """
         try:
             model = self.models[name]
             question = self.store.questionOf(model.entry)
-            if self._agreed(model, question):
+            if self._agreed(model, question, thenSegments is not None):
                 self.store.download(name, consent=question, shown=model.entry)
+                self.segmentsNext = thenSegments
                 self.started()
         except UsemaError as error:
             self.display.showError(error)
         self.update()
 
-    def _agreed(self, model: KnownModel, question: Question | None) -> bool:
+    def isToSegment(self, subject: object) -> bool:
+        """Whether a download that has just ended was begun to segment that, and the model is here now."""
+        wanted, self.segmentsNext = self.segmentsNext, None
+        return wanted is not None and wanted == subject and self.store.status.state == "done"
+
+    def _agreed(self, model: KnownModel, question: Question | None, thenSegments: bool) -> bool:
         if model.why_not or self.store.busy:
             return True  # the store says why not
         missing = self.installer.missingForStore()
-        text = StoreTexts.downloadQuestion(model.entry, question, [one.title for one in missing])
+        found, packages = self.store.describe(model), [one.title for one in missing]
+        text = StoreTexts.downloadQuestion(model.entry, found, question, packages, thenSegments)
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
             return False
         if missing:
             self.installer.installForStore(agreed=True)
+        if found.public is not None and self.installer.missing():  # to convert a model takes what running one does
+            self.installer.install()
         return True

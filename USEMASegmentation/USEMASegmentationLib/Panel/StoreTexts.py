@@ -11,20 +11,15 @@ from urllib.parse import urlsplit
 from slicer.i18n import tr as _
 from usema.models.card_files import CARD_FILE
 from usema.store.consent import Question
-from usema.store.index import Entry, is_remote
+from usema.store.index import Entry, Licence, is_remote
 from usema.store.indexes import Source
 from usema.store.library import AVAILABLE, BUNDLED, INSTALLED, UPDATE, KnownModel
 
 from ..ModelStore import ModelHere, StoreStatus
+from ..Shelf import Found, publicOf
+from . import ShelfTexts
 from .RunTexts import asHtml, duration, message
-
-
-def megabytes(size: float) -> str:
-    """Bytes in words: 3.5 MB, 120 MB, 1.2 GB."""
-    if size >= 1e9:
-        return _("{number} GB").format(number=f"{size / 1e9:.1f}")
-    number = size / 1e6
-    return _("{number} MB").format(number=f"{number:.0f}" if number >= 10 else f"{number:.1f}")
+from .ShelfTexts import megabytes
 
 
 def choice(model: KnownModel) -> str:
@@ -33,7 +28,9 @@ def choice(model: KnownModel) -> str:
         BUNDLED: _("bundled"),
         INSTALLED: _("installed"),
         UPDATE: _("update {version}").format(version=model.entry.version if model.entry else ""),
-        AVAILABLE: _("{size}, not downloaded").format(size=megabytes(model.size)),
+        AVAILABLE: _("{size}, not downloaded").format(size=megabytes(model.size))
+        if model.size
+        else _("not downloaded"),
     }
     return f"{model.title} – {_('cannot be read') if model.problem else states[model.state]}"
 
@@ -42,6 +39,9 @@ def findsOf(model: KnownModel) -> str:
     """What a model finds, or why it cannot: a line or two, as plain text."""
     if model.problem:
         return f"{model.problem} {_howToRepair(model)}"
+    public = publicOf(model)
+    if public is not None:
+        return ShelfTexts.finds(Found(model, public=public))
     description = model.bundle.metadata.description if model.bundle else model.entry.description
     finds = re.split(r"(?<=\.)\s+(?=[A-Z])", description)[0]
     return f"{finds} {model.why_not}" if model.why_not else finds
@@ -55,7 +55,7 @@ def termsOf(model: KnownModel) -> str:
     lines = []
     if model.bundle:
         lines.append(f"<b>{_('Limits')}:</b> {escape(model.bundle.metadata.limits)}")
-    lines.append(f"<b>{_('Licence')}:</b> {link}, {_terms(model.licence.commercial_use)}")
+    lines.append(f"<b>{_('Licence')}:</b> {link}, {ShelfTexts.terms(model.licence)}")
     lines.append(f"<b>{_('Version')}:</b> {escape(describeState(model))}")
     if model.bundle and (card := Path(model.bundle.path).absolute() / CARD_FILE).is_file():
         lines.append(f'<a href="{escape(card.as_uri())}">{_("Model card")}</a>')
@@ -71,10 +71,6 @@ def _howToRepair(model: KnownModel) -> str:
     if model.state == BUNDLED:
         return _("It came with USEMA: install USEMA again.")
     return _("Under Models, import its file again, or delete it and download it again.")
-
-
-def _terms(commercialUse: bool) -> str:
-    return _("commercial use allowed") if commercialUse else _("no commercial use")
 
 
 def goneModel(name: str, chosen: KnownModel | None) -> tuple[str, str]:
@@ -120,24 +116,31 @@ def problems(texts: Sequence[str]) -> str:
     return "<br>".join(map(escape, texts))
 
 
-def source(one: Source) -> str:
-    """A list of models, and how old it is."""
-    return f"{one.title} – {one.age}"
+def source(one: Source, title: str) -> str:
+    """A list of models, by the title that tells it from others, and how old it is."""
+    return f"{title} – {one.age}"
 
 
-def downloadQuestion(entry: Entry, question: Question | None, packages: Sequence[str] = ()) -> str:
+def downloadQuestion(
+    entry: Entry, found: Found, question: Question | None, packages: Sequence[str] = (), thenSegments: bool = False
+) -> str:
     """What is asked before the first byte is fetched.
 
     Args:
+        found: what is known of it.
         question: what a yes also agrees to; None: nothing.
         packages: what has to be installed first.
+        thenSegments: whether the volume is segmented when the model is here.
     """
     sources = _(" or ").join(dict.fromkeys(host(url) for url in entry.file.urls))
-    licence = entry.licence
+    what = _("<b>Download {title} {version}?</b>")
+    if found.public is not None:  # the version is that of its conversion, and says nothing
+        what = _("<b>Download {title}, and convert it here?</b>")
+    size = ShelfTexts.sizeOf(found) if found.public is not None else megabytes(entry.file.size)
     lines = [
-        _("<b>Download {title} {version}?</b>").format(title=escape(entry.title), version=entry.version),
-        _("{size} from {sources}").format(size=megabytes(entry.file.size), sources=escape(sources)),
-        _licenceLine(licence.name, licence.url, licence.commercial_use),
+        what.format(title=escape(entry.title), version=entry.version),
+        _("{size}, from {sources}").format(size=size, sources=escape(sources)),
+        *([ShelfTexts.details(found)] if found.public is not None else [_licenceLine(entry.licence)]),
     ]
     lines += _agreements(question)
     if packages:
@@ -147,6 +150,8 @@ def downloadQuestion(entry: Entry, question: Question | None, packages: Sequence
             )
         )
     lines.append(_("Nothing about you or your images is sent: only the request for the file."))
+    if thenSegments:
+        lines.append(_("Then the volume is segmented."))
     return "<p>" + "</p><p>".join(lines) + "</p>"
 
 
@@ -160,7 +165,7 @@ def importQuestion(question: Question) -> str:
     """What is asked before a model is imported whose licence has to be accepted, or that replaces another one."""
     lines = [_("<b>Import {title} {version}?</b>").format(title=escape(question.title), version=question.version)]
     if question.licence:
-        lines.append(_licenceLine(question.licence.name, question.licence.url, question.licence.commercial_use))
+        lines.append(_licenceLine(question.licence))
     return "<p>" + "</p><p>".join([*lines, *_agreements(question)]) + "</p>"
 
 
@@ -178,8 +183,10 @@ def _agreements(question: Question | None) -> list[str]:
     return lines
 
 
-def _licenceLine(name: str, url: str, commercialUse: bool) -> str:
-    return _("Licence: {name}, {terms} ({url})").format(name=escape(name), terms=_terms(commercialUse), url=escape(url))
+def _licenceLine(licence: Licence) -> str:
+    return _("Licence: {name}, {terms} ({url})").format(
+        name=escape(licence.name), terms=ShelfTexts.terms(licence), url=escape(licence.url)
+    )
 
 
 def host(place: str) -> str:

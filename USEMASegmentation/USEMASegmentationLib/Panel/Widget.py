@@ -17,6 +17,7 @@ from slicer.util import VTKObservationMixin
 from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
+from ..Scene.Hierarchy import modalityOf
 from . import RunTexts, SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
@@ -28,6 +29,7 @@ from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
 from .RunSection import RunSection
+from .ShelfSection import ShelfSection
 from .Signals import connect
 
 POLL_MILLISECONDS = 100
@@ -77,7 +79,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.modelSection = ModelSection(self.ui, self.logic.store, self.installer, qt.QSettings(), self.onStoreStarted)
         self.manageSection = self._loadManageSection()
         self.channelSelectors = ChannelSelectors(self.ui.channelsSection, self.onChannelsChosen)
-        self.labelsList = LabelsList(self.ui.labelsList, self.onLabelTicked)
+        self.shelfSection = ShelfSection(self.ui, self.logic.store, self.onShelfChosen)
+        self.labelsList = LabelsList(self.ui, self.onLabelTicked)
         self.correctSection = CorrectSection(self.ui.segmentEditor, self.onEdited)
         self._endings.callback(self.correctSection.exit)
         self._endings.callback(self.correctSection.close)
@@ -232,6 +235,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.runSection.say("")
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
         self.advancedSection.update(node.modelName)
+        self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
@@ -264,6 +268,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         """All known models, and the chosen one; to be called when there are others, or another state of one."""
         self.manageSection.fill()
         self.modelSection.fill()
+        self.shelfSection.fill()
         Terminologies.offer()
         if self._parameterNode is not None:
             self.showModel()
@@ -272,7 +277,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def showModel(self) -> None:
         """The chosen model's description, labels and inputs."""
         node = self._parameterNode
-        if node.modelName not in self.modelSection.models:
+        if not self.modelSection.knows(node.modelName):
             self._chooseAnotherModel()
         self._shown = (node.modelName, list(node.labels))
         self.modelSection.show(node.modelName)
@@ -295,8 +300,12 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onModelChosen(self, index: int) -> None:
         name = self.ui.modelSelector.itemData(index)
         if self._parameterNode is not None and name != self._parameterNode.modelName:
+            self.onShelfChosen(name, [])
+
+    def onShelfChosen(self, name: str, labels: list[str]) -> None:
+        if self._parameterNode is not None:
             with slicer.util.NodeModify(self._parameterNode):
-                self._parameterNode.labels = []
+                self._parameterNode.labels = labels
                 self._parameterNode.modelName = name
 
     def onLabelTicked(self) -> None:
@@ -318,12 +327,15 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if self.logic.busy:
                 self.logic.cancel()
             elif self.modelSection.isMissing(self._parameterNode.modelName):
-                self.modelSection.offer(self._parameterNode.modelName)
+                self.modelSection.offer(self._parameterNode.modelName, self._subjectNow())
             else:
-                self.runSection.say("")
-                self.logic.start(self.parameters())
-                self.timer.start()
+                self._start()
         self.updateState()
+
+    def _start(self) -> None:
+        self.runSection.say("")
+        self.logic.start(self.parameters())
+        self.timer.start()
 
     def onTimer(self) -> None:
         with self.runSection.errorsShown():
@@ -346,6 +358,9 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 return
             self.storeTimer.stop()
             self.showModels()
+            if self.modelSection.isToSegment(None if self._parameterNode is None else self._subjectNow()):
+                self._start()
+                self.updateState()
             if status.task == "import" and status.state == "done":
                 self.ui.modelSelector.setCurrentIndex(self.ui.modelSelector.findData(status.modelName))
 

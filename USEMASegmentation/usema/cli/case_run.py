@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, OutputError
-from ..models.bundle import Bundle
+from ..models.bundle import Bundle, read_bundle
 from ..volumes.segments import millilitres
 from .cases import Case
 from .progress import RunProgress
@@ -30,6 +30,7 @@ class Settings:
         overlap: of tiles; None: the model's.
         mirror: average over mirrored copies.
         interpolate_slices: missing slices of a DICOM series are made from their neighbours.
+        only: names of the labels that are wanted, as the user wrote them; empty: all.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
     """
 
@@ -38,6 +39,7 @@ class Settings:
     mirror: bool
     interpolate_slices: bool
     far_is_refused: bool
+    only: tuple[str, ...] = ()
 
 
 @dataclass
@@ -70,8 +72,9 @@ class Engine:
         """Raises BundleError or DeviceError; that ends the run, not one case."""
         with self.progress.console.status("Loading the model"):
             from ..inference.predictor import Predictor
+            from ..store.library import find_model
 
-            predictor = Predictor(self.bundle, self.settings.device)
+            predictor = Predictor(self.bundle, self.settings.device, lambda name: read_bundle(find_model(name)))
         metadata = predictor.metadata
         self.progress.say(
             f"Model {metadata.title} {metadata.version} on {predictor.device}, attention: {predictor.backend}"
@@ -121,6 +124,7 @@ def segment_case(
         volumes,
         mirror=settings.mirror,
         probabilities=case.probabilities is not None,
+        labels=settings.only,
         progress=engine.progress.case(case.name),
         should_stop=should_stop,
         **options,

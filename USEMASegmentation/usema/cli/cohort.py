@@ -27,6 +27,7 @@ from .. import __version__
 from ..errors import InputError, UsemaError
 from ..files import replace_file
 from ..models.bundle import Bundle
+from ..models.label_names import chosen
 from .case_run import Outcome, Settings
 from .cases import Case
 
@@ -52,6 +53,8 @@ class Cohort:
             "mirror": settings.mirror,
             "interpolate_slices": settings.interpolate_slices,
         }
+        if settings.only:  # absent as before where all labels are wanted
+            self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.labels)]
 
     def left_to_do(self, cases: Sequence[Case]) -> list[Case]:
         """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""

@@ -8,6 +8,7 @@ import click
 from rich.table import Table
 
 from ..errors import InputError
+from ..files import refuse_existing
 from .tables import add_row, print_table
 
 # metric -> column title
@@ -40,8 +41,8 @@ def evaluate(predictions, references, model, tolerances, csv_file, overwrite) ->
     from ..quality.metrics import SURFACE_DICE_COUNTS
     from ..store.library import find_model
 
-    if csv_file is not None and csv_file.exists() and not overwrite:
-        raise InputError(f"{csv_file} exists already.", "Choose another name, or --overwrite.")
+    if csv_file is not None:
+        refuse_existing(csv_file, overwrite)
     labels = None
     if model is not None:
         labels = {label.value: label.name for label in read_bundle(find_model(model)).metadata.labels}

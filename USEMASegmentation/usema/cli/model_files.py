@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from .. import __version__
-from ..errors import BundleError, Cancelled, InputError, OutputError, StoreError, UsemaError
+from ..errors import BundleError, Cancelled, InputError, StoreError, UsemaError
+from ..files import refuse_existing
 from ..models.bundle import Bundle, read_bundle
 from ..store import archive, indexes
 from ..store.consent import ConsentNeeded, Question
@@ -103,8 +104,7 @@ def export(model: str, output: Path | None, overwrite: bool) -> None:
     output = output or Path(f"{bundle.metadata.name}-{bundle.metadata.version}{archive.ENDING}")
     if output.suffix != archive.ENDING:
         raise InputError(f"{output.name} does not end with {archive.ENDING}.", "Name it so.")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output} exists already.", "Choose another name, or --overwrite.")
+    refuse_existing(output, overwrite)
     archive.pack(bundle.path, output)
     click.echo(f"{output}: {bundle.metadata.title} {bundle.metadata.version}, {output.stat().st_size / 1e6:.1f} MB")
 

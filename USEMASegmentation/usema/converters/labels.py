@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import colorsys
 import json
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ..models.label_names import same
 
 _KEYS = ("category", "type", "type_modifier", "region", "region_modifier")
 _TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
@@ -26,18 +27,10 @@ def described(names: Sequence[str]) -> list[dict[str, Any]]:
     """
     labels = []
     for value, name in enumerate(names, 1):
-        terminology, color = _table().get(_normal(name)) or ({"category": _TISSUE, "type": _TISSUE}, None)
+        terminology, color = _table().get(same(name)) or ({"category": _TISSUE, "type": _TISSUE}, None)
         unique = name if name.strip() and name not in names[: value - 1] else f"{name.strip()} ({value})".strip()
         labels.append({"value": value, "name": unique, "color": color or _color(value), "terminology": terminology})
     return labels
-
-
-def _normal(name: str) -> str:
-    """ "Left Kidney" and "kidney_left" are the same."""
-    words = [word for word in re.split(r"[\s_\-]+", name.lower()) if word]
-    if len(words) > 1 and words[0] in ("left", "right"):
-        words = [*words[1:], words[0]]
-    return "_".join(words)
 
 
 @cache
@@ -47,7 +40,7 @@ def _table() -> dict[str, tuple[dict[str, dict[str, str]], list[int] | None]]:
     table = {}
     for name, (places, color) in document["labels"].items():
         coded = {key: codes[place] for key, place in zip(_KEYS, places, strict=True) if place is not None}
-        table[_normal(name)] = (coded, color)
+        table[same(name)] = (coded, color)
     return table
 
 

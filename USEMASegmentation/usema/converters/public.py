@@ -52,6 +52,8 @@ class PublicModel:
         recipe: "format" and what that format's converter wants to know.
         cpu_seconds: of one volume on one thread, as measured by the source of these facts; None: not measured.
         note: a sentence for the user; may be empty.
+        tried: whether USEMA was run on its publisher's own weights; what could not be had while it was written was
+            tested on stand-ins.
     """
 
     name: str
@@ -71,6 +73,7 @@ class PublicModel:
     recipe: dict[str, Any]
     cpu_seconds: float | None
     note: str
+    tried: bool = False
 
     @property
     def size(self) -> int:
@@ -117,4 +120,5 @@ def _model(entry: dict[str, Any], publisher: dict[str, str]) -> PublicModel:
         recipe=entry["recipe"],
         cpu_seconds=entry["cpu_seconds"],
         note=entry["note"],
+        tried=publisher.get("tried", False),
     )

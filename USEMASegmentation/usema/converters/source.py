@@ -242,7 +242,8 @@ def open_source(path: str | os.PathLike) -> Source:
         if path.is_dir():
             return FolderSource(path)
         if not path.is_file():
-            raise BundleError(f"There is no model at {path}.")
+            why = ": it is neither a folder nor a file" if path.exists() else ""
+            raise BundleError(f"There is no model at {path}{why}.", "Check the path.")
         if path.suffix.lower() == ".zip":
             return ZipSource(path)
         return FolderSource(path, path.name, _BESIDE.get(path.suffix.lower(), ()))

@@ -28,10 +28,19 @@ if TYPE_CHECKING:
     from .nnunet import Network, Trained
 
 FORMAT = "TotalSegmentator"
+_BODIES = "bodies"  # the role of a network whose labels only say where those of the others may stay; and its part
 _POSTPROCESSING: dict[str, list[dict[str, Any]]] = {
     "body": [
         {"step": "keep_largest", "labels": [1], "connectivity": 6},
         {"step": "remove_small", "labels": [2], "connectivity": 6, "volume_mm3": 50_000},
+    ],
+    "vertebrae": [
+        {"step": "number_downwards", "labels": list(range(1, 25)), "volume_mm3": 100},
+        {"step": "grow", "distance_mm": 3},
+    ],
+    "vertebrae_refined": [
+        {"step": "grow", "distance_mm": 2, "volume_grid": True},
+        {"step": "keep_within", "part": _BODIES, "part_labels": [1], "volume_grid": True},
     ],
 }
 
@@ -92,7 +101,15 @@ def _network(
     folds = tuple(one.folds) if task.model.recipe["folds"] == "all" else tuple(task.model.recipe["folds"])
     if "" in one.folds:  # a fold's folder alone
         folds = ()
-    return nnunet.read(source, one, folder, replace(options, folds=folds), work)
+    network = nnunet.read(source, one, folder, replace(options, folds=folds), work)
+    here, expected = len(network.described.label_names), len(dataset.get("labels", task.model.labels))
+    if here != expected and "role" not in dataset:
+        raise BundleError(
+            f"{dataset['folder']} in {source.path} finds {here} labels, where {task.model.title} has {expected}: it "
+            "holds the weights of another task.",
+            f"Download it again from its publisher, {task.model.publisher_url}.",
+        )
+    return network
 
 
 def _lies_in(trained: Trained, dataset: str, source: Source) -> bool:
@@ -141,6 +158,8 @@ def _document(source: Source, model: PublicModel, networks: Sequence[Network], o
     if "crop_first" in recipe:
         crop = recipe["crop_first"]
         document["crop_first"] = {**crop, "labels": [shown(name) for name in crop["labels"]]}
+    if "find_wanted" in recipe:
+        document["find_wanted"] = recipe["find_wanted"]
     steps = [step for name in recipe.get("postprocess", ()) for step in _POSTPROCESSING[name]]
     if steps:
         document["postprocess"] = steps
@@ -157,10 +176,17 @@ def _parts(networks: Sequence[Network], recipe: dict[str, Any]) -> dict[str, Any
     for index, (network, dataset) in enumerate(zip(networks, recipe["datasets"], strict=True), 1):
         entry = nnunet_bundle.described_network(network)
         entry["inference"] |= {"overlap": recipe["overlap"]}
-        if "labels" in dataset:
+        bodies = dataset.get("role") == _BODIES
+        if bodies:  # its labels are none of the model's: what is 1 is a body, and the rest does not matter
+            entry["labels"] = [1] + [0] * (len(network.described.label_names) - 1)
+        elif "labels" in dataset:
             entry["labels"] = dataset["labels"]
         entries.append(
-            {"name": f"part{index}", "folds": [nnunet_bundle.fold_name(fold) for fold in network.weights], **entry}
+            {
+                "name": _BODIES if bodies else f"part{index}",
+                "folds": [nnunet_bundle.fold_name(fold) for fold in network.weights],
+                **entry,
+            }
         )
     (first, *more) = entries
     if more or len(first["folds"]) > 1 or "labels" in first:

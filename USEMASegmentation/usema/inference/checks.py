@@ -104,7 +104,10 @@ def needed_bytes(
         spacing_zyx: mm.
     """
     voxels, channels, labels = math.prod(shape), len(metadata.channels), len(metadata.labels)
-    largest = max(_part_bytes(part, channels, shape, spacing_zyx) for part in metadata.networks)
+    crop = metadata.crop_first
+    # How much of the volume the others get is not known before the region is found.
+    whole = [part for part in metadata.networks if crop is None or part.name == crop.get("part")]
+    largest = max((_part_bytes(part, channels, shape, spacing_zyx) for part in whole), default=0)
     kept = 6 * (labels + 1) * voxels if probabilities else 0
     return int(4 * channels * voxels + 2 * (1 if labels <= 255 else 2) * voxels + largest + kept)
 

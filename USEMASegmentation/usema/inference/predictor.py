@@ -16,6 +16,7 @@ import numpy as np
 from .. import __version__
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
+from ..models.label_names import chosen
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
@@ -28,6 +29,7 @@ from .loading import LoadedPart, load_parts
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
 from .region import Box, box_around, cut, pasted
+from .rough import RoughResults
 from .running import Found, Wishes, run_parts
 
 
@@ -61,14 +63,22 @@ class Predictor:
     Args:
         bundle: what ``usema.models.bundle.read_bundle`` returns; its weights are verified and loaded here.
         device: see ``usema.inference.device.choose_device``.
-        find_model: gives the bundle of another model by its name, for a model that has its region found by one.
+        find_model: gives the bundle of another model by its name, for a model that has its region found by one; raises
+            BundleError where that is not here.
+        rough: where the results of such models are kept; to be shared by predictors that see the same volumes.
 
     Raises:
         BundleError: the weights are damaged or do not fit the architecture.
         DeviceError: the device is not there.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto", find_model: Callable[[str], Bundle] | None = None):
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "auto",
+        find_model: Callable[[str], Bundle] | None = None,
+        rough: RoughResults | None = None,
+    ):
         self.metadata = bundle.metadata
         self._metadata_sha256 = bundle.metadata_sha256
         self.device = choose_device(device)
@@ -78,7 +88,9 @@ class Predictor:
             self.parts[0].network.to(self.device)
         self.backend = "; ".join(dict.fromkeys(part.backend for part in self.parts))
         self._find_model = find_model
-        self._finder: Predictor | None = None
+        self._finders: dict[str, Predictor] = {}
+        self._found_by = ""
+        self._rough = RoughResults() if rough is None else rough
 
     @property
     def temperature(self) -> float | list[float]:
@@ -98,6 +110,7 @@ class Predictor:
         overlap: float | None = None,
         mirror: bool = False,
         probabilities: bool = False,
+        labels: Sequence[str] = (),
         progress: Callable[[int, int, float | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Segmentation:
@@ -109,44 +122,80 @@ class Predictor:
             overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own, or else 0.5.
             mirror: average over mirrored copies, along the axes that training mirrored.
             probabilities: keep them.
+            labels: names of those that are wanted; empty: all. Only the parts that hold one run, and where the model
+                says what finds them and that is here, only in their box.
             progress: called with (tiles done, tiles in all, seconds left or None). Where the region is found first, the
                 counting begins anew with the region.
             should_stop: asked between tiles; when it says so, Cancelled is raised.
 
         Raises:
-            InputError: a volume cannot be segmented, or does not fit the model.
+            InputError: a volume cannot be segmented, or does not fit the model; or a label is none of the model's.
             DeviceError: memory is short in spite of every measure.
             BundleError: the model needs another one that is not here.
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
+        wanted = chosen(labels, self.metadata.labels) or self.metadata.labels
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
         wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
+        parts = self._parts_with(wanted)
         if probabilities:
-            self._refuse_separate_probabilities()
-        if mirror and not any(part.mirror_axes(True) for part in self.parts):
+            self._refuse_separate_probabilities(parts)
+        if mirror and not any(part.mirror_axes(True) for part in parts):
             wishes.warn("Mirroring was asked for, but this model was not trained with it: it was left out.")
 
-        reference = volumes[0].geometry
-        volumes = self._on_one_grid(volumes)
-        if self.metadata.crop_first is None:
-            found = self._run(volumes, self.parts, wishes)
-        else:
-            found = self._run_in_region(volumes, wishes)
+        self._found_by = ""
+        found = self._find(volumes, wishes, wanted)
         if not found.labels.any():
             wishes.warn(self._why_empty(found.highest, wishes.warnings))
         return Segmentation(
             labels=found.labels,
-            geometry=reference,
-            model_labels=self.metadata.labels,
+            geometry=volumes[0].geometry,
+            model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(overlap, mirror, time.monotonic() - started),
+            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started),
             warnings=wishes.warnings,
         )
+
+    def _find(self, volumes: Sequence[Volume], wishes: Wishes, wanted: Sequence[Label]) -> Found:
+        """What ``segment`` finds in volumes that were checked."""
+        parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
+        crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
+        found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        if len(wanted) < len(self.metadata.labels):
+            keep = np.zeros(self.num_classes, found.labels.dtype)
+            keep[[label.value for label in wanted]] = [label.value for label in wanted]
+            np.take(keep, found.labels, out=found.labels)
+        return found
+
+    def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
+        """Those that find one of the labels, and those that they need; without what only finds the region."""
+        values, steps = {label.value for label in wanted}, self.metadata.steps_on_the_way
+        names = {part.name for part in self.parts if part.name not in steps and values & set(part.part.values)}
+        names |= self._aside
+        for part in reversed(self.parts):  # an earlier stage comes before what needs it
+            names |= {part.part.previous} if part.name in names else set()
+        return [part for part in self.parts if part.name in names]
+
+    @property
+    def _aside(self) -> set[str]:
+        return {step["part"] for step in self.metadata.postprocess or () if "part" in step}
+
+    def _crop_to_wanted(self, wanted: Sequence[Label]) -> dict | None:
+        """Where to look for some of the labels, as ``crop_first``; None: everywhere."""
+        how = self.metadata.find_wanted
+        if how is None or len(wanted) == len(self.metadata.labels) or self._find_model is None:
+            return None
+        try:
+            known = {label.name for label in self._find_model(how["model"]).metadata.labels}
+        except BundleError:  # that is not here: it takes longer
+            return None
+        names = [label.name for label in wanted]
+        return {**how, "labels": names} if known.issuperset(names) else None
 
     def _filled(self, volumes: Sequence[Volume]) -> tuple[list[Volume], list[str]]:
         """NaN outside the field of view as background, for volumes that never were files; and what was done."""
@@ -178,18 +227,27 @@ class Predictor:
         del oriented
         if self.metadata.pre_resample is not None:
             array, grid = pre_resample(array, geometry, self.metadata.pre_resample["spacing_mm"])
-        found = run_parts(parts, array, grid, wishes, self.metadata.combine)
+        aside = self._aside & {part.name for part in parts}
+        found = run_parts(parts, array, grid, wishes, self.metadata.combine, aside)
         del array
-        labels = postprocess(found.labels, self.metadata.postprocess or (), grid.spacing_zyx)
+        steps = [step for step in self.metadata.postprocess or () if step.get("part") in (None, *aside)]
+        last = [step for step in steps if step.get("volume_grid")]
+        labels = postprocess(found.labels, steps[: len(steps) - len(last)], grid.spacing_zyx, found.aside)
 
         def back(result: np.ndarray) -> np.ndarray:
             return np.ascontiguousarray(restore(back_to(result, geometry.shape), geometry, volumes[0].geometry))
 
-        return Found(back(labels), None if found.probabilities is None else back(found.probabilities), found.highest)
+        labels = back(labels)
+        if last:
+            others = {name: back(other) for name, other in found.aside.items()}
+            labels = postprocess(labels, last, volumes[0].geometry.spacing_zyx, others)
+        return Found(labels, None if found.probabilities is None else back(found.probabilities), found.highest)
 
-    def _run_in_region(self, volumes: Sequence[Volume], wishes: Wishes) -> Found:
+    def _run_in_region(
+        self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], crop: dict, wishes: Wishes
+    ) -> Found:
         """As ``_run``, but only where a rough result says that there is something."""
-        box = self._region(volumes, wishes)
+        box = self._region(volumes, crop, wishes)
         shape = volumes[0].array.shape
         if box is None:
             wishes.warn("The region that the model works in was not found in this volume, so the result is empty.")
@@ -199,8 +257,6 @@ class Predictor:
                 nowhere = np.zeros((self.num_classes, *shape), np.float16)
                 nowhere[0] = 1
             return Found(labels, nowhere, 0.0)
-        finder = self.metadata.crop_first.get("part")
-        parts = [part for part in self.parts if part.name != finder]
         found = self._run([cut(volume, box) for volume in volumes], parts, wishes)
         kept = found.probabilities
         if kept is not None:
@@ -210,17 +266,14 @@ class Predictor:
             kept[0][outside] = 1
         return Found(pasted(found.labels, box, shape), kept, found.highest)
 
-    def _region(self, volumes: Sequence[Volume], wishes: Wishes) -> Box | None:
-        crop = self.metadata.crop_first
+    def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
         if "part" in crop:
             labels = self.metadata.labels
             finder = [part for part in self.parts if part.name == crop["part"]]
             result = self._run(volumes, finder, rough).labels
         else:
-            finder = self._finder_model(crop["model"])
-            labels = finder.metadata.labels
-            result = finder._run(volumes[: len(finder.metadata.channels)], finder.parts, rough).labels
+            labels, result = self._rough_result(crop["model"], volumes, rough)
         values = {label.name: label.value for label in labels}
         missing = [name for name in crop.get("labels", ()) if name not in values]
         if missing:
@@ -231,20 +284,27 @@ class Predictor:
         wanted = [values[name] for name in crop.get("labels", ())]
         return box_around(result, wanted, crop["margin_mm"], volumes[0].geometry)
 
-    def _finder_model(self, name: str) -> Predictor:
-        if self._finder is None:
-            if self._find_model is None:
-                raise BundleError(
-                    f"The model '{self.metadata.name}' has its region found by the model '{name}'; that is not here.",
-                    f"Install '{name}' first.",
-                )
-            self._finder = Predictor(self._find_model(name), str(self.device))
-        return self._finder
+    def _rough_result(self, name: str, volumes: Sequence[Volume], wishes: Wishes) -> tuple[Sequence[Label], np.ndarray]:
+        """Another model's labels, and what it finds; it may itself have its region found."""
+        if self._find_model is None:
+            raise BundleError(
+                f"The model '{self.metadata.name}' has its region found by the model '{name}'; that is not here.",
+                f"Install '{name}' first.",
+            )
+        bundle = self._find_model(name)
+        metadata = bundle.metadata
+        volumes = volumes[: len(metadata.channels)]
+        self._found_by = f"{metadata.name} {metadata.version}"
 
-    def _refuse_separate_probabilities(self) -> None:
-        crop = self.metadata.crop_first or {}
-        steps = {crop.get("part"), *(part.part.previous for part in self.parts)}
-        results = [part for part in self.parts if part.name not in steps]
+        def compute() -> np.ndarray:
+            if name not in self._finders:
+                self._finders[name] = Predictor(bundle, str(self.device), self._find_model, self._rough)
+            return self._finders[name]._find(volumes, wishes, metadata.labels).labels
+
+        return metadata.labels, self._rough.get(metadata, str(self.device), volumes, compute)
+
+    def _refuse_separate_probabilities(self, parts: Sequence[LoadedPart]) -> None:
+        results = [part for part in parts if part.name not in self.metadata.steps_on_the_way]
         if len(results) > 1 and self.metadata.combine == "labels":
             raise InputError(
                 f"The model '{self.metadata.name}' has {len(results)} networks for different labels, which have no "
@@ -270,7 +330,14 @@ class Predictor:
             f"expects {self.metadata.modality} of: {self.metadata.anatomy}.{hint}"
         )
 
-    def _provenance(self, overlap: float | None, mirror: bool, seconds: float) -> dict[str, str]:
+    def _provenance(
+        self,
+        parts: Sequence[LoadedPart],
+        wanted: Sequence[Label],
+        overlap: float | None,
+        mirror: bool,
+        seconds: float,
+    ) -> dict[str, str]:
         def each(values: Sequence[str]) -> str:
             """One value where all parts have the same."""
             return "; ".join(dict.fromkeys(values))
@@ -278,25 +345,27 @@ class Predictor:
         described = {
             "model": self.metadata.name,
             "modelVersion": self.metadata.version,
-            "architecture": each([part.part.architecture["name"] for part in self.parts]),
+            "architecture": each([part.part.architecture["name"] for part in parts]),
             "weightsSha256": self.metadata.weights["sha256"],
             "metadataSha256": self._metadata_sha256,
             "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,
-            "overlap": each([f"{part.overlap(overlap):g}" for part in self.parts]),
-            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in self.parts]),
-            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in self.parts]),
+            "overlap": each([f"{part.overlap(overlap):g}" for part in parts]),
+            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in parts]),
+            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in parts]),
             "seconds": f"{seconds:.1f}",
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         if self.metadata.parts:
-            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in self.parts)
+            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in parts)
         if self.metadata.source:
             described |= {
                 "sourceFormat": self.metadata.source["format"],
                 "sourceSha256": self.metadata.source["sha256"],
             }
-        if self._finder is not None:
-            described["regionFoundBy"] = f"{self._finder.metadata.name} {self._finder.metadata.version}"
+        if len(wanted) < len(self.metadata.labels):
+            described["labels"] = ", ".join(label.name for label in wanted)
+        if self._found_by:
+            described["regionFoundBy"] = self._found_by
         return described

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,15 +33,22 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Found:
-    """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, and the largest probability of a label."""
+    """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, and
+    the labels of parts that were kept aside, by name."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     highest: float
+    aside: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def run_parts(
-    parts: Sequence[LoadedPart], array: np.ndarray, geometry: Geometry, wishes: Wishes, combine: str = "labels"
+    parts: Sequence[LoadedPart],
+    array: np.ndarray,
+    geometry: Geometry,
+    wishes: Wishes,
+    combine: str = "labels",
+    aside: Collection[str] = (),
 ) -> Found:
     """Run the parts on a case.
 
@@ -51,11 +58,13 @@ def run_parts(
 
     Args:
         array: (channels, z, y, x) on ``geometry``, in the axes the model was trained in.
+        combine: "labels" or "probabilities".
+        aside: names of parts whose labels are wanted apart from the result.
 
     Raises:
         InputError, DeviceError, BundleError, Cancelled: as ``Predictor.segment``.
     """
-    steps = {part.part.previous for part in parts}
+    steps = {part.part.previous for part in parts} | set(aside)
     results = [part for part in parts if part.name not in steps]
     counter = _Counter(wishes.progress, [part.tiles(array, geometry, wishes.overlap) for part in parts])
     averaged = combine == "probabilities" and len(results) > 1
@@ -77,7 +86,7 @@ def run_parts(
             part.leave_device()
     if averaged:
         total = _averaged(results, array, geometry, earlier, wishes, counter)
-    return total
+    return replace(total, aside={name: earlier[name] for name in aside})
 
 
 def _run(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, OutputError
-from ..files import move_into_place, replace_file
+from ..files import move_into_place, refuse_existing, replace_file
 from .bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
 from .metadata import ModelMetadata, least_schema_version
 
@@ -42,8 +42,7 @@ def write_bundle(
         OutputError: the folder exists, or cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not (overwrite and (folder / METADATA_FILE).is_file()):
-        raise OutputError(f"{folder} exists already.", "Name another folder, or ask to overwrite the bundle in it.")
+    refuse_existing(folder, overwrite and (folder / METADATA_FILE).is_file(), "folder")
 
     dtype = "float16" if half else "float32"
     data = _to_safetensors(state_dict, dtype)
@@ -121,5 +120,7 @@ def _to_safetensors(state_dict: Mapping[str, torch.Tensor], dtype: str) -> bytes
         # copy: safetensors refuses tensors that share memory, as a network's tied layers do
         tensors[name] = tensor.detach().to("cpu", stored, copy=True).contiguous()
         if not tensors[name].isfinite().all():
-            raise BundleError(f"The weight {name!r} has values that are not finite in {dtype}.", "Use half=False.")
+            before = bool(tensor.isfinite().all())
+            hint = "Use half=False." if before else "The training went wrong before this was saved: take another one."
+            raise BundleError(f"The weight {name!r} has values that are not finite in {dtype}.", hint)
     return safetensors.torch.save(tensors)

@@ -10,12 +10,22 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .parts import NETWORK_KEYS, NNUNET, SIGMOID
+from .parts import NETWORK_KEYS, NNUNET, SIGMOID, steps_on_the_way
 
 # The newest keys: what they stand in -> the version of the schema that brought them.
 _NEW_KEYS: dict[str, dict[str, int]] = {
     "": dict.fromkeys(
-        ("parts", "combine", "crop_first", "pre_resample", "postprocess", "expected_extent_mm", "source"), 3
+        (
+            "parts",
+            "combine",
+            "crop_first",
+            "find_wanted",
+            "pre_resample",
+            "postprocess",
+            "expected_extent_mm",
+            "source",
+        ),
+        3,
     ),
     "inference": {"temperature": 2, "activation": 3, "region_order": 3, "overlap": 3},
     "preprocessing": {"kind": 3, "resampling": 3},
@@ -72,7 +82,7 @@ def contradictions(document: dict) -> Iterator[str]:
     if intensity is not None and not intensity[0] < intensity[1]:
         yield f"expected_intensity_range runs from {intensity[0]} to {intensity[1]}"
     yield from _networks(document, len(values))
-    yield from _postprocess(document.get("postprocess", ()), len(values))
+    yield from _postprocess(document.get("postprocess", ()), document, len(values))
 
 
 def _networks(document: dict, labels: int) -> Iterator[str]:
@@ -102,7 +112,7 @@ def _parts(parts: Sequence[dict], document: dict, labels: int) -> Iterator[str]:
     finder = document.get("crop_first", {}).get("part")
     if finder is not None and finder not in names:
         yield f"crop_first.part is {finder!r}, which is none of the parts {_shown(names)}"
-    steps = {finder, *(part.get("previous") for part in parts)}
+    steps = steps_on_the_way(document)
     for index, part in enumerate(parts):
         where = f"parts[{index}]."
         yield from (f"{where}folds[{i}] is {fold!r} again" for i, _, fold in _repeated(part["folds"]))
@@ -176,20 +186,45 @@ def _absurd(value: Any, place: str, depth: int) -> Iterator[tuple[str, str]]:
             yield from _absurd(inner, f"{place}.{key}" if isinstance(value, dict) else f"{place}[{key}]", depth + 1)
 
 
-def _postprocess(steps: Sequence[dict], labels: int) -> Iterator[str]:
-    known = {"keep_largest": {"count"}, "remove_small": {"volume_mm3"}}
+# What each step of postprocess has beside "step" and "volume_grid": what it may have, and what it has to have.
+_STEP_KEYS: dict[str, tuple[set[str], set[str]]] = {
+    "keep_largest": ({"labels", "connectivity", "count"}, set()),
+    "remove_small": ({"labels", "connectivity", "volume_mm3"}, {"volume_mm3"}),
+    "number_downwards": ({"labels", "volume_mm3"}, {"labels", "volume_mm3"}),
+    "grow": ({"distance_mm"}, {"distance_mm"}),
+    "keep_within": ({"part", "part_labels"}, {"part", "part_labels"}),
+}
+
+
+def _postprocess(steps: Sequence[dict], document: dict, labels: int) -> Iterator[str]:
+    parts = [part["name"] for part in document.get("parts", ())]
     for index, step in enumerate(steps):
         where = f"postprocess[{index}]"
-        for key in sorted(set(step) - {"step", "labels", "connectivity"} - known[step["step"]]):
+        known, needed = _STEP_KEYS[step["step"]]
+        for key in sorted(set(step) - {"step", "volume_grid"} - known):
             yield f"{where}.{key} is nothing that {step['step']} has"
-        if step["step"] == "remove_small" and "volume_mm3" not in step:
-            yield f"{where} has no 'volume_mm3'"
+        for key in sorted(needed - set(step)):
+            yield f"{where} has no {key!r}"
         if step.get("connectivity", 26) not in (6, 18, 26):
             yield f"{where}.connectivity is {step['connectivity']}, none of 6, 18 and 26"
-        for value in step.get("labels", ()):
+        if "part" in step and step["part"] not in parts:
+            yield f"{where}.part is {step['part']!r}, which is none of the parts {_shown(parts)}"
+        if step["step"] == "number_downwards" and (
+            step.get("volume_grid") or (document["orientation"] or "  ")[2] != "S"
+        ):
+            yield f"{where} counts along z, and orientation is {document['orientation']!r}, not towards the head"
+        wanted = step.get("labels", [])
+        if step["step"] == "number_downwards" and wanted != list(
+            range(min(wanted, default=0), max(wanted, default=0) + 1)
+        ):
+            yield f"{where}.labels are {_shown(wanted)}, which should be one after the other"
+        for value in wanted:
             if value > labels:
                 yield f"{where}.labels has {value}, which is no label"
                 break
+    grids = [bool(step.get("volume_grid")) for step in steps]
+    if grids != sorted(grids):
+        yield "postprocess has a step on the grid of pre_resample after one on the volume's own"
 
 
 def _repeated(names: Sequence[str]) -> Iterator[tuple[int, int, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import BundleError
 from ..json_schema import problems
 from .consistency import contradictions, needed_versions
-from .parts import NETWORK_KEYS, Part, parts_of
+from .parts import NETWORK_KEYS, Part, parts_of, steps_on_the_way
 
 SCHEMA_VERSION = 3  # the newest that is read; least_schema_version is what is written
 _NULLABLE = ("expected_intensity_range", "orientation")  # null is what they say; other keys are then absent
@@ -71,6 +71,7 @@ class ModelMetadata:
     parts: list[dict[str, Any]] | None = None
     combine: str = "labels"
     crop_first: dict[str, Any] | None = None
+    find_wanted: dict[str, Any] | None = None
     pre_resample: dict[str, Any] | None = None
     postprocess: list[dict[str, Any]] | None = None
     expected_extent_mm: dict[str, list[float]] | None = None
@@ -80,6 +81,11 @@ class ModelMetadata:
     def networks(self) -> tuple[Part, ...]:
         """The networks in the order in which they run; one for a model without parts."""
         return parts_of(self.to_dict())
+
+    @cached_property
+    def steps_on_the_way(self) -> frozenset[str]:
+        """The names of parts that add nothing to the result themselves."""
+        return steps_on_the_way(self.to_dict())
 
     @classmethod
     def from_dict(cls, document: Any, source: str = "model.json") -> ModelMetadata:

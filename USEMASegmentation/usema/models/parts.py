@@ -69,6 +69,15 @@ def parts_of(document: Mapping[str, Any]) -> tuple[Part, ...]:
     return tuple(_part(part, count) for part in document["parts"])
 
 
+def steps_on_the_way(document: Mapping[str, Any]) -> frozenset[str]:
+    """The names of parts that others need and that add nothing to the result themselves: the finder of the region,
+    earlier stages of cascades, and what only says where labels may stay."""
+    names = {part.get("previous") for part in document.get("parts") or ()}
+    names |= {step.get("part") for step in document.get("postprocess") or ()}
+    names.add((document.get("crop_first") or {}).get("part"))
+    return frozenset(name for name in names if name is not None)
+
+
 def _part(described: Mapping[str, Any], count: int) -> Part:
     inference = described["inference"]
     if inference.get("activation") == SIGMOID:

@@ -8,7 +8,6 @@ Source: Fedorov et al. 2017, "End-to-end learning of brain tissue segmentation f
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -120,26 +119,37 @@ class MeshNet(nn.Module):
             yield start, self._logits(features)[0]
 
     def _rolling(self, planes: Iterator[torch.Tensor], index: int) -> Iterator[torch.Tensor]:
-        """One layer, plane by plane, over what comes in with zeros before and after it."""
-        convolution = self.convolutions[index]
-        reach = convolution.dilation[0]
-        held: deque[torch.Tensor] = deque()
-        for plane in _surrounded_by_zeros(planes, reach):
-            held.append(plane)
-            count = _planes_at_once(plane)
-            if len(held) == 2 * reach + count:
-                yield from self._planes(held, index, count)
-        if len(held) > 2 * reach:
-            yield from self._planes(held, index, len(held) - 2 * reach)
+        """One layer, plane by plane, over what comes in with zeros before and after it.
 
-    def _planes(self, held: deque[torch.Tensor], index: int, count: int) -> tuple[torch.Tensor, ...]:
-        """The first ``count`` planes of a layer's output, each from its plane and those a dilation before and after."""
+        The planes that it still needs lie in one ring: a heap of planes that come and go fragments to twice their size.
+        """
+        reach = self.convolutions[index].dilation[0]
+        first = next(planes)
+        count = _planes_at_once(first)
+        length = 2 * reach + count
+        shape = (*first.shape[:2], length, *first.shape[3:])
+        ring = torch.zeros(shape, dtype=first.dtype, device=first.device)
+        ring = ring.contiguous(memory_format=torch.channels_last_3d)
+        ring[:, :, reach] = first[:, :, 0]  # after the zeros before it
+        oldest, held = 0, reach + 1
+        del first  # each plane that is kept longer than needed counts once a layer
+        for plane in itertools.chain(planes, [None] * reach):
+            ring[:, :, (oldest + held) % length] = 0 if plane is None else plane[:, :, 0]
+            held += 1
+            del plane
+            if held == length:
+                yield from self._planes(ring, oldest, index, count)
+                oldest, held = (oldest + count) % length, held - count
+        if held > 2 * reach:
+            yield from self._planes(ring, oldest, index, held - 2 * reach)
+
+    def _planes(self, ring: torch.Tensor, oldest: int, index: int, count: int) -> tuple[torch.Tensor, ...]:
+        """``count`` planes of a layer's output, each from its plane and those a dilation before and after."""
         convolution = self.convolutions[index]
         reach = convolution.dilation[0]
-        taps = [held[tap * reach + plane] for tap in range(3) for plane in range(count)]
-        features = _convolve(torch.cat(taps, dim=2), convolution, (0, reach, reach), (count, reach, reach))
-        for _ in range(count):
-            held.popleft()
+        taps = [(oldest + tap * reach + plane) % ring.shape[2] for tap in range(3) for plane in range(count)]
+        inputs = torch.cat([ring[:, :, tap : tap + 1] for tap in taps], dim=2)
+        features = _convolve(inputs, convolution, (0, reach, reach), (count, reach, reach))
         return self._activated(features, index).split(1, dim=2)
 
     def _activated(self, features: torch.Tensor, index: int) -> torch.Tensor:
@@ -171,12 +181,6 @@ def _instance_norm(features: torch.Tensor, norm: nn.InstanceNorm3d) -> torch.Ten
         features = features.mul_(functional.pad(norm.weight, (0, more)).view(shape))
         features = features.add_(functional.pad(norm.bias, (0, more)).view(shape))
     return features
-
-
-def _surrounded_by_zeros(planes: Iterator[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
-    first = next(planes)
-    zeros = torch.zeros_like(first)
-    yield from itertools.chain([zeros] * count, [first], planes, [zeros] * count)
 
 
 def _planes_at_once(plane: torch.Tensor) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, OutputError
-from ..files import replace_file
+from ..files import refuse_existing, replace_file
 from .label_maps import LabelMap, label_files, on_one_grid, read_label_map
 from .metrics import METRICS, compare_masks, mean_of_found
 
@@ -190,8 +190,7 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
         OutputError: the file exists, or cannot be written.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already.", "Name another file, or ask to overwrite it.")
+    refuse_existing(path, overwrite)
     text = StringIO()
     writer = csv.writer(text)
     writer.writerow([field.name for field in fields(Score)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import MissingDependencyError, OutputError
-from ..files import replace_file
+from ..files import refuse_existing, replace_file
 from ..volumes.bounding_box import bounding_box
 from ..volumes.segments import millilitres
 from ..volumes.volume import Volume, reorient
@@ -120,10 +120,7 @@ def check_preview(path: Path, overwrite: bool) -> None:
         raise OutputError(f"A preview is a .png file, not '{path.name}'.")
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder.", "Give the name of a .png file.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already.", "Choose another name, or --overwrite.")
+    refuse_existing(path, overwrite)
 
 
 def _draw(

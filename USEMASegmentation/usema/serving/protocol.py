@@ -30,13 +30,13 @@ class RunOptions:
 
     Attributes:
         device: see ``usema.inference.device.choose_device``.
-        overlap: of neighbouring tiles, 0 to 0.9 of their side.
+        overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own.
         mirror: average over mirrored copies.
         probabilities: keep them.
     """
 
     device: str = "auto"
-    overlap: float = 0.5
+    overlap: float | None = None
     mirror: bool = False
     probabilities: bool = False
 
@@ -51,7 +51,8 @@ class RunOptions:
         Raises:
             ProtocolError: one is of another type.
         """
-        return cls(**{one.name: field(request, one.name, type(one.default), one.default) for one in fields(cls)})
+        kinds = {one.name: float if one.default is None else type(one.default) for one in fields(cls)}
+        return cls(**{one.name: field(request, one.name, kinds[one.name], one.default) for one in fields(cls)})
 
 
 _NEEDED = object()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..inference.predictor import Predictor
+    from ..inference.rough import RoughResults
     from ..volumes.volume import Volume
 
 PROGRESS_SECONDS = 0.05  # a panel shows no more than 20 steps a second
@@ -37,6 +38,7 @@ class Commands:
     def __init__(self):
         self.by_name = {"hello": self._hello, "load": self._load, "segment": self._segment}
         self._predictor: Predictor | None = None
+        self._rough: RoughResults | None = None  # outlives the model: several tasks begin with the same rough result
         self._loaded: tuple | None = None  # model, device and the state of the model's files
 
     def _hello(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
@@ -80,6 +82,7 @@ class Commands:
             overlap=options.overlap,
             mirror=options.mirror,
             probabilities=keep,
+            labels=_texts(request, "labels"),
             progress=throttled(send),
             should_stop=should_stop,
         )
@@ -105,9 +108,13 @@ class Commands:
             send(event="loading", model=str(path))
             _load_engine()
             from ..inference.predictor import Predictor
+            from ..inference.rough import RoughResults
+            from ..store.library import find_model
 
             self._predictor = self._loaded = None  # two models at a time may not fit into memory
-            self._predictor = Predictor(bundle, device)
+            if self._rough is None:
+                self._rough = RoughResults()
+            self._predictor = Predictor(bundle, device, lambda name: read_bundle(find_model(name)), self._rough)
             self._loaded = wanted
         return self._predictor
 
@@ -163,6 +170,13 @@ def _open_input(entry: dict) -> Volume:
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path} is no array that can be read: {error}.") from error
     return Volume(np.asarray(array), Geometry.from_dict(geometry))
+
+
+def _texts(request: dict, name: str) -> list[str]:
+    values = field(request, name, list, [])
+    if not all(isinstance(value, str) for value in values):
+        raise protocol.ProtocolError(f"{name!r} of the request is {values!r:.200}.", "It is a list of texts.")
+    return values
 
 
 def _check_output(folder: Path, needed: int) -> None:

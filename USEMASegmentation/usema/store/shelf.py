@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -79,17 +79,45 @@ def search(text: str = "", modality: str = "", region: str = "") -> list[PublicE
 
 def matching(text: str, model: PublicModel) -> list[str]:
     """The structures of a model whose names hold all words of a search."""
+    return structures(text, model.labels)
+
+
+def structures(text: str, labels: Iterable[str]) -> list[str]:
+    """Those of some names of structures that hold all words of a search; none for an empty one."""
     words = list(_words(text))
-    return [label for label in model.labels if words and all(_holds(label, word) for word in words)]
+    return [label for label in labels if words and all(_holds(label, word) for word in words)]
+
+
+def finds(text: str, title: str, labels: Iterable[str]) -> bool:
+    """Whether a search means a model that is on no shelf, by what it is called and the names of its structures."""
+    return _rank_of(list(_words(text)), title, labels) is not None
+
+
+def needed(entry: PublicEntry, here: Container[str]) -> list[PublicEntry]:
+    """What is installed with an entry: the models that it needs and that are not here, and itself, last."""
+    found: dict[str, PublicEntry] = {}
+    for name in entry.model.needs:
+        if name not in here:
+            found.update((one.name, one) for one in needed(find(name), here))
+    return [*found.values(), entry]
+
+
+def to_download(together: Iterable[PublicEntry]) -> tuple[int, bool]:
+    """(bytes to download for models that are installed together, whether that is all: some publishers tell no size)."""
+    files = {file.url: file.size for entry in together for file in entry.model.files}
+    return sum(size or 0 for size in files.values()), None not in files.values()
 
 
 def _rank(words: list[str], model: PublicModel) -> int | None:
-    if not words or any(all(_holds(label, word) for word in words) for label in model.labels):
+    return _rank_of(words, f"{model.title} {model.region} {model.name}", model.labels)
+
+
+def _rank_of(words: list[str], title: str, labels: Iterable[str]) -> int | None:
+    if not words or any(all(_holds(label, word) for word in words) for label in labels):
         return 0
-    title = f"{model.title} {model.region} {model.name}"
     if all(_holds(title, word) for word in words):
         return 1
-    every = " ".join([title, *model.labels])
+    every = " ".join([title, *labels])
     return 2 if all(_holds(every, word) for word in words) else None
 
 

@@ -13,6 +13,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -57,22 +58,68 @@ def install_public(
     whole = installed(entry.name, entry.version)
     if whole is not None:
         return whole
-    question = about_entry(entry, None)
-    check(question, consent)
-    options = {"progress": progress, "should_stop": should_stop, "report": report}
-    for name in entry.model.needs:
-        install_public(shelf.find(name), **options)
-    meter = Meter(entry.model.size, progress, should_stop)
+    here = {one.name for one in shelf.needed(entry, ()) if installed(one.name, one.version)}
+    together = shelf.needed(entry, here)
+    questions = [about_entry(one, None) for one in together]
+    for question in questions:
+        check(question, consent)
+    course = _Course(together, progress)
+    for one in together:
+        bundle = _install(one, course, should_stop, report)
+    for question in questions:
+        if question is not None and question.licence is not None:
+            with suppress(UsemaError):  # where nothing can be kept, the next time asks again
+                settings.accept(question)
+    return bundle
+
+
+class _Course:
+    """Progress of files that come one after another, as that of all of them.
+
+    Args:
+        together: the models that they are of.
+        progress: receives it.
+    """
+
+    def __init__(self, together: list[shelf.PublicEntry], progress: Callable[[Progress], None] | None):
+        self._sizes = {file.url: file.size or 0 for entry in together for file in entry.model.files}
+        self._done = dict.fromkeys(self._sizes, 0)
+        self._progress = progress or (lambda step: None)
+
+    def of(self, url: str) -> Callable[[Progress], None]:
+        """What takes the progress of one file."""
+
+        def tell(step: Progress) -> None:
+            self._sizes[url], self._done[url] = step.total, step.done  # as the server says
+            self._tell(step)
+
+        return tell
+
+    def here(self, url: str) -> None:
+        """A file is here, wherever it came from."""
+        self._done[url] = self._sizes[url]
+
+    def between(self, step: Progress) -> None:
+        """Progress of what is done with files that are here."""
+        self._tell(step)
+
+    def _tell(self, step: Progress) -> None:
+        done, total = sum(self._done.values()), sum(self._sizes.values())
+        left = None if step.bytes_per_second is None else (total - done) / max(step.bytes_per_second, 1)
+        self._progress(replace(step, done=done, total=total, seconds_left=left))
+
+
+def _install(entry: shelf.PublicEntry, course: _Course, should_stop, report: Report) -> Bundle:
+    meter = Meter(entry.model.size, course.between, should_stop)
     with alone(entry.name, entry.version, meter):
         whole = installed(entry.name, entry.version)  # by the process that was waited for
         if whole is not None:
             return whole
-        files = [_fetched(file, progress, should_stop, report) for file in entry.model.files]
-        bundle = _converted(entry, files, meter, report)
-    if question is not None and question.licence is not None:
-        with suppress(UsemaError):  # where nothing can be kept, the next time asks again
-            settings.accept(question)
-    return bundle
+        files = []
+        for file in entry.model.files:
+            files.append(_fetched(file, course.of(file.url), should_stop, report))
+            course.here(file.url)
+        return _converted(entry, files, meter, report)
 
 
 def addresses(model: PublicModel) -> list[tuple[str, Path]]:

@@ -233,7 +233,10 @@ def _read(path: Path, file) -> DicomFile:
     except (AttributeError, TypeError, ValueError):
         return DicomFile(**told, fault="it does not say how many voxels it has")
     length, start = pixels[0]
-    fault = "" if syntax.is_deflated else _missing_pixels(file, start, length, needed)
+    if syntax and not syntax.is_transfer_syntax:
+        fault = f"its transfer syntax is {syntax}, which is not known here"
+    else:
+        fault = "" if syntax and syntax.is_deflated else _missing_pixels(file, start, length, needed)
     told |= {"colour": samples > 1, "frames": frames, "fault": fault}
     return DicomFile(**told, localizer="LOCALIZER" in [str(word).upper() for word in dataset.get("ImageType") or ()])
 
@@ -253,6 +256,8 @@ def _missing_pixels(file, start: int, length: int, needed: int) -> str:
     if length != _UNDEFINED:
         if end < start + length:
             return f"it ends after {end} of at least {start + length} bytes"
+        if length >= 2 * needed > 0:  # more than padding: read as it says, it would be another image
+            return f"it holds {length} bytes of voxels, but its header describes {needed}"
         return f"it holds {length} of {needed} bytes of voxels" if length < needed else ""
     # Compressed voxels are items with a length each, up to an item that ends them.
     while start + 8 <= end:

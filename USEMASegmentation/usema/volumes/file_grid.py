@@ -96,6 +96,12 @@ def warn_of_orientation(path: Path, why: str) -> None:
     )
 
 
+def warn_of_spacing(path: Path, field: str) -> None:
+    log.warning(
+        "%s does not say its spacing (it has no %s): 1 mm was taken, so volumes in ml may be wrong.", path, field
+    )
+
+
 def millimetres(path: Path, unit: str) -> float:
     """How many millimetres a unit of length has. Raises InputError for one that is not known."""
     name = unit.strip().lower()

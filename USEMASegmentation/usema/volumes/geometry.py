@@ -68,6 +68,9 @@ class Geometry:
         if abs(np.linalg.det(axes)) < _PERPENDICULAR_TOLERANCE:
             raise InputError(f"The direction matrix {axes.tolist()} is singular.", _EXPORT_AGAIN)
         error = np.abs(axes.T @ axes - np.eye(3)).max()
+        if error > _SHEAR_TOLERANCE and shear_degrees(axes) <= SHEAR_TOLERANCE_DEGREES:
+            lengths = " and ".join(f"{length:.4g}" for length in np.linalg.norm(axes, axis=0))
+            raise InputError(f"The direction cosines have the lengths {lengths}; they must be 1.", _EXPORT_AGAIN)
         if error > _SHEAR_TOLERANCE:
             raise InputError(
                 f"The direction matrix {np.round(axes, 4).tolist()} is sheared: its axes are no perpendicular unit "

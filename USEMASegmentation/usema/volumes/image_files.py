@@ -59,7 +59,7 @@ def _grid(path: Path, kind: str, reader: sitk.ImageFileReader, size: tuple[int, 
     direction = np.array(reader.GetDirection()).reshape(dimensions, dimensions)[:3, :3]
     spacing, origin = np.array(reader.GetSpacing()[:3]), np.array(reader.GetOrigin()[:3])
     header = NrrdHeader(path) if kind == NRRD else MetaImageHeader(path)
-    header.warn_of_orientation()
+    header.warn()
     of_space, of_axes, unit = header.to_millimetres()
     if unit:
         log.warning("%s gives its lengths in %s; they were converted to mm.", path, unit)

@@ -20,7 +20,7 @@ import SimpleITK as sitk
 log = logging.getLogger(__name__)
 
 # Lines of ITK's that tell a place in its source, or (MetaImage) the reason of some earlier, handled failure.
-_NOT_FOR_PEOPLE = ("WARNING: In ", "Reason: No such file")
+_NOT_FOR_PEOPLE = ("WARNING: In ", "Reason: No such file", "Reason: Success", "Reason: Inappropriate ioctl")
 _STDERR = 2
 _taken = threading.Lock()
 
@@ -106,4 +106,6 @@ def _writes_to_descriptor(stream) -> bool:
 def _short(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_NOT_FOR_PEOPLE)]
     kept = lines if len(lines) < 3 else [lines[0], lines[-1]]
-    return re.sub(r" ?\(0x[0-9a-fA-F]+\)", "", " ".join(kept)).rstrip(".")
+    return re.sub(
+        r" ?\(0x[0-9a-fA-F]+\)|^Exception thrown in SimpleITK \w+: |\S+\.[hc]xx:\d+: ?", "", " ".join(kept)
+    ).rstrip(".")

@@ -74,7 +74,8 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
     if (layout.slope, layout.intercept) != (1, 0):
         # Single precision holds what a scale makes of 16 bits, not of more.
         exact = np.float32 if dtype.itemsize <= 2 or array.dtype == np.float32 else np.float64
-        array = (array * np.float64(layout.slope) + layout.intercept).astype(exact)
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused as that
+            array = (array * np.float64(layout.slope) + layout.intercept).astype(exact)
     return array, geometry
 
 
@@ -118,6 +119,8 @@ def _read_layout(path: Path) -> _Layout:
     if len(block) < (540 if second else 348):
         raise InputError(f"{path} is damaged: it has no NIfTI header.", COPY_AGAIN)
     if not magic.startswith(b"n"):
+        if not pair:  # Analyze, which has no such word, is always a pair
+            raise InputError(f"{path} has a damaged header: it says {magic!r} where NIfTI says 'n+1'.", COPY_AGAIN)
         kind = AnalyzeHeader
     elif second:
         kind = Nifti2PairHeader if pair else Nifti2Header

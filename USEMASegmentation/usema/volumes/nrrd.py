@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from .content import Content
-from .file_grid import COPY_AGAIN, millimetres, quoted, warn_of_orientation
+from .file_grid import COPY_AGAIN, millimetres, quoted, warn_of_orientation, warn_of_spacing
 
 _BYTES = {"char": 1, "short": 2, "int": 4, "long long": 8, "longlong": 8, "float": 4, "double": 8}
 _ANATOMICAL = re.compile(r"(right|left)-(anterior|posterior)-superior(-time)?|[rl][ap]st?")
@@ -40,7 +40,12 @@ class NrrdHeader:
             self.start = file.tell()
 
     def check(self) -> None:
-        """Refuse missing and damaged voxels. Raises InputError, OSError, EOFError or zlib.error."""
+        """Refuse axes without a length, missing and damaged voxels.
+
+        Raises:
+            InputError, OSError, EOFError, ValueError, zlib.error: something is wrong.
+        """
+        self._check_axes()
         size, encoding = self._voxel_bytes(), self.fields.get("encoding", "").lower()
         files = list(self._data_files())
         for file in files:
@@ -49,6 +54,10 @@ class NrrdHeader:
                     f"The voxels of {self.path} are in a file that is not there: {file.name}.",
                     f"Copy it into {self.path.parent}, or export the volume again as one file (.nrrd).",
                 )
+        if encoding in ("bzip2", "bz2"):
+            raise InputError(
+                f"{self.path} is compressed with bzip2, which is not read here.", "Save it with gzip or uncompressed."
+            )
         if size is None or encoding not in ("raw", "gzip", "gz") or len(files) > 1:
             return
         skip = max(0, int(self.fields.get("byteskip", 0)))
@@ -61,10 +70,13 @@ class NrrdHeader:
         if found < size:
             raise InputError(f"{self.path} is incomplete: it holds {found} of {size} bytes of voxels.", COPY_AGAIN)
 
-    def warn_of_orientation(self) -> None:
+    def warn(self) -> None:
+        """Say what the header leaves open."""
         space = self.fields.get("space", "")
         if "spacedirections" not in self.fields:
             warn_of_orientation(self.path, "it has no space directions")
+            if "spacings" not in self.fields:
+                warn_of_spacing(self.path, "spacings")
         elif not _ANATOMICAL.fullmatch(space.lower()):
             warn_of_orientation(self.path, f"its space is {space!r}" if space else "it does not name its space")
 
@@ -88,6 +100,22 @@ class NrrdHeader:
         factors = np.array([millimetres(self.path, unit) for unit in units])
         same = len(set(factors)) == 1
         return (factors, ones, _named(units)) if same else (ones, factors, _named(units))
+
+    def _check_axes(self) -> None:
+        """ITK takes 1 mm, and a direction of its own choice, where an axis of space has none."""
+        if "spacedirections" in self.fields:
+            name, told = "space directions", re.findall(r"none|\([^)]*\)", self.fields["spacedirections"])
+            known = [one for one in told if one != "none"]
+        elif "spacings" in self.fields:
+            name, told = "spacings", self.fields["spacings"].split()
+            known = [one for one in told if math.isfinite(float(one))]
+        else:
+            return
+        if len(known) < min(3, int(self.fields.get("dimension", 3))):
+            raise InputError(
+                f"{self.path} has a damaged header: {name} are {' '.join(told)}, of {len(known)} axes only.",
+                "Correct it, or export the volume again.",
+            )
 
     def _voxel_bytes(self) -> int | None:
         kind = re.sub(r"^(un)?signed |(?<=.) int$|_t$|^u(?=[a-z])", "", self.fields.get("type", "").lower())

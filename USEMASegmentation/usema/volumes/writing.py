@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
+from ..files import refuse_existing
 from .geometry import Geometry
 from .integrity import check_file
 from .itk_messages import itk_reason
@@ -37,7 +38,7 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
     """
     path = Path(path)
     _suffix(path, _ALL_SUFFIXES)
-    _refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
     probe = _temporary_name(path, ".tmp")
@@ -157,7 +158,7 @@ def _complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # a full network disk or a quota may show only now
-        _refuse_existing(path, overwrite)  # it may have appeared meanwhile
+        refuse_existing(path, overwrite)  # it may have appeared meanwhile
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
@@ -184,13 +185,6 @@ def _suffix(path: Path, supported: tuple[str, ...]) -> str:
     if suffix not in supported:
         raise OutputError(f'"{path.name}" cannot be written in that format.', f"Use {', '.join(supported)}.")
     return suffix
-
-
-def _refuse_existing(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder.", "Give the name of a file.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already.", "Choose another name, or overwrite it (--overwrite).")
 
 
 def _temporary_name(path: Path, suffix: str) -> Path:

@@ -1,0 +1,122 @@
+"""The search for a model by what it segments: which rows there are, in which order, and what they say. No widgets."""
+
+from __future__ import annotations
+
+import pytest
+from bundles import label, write_tiny_bundle
+from usema.store import shelf
+from usema.store.install import install_file
+from usema.store.library import library
+from USEMASegmentationLib import Shelf
+
+pytest_plugins = ["panel_fixtures"]
+
+
+@pytest.fixture
+def words(app):
+    """The texts of the panel, which the application translates."""
+    from USEMASegmentationLib.Panel import ShelfTexts
+
+    return ShelfTexts
+
+
+def names(*search: str) -> list[str]:
+    return [found.model.name for found in Shelf.search(library(), *search)]
+
+
+def one(name: str, *search: str) -> Shelf.Found:
+    return next(found for found in Shelf.search(library(), *search) if found.model.name == name)
+
+
+# Which are found
+
+
+def test_what_is_here_comes_first_then_what_lists_offer_then_the_shelf():
+    found = names("hippocampus")
+    assert found[:2] == ["hippocampus-mr", "brain-subcortical"]
+    assert names()[:2] == ["hippocampus-mr", "sarcoma-mr"]
+    assert len(names()) == 2 + len(shelf.entries())
+
+
+@pytest.mark.parametrize("text", ["left adrenal", "linke Nebenniere"])
+def test_a_structure_is_found_in_english_and_german_and_named(text):
+    found = Shelf.search(library(), text)
+    assert found[0].model.name == "totalsegmentator-total-3mm"
+    assert found[0].structures == ("Left adrenal gland",)
+
+
+def test_an_installed_public_model_comes_first_and_nothing_is_listed_twice(tmp_path):
+    assert names("white matter")[0] != "brain-tissue-light"
+    labels = [label(1, "White matter", [240, 240, 240], None), label(2, "Grey matter", [128, 128, 128], None)]
+    for each in labels:
+        each["terminology"].pop("type_modifier")
+    source = write_tiny_bundle(tmp_path / "light", name="brain-tissue-light", title="Light", labels=labels)
+    install_file(source.path)
+    found = Shelf.search(library(), "white matter")
+    assert found[0].model.name == "brain-tissue-light"
+    assert found[0].isHere
+    assert found[0].public is shelf.find("brain-tissue-light")
+    assert names("white matter").count("brain-tissue-light") == 1
+    assert "brain-tissue-light" not in names("white matter", "CT")
+
+
+def test_modality_and_region_narrow_it_and_the_whole_body_holds_each_region():
+    assert {one.model.modality for one in Shelf.search(library(), "liver", "MR")} == {"MR"}
+    assert "totalsegmentator-total-3mm" in names("liver", "CT", "abdomen")
+    assert "totalsegmentator-total-3mm" not in names("", "CT", "abdomen")
+    assert names("brain mask", "CT") == []
+    assert names("liver", "US") == names("liver")  # no model is for ultrasound: the filter would hide all
+
+
+# What is said of them
+
+
+def test_a_row_says_what_it_finds_where_how_much_how_long_and_by_whom(words, monkeypatch):
+    monkeypatch.setattr(Shelf.expected, "seconds", lambda model: 185.0)
+    assert words.row(one("totalsegmentator-total-3mm", "left adrenal")).splitlines() == [
+        "Whole body, 117 structures, 3 mm",
+        "    Left adrenal gland (of 117 structures)",
+        "    CT, whole body · 135 MB · about 3 min here · Apache-2.0",
+        "    TotalSegmentator · not yet run on the publisher's weights",
+    ]
+    assert words.row(one("hippocampus-mr")).splitlines() == [
+        "Hippocampus, head and body (MR T1) – bundled",
+        "    Anterior hippocampus, Posterior hippocampus",
+        "    MR · CC-BY-SA-4.0",
+        "    USEMA",
+    ]
+
+
+def test_what_was_run_on_the_publishers_weights_is_not_warned_of(words):
+    assert "not yet run" not in words.row(one("brain-mask"))
+    assert "stand-ins" not in words.details(one("brain-mask"))
+    for name in ("totalsegmentator-total-3mm", "auto3dseg-lungs"):
+        assert "not yet run on the publisher's weights" in words.row(one(name))
+
+
+def test_the_size_counts_the_models_that_come_with_it(words):
+    lesions, alone = one("totalsegmentator-liver-lesions"), one("totalsegmentator-total-3mm")
+    assert lesions.size == shelf.find("totalsegmentator-liver-lesions").model.size + alone.size
+    assert "366 MB" in words.row(lesions)
+    assert "Comes with what it needs: Whole body, 117 structures, 3 mm." in words.details(lesions)
+    refined = one("totalsegmentator-vertebrae-pp-refined")
+    assert refined.size == shelf.find(refined.model.name).model.size
+
+
+def test_a_size_and_a_licence_that_nobody_states_are_not_made_up(words):
+    lines = words.row(one("auto3dseg-whole-head-1mm"))
+    assert "size not stated" in lines
+    assert "licence: none stated" in lines
+    assert "9 structures, named in its file" in lines
+    details = words.details(one("auto3dseg-whole-head-1mm"))
+    assert "its terms are not stated clearly" in details
+    assert "states no checksum" in details
+
+
+def test_many_structures_are_counted_not_listed(words):
+    assert words.finds(one("totalsegmentator-total-3mm", "rib")).endswith("and 20 more (of 117 structures)")
+    assert words.finds(one("totalsegmentator-total-3mm")).startswith("117 structures: Spleen, Right kidney, ")
+
+
+def test_a_search_without_a_result_says_what_to_do(words):
+    assert words.count([], "xyz") == "No model finds 'xyz'. Try another word, or any modality and region."

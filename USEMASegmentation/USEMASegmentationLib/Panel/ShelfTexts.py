@@ -1,0 +1,157 @@
+"""What the panel says of models that a search found: a row each, and all of one. Data in, text out; no widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from slicer.i18n import tr as _
+from usema.store import expected
+from usema.store.index import Licence
+from usema.store.library import BUNDLED
+
+from ..Shelf import Found
+
+_NAMED = 4  # structures in a row
+_NOT_STATED = "not stated"
+_INDENT = "    "  # of what stands below a title
+
+
+def megabytes(size: float) -> str:
+    """Bytes in words: 24 kB, 3.5 MB, 120 MB, 1.2 GB."""
+    if size < 5e4:
+        return _("{number} kB").format(number=f"{size / 1e3:.0f}")
+    if size >= 1e9:
+        return _("{number} GB").format(number=f"{size / 1e9:.1f}")
+    number = size / 1e6
+    return _("{number} MB").format(number=f"{number:.0f}" if number >= 10 else f"{number:.1f}")
+
+
+def row(found: Found) -> str:
+    """A model in the list: lines of plain text."""
+    title = found.model.title
+    if found.isHere:
+        title = f"{title} – {_('bundled') if found.model.state == BUNDLED else _('installed')}"
+    return f"\n{_INDENT}".join([title, finds(found), _facts(found), _maker(found)])
+
+
+def finds(found: Found) -> str:
+    """What it finds: the structures that were searched for, else how many and the first of all."""
+    names, count = found.structures, found.labelCount
+    if names:
+        text = _listed(names)
+        more = _("{names} (of {number} structures)").format(names=text, number=count)
+        return more if count > len(names) else text
+    labels = [label.name for label in found.model.labels]
+    if not labels:
+        return _("{number} structures, named in its file").format(number=count)
+    if count <= _NAMED:
+        return _listed(labels)
+    return _("{number} structures: {names}").format(number=count, names=_listed(labels, more=False))
+
+
+def _listed(names: Sequence[str], more: bool = True) -> str:
+    text = ", ".join(names[:_NAMED])
+    if len(names) <= _NAMED:
+        return text
+    if not more:
+        return f"{text}, …"
+    return _("{names} and {number} more").format(names=text, number=len(names) - _NAMED)
+
+
+def _facts(found: Found) -> str:
+    where = found.model.modality
+    if found.public is not None:
+        where = f"{where}, {found.public.model.region}"
+    time = expected.in_words(found.seconds)
+    parts = [
+        where,
+        "" if found.isHere else sizeOf(found),
+        time and _("{time} here").format(time=time),
+        _licence(found.model.licence),
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def _licence(licence: Licence | None) -> str:
+    """As its publisher states it."""
+    if licence is None:
+        return ""
+    return _("licence: {name}").format(name=licence.name) if licence.open == _NOT_STATED else licence.name
+
+
+def sizeOf(found: Found) -> str:
+    """How much comes down, as far as it is known."""
+    if not found.size:
+        return _("size not stated")
+    size = megabytes(found.size)
+    return size if found.isSizeKnown else _("more than {size}").format(size=size)
+
+
+def _maker(found: Found) -> str:
+    if found.public is None:
+        return found.model.source
+    model = found.public.model
+    publisher = model.publisher.split(",")[0]
+    return publisher if model.tried else f"{publisher} · {notTried()}"
+
+
+def notTried() -> str:
+    """Of models that were tested on stand-ins alone."""
+    return _("not yet run on the publisher's weights")
+
+
+def terms(licence: Licence) -> str:
+    """What a licence allows, in a few words."""
+    if licence.open == _NOT_STATED:
+        return _("its terms are not stated clearly")
+    return _("commercial use allowed") if licence.commercial_use else _("no commercial use")
+
+
+def details(found: Found) -> str:
+    """What a user should know before the model is chosen, as rich text."""
+    if found.public is None:
+        return ""
+    model, lines = found.public.model, []
+    if model.note:
+        lines.append(escape(model.note))
+    if found.needs:
+        needs = _("Comes with what it needs: {titles}.").format(titles=", ".join(found.needs))
+        lines.append(escape(needs))
+    if not found.isHere and any(file.sha256 is None for file in model.files):
+        lines.append(_("Its publisher states no checksum: the first copy counts, and a later one has to be like it."))
+    if not model.tried:
+        lines.append(
+            _("How USEMA runs it was tested on stand-ins, not yet on the publisher's weights: check results twice.")
+        )
+    made = _('By <a href="{url}">{publisher}</a>, licence <a href="{licence}">{name}</a>, {terms}.').format(
+        url=escape(model.publisher_url),
+        publisher=escape(model.publisher),
+        licence=escape(found.model.licence.url),
+        name=escape(found.model.licence.name),
+        terms=terms(found.model.licence),
+    )
+    return "<br>".join([*lines, made])
+
+
+def count(found: Sequence[Found], text: str) -> str:
+    """How many were found, or what to do."""
+    if found:
+        return _("1 model") if len(found) == 1 else _("{number} models").format(number=len(found))
+    if text.strip():
+        return _("No model finds '{text}'. Try another word, or any modality and region.").format(text=text.strip())
+    return _("No model is for this modality and region.")
+
+
+def only(names: Sequence[str]) -> str:
+    """The button that takes the model for what was searched for alone."""
+    if len(names) == 1:
+        return _("Only {name}").format(name=names[0])
+    return _("Only these {number}").format(number=len(names))
+
+
+def onlyWhat(names: Sequence[str]) -> str:
+    """What that button does."""
+    return _("Use this model for nothing but {names}: the other segments are not ticked.").format(
+        names=", ".join(names)
+    )
