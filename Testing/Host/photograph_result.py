@@ -108,8 +108,8 @@ def title(renderer: vtk.vtkRenderer, text: str, color) -> None:
 
 def render(volume, segmentation, path: Path) -> None:
     shown = surfaces(segmentation)
-    bounds = np.zeros(6)
-    segmentation.GetRASBounds(bounds)
+    boxes = np.array([surface.GetBounds() for surface, _ in shown]).reshape(-1, 3, 2)
+    bounds = np.stack([boxes[..., 0].min(axis=0), boxes[..., 1].max(axis=0)], axis=1).ravel()
     centre = bounds.reshape(3, 2).mean(axis=1)
     around = bounds + 8.0 * np.array([-1, 1] * 3)  # mm; the volume may go far beyond
     window = vtk.vtkRenderWindow()
@@ -129,7 +129,7 @@ def render(volume, segmentation, path: Path) -> None:
         camera.SetPosition(centre + 200 * np.array(look))
         camera.SetViewUp(up)
         renderer.ResetCamera(around)
-        camera.Zoom(1.35)
+        camera.SetParallelScale(0.55 * np.delete(np.diff(around.reshape(3, 2)).ravel(), axis).max())
         title(renderer, text, color)
         window.AddRenderer(renderer)
     renderer = vtk.vtkRenderer()
@@ -143,7 +143,7 @@ def render(volume, segmentation, path: Path) -> None:
         smooth.SetInputData(surface)
         actor = surface_actor(smooth.GetOutputPort(), color)
         extent = np.diff(np.reshape(surface.GetBounds(), (3, 2))).prod() / np.diff(bounds.reshape(3, 2)).prod()
-        if len(shown) > 2 and extent > 0.5:  # it hides all others
+        if len(shown) > 2 and extent > 0.35:  # it hides all others
             actor.GetProperty().SetOpacity(0.12)
         renderer.AddActor(actor)
     renderer.AddViewProp(slice_actor(volume, 2, bounds[[0, 2, 4]]))
@@ -151,8 +151,8 @@ def render(volume, segmentation, path: Path) -> None:
     camera.SetFocalPoint(centre)
     camera.SetPosition(centre + np.array([120.0, 90.0, 110.0]))
     camera.SetViewUp(0, 0, 1)
-    renderer.ResetCamera()
-    camera.Zoom(1.3)
+    renderer.ResetCamera(around)
+    camera.Zoom(1.5)
     title(renderer, "3D", (1, 1, 1))
     window.AddRenderer(renderer)
     window.Render()
