@@ -26,6 +26,8 @@ from usema.inference.rough import RoughResults
 from usema.models.bundle import read_bundle
 from usema.volumes.volume import Geometry, Volume, read_volume
 
+pytestmark = pytest.mark.slow  # trains the networks of whole tasks
+
 BOX = (slice(8, 22), slice(22, 50), slice(26, 60))
 
 
