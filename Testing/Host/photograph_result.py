@@ -111,9 +111,11 @@ def render(volume, segmentation, path: Path) -> None:
     bounds = np.zeros(6)
     segmentation.GetRASBounds(bounds)
     centre = bounds.reshape(3, 2).mean(axis=1)
+    around = bounds + 8.0 * np.array([-1, 1] * 3)  # mm; the volume may go far beyond
     window = vtk.vtkRenderWindow()
     window.SetOffScreenRendering(1)
     window.SetMultiSamples(0)
+    window.SetAlphaBitPlanes(1)
     window.SetSize(1280, 1120)
     for text, color, axis, look, up, viewport in VIEWS:
         renderer = vtk.vtkRenderer()
@@ -126,7 +128,7 @@ def render(volume, segmentation, path: Path) -> None:
         camera.SetFocalPoint(centre)
         camera.SetPosition(centre + 200 * np.array(look))
         camera.SetViewUp(up)
-        renderer.ResetCamera()
+        renderer.ResetCamera(around)
         camera.Zoom(1.35)
         title(renderer, text, color)
         window.AddRenderer(renderer)
@@ -135,10 +137,15 @@ def render(volume, segmentation, path: Path) -> None:
     renderer.SetBackground(0.53, 0.53, 0.72)
     renderer.SetBackground2(0.78, 0.79, 0.90)
     renderer.GradientBackgroundOn()
+    renderer.SetUseDepthPeeling(True)
     for surface, color in shown:
         smooth = vtk.vtkPolyDataNormals()
         smooth.SetInputData(surface)
-        renderer.AddActor(surface_actor(smooth.GetOutputPort(), color))
+        actor = surface_actor(smooth.GetOutputPort(), color)
+        extent = np.diff(np.reshape(surface.GetBounds(), (3, 2))).prod() / np.diff(bounds.reshape(3, 2)).prod()
+        if len(shown) > 2 and extent > 0.5:  # it hides all others
+            actor.GetProperty().SetOpacity(0.12)
+        renderer.AddActor(actor)
     renderer.AddViewProp(slice_actor(volume, 2, bounds[[0, 2, 4]]))
     camera = renderer.GetActiveCamera()
     camera.SetFocalPoint(centre)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ..errors import BundleError, Cancelled, InputError, MissingDependencyError
 from ..models.bundle import Bundle
-from . import brainchop, nnunet, totalsegmentator
+from . import auto3dseg, brainchop, nnunet, totalsegmentator
 from .source import Source, open_source, open_together
 
 
@@ -94,7 +94,7 @@ class Work:
         self.step(sentence)
 
 
-CONVERTERS: tuple[Converter, ...] = (brainchop, totalsegmentator, nnunet)
+CONVERTERS: tuple[Converter, ...] = (brainchop, totalsegmentator, auto3dseg, nnunet)
 
 
 def look(path: str | os.PathLike) -> list[Model]:
