@@ -23,6 +23,7 @@ _LOGICS = {
     "Models": "vtkSlicerModelsLogic",
     "Tables": "vtkSlicerTablesLogic",
     "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "Sequences": "vtkSlicerSequencesLogic",
 }
 
 

@@ -1,6 +1,7 @@
-"""A picture of the bundled model's result on the sample, in slice and 3D views, from a real MRML scene.
+"""A picture of a model's result in slice and 3D views, from a real MRML scene: the bundled model's on the sample, or
+that of a model which is on this computer on another volume.
 
-    VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow python Testing/Host/photograph_result.py FILE.png
+    VTK_DEFAULT_OPENGL_WINDOW=vtkEGLRenderWindow python Testing/Host/photograph_result.py FILE.png [VOLUME MODEL]
 
 Volume, segmentation and closed surfaces are the scene's own nodes, made by the panel's logic and its worker; only the
 views are drawn here, because the application's need Qt.
@@ -27,15 +28,15 @@ VIEWS = (
 )
 
 
-def segment_sample(host: MrmlHost):
-    """(volume node, segmentation node with closed surfaces)."""
+def segment(host: MrmlHost, path: str = "", model: str = "hippocampus-mr"):
+    """(volume node, segmentation node with closed surfaces); of the sample, if no volume is named."""
     from usema.resources import sample_volume
     from USEMASegmentationLib.Logic import USEMASegmentationLogic
 
-    volume = host.loadVolume(sample_volume())
+    volume = host.loadVolume(Path(path) if path else sample_volume())
     logic = USEMASegmentationLogic()
     try:
-        segmentation = logic.segment(volume, "hippocampus-mr", show3D=True)
+        segmentation = logic.segment(volume, model, show3D=True)
     finally:
         logic.shutdown()
     segmentation.CreateClosedSurfaceRepresentation()
@@ -107,12 +108,14 @@ def title(renderer: vtk.vtkRenderer, text: str, color) -> None:
 
 def render(volume, segmentation, path: Path) -> None:
     shown = surfaces(segmentation)
-    bounds = np.zeros(6)
-    segmentation.GetRASBounds(bounds)
+    boxes = np.array([surface.GetBounds() for surface, _ in shown]).reshape(-1, 3, 2)
+    bounds = np.stack([boxes[..., 0].min(axis=0), boxes[..., 1].max(axis=0)], axis=1).ravel()
     centre = bounds.reshape(3, 2).mean(axis=1)
+    around = bounds + 8.0 * np.array([-1, 1] * 3)  # mm; the volume may go far beyond
     window = vtk.vtkRenderWindow()
     window.SetOffScreenRendering(1)
     window.SetMultiSamples(0)
+    window.SetAlphaBitPlanes(1)
     window.SetSize(1280, 1120)
     for text, color, axis, look, up, viewport in VIEWS:
         renderer = vtk.vtkRenderer()
@@ -125,8 +128,8 @@ def render(volume, segmentation, path: Path) -> None:
         camera.SetFocalPoint(centre)
         camera.SetPosition(centre + 200 * np.array(look))
         camera.SetViewUp(up)
-        renderer.ResetCamera()
-        camera.Zoom(1.35)
+        renderer.ResetCamera(around)
+        camera.SetParallelScale(0.55 * np.delete(np.diff(around.reshape(3, 2)).ravel(), axis).max())
         title(renderer, text, color)
         window.AddRenderer(renderer)
     renderer = vtk.vtkRenderer()
@@ -134,17 +137,22 @@ def render(volume, segmentation, path: Path) -> None:
     renderer.SetBackground(0.53, 0.53, 0.72)
     renderer.SetBackground2(0.78, 0.79, 0.90)
     renderer.GradientBackgroundOn()
+    renderer.SetUseDepthPeeling(True)
     for surface, color in shown:
         smooth = vtk.vtkPolyDataNormals()
         smooth.SetInputData(surface)
-        renderer.AddActor(surface_actor(smooth.GetOutputPort(), color))
+        actor = surface_actor(smooth.GetOutputPort(), color)
+        extent = np.diff(np.reshape(surface.GetBounds(), (3, 2))).prod() / np.diff(bounds.reshape(3, 2)).prod()
+        if len(shown) > 2 and extent > 0.35:  # it hides all others
+            actor.GetProperty().SetOpacity(0.12)
+        renderer.AddActor(actor)
     renderer.AddViewProp(slice_actor(volume, 2, bounds[[0, 2, 4]]))
     camera = renderer.GetActiveCamera()
     camera.SetFocalPoint(centre)
     camera.SetPosition(centre + np.array([120.0, 90.0, 110.0]))
     camera.SetViewUp(0, 0, 1)
-    renderer.ResetCamera()
-    camera.Zoom(1.3)
+    renderer.ResetCamera(around)
+    camera.Zoom(1.5)
     title(renderer, "3D", (1, 1, 1))
     window.AddRenderer(renderer)
     window.Render()
@@ -161,5 +169,5 @@ def render(volume, segmentation, path: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         scene = MrmlHost(Path(temporary))
-        render(*segment_sample(scene), Path(sys.argv[1]))
+        render(*segment(scene, *sys.argv[2:]), Path(sys.argv[1]))
         scene.close()

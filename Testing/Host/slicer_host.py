@@ -6,6 +6,7 @@
 import importlib
 import sys
 import tempfile
+import unittest
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -78,7 +79,8 @@ class ScriptedLoadableModuleLogic:
         return node
 
 
-ScriptedLoadableModuleTest = object
+class ScriptedLoadableModuleTest(unittest.TestCase):
+    def delayDisplay(self, message): ...
 
 
 def _publish(name, **members):

@@ -126,7 +126,12 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def _ofLogic(name):
         return lambda self, *arguments: getattr(self.editor, name)(*arguments)
 
-    segmentationNode, sourceVolumeNode = _ofLogic("GetSegmentationNode"), _ofLogic("GetSourceVolumeNode")
+    def segmentationNode(self):
+        """What the editor's own selector shows: the first one of the scene, where none is edited."""
+        edited, scene = self.editor.GetSegmentationNode(), self.editor.GetMRMLScene()
+        return edited if edited is not None else scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+
+    sourceVolumeNode = _ofLogic("GetSourceVolumeNode")
     mrmlSegmentEditorNode, setMRMLSegmentEditorNode = _ofLogic("GetSegmentEditorNode"), _ofLogic("SetSegmentEditorNode")
     setSegmentationNode, setSourceVolumeNode = _ofLogic("SetSegmentationNode"), _ofLogic("SetSourceVolumeNode")
     saveStateForUndo = _ofLogic("SaveStateForUndo")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -71,7 +71,7 @@ class Parameters:
         an empty one.
 
         Raises:
-            InputError: there is no such option, or it is said twice.
+            InputError: there is no such option, it is said twice, or a list is none.
         """
         known, values = [one.name for one in fields(cls)], {}
         for word, value in words.items():
@@ -84,7 +84,10 @@ class Parameters:
         if values.get("existing") is None:
             values["existing"] = "new" if values.get("segmentation") is None else "replace"
         for name in ("channels", "labels"):
-            values[name] = list(values.get(name) or ())
+            given = () if values.get(name) is None else values[name]
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise InputError(f"The option {name!r} is no list.", f"Give {name}=[...], also for a single one.")
+            values[name] = list(given)
         return cls(**values)
 
     def runOptions(self) -> RunOptions:

@@ -78,7 +78,7 @@ class Shop:
             def do_GET(self):
                 shop.requests.append((self.path, self.headers.get("Range")))
                 path = Path(self.translate_path(self.path))
-                if path.suffix != ".usema" or not path.is_file():
+                if path.suffix not in (".usema", ".pth") or not path.is_file():
                     super().do_GET()
                     return
                 data = path.read_bytes()
@@ -118,6 +118,22 @@ def impatient_worker() -> WorkerClient:
     """The real worker of the store; it gives up at once where it would try again for a quarter of a minute."""
     program = (
         "from usema.store import download; download.FIRST_WAIT = 0.01\n"
+        "from usema.serving.worker import main; main(['--store'])\n"
+    )
+    return WorkerClient([sys.executable, "-c", program])
+
+
+def worker_at(place: str, instead: str) -> WorkerClient:
+    """The real worker of the store; the files of public models that lie at ``instead`` it gets from ``place``."""
+    program = (
+        "from dataclasses import replace\n"
+        "from usema.converters import public\n"
+        "def moved(model):\n"
+        f"    urls = [file.url.replace({instead!r}, {place!r}) for file in model.files]\n"
+        "    files = [replace(file, url=url) for file, url in zip(model.files, urls)]\n"
+        "    return replace(model, files=tuple(files))\n"
+        "models = tuple(map(moved, public.public_models()))\n"
+        "public.public_models = lambda: models\n"
         "from usema.serving.worker import main; main(['--store'])\n"
     )
     return WorkerClient([sys.executable, "-c", program])

@@ -11,13 +11,16 @@ import zipfile
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from nnunet_cases import body_ct_intensities, planned
+from nnunetv2.inference import predict_from_raw_data as prediction
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainers
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
@@ -163,13 +166,14 @@ def predicted_by_nnunet(
 
 @contextmanager
 def added_up_in_float32():
-    """nnU-Net adds up its tiles in half precision. That turns one voxel in a thousand of a model that is not sure of
-    itself, as one of few steps is not, and is nothing that the model says."""
+    """nnU-Net weighs and adds up its tiles in half precision. That turns one voxel in a thousand of a model that is not
+    sure of itself, as one of few steps is not, and is nothing that the model says."""
     half, torch.half = torch.half, torch.float32
+    weights, prediction.compute_gaussian = prediction.compute_gaussian, partial(compute_gaussian, dtype=torch.float32)
     try:
         yield
     finally:
-        torch.half = half
+        torch.half, prediction.compute_gaussian = half, weights
 
 
 def zipped(folder: Path, file: Path, top: str) -> Path:

@@ -3,8 +3,9 @@
     python totalsegmentator_run.py WEIGHTS_FOLDER JOBS.json
 
 A job is {"input", "output", "options"}; options are those of ``totalsegmentator.python_api.totalsegmentator``. It runs
-as its users have it, but for two things: nnU-Net adds up its tiles in single precision (half precision turns voxels
-that a hardly trained network is not sure of), and does without worker processes and more threads than it is given.
+as its users have it, but for two things: nnU-Net weighs and adds up its tiles in single precision (half precision turns
+voxels that a hardly trained network is not sure of), and does without worker processes and more threads than it is
+given.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -33,19 +35,21 @@ def main(weights: str, jobs: str) -> None:
         stub = ModuleType("nnunetv2.training.dataloading.data_loader")
         stub.nnUNetDataLoader = object
         sys.modules[stub.__name__] = stub
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    import nnunetv2.inference.predict_from_raw_data as prediction
     from totalsegmentator.python_api import totalsegmentator
 
     torch.half = torch.float32
+    clear = prediction.compute_gaussian.cache_clear
+    prediction.compute_gaussian = partial(prediction.compute_gaussian, dtype=torch.float32)
+    prediction.compute_gaussian.cache_clear = clear
     torch.set_num_threads = lambda count: None  # it takes all cores, also those of others
 
     def alone(self, files, folder, num_processes_preprocessing, num_processes_segmentation_export, **options):
         options = {key: value for key, value in options.items() if key not in ("num_parts", "part_id")}
         return self.predict_from_files_sequential(files, folder, **options)
 
-    nnUNetPredictor.predict_from_files = alone
+    prediction.nnUNetPredictor.predict_from_files = alone
     for job in json.loads(Path(jobs).read_text()):
-        print(job, flush=True)
         totalsegmentator(Path(job["input"]), Path(job["output"]), ml=True, device="cpu", quiet=True, **job["options"])
 
 

@@ -208,6 +208,17 @@ def test_a_replaced_result_can_be_undone_though_another_segmentation_was_chosen_
     panel.exit()
 
 
+def test_a_panel_that_is_reloaded_while_it_is_shown_has_its_shortcuts_again(openPanel, mainWindow):
+    panel = openPanel()
+    panel.cleanup()
+    assert panel.ui.segmentEditor.qtObject.shortcuts == []
+    again = type(panel)(panel.parent)  # as the application does: the same widget around it, and nobody enters it
+    again.setup()
+    shortcuts = list(again.ui.segmentEditor.qtObject.shortcuts)
+    again.cleanup()
+    assert shortcuts
+
+
 def test_segment_becomes_cancel_and_segment_again(app, openPanel):
     panel = openPanel("waits")
     loadSample(app)
@@ -279,7 +290,8 @@ def test_a_run_goes_on_while_another_module_is_open(app, openPanel):
     panel.exit()
     waitUntil(lambda: not panel.logic.busy)
     (node,) = segmentations()
-    assert panel.ui.segmentEditor.segmentationNode() is None  # no editor takes over another module's views
+    # no editor takes over another module's views
+    assert panel.ui.segmentEditor.mrmlSegmentEditorNode().GetSegmentationNode() is None
     panel.parent.isEntered = True
     panel.enter()
     assert panel.ui.segmentEditor.segmentationNode() == node

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bundles import BUNDLED_VERSION, write_tiny_bundle
 from model_shop import LICENCE, open_shop
-from panel_cases import OURS, choices, loadSample, rows, waitForStore, waitUntil
+from panel_cases import OURS, choices, isShown, loadSample, rows, waitForStore, waitUntil
 from usema.store import archive, cache, indexes, settings
 
 pytest_plugins = ["panel_fixtures", "panel_store_fixtures"]
@@ -39,6 +39,7 @@ def test_an_imported_model_is_chosen_and_segments(app, openPanel, file):
 
 def test_importing_nothing_or_what_is_no_model_changes_nothing(openPanel, tmp_path):
     panel = openPanel()
+    assert not isShown(panel.manageSection.ui.importSelector)  # there is nothing to choose from
     importFile(panel, "")
     assert panel.manageSection.ui.manageLabel.text == ""
     (tmp_path / "other.usema").write_text("no model")

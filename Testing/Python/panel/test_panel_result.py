@@ -78,6 +78,12 @@ def test_corrections_stay_unless_the_user_ticks_that_they_go(corrected):
     segment(panel)
     assert (voxels(node, segmentId, volume)[0] != array[0]).any()
     assert not isShown(panel.ui.overwriteCheckBox)  # nothing of the user's is left in it
+    array = paint(panel, node, volume, 1)
+    slicer.app.processEvents()
+    assert isShown(panel.ui.overwriteCheckBox)
+    assert not panel.ui.overwriteCheckBox.checked  # what was said of one result does not count for the next
+    segment(panel)
+    assert (voxels(node, segmentId, volume)[0] == array[0]).all()
 
 
 # What is said and shown

@@ -192,3 +192,13 @@ def test_what_speaks_against_a_volume_is_one_line_with_the_rest_in_its_tooltip(a
         "The volume shows 256 x 256 x 170 mm, far more than the model is for: one hippocampus, cropped. Cut it first."
     )
     assert caution([long]) == "The volume shows 256 x 256 x 170 mm, far more than the model is for …"
+
+
+def test_the_editor_opens_what_is_chosen_though_its_own_selector_shows_it_already(app, openPanel):
+    volume = loadSample(app)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
+    panel = openPanel()
+    assert panel.ui.segmentEditor.segmentationNode() is node  # as in the application: the first one, by itself
+    panel.ui.outputSelector.setCurrentNode(node)
+    assert panel.ui.segmentEditor.mrmlSegmentEditorNode().GetSegmentationNode() is node
+    assert panel.ui.segmentEditor.sourceVolumeNode() is volume

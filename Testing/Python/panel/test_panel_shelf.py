@@ -9,6 +9,7 @@ import pytest
 import slicer
 import slicer.util
 import vtk
+from model_shop import worker_at
 from panel_cases import choices, isShown, loadSample, waitForStore, waitUntil
 from PySide6 import QtCore
 from slicer_cases import voxels
@@ -17,7 +18,7 @@ from usema.store import cache, shelf, shelf_install
 pytest_plugins = ["panel_fixtures", "panel_store_fixtures"]
 pytestmark = pytest.mark.usefixtures("impatient")
 
-LIGHT = "brain-tissue-light"
+LIGHT, TITLE = "brain-tissue-light", "Brain tissue: white and grey matter, in seconds"
 
 
 @pytest.fixture
@@ -111,7 +112,7 @@ def test_a_search_that_finds_nothing_says_so_and_offers_nothing(openPanel):
 def test_a_scene_with_a_public_model_has_it_again_on_another_computer(app, openPanel, tmp_path):
     panel = openPanel()
     loadSample(app)
-    use(panel, "white matter", "Brain tissue: white and grey matter, in seconds")
+    use(panel, "white matter", TITLE)
     app.saveBundle(tmp_path / "case.mrb")
     panel.cleanup()
     slicer.mrmlScene.Clear(False)
@@ -127,7 +128,7 @@ def test_a_file_of_the_publisher_that_is_not_there_is_told(app, openPanel, asked
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # no way out
     panel = openPanel()
     loadSample(app)
-    use(panel, "white matter", "Brain tissue: white and grey matter, in seconds")
+    use(panel, "white matter", TITLE)
     panel.ui.segmentButton.click()
     waitForStore(panel)
     assert "proxy" in panel.ui.downloadLabel.text
@@ -161,11 +162,63 @@ def test_a_filter_makes_few_of_many_segments_quick_to_tick(openPanel):
 # From a click to segments
 
 
+@pytest.fixture
+def publisher(shop, data, monkeypatch):
+    """A web server on loopback in the place of brainchop's."""
+    from USEMASegmentationLib import ModelStore  # not before the application is there
+
+    (address,) = (file.url for file in shelf.find(LIGHT).model.files)
+    host = "https://raw.githubusercontent.com/"
+    place = shop.folder / address.removeprefix(host)
+    place.parent.mkdir(parents=True)
+    shutil.copyfile(data / "public_models" / "brainchop" / "weights" / "model5_gw_ae" / "model.pth", place)
+    here = shop.address.removesuffix("models.json")
+    monkeypatch.setattr(ModelStore, "WorkerClient", lambda *_: worker_at(here, host))
+    return shop
+
+
+def test_a_cancelled_download_goes_on_from_there_and_then_segments(app, openPanel, asked, publisher):
+    panel = openPanel("waits")
+    loadSample(app)
+    use(panel, "white matter", TITLE)
+    ui, publisher.held = panel.ui, 10_000
+    ui.segmentButton.click()
+    waitUntil(lambda: ui.downloadBar.value > 0)
+    assert ui.downloadBar.text.endswith(" of 24 kB")
+    assert ui.downloadLabel.text == f"Downloading {TITLE}"
+    ui.downloadButton.click()
+    waitForStore(panel)
+    assert not panel.logic.busy
+    assert not [model for model in cache.installed() if model.name == LIGHT]
+    publisher.release()
+    ui.segmentButton.click()
+    waitForStore(panel)
+    (again,) = publisher.requests[1:]
+    assert again[1].startswith("bytes=")
+    waitUntil(lambda: panel.logic.status.state == "running")
+    assert panel.logic.store.find(LIGHT).bundle is not None
+    ui.segmentButton.click()
+    waitUntil(lambda: not panel.logic.busy)
+
+
+def test_a_file_that_is_not_the_publishers_is_refused_and_nothing_is_kept(app, openPanel, asked, publisher):
+    (place,) = publisher.folder.rglob("model.pth")
+    place.write_bytes(place.read_bytes()[:-1] + b"?")
+    panel = openPanel()
+    loadSample(app)
+    use(panel, "white matter", TITLE)
+    panel.ui.segmentButton.click()
+    waitForStore(panel)
+    assert "SHA-256" in panel.ui.downloadLabel.text
+    assert not panel.logic.busy
+    assert cache.installed() == []
+
+
 @pytest.mark.slow
 def test_one_click_downloads_converts_and_segments_a_whole_head(app, openPanel, asked, carried, data):
     panel = openPanel(script=None)
     volume = app.loadVolume(data / "volumes" / "whole_head" / "t1_whole_head.nii.gz")
-    use(panel, "white matter", "Brain tissue: white and grey matter, in seconds")
+    use(panel, "white matter", TITLE)
     assert ticked(panel) == ["White matter", "Grey matter"]
     panel.ui.segmentButton.click()
     (question,) = asked
@@ -188,5 +241,5 @@ def test_one_click_downloads_converts_and_segments_a_whole_head(app, openPanel, 
     spacing = np.prod(volume.GetSpacing()) / 1000
     for one in segmentation.GetSegmentIDs():
         assert 300 < voxels(node, one, volume).sum() * spacing < 900  # millilitres of an adult's brain
-    assert "Brain tissue: white and grey matter, in seconds – installed" in choices(panel)
+    assert f"{TITLE} – installed" in choices(panel)
     assert panel.ui.segmentEditor.segmentationNode() == node

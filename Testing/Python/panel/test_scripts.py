@@ -72,6 +72,16 @@ def test_a_word_that_is_no_option_and_one_said_twice_are_named(volume, logicWith
     assert "no option 'model'" in logic.check(inputVolume=volume, model=MODEL).reason
 
 
+@pytest.mark.parametrize("option", ["labels", "channels"])
+def test_a_list_that_is_none_is_refused(volume, logicWith, option):
+    value = "Anterior" if option == "labels" else volume
+    options = {"inputVolume": volume, "modelName": MODEL, option: value}
+    reason = f"The option '{option}' is no list. Give {option}=[...], also for a single one."
+    assert logicWith("none").check(**options).reason == reason
+    with pytest.raises(InputError):
+        logicWith("none").segment(**options)
+
+
 def test_a_segmentation_that_is_given_is_written_into_unless_told_otherwise(volume, logicWith):
     logic = logicWith("none")
     node = logic.segment(volume, MODEL)
@@ -88,7 +98,7 @@ def test_the_parameter_node_keeps_every_option_and_nothing_else(monkeypatch):
     monkeypatch.delitem(sys.modules, "USEMASegmentationLib.ParameterNode", raising=False)
     from USEMASegmentationLib.ParameterNode import USEMASegmentationParameterNode as Node
 
-    monkeypatch.delitem(sys.modules, "USEMASegmentationLib.ParameterNode")
+    del sys.modules["USEMASegmentationLib.ParameterNode"]  # no other test may find this one
     kinds, default = typing.get_type_hints(Node, include_extras=True), Parameters()
     names = [one.name for one in fields(Parameters)]
     assert list(kinds) == [*names, "overlapOfModel"]

@@ -97,6 +97,42 @@ def test_a_label_map_is_refused(host):
     assert "label map" in reasonFor(inputVolume=labels)
 
 
+def test_a_single_slice_is_refused_before_anything_is_loaded(host):
+    assert "'Volume' is a 2D image, size (24, 32, 1)" in reasonFor(
+        inputVolume=addVolume(np.ones((1, 32, 24)), np.eye(4))
+    )
+
+
+def test_a_volume_that_is_not_in_the_scene_is_refused(volume):
+    slicer.mrmlScene.RemoveNode(volume)
+    assert "'Head' is not in the scene" in reasonFor(inputVolume=volume)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("inputVolume", "Head", "The option 'inputVolume' is 'Head'. It takes a vtkMRMLScalarVolumeNode."),
+        ("inputVolume", "vtkMRMLModelNode", "The option 'inputVolume' is a vtkMRMLModelNode."),
+        (
+            "channels",
+            [3],
+            "The option 'channels' is [3]. It takes a list of nodes of the class vtkMRMLScalarVolumeNode.",
+        ),
+        ("labels", [1], "The option 'labels' is [1]. It takes a list of names."),
+        ("segmentation", "vtkMRMLScalarVolumeNode", "It takes a vtkMRMLSegmentationNode."),
+        ("roi", "vtkMRMLModelNode", "It takes a vtkMRMLMarkupsROINode."),
+        ("overlap", "0.5", "The option 'overlap' is '0.5'. It takes a number."),
+        ("mirror", 2, "The option 'mirror' is 2. It takes True or False."),
+        ("modelName", 3, "The option 'modelName' is 3. It takes text."),
+        ("device", ["cpu"], "The option 'device' is ['cpu']. It takes text."),
+    ],
+)
+def test_an_option_of_another_kind_is_named(volume, option, value, message):
+    if isinstance(value, str) and value.startswith("vtkMRML"):
+        value = emptyVolume(value)
+    assert message in reasonFor(**{"inputVolume": volume, option: value})
+
+
 def test_the_number_of_channels_has_to_be_the_models(volume):
     other = addVolume(np.ones(SHAPE, np.int16), np.eye(4))
     assert "1 volume(s) (T1), not 2" in reasonFor(inputVolume=volume, channels=[other])
@@ -241,3 +277,33 @@ def test_a_segmentation_on_another_grid_is_warned_of_where_it_would_be_written_i
     target = write(np.ones(SHAPE, np.uint8), other)
     warnings = warningsFor(inputVolume=volume, segmentation=target, existing=existing)
     assert [one.endswith("A new segmentation will be made.") for one in warnings] == [True] * (existing != "new")
+
+
+def sequence(frames: int):
+    """(the browser of a sequence, the volume that shows its frames)."""
+    frame = addVolume(np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16), np.eye(4))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode")
+    for number in range(frames):
+        node.SetDataNodeAtValue(frame, str(number))
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(node.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    slicer.mrmlScene.RemoveNode(frame)
+    return browser, browser.GetProxyNode(node)
+
+
+def test_of_a_sequence_only_the_frame_that_is_shown_is_segmented_and_it_is_said_which(host):
+    browser, shown = sequence(3)
+    assert shown.IsA("vtkMRMLScalarVolumeNode")
+    options = {"inputVolume": shown, "modelName": "mr"}
+    told = "Only the frame that is shown is segmented: {} of 3 of a sequence."
+    assert told.format(1) in Preflight.check(Parameters(**options)).warnings
+    browser.SetSelectedItemNumber(2)
+    assert told.format(3) in Preflight.check(Parameters(**options)).warnings
+
+
+def test_a_volume_that_is_no_frame_or_the_only_one_is_not_warned_of(volume):
+    sequence(2)
+    assert Preflight.check(Parameters(inputVolume=volume, modelName="mr")).warnings == []
+    alone = sequence(1)[1]
+    assert "frame" not in str(Preflight.check(Parameters(inputVolume=alone, modelName="mr")).warnings)

@@ -135,6 +135,25 @@ def test_own_models_take_no_options(tmp_path):
         import_model(path, wanted=["a"])
 
 
+def test_files_of_a_model_on_the_shelf_become_that_model_and_no_other_takes_its_name(data, zipped):
+    weights = data / "public_models/brainchop/weights"
+    with pytest.raises(StoreError, match="'brain-tissue-light' is the name of another model") as refusal:
+        import_model(zipped, options=Options(name="brain-tissue-light"))
+    assert "--name" in refusal.value.hint
+    bundle = import_model(weights, wanted=["brain-tissue-light"])
+    assert bundle.metadata.name == "brain-tissue-light"
+    assert library().get("brain-tissue-light").path == bundle.path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["a.zip", "a.pth", "a.usema", "model.json"])
+def test_a_named_pipe_is_refused_and_never_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    code, text = usema(tmp_path / name)
+    assert code == 1
+    assert "neither a folder nor a file" in text
+
+
 def test_the_same_again_changes_nothing_and_another_of_that_name_is_refused(zipped, results):
     first = import_model(zipped)
     before = (first.path / "model.json").stat().st_mtime_ns

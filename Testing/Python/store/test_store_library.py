@@ -332,6 +332,20 @@ def test_a_model_that_cannot_be_moved_is_not_half_removed(install, monkeypatch):
     assert sorted(file.name for file in path.iterdir()) == before
 
 
+def test_a_deletion_that_stops_half_way_leaves_no_half_model(install, monkeypatch):
+    path = install("liver-ct")
+
+    def stopping(folder):  # as where a program on Windows has one of the files open
+        next(Path(folder).iterdir()).unlink()
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cache.shutil, "rmtree", stopping)
+    with pytest.raises(OutputError, match="cannot be deleted"):
+        cache.remove(cache.installed()[0])
+    assert not path.exists()
+    assert cache.installed() == []
+
+
 def test_where_nothing_is_installed_the_panel_knows_our_models(root):
     """No platformdirs, no requests: no error, and no models but ours."""
     program = (

@@ -174,6 +174,19 @@ def test_a_file_that_several_models_need_comes_down_once(offered, publisher):
     assert len(bundle.metadata.labels) == 103
 
 
+def test_progress_is_that_of_all_files_and_of_the_models_that_are_needed(offered, publisher):
+    mask = at(known("brain-mask"), publisher / "mindgrab" / "model.pth")
+    light = at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth")
+    _, entry = offered(mask, replace(light, needs=("brain-mask",)))
+    steps = []
+    install(entry, progress=steps.append)
+    assert {step.total for step in steps} == {mask.size + light.size}
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1].done == mask.size + light.size
+    assert {model.name for model in cache.installed()} == {"brain-mask", LIGHT}
+    assert shelf.needed(entry, {"brain-mask"}) == [entry]
+
+
 def test_the_first_copy_of_a_file_without_a_checksum_counts(offered, publisher):
     path = publisher / "model5_gw_ae" / "model.pth"
     (entry,) = offered(at(known(LIGHT), path, sha256=None))
@@ -227,3 +240,33 @@ def test_the_data_of_the_shelf_are_plain(root):
     document = json.loads((root / "USEMASegmentation/usema/converters/public_models.json").read_text("utf-8"))
     assert document["schema_version"] == 1
     assert "$" not in json.dumps(document)
+
+
+# A zip of Auto3DSeg's, by the command line
+
+
+def test_an_auto3dseg_zip_is_installed_and_segments_on_the_command_line(offered, data, tmp_path):
+    pytest.importorskip("monai")
+    import auto3dseg_models as published
+    import numpy as np
+    import SimpleITK as sitk
+    from click.testing import CliRunner
+    from usema.cli import main
+
+    image = sitk.ReadImage(str(data / "volumes/body_ct/example_ct_sm.nii.gz"))[30:84, 25:73, :]
+    volume = tmp_path / "ct.nii.gz"
+    sitk.WriteImage(image, str(volume))
+    settings = published.config(resample_resolution=[4.5, 4.5, 4.5], orientation_ras=True)
+    folder = published.save(tmp_path / "published", settings, published.train(settings, [volume]))
+    zipped = published.zipped(folder, tmp_path / "abdominal-organs-3mm-v2.0.0.zip", "model/")
+    (entry,) = offered(at(known("auto3dseg-abdominal-organs-3mm"), zipped, sha256=None))
+    bundle = install(entry)
+    assert (bundle.metadata.name, bundle.metadata.licence["name"]) == (entry.name, "CC BY 4.0")
+    assert not list(cache.sources().rglob("*.zip"))
+
+    words = ["segment", str(volume), "--model", entry.name, "-o", str(tmp_path / "out.nii.gz")]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out.nii.gz")))
+    assert (labels == published.labels_by_monai(folder, [volume])).mean() > 0.999
+    assert len(np.unique(labels)) == 4

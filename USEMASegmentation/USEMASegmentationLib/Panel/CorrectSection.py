@@ -43,9 +43,7 @@ class CorrectSection:
             inputVolume: the source volume of a segmentation that does not know its own.
         """
         self.selectEditorNode()
-        # Setting a node again would end the user's effect and forget what can be undone.
-        if self.editor.segmentationNode() != segmentationNode:
-            self.editor.setSegmentationNode(segmentationNode)
+        self._open(segmentationNode)
         self._observe(segmentationNode)
         if segmentationNode is None:
             return
@@ -58,8 +56,8 @@ class CorrectSection:
 
     def saveForUndo(self, segmentationNode) -> None:
         """Makes what is now done to the segmentation a step that the user can undo, whatever was shown until now."""
-        if self.editor.segmentationNode() != segmentationNode:
-            self.editor.setSegmentationNode(segmentationNode)
+        self.selectEditorNode()
+        self._open(segmentationNode)
         self.editor.saveStateForUndo()
 
     def enter(self) -> None:
@@ -77,6 +75,12 @@ class CorrectSection:
         self._observe(None)
         self.editor.setSegmentationNode(None)
         self.editor.removeViewObservations()
+
+    def _open(self, segmentationNode) -> None:
+        # Setting a node again would end the user's effect and forget what can be undone. What the editor's own selector
+        # shows does not count: it takes the scene's first segmentation by itself, also where none is edited.
+        if self.editor.mrmlSegmentEditorNode().GetSegmentationNode() != segmentationNode:
+            self.editor.setSegmentationNode(segmentationNode)
 
     def _observe(self, segmentationNode) -> None:
         segmentation = None if segmentationNode is None else segmentationNode.GetSegmentation()

@@ -50,6 +50,7 @@ class ManageSection:
         self.toImport = ""  # a file of which one model has to be chosen
         self.ownIndexes: tuple[str, ...] = ()
         self.display = TaskDisplay(ui.manageBar, ui.manageLabel, {"import", "refresh", "remove", "verify"})
+        self._offer("", [])
         connect(ui.modelsTable, "itemSelectionChanged()", self.update)
         connect(ui.verifyButton, "clicked(bool)", self.onVerify)
         connect(ui.deleteButton, "clicked(bool)", self.onDelete)

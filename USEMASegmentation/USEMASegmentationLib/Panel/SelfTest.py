@@ -6,8 +6,6 @@ the report says so.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 import traceback
@@ -17,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import slicer
 from usema.resources import resources_folder, sample_volume
+
+from . import Processes
 
 REPORT = "report.txt"
 _LEAST_DICE = 0.7
@@ -30,22 +30,30 @@ class LeftOut(Exception):
 class SelfTest:
     """Goes the way.
 
+    Attributes:
+        PASSED, FAILED, NOTHING_SEGMENTED: what ``run`` gives, and the application's exit code.
+
     Args:
         openPanel: opens the panel and gives it.
         loadSample: gives the sample as a volume node.
         folder: for pictures and report; made if it is not there.
     """
 
+    PASSED, FAILED, NOTHING_SEGMENTED = 0, 1, 2
+
     def __init__(self, openPanel: Callable, loadSample: Callable, folder: Path):
         self.openPanel = openPanel
         self.loadSample = loadSample
         self.folder = folder
-        self.panel = self.volume = None
+        self.panel = self.volume = self.saved = None
+        self.before = self.painted = None  # voxels of the first segment
         self.lines: list[str] = []
         self.failed: list[str] = []
+        self.segmented = False
 
-    def run(self) -> bool:
-        """Whether every step that could be gone went well; the report tells more."""
+    def run(self) -> int:
+        """PASSED if every step that could be gone went well, NOTHING_SEGMENTED if what segmenting needs is not here,
+        else FAILED; the report tells more."""
         self.folder.mkdir(parents=True, exist_ok=True)
         steps = (
             self.opens, self.takesTheSample, self.segments, self.showsTheResult, self.paints, self.undoes,
@@ -59,8 +67,13 @@ class SelfTest:
             self._write()  # also what comes after may end the application
         failed, leftOut = ", ".join(self.failed) or "none", sum(" LEFT OUT " in line for line in self.lines)
         self.lines.append(f"{len(steps)} steps, {leftOut} left out, {len(self.failed)} failed: {failed}")
+        code = self.FAILED if self.failed else self.PASSED if self.segmented else self.NOTHING_SEGMENTED
+        if code != self.PASSED:
+            self._tellMore()
+        if code == self.NOTHING_SEGMENTED:
+            self.lines.append("NOTHING WAS SEGMENTED: this says little about the panel. Install what is missing.")
         self._write()
-        return not self.failed
+        return code
 
     # Steps, in this order
 
@@ -76,6 +89,7 @@ class SelfTest:
     def takesTheSample(self) -> str:
         """The sample is loaded and chosen."""
         self.volume = self.loadSample()
+        _check(self.volume is not None, "Sample Data gives no volume")
         self.panel.ui.inputSelector.setCurrentNode(self.volume)
         if self.panel.installer.missing():
             raise LeftOut(f"{self.panel.installer.words()} All that segments is left out.")
@@ -91,6 +105,7 @@ class SelfTest:
             found, wanted = self._voxels(node, segmentId), expected == value
             dices.append(2 * np.count_nonzero(found & wanted) / (np.count_nonzero(found) + np.count_nonzero(wanted)))
         _check(len(dices) == 2 and min(dices) > _LEAST_DICE, f"Dice {dices}")
+        self.segmented = True
         return f"{self.panel.ui.messageLabel.text} Dice {', '.join(f'{dice:.2f}' for dice in dices)}"
 
     def showsTheResult(self) -> str:
@@ -131,7 +146,7 @@ class SelfTest:
 
     def undoes(self) -> str:
         """Undo and redo give the voxels back exactly."""
-        node, editor = self._result(), self.panel.ui.segmentEditor
+        node, editor = self._paintedResult(), self.panel.ui.segmentEditor
         for action, expected in ((editor.undo, self.before), (editor.redo, self.painted)):
             action()
             self._settle()
@@ -141,7 +156,7 @@ class SelfTest:
 
     def segmentsAnew(self) -> str:
         """The next result makes a new segmentation; the corrected one is as it was."""
-        node, count = self._result(), len(_segmentations())
+        node, count = self._paintedResult(), len(_segmentations())
         again = self._segment("new")
         _check(len(_segmentations()) == count + 1 and again is not node, "no new segmentation was made")
         _check((self._voxels(node, self._ids(node)[0]) == self.painted).all(), "the corrected one was changed")
@@ -150,7 +165,7 @@ class SelfTest:
 
     def replaces(self) -> str:
         """The next result replaces this model's segments, and undo brings the corrected ones back."""
-        node, count = self._result(), len(_segmentations())
+        node, count = self._paintedResult(), len(_segmentations())
         _check(self._segment("replace") is node and len(_segmentations()) == count, "it was written elsewhere")
         _check(len(self._ids(node)) == 2, f"there are {len(self._ids(node))} segments")
         message = self.panel.ui.messageLabel.text
@@ -170,10 +185,12 @@ class SelfTest:
 
     def saves(self) -> str:
         """The scene is saved as one file."""
-        self._needsResults()
-        self.saved = self.folder / "scene.mrb"
-        _check(slicer.util.saveScene(str(self.saved)) and self.saved.is_file(), "it was not saved")
-        return f"{self.saved.stat().st_size // 1024} KB"
+        self._result()
+        path = self.folder / "scene.mrb"
+        path.unlink(missing_ok=True)  # of an earlier run
+        _check(slicer.util.saveScene(str(path)) and path.is_file(), "it was not saved")
+        self.saved = path
+        return f"{path.stat().st_size // 1024} KB"
 
     def closes(self) -> str:
         """With the scene closed, the panel is empty and says what to do."""
@@ -186,13 +203,17 @@ class SelfTest:
     def loads(self) -> str:
         """The saved scene comes back with its result, open in the editor."""
         self._needsResults()
+        if self.saved is None:
+            raise LeftOut("no scene was saved.")
         slicer.util.loadScene(str(self.saved))
         self._settle()
         node = self._result()
         _check(self.panel.ui.segmentEditor.segmentationNode() is node, "the editor does not show it")
         _check(len(self._ids(node)) == 4, f"there are {len(self._ids(node))} segments")
         self.volume = self.panel.ui.inputSelector.currentNode()
-        _check((self._voxels(node, self._ids(node)[0]) == self.painted).all(), "it has other voxels than when saved")
+        _check(self.volume is not None, "the volume is not chosen")
+        same = self.painted is None or (self._voxels(node, self._ids(node)[0]) == self.painted).all()
+        _check(same, "it has other voxels than when saved")
         return node.GetName()
 
     def cancels(self) -> str:
@@ -208,7 +229,7 @@ class SelfTest:
     def survivesItsWorker(self) -> str:
         """A worker that is killed is told, and the next click works."""
         count = self._startLong()
-        killed = _killWorkers()
+        killed = Processes.killWorkers()
         if not killed:
             self.panel.ui.segmentButton.click()
             self._wait(lambda: not self.panel.logic.busy)
@@ -236,7 +257,9 @@ class SelfTest:
         """What the application does when it quits in the middle of a run: no process is left."""
         self._startLong()
         self.panel.logic.shutdown()
-        left = _workers()
+        if not Processes.areTold():
+            raise LeftOut("this system does not tell which processes are left.")
+        left = Processes.workers()
         _check(not left, f"processes are left: {left}")
         return "no process is left"
 
@@ -254,6 +277,8 @@ class SelfTest:
     def _go(self, number: int, step: Callable[[], str]) -> None:
         began = time.monotonic()
         try:
+            if self.panel is None and step != self.opens:
+                raise LeftOut("the panel did not open.")
             said, outcome = step(), "passed"
         except LeftOut as why:
             said, outcome = str(why), "LEFT OUT"
@@ -266,6 +291,13 @@ class SelfTest:
 
     def _write(self) -> None:
         (self.folder / REPORT).write_text("\n".join(self.lines) + "\n", "utf-8")
+
+    def _tellMore(self) -> None:
+        """What whoever mends it needs to know."""
+        try:
+            self.lines += ["", self.panel.logic.diagnostics()]
+        except Exception as error:  # the report must not end with it
+            self.lines.append(f"No diagnostics: {type(error).__name__}: {error}")
 
     def _photograph(self, name: str) -> str:
         try:
@@ -280,11 +312,19 @@ class SelfTest:
     def _needsResults(self) -> None:
         if self.panel.installer.missing():
             raise LeftOut("there is no result.")
+        if self.volume is None:
+            raise LeftOut("there is no volume.")
 
     def _result(self):
         self._needsResults()
         node = self.panel.ui.outputSelector.currentNode()
         _check(node is not None, f"there is no result: {self.panel.ui.messageLabel.text}")
+        return node
+
+    def _paintedResult(self):
+        node = self._result()
+        if self.painted is None:
+            raise LeftOut("nothing was painted.")
         return node
 
     def _segment(self, existing: str = "new"):
@@ -332,7 +372,9 @@ class SelfTest:
 
     @staticmethod
     def _reference() -> np.ndarray:
-        node = slicer.util.loadVolume(str(resources_folder() / "Samples" / "reference" / sample_volume().name))
+        # not shown: the slice views have to stay on the volume
+        path = resources_folder() / "Samples" / "reference" / sample_volume().name
+        node = slicer.util.loadVolume(str(path), {"show": False})
         array = slicer.util.arrayFromVolume(node).copy()
         slicer.mrmlScene.RemoveNode(node)
         return array
@@ -351,31 +393,3 @@ def _sliceWidget():
 
 def _segmentations() -> list:
     return slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-
-
-def _workers() -> list[int]:
-    """The running workers of this application that segment; none where the system does not tell of processes."""
-    parents, commands = {}, {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent = (path / "stat").read_text().rpartition(")")[2].split()[:2]
-            commands[int(path.name)] = b"" if state == "Z" else (path / "cmdline").read_bytes()
-            parents[int(path.name)] = int(parent)
-        except OSError:
-            continue  # it has ended meanwhile
-    workers = [one for one, text in commands.items() if b"usema.serving.worker" in text and b"--store" not in text]
-    return [one for one in workers if _descends(one, parents)]
-
-
-def _descends(process: int, parents: dict[int, int]) -> bool:
-    """Whether this application began it, or a launcher of its own in between did."""
-    while process in parents and process != os.getpid():
-        process = parents[process]
-    return process == os.getpid()
-
-
-def _killWorkers() -> list[int]:
-    workers = _workers()
-    for number in workers:
-        os.kill(number, signal.SIGKILL)
-    return workers

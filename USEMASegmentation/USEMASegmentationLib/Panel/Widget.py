@@ -62,6 +62,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.layout.addWidget(uiWidget)
             self._build(uiWidget)
             self._isReady = True
+            if getattr(self.parent, "isEntered", False):  # reloaded: the application does not enter it again
+                self.enter()
         except Exception as error:
             logging.exception("USEMA Segmentation cannot be opened")
             self.cleanup()
@@ -246,9 +248,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def updateCorrections(self) -> None:
         """What the user has corrected by now."""
         self._editTold = False
-        if self._parameterNode is None or self.logic.busy:
-            return
-        self.nextResultSection.update(self.parameters())
+        if self._parameterNode is not None and not self.logic.busy:
+            self.nextResultSection.update(self.parameters())
 
     def _subjectNow(self) -> tuple[str | None, str]:
         """What a message is about; with another volume or model, it is no longer true."""
@@ -367,6 +368,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onFinished(self, status) -> None:
         if status.segmentation is not None and self._parameterNode is not None:
             self._parameterNode.segmentation = status.segmentation
+            self._parameterNode.overwriteCorrections = False  # that was said of this result alone
             SliceViews.showOnce(status.segmentation)
         if self._parameterNode is not None:
             self._subject = self._subjectNow()

@@ -6,15 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import slicer
 from usema.errors import BundleError, InputError, OutputError, UsemaError
 from usema.inference.checks import input_warnings, needed_bytes
 from usema.inference.memory import GIB, free_memory
 from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
+from usema.volumes.file_grid import refuse_single_slice
 
 from ..Parameters import EXISTING, Parameters, Readiness
 from .Hierarchy import modalityOf
+from .Kinds import refuseOtherKinds
+from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
 from .VolumeBridge import isBent, roiBox, wholeBox, worldGeometries
 
@@ -58,6 +62,7 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warn
     Raises:
         UsemaError: it cannot be started; says why and what to do.
     """
+    refuseOtherKinds(parameters)
     if parameters.inputVolume is None:
         raise InputError("No volume is chosen.", "Choose the volume to segment.")
     if not parameters.modelName:
@@ -97,15 +102,19 @@ def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:
         if node is None:
             raise InputError("A channel has no volume.", "Choose a volume for each channel.")
         name, image = node.GetName(), node.GetImageData()
+        if not slicer.mrmlScene.IsNodePresent(node):
+            raise InputError(f"The volume '{name}' is not in the scene.", "Load it again, or choose another.")
         if image is None or image.GetPointData().GetScalars() is None or not image.GetNumberOfPoints():
             raise InputError(f"The volume '{name}' has no voxels.", "Load it again, or choose another.")
         if node.IsA("vtkMRMLLabelMapVolumeNode"):
             raise InputError(f"'{name}' is a label map, not an image.", "Choose the volume that it was drawn on.")
         if image.GetNumberOfScalarComponents() != 1:
+            number = image.GetNumberOfScalarComponents()
             raise InputError(
-                f"The volume '{name}' has {image.GetNumberOfScalarComponents()} values in each voxel, such as colours.",
+                f"The volume '{name}' has {number} values in each voxel, such as colours or frames.",
                 "Choose a volume with one value in each voxel.",
             )
+        refuse_single_slice(image.GetDimensions(), f"The volume '{name}'")
     expected = [channel["name"] for channel in metadata.channels]
     if len(volumes) != len(expected):
         raise InputError(
@@ -172,6 +181,9 @@ def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
         warnings.append("The same volume is chosen for more than one channel.")
     if any(map(isBent, volumes)):
         warnings.append("The transform above the volume is not linear: it is segmented as it is stored, not as shown.")
+    frames = [frame for frame in map(frameOf, volumes) if frame]
+    if frames:
+        warnings.append("Only the frame that is shown is segmented: {} of {} of a sequence.".format(*frames[0]))
     return warnings
 
 

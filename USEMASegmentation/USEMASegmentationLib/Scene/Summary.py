@@ -36,11 +36,16 @@ def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
     chosen = [label for label in labels if not names or label.name in names]
     found = {label.name: millilitres(int(counts[label.value]), spacing) for label in chosen}
     missing = [name for name, amount in found.items() if not amount]
+    where = "" if parameters.roi is None else " in the region of interest"  # outside of it, there may be more
     if len(missing) == len(chosen):
+        if where:
+            return Summary(
+                f"Nothing was found{where}.", "See the warnings, and whether it lies where it should.", found
+            )
         hint = "See the warnings, and whether this is the right model for the volume."
         return Summary("Nothing was found: the segments are empty.", hint, found)
     told = _listed([f"{name} {volumeText(amount)}" for name, amount in found.items() if amount])
-    message = f"Done in {seconds:.0f} s: {told}."
+    message = f"Done in {seconds:.0f} s{where}: {told}."
     if missing:
         message += f" Nothing was found of: {_listed(missing)}."
     return Summary(message, "", found)

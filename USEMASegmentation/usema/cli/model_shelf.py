@@ -32,7 +32,7 @@ def print_found(text: str, modality: str, region: str) -> None:
     for entry in found:
         model = entry.model
         structures = ", ".join(shelf.matching(text, model)[:3]) or f"{model.label_count}"
-        size = "is here" if entry.name in here else f"{model.size / 1e6:.0f} MB" if model.size > 1e6 else _small(model)
+        size = "is here" if entry.name in here else _download(entry, here)
         time = expected.in_words(expected.seconds(model))
         row = (entry.name, entry.title, model.modality, structures, model.licence["name"], size, time)
         table.add_row(*map(escape, row))
@@ -63,5 +63,17 @@ def fetch_list(names: tuple[str, ...]) -> None:
         click.echo(f"{address}\t{place}")
 
 
-def _small(model) -> str:
-    return f"{model.size / 1e6:.1f} MB" if model.size else "size not stated"
+def _download(entry: shelf.PublicEntry, here: set[str]) -> str:
+    """Megabytes that are still to come, with those of the models that it needs."""
+    waiting, files = [entry], {}
+    while waiting:
+        model = waiting.pop().model
+        places = zip(model.files, shelf_install.addresses(model), strict=True)
+        files |= {file.url: file.size for file, (_, place) in places if not place.is_file()}
+        waiting += [shelf.find(name) for name in model.needs if name not in here]
+    known = sum(size or 0 for size in files.values()) / 1e6
+    unknown = sum(size is None for size in files.values())
+    text = f"{known:.0f} MB" if known >= 1 else f"{known:.1f} MB"
+    if unknown:
+        return f"{text} and more" if known else "size not stated"
+    return text

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ..errors import BundleError, Cancelled, InputError, MissingDependencyError
 from ..models.bundle import Bundle
-from . import brainchop, nnunet, totalsegmentator
+from . import auto3dseg, brainchop, nnunet, totalsegmentator
 from .source import Source, open_source, open_together
 
 
@@ -94,7 +94,7 @@ class Work:
         self.step(sentence)
 
 
-CONVERTERS: tuple[Converter, ...] = (brainchop, totalsegmentator, nnunet)
+CONVERTERS: tuple[Converter, ...] = (brainchop, totalsegmentator, auto3dseg, nnunet)
 
 
 def look(path: str | os.PathLike) -> list[Model]:
@@ -121,7 +121,14 @@ def convert_public(paths: Sequence[Path], name: str, folder: Path, work: Work) -
     """
     source = open_together(paths)
     converter, models = _look(source)
-    return converter.convert(source, choose(models, [name], str(source.path)), folder, Options(), work)
+    chosen = [model for model in models if name in (model.key, model.short)]
+    if len(chosen) != 1:
+        files = ", ".join(path.name for path in paths)
+        raise BundleError(
+            f"{files}: this is not all of '{name}'. It holds: {', '.join(model.key for model in models)}.",
+            "Download it again from its publisher.",
+        )
+    return converter.convert(source, chosen, folder, Options(), work)
 
 
 def convert(

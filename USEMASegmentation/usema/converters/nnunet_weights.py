@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BundleError, InputError
 from ..models.checkpoint import Checkpoint
 from ..models.inert_pickle import plain, tensors
+from .fit import and_more, misfits
 from .nnunet_plans import V1_HINT
 
 if TYPE_CHECKING:
@@ -104,31 +105,14 @@ def has_batch_norm(names: Iterable[str]) -> bool:
 
 def refuse_misfit(weights: Mapping[str, np.ndarray], architecture: Mapping[str, Any], where: str, trainer: str) -> None:
     """Raises BundleError if the tensors are not exactly those of the network, whichever trainer made them."""
-    import torch
-
-    from ..networks import build
-
     try:
-        with torch.device("meta"):  # shapes alone
-            expected = {name: tuple(tensor.shape) for name, tensor in build(dict(architecture)).state_dict().items()}
+        problems = misfits({name: array.shape for name, array in weights.items()}, architecture, "plans")
     except InputError as error:
         raise BundleError(f"{where}: its plans describe no network: {error.message}", _OTHER_FILE) from error
-    problems = [f"it has no {name}" for name in expected if name not in weights]
-    problems += [f"its {name} belongs to no layer of the plans" for name in weights if name not in expected]
-    problems += [
-        f"its {name} is {_sides(weights[name].shape)}, and by the plans {_sides(shape)}"
-        for name, shape in expected.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
     if problems:
-        more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
         hint = _OTHER_FILE
         if "USEMA" in trainer:
             hint = f"It was trained by {trainer}: `usema export` makes a bundle of it."
         elif trainer != "nnUNetTrainer":
             hint += f" It was trained by {trainer}, which may build a network of its own; USEMA does not know it then."
-        raise BundleError(f"{where} does not fit its plans: {problems[0]}{more}.", hint)
-
-
-def _sides(shape: Iterable[int]) -> str:
-    return " x ".join(map(str, shape)) or "one number"
+        raise BundleError(f"{where} does not fit its plans: {and_more(problems)}.", hint)

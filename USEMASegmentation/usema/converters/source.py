@@ -22,6 +22,7 @@ _MAX_DEPTH = 8  # of folders; what is deeper is no part of a model
 _MAX_FILES = 50_000
 _MAX_TEXT_BYTES = 64 * 2**20
 _GET_AGAIN = "Download or copy it again."
+_BESIDE = {".pt": ("labels.csv",)}  # ending of a file -> what belongs to it in its folder
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 
@@ -92,12 +93,13 @@ class Source:
 
 
 class FolderSource(Source):
-    """A folder, or one file of it."""
+    """A folder, or one file of it, perhaps with others that belong to it."""
 
-    def __init__(self, path: Path, only: str = ""):
+    def __init__(self, path: Path, only: str = "", beside: Sequence[str] = ()):
         self._root = path.parent if only else path
-        super().__init__(path, {only: path.stat().st_size} if only else dict(_walk(path)))
-        self._only = only
+        here = [self._root / name for name in (only, *beside)]
+        files = {file.name: file.stat().st_size for file in here if file.is_file()} if only else dict(_walk(path))
+        super().__init__(path, files)
 
     def shown(self, place: str) -> str:
         return str(self._root / place)
@@ -240,10 +242,11 @@ def open_source(path: str | os.PathLike) -> Source:
         if path.is_dir():
             return FolderSource(path)
         if not path.is_file():
-            raise BundleError(f"There is no model at {path}.")
+            why = ": it is neither a folder nor a file" if path.exists() else ""
+            raise BundleError(f"There is no model at {path}{why}.", "Check the path.")
         if path.suffix.lower() == ".zip":
             return ZipSource(path)
-        return FolderSource(path, path.name)
+        return FolderSource(path, path.name, _BESIDE.get(path.suffix.lower(), ()))
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.", _GET_AGAIN) from error
 

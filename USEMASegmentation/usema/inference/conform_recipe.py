@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from ..errors import BundleError, InputError
 from ..volumes.geometry import Geometry
 from .conform import SIDE, Conformed, conform, hounsfield_to_cormack, normalised_by_quantiles
+from .grid_collector import GridCollector
 from .outputs import Outputs
+from .tiling import Tiling
 
 _EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 _KNOWN = {"mask_by_previous", "largest_component", "hounsfield"}
@@ -29,6 +30,7 @@ class ConformRecipe:
 
     channels = 1
     patch_size = (SIDE, SIDE, SIDE)
+    tiling = Tiling
 
     def __init__(self, values: dict[str, Any]):
         unknown = sorted(set(values) - _KNOWN)
@@ -88,49 +90,19 @@ class ConformedCase:
     largest: bool
     notes: list[str] = field(default_factory=list)
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> ConformCollector:
+    def collector(self, outputs: Outputs, keep_probabilities: bool) -> GridCollector:
         """What leads the logits back to the grid of the array that was prepared."""
-        return ConformCollector(self, outputs, keep_probabilities)
+        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input)
 
-
-class ConformCollector:
-    """Takes logits on the conformed grid slab by slab and gives labels on the volume's own; see LogitsToLabels."""
-
-    def __init__(self, case: ConformedCase, outputs: Outputs, keep_probabilities: bool):
-        self.highest = 0.0
-        self._case, self._outputs = case, outputs
-        shape = case.data.shape[1:]
-        self._labels = np.zeros(shape, np.uint8 if outputs.labels <= 255 else np.uint16)
-        self._probabilities = np.zeros((outputs.labels + 1, *shape), np.float16) if keep_probabilities else None
-        self._received = 0
-
-    @torch.inference_mode()
-    def add(self, start: int, logits: torch.Tensor) -> None:
-        """Take the slab (outputs, d, b, c) that begins at plane ``start``."""
-        end = start + logits.shape[1]
-        if start != self._received or end > len(self._labels):
-            raise ValueError(f"a slab at {start} after {self._received} planes")
-        self._received = end
-        self._labels[start:end] = self._outputs.to_labels(logits).cpu().numpy()
-        self.highest = max(self.highest, self._outputs.highest(logits))
-        if self._probabilities is not None:
-            probabilities = self._outputs.by_label(self._outputs.probabilities(logits))
-            self._probabilities[:, start:end] = probabilities.half().cpu().numpy()
-
-    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels (z, y, x) and probabilities (labels + 1, z, y, x) float16 or None, on the volume's grid."""
-        if self._received != len(self._labels):
-            raise ValueError(f"{self._received} of {len(self._labels)} planes were received")
-        labels, case = self._labels, self._case
-        if case.mask is not None:
-            labels[~case.mask] = 0
-        if case.largest:
+    def _on_input(self, labels: np.ndarray, kept: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        if self.mask is not None:
+            labels[~self.mask] = 0
+        if self.largest:
             _keep_largest(labels)
-        kept = self._probabilities
         if kept is not None:
-            kept = np.stack([case.conformed.labels_on_input(one) for one in kept])
+            kept = np.stack([self.conformed.labels_on_input(one) for one in kept])
             kept[0] += kept.sum(axis=0) == 0  # beyond the conformed grid all is background
-        return case.conformed.labels_on_input(labels), kept
+        return self.conformed.labels_on_input(labels), kept
 
 
 def _keep_largest(labels: np.ndarray) -> None:

@@ -22,7 +22,6 @@ from ..volumes.geometry import Geometry
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits
-from .tiling import Tiling
 from .whole_volume import predict_whole, sees_whole_volumes
 
 
@@ -112,7 +111,8 @@ class LoadedPart:
         """How many tiles there will be for a case (channels, z, y, x) on ``geometry``; planes without tiles."""
         if sees_whole_volumes(self.network):
             return self.recipe.shape(array, geometry)[0]
-        return Tiling.of(self.recipe.shape(array, geometry), self.recipe.patch_size, self.overlap(overlap)).count
+        shape = self.recipe.shape(array, geometry)
+        return self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap)).count
 
     def logits(
         self,
@@ -140,6 +140,7 @@ class LoadedPart:
             progress=progress,
             should_stop=should_stop,
             report=report,
+            tiling_type=self.recipe.tiling,
         )
 
     def leave_device(self) -> None:

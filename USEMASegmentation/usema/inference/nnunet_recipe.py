@@ -23,6 +23,7 @@ from .normalization import SCHEMES, SHIFT_INVARIANT
 from .outputs import Outputs
 from .plan import LINEAR_TOGETHER, SPLINE, Plan
 from .resampling import resample_image, resample_image_linear, resample_labels, resampled_shape, separate_axis
+from .tiling import Tiling
 
 
 class NnUNetRecipe:
@@ -32,6 +33,7 @@ class NnUNetRecipe:
         values: a Plan as a dictionary.
     """
 
+    tiling = Tiling
     previous_is_mask = False
 
     def __init__(self, values: dict):
@@ -117,7 +119,7 @@ def preprocess(
     crop = tuple(bounds[axis] for axis in forward)
     cropped = array.transpose(0, *(1 + axis for axis in forward))[(slice(None), *crop)]
     new_shape = resampled_shape(cropped.shape[1:], input_spacing, spacing)
-    _refuse_too_large(len(cropped) + (previous is not None), new_shape, input_spacing)
+    refuse_too_large(len(cropped) + (previous is not None), new_shape, input_spacing)
 
     data, notes = _normalized(cropped, plan)
     together = plan.resampling == LINEAR_TOGETHER
@@ -138,8 +140,8 @@ def _spacings(spacing_zyx: Sequence[float], plan: Plan) -> tuple[tuple[float, ..
     return before, plan.spacing if plan.dimensions == 3 else (before[0], *plan.spacing)
 
 
-def _refuse_too_large(channels: int, shape: Sequence[int], input_spacing: Sequence[float]) -> None:
-    """A wrong spacing in a header, metres for millimetres say, would ask for more memory than any computer has."""
+def refuse_too_large(channels: int, shape: Sequence[int], input_spacing: Sequence[float]) -> None:
+    """Raises InputError for a wrong spacing in a header, metres for millimetres say, before memory is asked for."""
     needed, free = 4 * channels * math.prod(int(length) for length in shape), free_memory("cpu")
     if free is not None and needed > free:
         raise InputError(

@@ -158,7 +158,7 @@ def configuration_of(plans: dict, name: str, heirs: tuple[str, ...] = ()) -> dic
     """
     if name not in plans["configurations"]:
         raise BundleError(
-            f"nnU-Net's plan has no configuration '{name}'.", f"It has: {', '.join(plans['configurations'])}."
+            f"nnU-Net's plan has no configuration '{name}'.", f"It has: {', '.join(plans['configurations']) or 'none'}."
         )
     if name in heirs:
         raise BundleError(f"The configuration '{name}' of nnU-Net's plan inherits from itself.", _RETRAIN)

@@ -15,9 +15,11 @@ import torch
 
 from ..errors import BundleError
 from ..volumes.geometry import Geometry
+from .auto3dseg_recipe import Auto3DSegRecipe
 from .conform_recipe import ConformRecipe
 from .nnunet_recipe import NnUNetRecipe
 from .outputs import Outputs
+from .tiling import Tiling
 
 
 class Collector(Protocol):
@@ -54,11 +56,13 @@ class Recipe(Protocol):
     Attributes:
         channels: volumes that it takes.
         patch_size: two or three numbers, the size of the network's tile.
+        tiling: where the tiles lie over the data, and what their voxels count.
         previous_is_mask: the labels of a previous part only say where to look; else they are a further channel.
     """
 
     channels: int
     patch_size: Sequence[int]
+    tiling: type[Tiling]
     previous_is_mask: bool
 
     def shape(self, array: np.ndarray, geometry: Geometry) -> tuple[int, int, int]:
@@ -80,7 +84,7 @@ class Recipe(Protocol):
         """
 
 
-RECIPES = {"nnunet": NnUNetRecipe, "conform": ConformRecipe}
+RECIPES = {"nnunet": NnUNetRecipe, "conform": ConformRecipe, "auto3dseg": Auto3DSegRecipe}
 
 
 def recipe_of(preprocessing: dict[str, Any]) -> Recipe:

@@ -66,7 +66,12 @@ def nearest_indices(old: int, new: int, exact: bool = False) -> np.ndarray:
 
 def linear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each of ``new`` voxels its two neighbours among ``old`` and the weight of the upper one."""
-    position = _positions(old, new).clip(0, old - 1)
+    return taps_at(_positions(old, new), old)
+
+
+def taps_at(position: np.ndarray, old: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As ``linear_taps``, for voxels that lie at any positions, in voxels of ``old``; outside the edge is repeated."""
+    position = position.clip(0, old - 1)
     lower = np.floor(position).astype(int)
     return lower, np.minimum(lower + 1, old - 1), position - lower
 
@@ -167,13 +172,19 @@ def _voted(lower: np.ndarray, upper: np.ndarray, weight: float, nearest: np.ndar
 
 
 def _resample_volume(volume: np.ndarray, out: np.ndarray) -> None:
-    along, rows, columns = (_spline(old, new) for old, new in zip(volume.shape, out.shape, strict=True))
-    planes = np.empty((len(volume), *out.shape[1:]), np.float32)
+    resample_by([_spline(old, new) for old, new in zip(volume.shape, out.shape, strict=True)], volume, out)
+    np.clip(out, volume.min(), volume.max(), out=out)
+
+
+def resample_by(matrices: Sequence[sparse.csr_array | None], volume: np.ndarray, out: np.ndarray) -> None:
+    """Resample (a, b, c) into ``out`` by a matrix (new, old) for each axis; None: nothing changes along it."""
+    along, rows, columns = matrices
+    planes = np.empty((len(volume), *out.shape[1:]), np.float32) if along is not None else out
     for index, plane in enumerate(volume):
         planes[index] = _apply(rows, columns, plane)
-    for row in range(out.shape[1]):
-        out[:, row] = _apply(along, None, planes[:, row])
-    np.clip(out, volume.min(), volume.max(), out=out)
+    if along is not None:
+        for row in range(out.shape[1]):
+            out[:, row] = _apply(along, None, planes[:, row])
 
 
 def _resample_slices(volume: np.ndarray, out: np.ndarray) -> None:
@@ -201,12 +212,16 @@ def _spline(old: int, new: int) -> sparse.csr_array | None:
 
 def _linear(old: int, new: int) -> sparse.csr_array | None:
     """Linear resampling of one axis as a (new, old) matrix, or None where nothing changes."""
-    if old == new:
-        return None
-    lower, upper, weight = linear_taps(old, new)
-    index = np.arange(new)
+    return None if old == new else linear_matrix(_positions(old, new), old)
+
+
+def linear_matrix(position: np.ndarray, old: int) -> sparse.csr_array:
+    """Linear resampling of one axis to any positions, in voxels of ``old``, as a (new, old) matrix."""
+    lower, upper, weight = taps_at(position, old)
+    new = len(position)
     weights = np.concatenate([1 - weight, weight])
-    return sparse.csr_array((weights, (np.tile(index, 2), np.concatenate([lower, upper]))), shape=(new, old))
+    columns = np.concatenate([lower, upper])
+    return sparse.csr_array((weights, (np.tile(np.arange(new), 2), columns)), shape=(new, old))
 
 
 def _apply(rows: sparse.csr_array | None, columns: sparse.csr_array | None, plane: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ def _zeros(shape: tuple[int, ...], device: str) -> torch.Tensor:
 
 
 class RollingLogits:
-    """Weighted logits of the planes that unfinished tiles touch.
+    """Weighted logits of the planes that unfinished tiles touch; where the tiles' weights do not sum to one, their sum,
+    too, by which finished logits are divided.
 
     Planes are kept in blocks, cut wherever a row of tiles starts or ends. So a tile covers whole blocks, and a
     finished block is handed over as it is: nothing is shifted or copied.
@@ -27,9 +28,10 @@ class RollingLogits:
     def __init__(self, tiling: Tiling, num_classes: int, allocate: Callable[..., torch.Tensor] = _zeros):
         self.tiling = tiling
         self._num_classes = num_classes
+        self._channels = num_classes + (not tiling.sums_to_one)  # the last one is the sum of weights
         self._allocate = allocate
         self._cuts = sorted({cut for start in tiling.starts[0] for cut in (start, start + tiling.tile[0])})
-        self._blocks: dict[int, torch.Tensor] = {}  # by first plane, (K, planes, b, c)
+        self._blocks: dict[int, torch.Tensor] = {}  # by first plane, (channels, planes, b, c)
 
     @property
     def planes(self) -> int:
@@ -41,7 +43,7 @@ class RollingLogits:
         self._blocks = {start: block.to(device) for start, block in self._blocks.items()}
         for start, stop in sorted({span for tile in tiles for span in self._spans(tile)}):
             if start not in self._blocks:
-                shape = (self._num_classes, stop - start, *self.tiling.padded[1:])
+                shape = (self._channels, stop - start, *self.tiling.padded[1:])
                 self._blocks[start] = self._allocate(shape, device)
 
     @torch.inference_mode()
@@ -55,14 +57,20 @@ class RollingLogits:
             rows, b, c = self.tiling.slices(tile)
             for start, stop in self._spans(tile):
                 part = slice(start - rows.start, stop - rows.start)
-                self._blocks[start][:, :, b, c].addcmul_(tile_logits[:, part], weight[part])
+                block = self._blocks[start][:, :, b, c]
+                block[: self._num_classes].addcmul_(tile_logits[:, part], weight[part])
+                if self._channels > self._num_classes:
+                    block[-1] += weight[part]
 
     def finished(self, planes: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Hands over the blocks among the first ``planes``, without the padding."""
         for start in sorted(self._blocks):
             if start < planes:
                 # Where the first axis is padded there is a single block; else its crop is the identity.
-                yield start, self._blocks.pop(start)[(slice(None), *self.tiling.crop)]
+                block = self._blocks.pop(start)[(slice(None), *self.tiling.crop)]
+                if self._channels > self._num_classes:
+                    block[:-1] /= block[-1]
+                yield start, block[: self._num_classes]
 
     def _spans(self, tile: Tile) -> list[tuple[int, int]]:
         """(first plane, behind the last) of the blocks that a tile covers."""

@@ -43,6 +43,7 @@ def predict_logits(
     progress: Callable[[int, int, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     report: Callable[[str], None] | None = None,
+    tiling_type: type[Tiling] = Tiling,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits of a whole volume, in slabs along the first axis, each as soon as it is finished.
 
@@ -59,6 +60,7 @@ def predict_logits(
         progress: called with (tiles done, tiles in all, seconds left or None) before the first batch and after each.
         should_stop: asked before each batch.
         report: receives a sentence whenever memory or precision forces a slower way.
+        tiling_type: where tiles lie and what their voxels count: nnU-Net's rule or another.
 
     Yields:
         (start, logits): float32 (num_classes, d, b, c) of the planes start to start + d, in order, without gap or
@@ -74,10 +76,10 @@ def predict_logits(
     data = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
     _check(data, patch_size, overlap, mirror_axes, batch_size)
     report = report or (lambda message: None)
-    tiling = Tiling.of(data.shape[1:], patch_size, overlap)
+    tiling = tiling_type.of(data.shape[1:], patch_size, overlap)
     ladder = MemoryLadder(
         str(device),
-        accumulator_bytes=4 * num_classes * tiling.open_voxels,
+        accumulator_bytes=4 * (num_classes + (not tiling.sums_to_one)) * tiling.open_voxels,
         batch_size=batch_size,
         most=min(tiling.count, max(1, MOST_VOXELS_PER_BATCH // math.prod(tiling.tile))),
         report=report,

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -62,6 +63,8 @@ class Tiling:
         starts: first voxel of the tiles, for each axis.
         weights: share of these tiles in the result, for each axis.
     """
+
+    sums_to_one: ClassVar[bool] = True  # the weights of all tiles, in every voxel
 
     size: tuple[int, int, int]
     padded: tuple[int, int, int]

@@ -120,5 +120,7 @@ def _to_safetensors(state_dict: Mapping[str, torch.Tensor], dtype: str) -> bytes
         # copy: safetensors refuses tensors that share memory, as a network's tied layers do
         tensors[name] = tensor.detach().to("cpu", stored, copy=True).contiguous()
         if not tensors[name].isfinite().all():
-            raise BundleError(f"The weight {name!r} has values that are not finite in {dtype}.", "Use half=False.")
+            before = bool(tensor.isfinite().all())
+            hint = "Use half=False." if before else "The training went wrong before this was saved: take another one."
+            raise BundleError(f"The weight {name!r} has values that are not finite in {dtype}.", hint)
     return safetensors.torch.save(tensors)

@@ -27,6 +27,7 @@ from .download import disk_error
 from .install import alone, install_file, question_of_file
 from .library import library
 from .meter import Meter, Progress
+from .shelf import PublicEntry
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -57,6 +58,8 @@ def is_own(path: str | os.PathLike) -> bool:
     path = _bundle_folder(path)
     if path.is_dir() or path.suffix == archive.ENDING:
         return path.suffix == archive.ENDING or (path / METADATA_FILE).is_file()
+    if not path.is_file():  # a named pipe would never end
+        return False
     try:
         with zipfile.ZipFile(path) as zipped:
             places = [PurePosixPath(name) for name in zipped.namelist()]
@@ -119,7 +122,7 @@ def import_model(
     work = Work(report, lambda sentence: meter.says(0, sentence), should_stop or (lambda: False))
     with _staging() as staging:
         bundle = converters.convert(path, staging / "model", wanted, options, work)
-        return _install_converted(bundle, meter)
+        return _install_converted(bundle, meter, named=bool(options.name))
 
 
 def _bundle_folder(path: str | os.PathLike) -> Path:
@@ -134,11 +137,18 @@ def _is_orientation(letters: str) -> bool:
     return sorted(found) == sorted(kinds)
 
 
-def _install_converted(bundle: Bundle, meter: Meter) -> Bundle:
+def _install_converted(bundle: Bundle, meter: Meter, named: bool) -> Bundle:
     metadata = bundle.metadata
     with alone(metadata.name, metadata.version, meter):
         known = library().get(metadata.name)
-        if known is not None:
+        if known is not None and known.path is None:
+            # A name of the shelf that the converter gives by itself: downloading it would make this very model.
+            if named or not isinstance(known.entry, PublicEntry):
+                raise StoreError(
+                    f"{metadata.name!r} is the name of another model, which can be downloaded.",
+                    "Import this one under another name (command line: --name).",
+                )
+        elif known is not None:
             if known.bundle is not None and known.bundle.metadata == metadata:
                 return known.bundle
             raise StoreError(

@@ -1,0 +1,57 @@
+"""Labels that are decided on the network's own grid, slab by slab, and go back by the nearest voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from .outputs import Outputs
+from .slab_resampling import CHUNK
+
+Way = Callable[[np.ndarray, "np.ndarray | None"], "tuple[np.ndarray, np.ndarray | None]"]
+
+
+class GridCollector:
+    """A collector (see ``preprocessing.Collector``) that keeps labels, and never a float volume for each of them.
+
+    Args:
+        shape: of the network's grid.
+        outputs: what the network's outputs mean.
+        keep_probabilities: also keep the probability of background and of each label.
+        way_back: from labels (a, b, c) and probabilities (labels + 1, a, b, c) or None on the network's grid to the
+            same on the grid of the array that was prepared, (z, y, x).
+
+    Attributes:
+        highest: the largest probability of any label in any voxel so far.
+    """
+
+    def __init__(self, shape: Sequence[int], outputs: Outputs, keep_probabilities: bool, way_back: Way):
+        self.highest = 0.0
+        self._outputs, self._way_back = outputs, way_back
+        self._labels = np.zeros(shape, np.uint8 if outputs.labels <= 255 else np.uint16)
+        self._probabilities = np.zeros((outputs.labels + 1, *shape), np.float16) if keep_probabilities else None
+        self._received = 0
+
+    @torch.inference_mode()
+    def add(self, start: int, logits: torch.Tensor) -> None:
+        """Take the slab (outputs, d, b, c) that begins at plane ``start``."""
+        end = start + logits.shape[1]
+        if start != self._received or end > len(self._labels):
+            raise ValueError(f"a slab at {start} after {self._received} planes")
+        self._received = end
+        for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
+            planes = slice(start, start + part.shape[1])
+            start = planes.stop
+            self._labels[planes] = self._outputs.to_labels(part).cpu().numpy()
+            self.highest = max(self.highest, self._outputs.highest(part))
+            if self._probabilities is not None:
+                probabilities = self._outputs.by_label(self._outputs.probabilities(part))
+                self._probabilities[:, planes] = probabilities.half().cpu().numpy()
+
+    def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels (z, y, x) and probabilities (labels + 1, z, y, x) float16 or None, on the volume's grid."""
+        if self._received != len(self._labels):
+            raise ValueError(f"{self._received} of {len(self._labels)} planes were received")
+        return self._way_back(self._labels, self._probabilities)
