@@ -41,7 +41,7 @@ def test_a_run_goes_from_start_through_progress_to_a_segmentation(volume, logicW
     assert (status.done, status.total, status.secondsLeft) == (1, 4, None)
     assert nodes() == ["Head", "Head Hippocampus: 2"]
     assert status.segmentation.GetName() == "Head Hippocampus"
-    assert status.message == "Done in 0 s: Anterior hippocampus 0.02 ml. Nothing was found of: Posterior hippocampus."
+    assert status.message == "Done in 1 s: Anterior hippocampus 0.02 ml. Nothing was found of: Posterior hippocampus."
     assert not logic.busy
 
 

@@ -45,7 +45,7 @@ def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
         hint = "See the warnings, and whether this is the right model for the volume."
         return Summary("Nothing was found: the segments are empty.", hint, found)
     told = _listed([f"{name} {volumeText(amount)}" for name, amount in found.items() if amount])
-    message = f"Done in {seconds:.0f} s{where}: {told}."
+    message = f"Done in {max(1, round(seconds))} s{where}: {told}."
     if missing:
         message += f" Nothing was found of: {_listed(missing)}."
     return Summary(message, "", found)
