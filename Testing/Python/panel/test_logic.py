@@ -342,4 +342,4 @@ def test_the_roi_is_told_in_the_provenance(volume, logicWith):
     roi.SetSize(10, 10, 10)
     node = logic.segment(volume, MODEL, roiNode=roi)
     assert node.GetAttribute("USEMA.roi") == "i 5-15, j 7-17, k 6-16"
-    assert logic.status.message.startswith("Done in 0 s in the region of interest: Anterior")
+    assert logic.status.message.startswith("Done in 1 s in the region of interest: Anterior")
