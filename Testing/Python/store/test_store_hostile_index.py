@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from html.parser import HTMLParser
 
 import pytest
 from bundles import METADATA, weights
+from html_page import Page
 from index_cases import ENTRY, document, parsed
 from usema.errors import BundleError, InputError
 from usema.models import metadata
@@ -22,21 +22,6 @@ EVIL = (
     "</title><style>*{display:none}</style>",
     "&lt;script&gt;",
 )
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and the text between them."""
-
-    def __init__(self, source: str):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(source)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def everywhere(text: str) -> dict:

@@ -7,13 +7,13 @@ import json
 import re
 import subprocess
 from dataclasses import asdict
-from html.parser import HTMLParser
 from pathlib import Path
 
 import jsonschema
 import pytest
 import usema
 from bundles import write_tiny_bundle
+from html_page import Page
 from index_cases import ENTRY, document, parsed
 from usema.errors import BundleError, InputError, OutputError
 from usema.models.bundle import read_bundle
@@ -254,21 +254,6 @@ def test_our_page_is_that_of_our_index(ours, root):
 
 
 # The page
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, and all text."""
-
-    def __init__(self, source: str):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(source)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_the_page_shows_what_a_person_decides_by():

@@ -29,7 +29,9 @@ def described(names: Sequence[str]) -> list[dict[str, Any]]:
     for value, name in enumerate(names, 1):
         terminology, color = _table().get(same(name)) or ({"category": _TISSUE, "type": _TISSUE}, None)
         unique = name if name.strip() and name not in names[: value - 1] else f"{name.strip()} ({value})".strip()
-        labels.append({"value": value, "name": unique, "color": color or _color(value), "terminology": terminology})
+        labels.append(
+            {"value": value, "name": unique, "color": color or palette_color(value), "terminology": terminology}
+        )
     return labels
 
 
@@ -44,6 +46,7 @@ def _table() -> dict[str, tuple[dict[str, dict[str, str]], list[int] | None]]:
     return table
 
 
-def _color(value: int) -> list[int]:
+def palette_color(value: int) -> list[int]:
+    """Red, green, blue of a label that nobody gave a colour."""
     red, green, blue = colorsys.hsv_to_rgb(value * _GOLDEN % 1, 0.55, 0.85)
     return [round(255 * part) for part in (red, green, blue)]

@@ -6,18 +6,17 @@ them is downloaded without being asked for.
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
+from ..converters.labels import palette_color
 from ..converters.public import PublicModel, public_models
 from .index import Entry, EntryFile, EntryLabel, Licence
 
 SOURCE = "public"  # what the library calls where they come from
 VERSION = "1.0.0"  # of what the converters make; a publisher's own version stands in the address of its file
-_GOLDEN = 0.618034  # of a turn from hue to hue: neighbours differ however many there are
 
 # What radiologists type in German, and the word in the labels that it means.
 _GERMAN = {
@@ -140,7 +139,7 @@ def _entry(model: PublicModel) -> PublicEntry:
         version=VERSION,
         modality=model.modality,
         anatomy=model.region.capitalize(),
-        labels=tuple(EntryLabel(label, _color(value)) for value, label in enumerate(model.labels, 1)),
+        labels=tuple(EntryLabel(label, tuple(palette_color(value))) for value, label in enumerate(model.labels, 1)),
         file=EntryFile(tuple(file.url for file in model.files), model.size, model.files[0].sha256 or ""),
         licence=Licence(**model.licence),
         citation=model.citation,
@@ -149,8 +148,3 @@ def _entry(model: PublicModel) -> PublicEntry:
         source=SOURCE,
         model=model,
     )
-
-
-def _color(value: int) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hsv_to_rgb(value * _GOLDEN % 1, 0.55, 0.85)
-    return round(255 * red), round(255 * green), round(255 * blue)

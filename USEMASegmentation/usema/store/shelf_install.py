@@ -127,12 +127,14 @@ def addresses(model: PublicModel) -> list[tuple[str, Path]]:
     return [(file.url, _place(file)) for file in model.files]
 
 
-def _fetched(file: PublicFile, progress, should_stop, report: Report) -> Path:
-    """The publisher's file in the cache: what lies there from before or was put there, or a download."""
+def _fetched(file: PublicFile, progress, should_stop, report: Report) -> tuple[Path, str]:
+    """The publisher's file in the cache and its SHA-256: what lies there already or was put there, or a download."""
     target, known = _place(file), file.sha256 or _recorded().get(file.url)
     try:
-        if target.is_file() and (known is None or _sha256(target) == known):
-            return target
+        if target.is_file():
+            found = _sha256(target)
+            if known in (None, found):
+                return target, found
     except OSError as error:
         raise disk_error(error, target.parent) from error
     chosen = settings.read()
@@ -146,7 +148,7 @@ def _fetched(file: PublicFile, progress, should_stop, report: Report) -> Path:
         progress=progress,
         should_stop=should_stop,
     )
-    found = _sha256(target)
+    found = file.sha256 or _sha256(target)  # what is stated, fetch has compared
     if known is not None and found != known:
         target.unlink()
         raise StoreError(
@@ -159,10 +161,11 @@ def _fetched(file: PublicFile, progress, should_stop, report: Report) -> Path:
             f"The publisher states no checksum of {target.name}: this is the first copy seen on this computer. Its "
             f"SHA-256 is {found}."
         )
-    return target
+    return target, found
 
 
-def _converted(entry: shelf.PublicEntry, files: list[Path], meter: Meter, report: Report) -> Bundle:
+def _converted(entry: shelf.PublicEntry, fetched: list[tuple[Path, str]], meter: Meter, report: Report) -> Bundle:
+    files = [path for path, _ in fetched]
     staging, place = cache.parts() / f"{entry.name}-{entry.version}.converted", cache.place(entry.name, entry.version)
     work = converters.Work(report, partial(_says, meter), lambda: False)
     shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
@@ -182,7 +185,7 @@ def _converted(entry: shelf.PublicEntry, files: list[Path], meter: Meter, report
         shutil.rmtree(staging, ignore_errors=True)
     bundle = read_bundle(place)
     cache.note(bundle)
-    _record({file.url: _sha256(path) for file, path in zip(entry.model.files, files, strict=True)})
+    _record({file.url: sha256 for file, (_, sha256) in zip(entry.model.files, fetched, strict=True)})
     for file, path in zip(entry.model.files, files, strict=True):
         if not _shared(file):
             shutil.rmtree(path.parent, ignore_errors=True)
