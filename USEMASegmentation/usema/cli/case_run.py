@@ -100,6 +100,10 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
         check_preview(case.preview, case.overwrite)
     check_channels(engine.bundle, len(case.inputs))
     volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
+    if case.output.name.lower().endswith(writing.DICOM_SUFFIX):
+        from ..volumes.dicom_results import check_dicom_result
+
+        check_dicom_result(case.output, volumes[0].stack, case.inputs[0])
     _warn(case, engine, outcome, _far_from_model(case, volumes, engine))
     return volumes
 
@@ -210,12 +214,8 @@ def _writers(case: Case, volume: Volume, result: Segmentation) -> Iterator[tuple
     """Each file with what writes it; the segmentation first, because it is what the run is for."""
     from ..volumes import writing
 
-    labels, geometry, overwrite = result.labels, result.geometry, case.overwrite
-    if case.output.name.lower().endswith(writing.SEGMENTATION_SUFFIX):
-        more = (result.model_labels, result.provenance)
-        yield case.output, lambda: writing.write_segmentation(case.output, labels, geometry, *more, overwrite)
-    else:
-        yield case.output, lambda: writing.write_label_map(case.output, labels, geometry, overwrite)
+    geometry, overwrite = result.geometry, case.overwrite
+    yield case.output, lambda: _write_segmentation(case.output, volume, result, overwrite)
     if case.probabilities:
         yield (
             case.probabilities,
@@ -225,6 +225,26 @@ def _writers(case: Case, volume: Volume, result: Segmentation) -> Iterator[tuple
         from ..quality.pictures import write_preview
 
         yield case.preview, lambda: write_preview(case.preview, volume, result, overwrite)
+
+
+def _write_segmentation(path: Path, volume: Volume, result: Segmentation, overwrite: bool) -> None:
+    """In the format that the name says."""
+    from ..volumes import writing
+
+    more = (result.model_labels, result.provenance, overwrite)
+    suffix = writing.result_suffix(path)
+    if suffix == writing.RTSTRUCT_SUFFIX:
+        from ..volumes.dicom_rtstruct import write_rtstruct
+
+        write_rtstruct(path, result.labels, volume.stack, *more)
+    elif suffix == writing.DICOM_SUFFIX:
+        from ..volumes.dicom_seg import write_dicom_segmentation
+
+        write_dicom_segmentation(path, result.labels, volume.stack, *more)
+    elif suffix == writing.SEGMENTATION_SUFFIX:
+        writing.write_segmentation(path, result.labels, result.geometry, *more)
+    else:
+        writing.write_label_map(path, result.labels, result.geometry, overwrite)
 
 
 def _warn(case: Case, engine: Engine, outcome: Outcome, warnings: list[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..volumes.paths import volume_suffix
-from ..volumes.writing import IMAGE_SUFFIXES, SEGMENTATION_SUFFIX
+from ..volumes.writing import IMAGE_SUFFIXES, RESULT_SUFFIXES, SEGMENTATION_SUFFIX
 from .finding import Found, find
 
 # Formats of two files are written as their one-file sister.
@@ -98,7 +98,7 @@ class Target:
 def targets(output: str, probabilities: str | None, preview: str | None) -> tuple[Target | None, ...]:
     """What the three options mean. Raises OutputError as :class:`Target` does."""
     return (
-        Target(output, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES)),
+        Target(output, RESULT_SUFFIXES),
         None if probabilities is None else Target(probabilities, IMAGE_SUFFIXES),
         None if preview is None else Target(preview, (".png",)),
     )
@@ -110,6 +110,7 @@ def plan_cases(
     places: Sequence[Target | None],
     expected: int = 1,
     overwrite: bool = False,
+    suffix: str | None = None,
 ) -> tuple[list[Case], list[str]]:
     """One case per volume that lies in the inputs, or per group of channels in nnU-Net's naming.
 
@@ -122,6 +123,7 @@ def plan_cases(
         places: of results, probabilities and previews, as :func:`targets` returns them.
         expected: how many channels the model takes.
         overwrite: replace results that exist.
+        suffix: of results in a folder; None: the input's.
 
     Returns:
         the cases, and sentences about what was left out.
@@ -142,14 +144,14 @@ def plan_cases(
         if place is not None and place.is_file and len(grouped) != 1:
             raise OutputError(f"'{place.path}' is one file, but there are {len(grouped)} inputs.", "Name a folder.")
     names = [one.relative for one, _ in grouped]
-    if len({_result_name(name) for name in names}) < len(names):
+    if len({_result_name(name, suffix) for name in names}) < len(names):
         names = _from_common_folder([one for one, _ in grouped])
     output, probabilities, preview = places
     cases = [
         Case(
             str(name),
             paths,
-            output.place(_result_name(name)),
+            output.place(_result_name(name, suffix)),
             probabilities and probabilities.place(_result_name(name)),
             preview and preview.place(name.with_name(f"{_stem(name)}.png")),
             overwrite,
@@ -207,6 +209,6 @@ def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(volume_suffix(path))] or path.name
 
 
-def _result_name(path: Path) -> Path:
-    suffix = volume_suffix(path)
-    return path.with_name(_stem(path) + (_WRITTEN.get(suffix, suffix) or ".nii.gz"))
+def _result_name(path: Path, suffix: str | None = None) -> Path:
+    own = volume_suffix(path)
+    return path.with_name(_stem(path) + (suffix or _WRITTEN.get(own, own) or ".nii.gz"))

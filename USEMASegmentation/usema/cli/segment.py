@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..errors import Cancelled, InputError, UsemaError
 from ..models.label_names import chosen
+from ..volumes.writing import RESULT_SUFFIXES
 from . import explained, report
 from .case_run import (
     Engine,
@@ -35,6 +36,9 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.command()
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", type=click.Path(), help="File (.seg.nrrd, .nii.gz, ...) or folder/.")
+@click.option(
+    "--format", "suffix", type=click.Choice(RESULT_SUFFIXES), help="Of results in a folder.  [default: the input's]"
+)
 @click.option("--sample", is_flag=True, help="Segment the sample volume that comes with USEMA.")
 @click.option("--model", help=f"Name of a model, or path of a bundle.  [default: {DEFAULT_MODEL}]")
 @click.option("--only", multiple=True, metavar="NAMES", help="Only these structures, with commas between: faster.")
@@ -51,6 +55,7 @@ DEFAULT_MODEL = "hippocampus-mr"
 def segment(
     inputs,
     output,
+    suffix,
     sample,
     model,
     only,
@@ -68,7 +73,8 @@ def segment(
     """Segment INPUT (NIfTI, NRRD, MHA, or a folder with a DICOM series) into OUTPUT.
 
     With several inputs, or a folder with volumes in it or below it, OUTPUT, --probabilities and --preview are folders;
-    each result carries its input's name and format. Folders are made. A case that fails does not stop the rest; the
+    each result carries its input's name and, without --format, its format. A DICOM series can become a DICOM SEG
+    (.dcm) or an RT Structure Set (.rtstruct.dcm). Folders are made. A case that fails does not stop the rest; the
     exit code is 1 if any failed. Given again, the command does what is not done yet. OUTPUT/cohort.csv tells of each
     case: volumes, warnings, seconds, and why it failed.
 
@@ -91,7 +97,7 @@ def segment(
     chosen(only, bundle.metadata.labels)
     if channels:
         check_channels(bundle, 1 + len(channels))
-    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels), overwrite)
+    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels), overwrite, suffix)
 
     settings = Settings(device, overlap, mirror, interpolate_slices, model is None and not anyway, only)
     console = Console(stderr=True)
