@@ -26,6 +26,7 @@ class ImageRecipe:
     """
 
     tiling = Tiling
+    takes_strips = False
     previous_is_mask = False
 
     def __init__(self, values: dict):
