@@ -24,7 +24,7 @@ from usema.volumes.volume import Volume
 def picture(array, spacing=1.0, known=False) -> Picture:
     array = array if array.ndim > 2 else array[None]
     size = (array.shape[2], array.shape[1], array.shape[0])
-    return Picture(array, Geometry(size, (spacing, spacing, 1), (0, 0, 0), np.eye(3).ravel()), known)
+    return Picture(array, Geometry(size, (spacing, spacing, 1), (0, 0, 0), np.eye(3).ravel()), pixel_size_known=known)
 
 
 def dice(found, truth):

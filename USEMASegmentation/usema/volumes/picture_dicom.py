@@ -54,7 +54,7 @@ def read_dicom_picture(path: Path) -> Picture:
     frames, height, width = array.shape[:3]
     origin, direction = _place(header)
     geometry = Geometry((width, height, frames), (*(spacing or (1.0, 1.0)), 1.0), origin, direction)
-    return Picture(array, geometry, spacing is not None)
+    return Picture(array, geometry, pixel_size_known=spacing is not None)
 
 
 def pixel_size(header: Dataset) -> tuple[tuple[float, float] | None, str]:

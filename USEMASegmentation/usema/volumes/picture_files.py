@@ -67,7 +67,7 @@ def load_picture(path: Path) -> Picture:
 
         array = read_format(path)
         frames, height, width = array.shape[:3]
-        return Picture(array, nominal_geometry(width, height, frames), False)
+        return Picture(array, nominal_geometry(width, height, frames), pixel_size_known=False)
     if is_dicom(path):
         from .picture_dicom import read_dicom_picture
 
@@ -110,7 +110,7 @@ def _one_slice(path: Path) -> Picture:
     array = array.reshape(*size[::-1], components)[..., :3] if components > 1 else array.reshape(size[::-1])
     geometry = _geometry(image, size)
     # Programs write 1 where they do not know better, 3D Slicer's loader of images among them.
-    return Picture(np.ascontiguousarray(array), geometry, geometry.spacing[:2] != (1.0, 1.0))
+    return Picture(np.ascontiguousarray(array), geometry, pixel_size_known=geometry.spacing[:2] != (1.0, 1.0))
 
 
 def _flat(path: Path, size: tuple[int, ...]) -> tuple[int, int, int]:
