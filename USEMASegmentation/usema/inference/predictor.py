@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -207,7 +207,7 @@ class Predictor:
         for number, volume in enumerate(volumes):
             name = "The volume" if len(volumes) == 1 else f"Volume {number + 1}"
             array, note = fill_outside(volume.array, name) if volume.array.ndim == 3 else (volume.array, "")
-            filled.append(volume if array is volume.array else Volume(array, volume.geometry))
+            filled.append(volume if array is volume.array else replace(volume, array=array))
             notes += [note] if note else []
         return filled, notes
 
