@@ -24,7 +24,7 @@ from .cpu_engine import choose as choose_engine
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits
-from .whole_volume import predict_whole, sees_whole_volumes
+from .whole_volume import predict_whole, sees_whole_volumes, strips_of
 
 
 class Ensemble(nn.Module):
@@ -138,9 +138,9 @@ class LoadedPart:
 
     def tiles(self, array: np.ndarray, geometry: Geometry, overlap: float | None) -> int:
         """How many tiles there will be for a case (channels, z, y, x) on ``geometry``; planes without tiles."""
-        if sees_whole_volumes(self.network):
-            return self.recipe.shape(array, geometry)[0]
         shape = self.recipe.shape(array, geometry)
+        if sees_whole_volumes(self.network):
+            return shape[0] * len(strips_of(self.network, shape, self.recipe.takes_strips))
         return self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap)).count
 
     def logits(
@@ -152,12 +152,19 @@ class LoadedPart:
         progress: Callable[[int, int, float | None], None] | None,
         should_stop: Callable[[], bool] | None,
         report: Callable[[str], None],
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """The slabs of logits of a prepared case; see ``predict_logits``."""
+    ) -> Iterator[tuple]:
+        """The slabs of logits of a prepared case, as its collector takes them; see ``predict_logits``."""
         if sees_whole_volumes(self.network):
-            return predict_whole(
-                self.network, prepared.data, device=self._device, progress=progress, should_stop=should_stop
+            takes_strips = self.recipe.takes_strips
+            slabs = predict_whole(
+                self.network,
+                prepared.data,
+                strips_of(self.network, prepared.data.shape[1:], takes_strips),
+                device=self._device,
+                progress=progress,
+                should_stop=should_stop,
             )
+            return slabs if takes_strips else ((start, logits) for start, logits, _ in slabs)
         if self._engine is not None:
             shape, mirrored = prepared.data.shape[1:], 2 ** len(self.mirror_axes(mirror))
             tiling = self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap))
