@@ -105,6 +105,8 @@ def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentatio
     centre = _centre(differing if differing.any() else drawn > 0)
     shown = (found > 0) | (drawn > 0)
     margin = [round(_MARGIN_MM / step) for step in image.geometry.spacing_zyx]
+    if segmentation.image is not None:
+        margin = [max(shown.shape)] * 3  # an image is shown whole
     box = bounding_box(shown, margin) if shown.any() else None
     _draw(path, image, centre, outlines, legend, box, dpi=90, grays=48)
 
