@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -86,11 +86,15 @@ class Predictor:
         self.parts = load_parts(bundle, self.device)
         if len(self.parts) == 1:
             self.parts[0].network.to(self.device)
-        self.backend = "; ".join(dict.fromkeys(part.backend for part in self.parts))
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
         self._rough = RoughResults() if rough is None else rough
+
+    @property
+    def backend(self) -> str:
+        """What computes the networks and why: before a run what is planned, afterwards what it was."""
+        return "; ".join(dict.fromkeys(part.backend for part in self.parts))
 
     @property
     def temperature(self) -> float | list[float]:
@@ -203,7 +207,7 @@ class Predictor:
         for number, volume in enumerate(volumes):
             name = "The volume" if len(volumes) == 1 else f"Volume {number + 1}"
             array, note = fill_outside(volume.array, name) if volume.array.ndim == 3 else (volume.array, "")
-            filled.append(volume if array is volume.array else Volume(array, volume.geometry))
+            filled.append(volume if array is volume.array else replace(volume, array=array))
             notes += [note] if note else []
         return filled, notes
 
