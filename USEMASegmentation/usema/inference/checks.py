@@ -16,6 +16,7 @@ from ..models.parts import NNUNET, Part
 from ..volumes.geometry import Geometry
 from ..volumes.told import NOTHING, Told
 from ..volumes.volume import Volume, check_volume
+from .image_checks import check_images, refuse_images
 from .memory import GIB, free_memory
 from .plan import Plan
 from .shown import modality_doubt, region_doubt, scale_doubt
@@ -90,6 +91,10 @@ def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities
         InputError: it cannot be computed: the number of volumes is not the model's, one of them cannot be segmented, it
             is too thin, or memory does not suffice.
     """
+    if metadata.takes_images:
+        intensity = _intensity(metadata, check_images(metadata, volumes, probabilities))
+        return [Finding(INTENSITY, intensity)] if intensity else []
+    refuse_images(volumes, metadata)
     expected = [channel["name"] for channel in metadata.channels]
     if len(volumes) != len(expected):
         raise InputError(

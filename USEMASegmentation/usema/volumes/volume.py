@@ -112,14 +112,24 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
             "Give one 3D array and its own geometry.",
         )
     refuse_single_slice(volume.geometry.size, name)
+    check_values(array, name)
+
+
+def check_values(array: np.ndarray, name: str) -> None:
+    """Refuse voxels or pixels (z, y, x, ...) that no network can see anything in.
+
+    Raises:
+        InputError: they are other than real numbers, NaN or infinite, beyond single precision, or all the same.
+    """
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds values of type {array.dtype}.", "Give real numbers.")
     low, high = array.min(), array.max()  # NaN and infinity show in these, without another array of this size
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(array)
-        z, y, x = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+        place = tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+        z, y, x = place[:3]
         raise InputError(
-            f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[z, y, x]} at x {x}, y {y}, z {z}.",
+            f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[place]} at x {x}, y {y}, z {z}.",
             "Replace them, for example by the value of the background.",
         )
     if max(abs(float(low)), abs(float(high))) > _MOST:
