@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -30,7 +31,8 @@ from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
 from .region import Box, box_around, cut, pasted
 from .rough import RoughResults
-from .running import Found, Wishes, run_parts
+from .running import Found, NoFirstPass, Wishes, run_parts
+from .speeds import EXACT, FIRST_PASS, PREVIEW, overlap_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Segmentation:
         max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
+        seconds_by_speed: about how long this case takes here with each speed; empty where there is no choice.
     """
 
     labels: np.ndarray
@@ -55,6 +58,7 @@ class Segmentation:
     max_foreground_probability: float
     provenance: dict[str, str]
     warnings: list[str] = field(default_factory=list)
+    seconds_by_speed: dict[str, float] = field(default_factory=dict)
 
 
 class Predictor:
@@ -112,9 +116,11 @@ class Predictor:
         volumes: Volume | Sequence[Volume],
         *,
         overlap: float | None = None,
+        speed: str = EXACT,
         mirror: bool = False,
         probabilities: bool = False,
         labels: Sequence[str] = (),
+        preview: Callable[[np.ndarray], None] | None = None,
         progress: Callable[[int, int, float | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Segmentation:
@@ -124,12 +130,16 @@ class Predictor:
             volumes: one volume per channel of the model, in its order. The result lies on the first one's grid; the
                 others are resampled onto it in physical space.
             overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own, or else 0.5.
+            speed: one of ``speeds.SPEEDS``.
             mirror: average over mirrored copies, along the axes that training mirrored.
             probabilities: keep them.
             labels: names of those that are wanted; empty: all. Only the parts that hold one run, and where the model
                 says what finds them and that is here, only in their box.
+            preview: with the speed "preview", called with labels as those of the result, from tiles that do not
+                overlap, as soon as they are known, if that takes half as long as the result at most. The result is not
+                changed by it.
             progress: called with (tiles done, tiles in all, seconds left or None). Where the region is found first, the
-                counting begins anew with the region.
+                counting begins anew with the region, and after a preview with the result.
             should_stop: asked between tiles; when it says so, Cancelled is raised.
 
         Raises:
@@ -142,7 +152,7 @@ class Predictor:
         wanted = chosen(labels, self.metadata.labels) or self.metadata.labels
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
-        wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
+        wishes = Wishes(overlap_of(speed, overlap), mirror, probabilities, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         parts = self._parts_with(wanted)
@@ -152,7 +162,12 @@ class Predictor:
             wishes.warn("Mirroring was asked for, but this model was not trained with it: it was left out.")
 
         self._found_by = ""
+        if preview is not None and speed == PREVIEW:
+            with suppress(NoFirstPass):
+                preview(self._find(volumes, replace(wishes, overlap=FIRST_PASS, probabilities=False), wanted).labels)
+        begun = time.monotonic()
         found = self._find(volumes, wishes, wanted)
+        seconds = time.monotonic() - begun
         if not found.labels.any():
             wishes.warn(self._why_empty(found.highest, wishes.warnings))
         return Segmentation(
@@ -161,8 +176,9 @@ class Predictor:
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started),
+            provenance=self._provenance(parts, wanted, wishes.overlap, mirror, time.monotonic() - started),
             warnings=wishes.warnings,
+            seconds_by_speed={name: seconds * share for name, share in found.tiles.items()},
         )
 
     def _find(self, volumes: Sequence[Volume], wishes: Wishes, wanted: Sequence[Label]) -> Found:
@@ -245,7 +261,8 @@ class Predictor:
         if last:
             others = {name: back(other) for name, other in found.aside.items()}
             labels = postprocess(labels, last, volumes[0].geometry.spacing_zyx, others)
-        return Found(labels, None if found.probabilities is None else back(found.probabilities), found.highest)
+        probabilities = None if found.probabilities is None else back(found.probabilities)
+        return Found(labels, probabilities, found.highest, tiles=found.tiles)
 
     def _run_in_region(
         self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], crop: dict, wishes: Wishes
@@ -268,7 +285,7 @@ class Predictor:
             outside = np.ones(shape, bool)
             outside[box] = False
             kept[0][outside] = 1
-        return Found(pasted(found.labels, box, shape), kept, found.highest)
+        return Found(pasted(found.labels, box, shape), kept, found.highest, tiles=found.tiles)
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
@@ -338,7 +355,7 @@ class Predictor:
         self,
         parts: Sequence[LoadedPart],
         wanted: Sequence[Label],
-        overlap: float | None,
+        overlap: float | str | None,
         mirror: bool,
         seconds: float,
     ) -> dict[str, str]:
