@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from bundles import METADATA, weights, write_tiny_bundle
+from bundles import METADATA, weights, write_crop_model, write_tiny_bundle
 from click.testing import CliRunner
 from usema.cli import main
 from usema.errors import BundleError, InputError, OutputError
@@ -184,7 +184,7 @@ def names(source) -> list[str]:
 @pytest.fixture
 def old_model(tmp_path) -> Path:
     """The bundled model as version 1 of the schema has it: without temperature."""
-    model = Path(shutil.copytree(find_model("hippocampus-mr"), tmp_path / "hippocampus-mr"))
+    model = write_crop_model(tmp_path / "hippocampus-mr").path
     document = json.loads((model / METADATA_FILE).read_text(encoding="utf-8"))
     document["inference"].pop("temperature", None)
     document.pop("expected_extent_mm", None)

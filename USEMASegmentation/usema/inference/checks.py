@@ -89,6 +89,18 @@ def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities
     return findings(metadata, first.geometry, (float(first.array.min()), float(first.array.max())))
 
 
+def shows_more_than_a_crop(metadata: ModelMetadata, geometry: Geometry) -> bool:
+    """Whether a volume is far longer, along any axis, than the crops that the model was trained on."""
+    if metadata.expected_extent_mm is None:
+        return False
+    if metadata.orientation is not None:
+        geometry = geometry.moved(geometry.moves_to(metadata.orientation))
+    lengths = [size * spacing for size, spacing in zip(geometry.size, geometry.spacing, strict=True)]
+    return any(
+        length > _EXTENT_FACTOR * most for length, most in zip(lengths, metadata.expected_extent_mm["max"], strict=True)
+    )
+
+
 def needed_bytes(
     metadata: ModelMetadata, shape: Sequence[int], spacing_zyx: Sequence[float], probabilities: bool = False
 ) -> int:
@@ -195,13 +207,18 @@ def _spacing(metadata: ModelMetadata, geometry: Geometry) -> str:
 
 
 def _extent(metadata: ModelMetadata, geometry: Geometry) -> str:
-    if metadata.expected_extent_mm is None or metadata.crop_first is not None:
+    if metadata.crop_first is not None or not shows_more_than_a_crop(metadata, geometry):
         return ""
     low, high = metadata.expected_extent_mm["min"], metadata.expected_extent_mm["max"]
     lengths = [size * spacing for size, spacing in zip(geometry.size, geometry.spacing, strict=True)]
-    if all(length <= _EXTENT_FACTOR * most for length, most in zip(lengths, high, strict=True)):
-        return ""
     found = " x ".join(f"{length:.0f}" for length in lengths)
+    if how := metadata.find_regions:
+        if max(lengths) <= how["most_mm"]:
+            return ""
+        return (
+            f"The volume shows {found} mm, far more than the model is for: a {how['shows']} has up to "
+            f"{how['most_mm']:g} mm. Cut it to that first, or to less: {metadata.anatomy}."
+        )
     known = " x ".join(f"{least:.0f} to {most:.0f}" for least, most in zip(low, high, strict=True))
     return (
         f"The volume shows {found} mm, far more than the model is for: {metadata.anatomy} ({known} mm). "
