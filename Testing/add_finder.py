@@ -2,9 +2,10 @@
 
     python Testing/add_finder.py BUNDLE CARD WEIGHTS -o OUTPUT
 
-BUNDLE is the model of crops, WEIGHTS the folder of brainchop's published networks, CARD a JSON with what model.json says
-then: its keys as they are, and find_regions without the finder, whose network is brain-subcortical-mini. That was
-trained at 1 mm; at 2 mm and with dilations half as long it sees the same neighbourhood in an eighth of the time.
+BUNDLE is the model of crops, WEIGHTS the folder of brainchop's published networks, CARD a JSON with what model.json
+says then: its keys as they are, and find_regions without the finder, whose network is brain-subcortical-mini. That was
+trained at 1 mm; at 2 mm and with dilations half as long it sees the same neighbourhood in an eighth of the time. The
+figures of card/cases.json stay true, but for the hash of the weights: the network of crops is not changed.
 """
 
 from __future__ import annotations

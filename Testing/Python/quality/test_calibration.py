@@ -22,7 +22,6 @@ from usema.models.bundle_writing import change_metadata, write_bundle
 from usema.quality.calibration import BINS, Reliability, Voxels, calibrate, fit_temperature, write_plot
 from usema.quality.calibration_voxels import LOGIT_TEMPERATURE, near_foreground, read_voxels
 from usema.quality.labelled_cases import find_cases
-from usema.store.library import find_model
 from usema.volumes.volume import load_volume, read_volume
 
 

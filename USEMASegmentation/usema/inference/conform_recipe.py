@@ -26,8 +26,8 @@ class ConformRecipe:
     Args:
         values: "mask_by_previous" (bool): the image is zero where the part before found nothing, and so is the result;
             "largest_component" (bool): of all labels together only the largest component stays (26 neighbours), on
-            the conformed grid, as brainchop does; "hounsfield" (bool): stretch the soft tissue of a CT first; "voxel_mm"
-            (1, 2 or 4): the network sees voxels of that length, each the mean of those of 1 mm.
+            the conformed grid, as brainchop does; "hounsfield" (bool): stretch the soft tissue of a CT first;
+            "voxel_mm" (1, 2 or 4): the network sees voxels of that length, each the mean of those of 1 mm.
     """
 
     channels = 1
@@ -75,7 +75,7 @@ class ConformRecipe:
             mask = fine if self._step == 1 else coarse.labels_from_input(previous) != 0
             image = np.where(fine, image, 0)
         notes = []
-        if conformed.cut_off_mm:
+        if conformed.cut_off_mm >= 0.5:  # less is a rounded spacing
             notes.append(
                 f"The volume is {conformed.cut_off_mm:.0f} mm larger than the {SIDE} mm around its middle that the "
                 "model looks at; what lies beyond was left out."

@@ -140,10 +140,7 @@ def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry)
     if not anchors:
         return []
     sides = [says.get("side") for says in how["regions"]]
-    if sides == [None]:
-        chosen = {None: anchors[0]}
-    else:
-        chosen = _sided(anchors, rough, geometry)
+    chosen = {None: anchors[0]} if sides == [None] else _sided(anchors, rough, geometry)
     found = []
     for says in how["regions"]:
         anchor = chosen.get(says.get("side"))
@@ -188,8 +185,10 @@ def _sided(anchors: Sequence[_Piece], rough: np.ndarray, geometry: Geometry) -> 
 def _crop_around(voxels: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> Box:
     """A box around voxels with the margin, of the size of the training's crops, inside the volume."""
     extent, margin = metadata.expected_extent_mm, metadata.find_regions["margin_mm"]
-    moves = geometry.moves_to(metadata.orientation) if metadata.orientation else tuple((axis, False) for axis in "012")
-    limits = {2 - int(source): axis for axis, (source, _) in enumerate(moves)}  # the array's axis -> that of the extent
+    moves = (
+        geometry.moves_to(metadata.orientation) if metadata.orientation else tuple((axis, False) for axis in range(3))
+    )
+    limits = {2 - source: axis for axis, (source, _) in enumerate(moves)}  # the array's axis -> that of the extent
     box = []
     for axis, (length, spacing) in enumerate(zip(geometry.shape, geometry.spacing_zyx, strict=True)):
         first, last = int(voxels[:, axis].min()), int(voxels[:, axis].max()) + 1

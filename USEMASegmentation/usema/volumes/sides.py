@@ -29,7 +29,6 @@ def asymmetry_text(millilitres: Mapping[str, float]) -> str:
     for name, (left, right) in pairs(millilitres).items():
         differ = asymmetry(left, right)
         if differ is not None:
-            texts.append(
-                f"{name}: left {left:.2f} ml, right {right:.2f} ml, left minus right {100 * differ:+.1f} % of their mean"
-            )
+            volumes = f"{name}: left {left:.2f} ml, right {right:.2f} ml"
+            texts.append(f"{volumes}, left minus right {100 * differ:+.1f} % of their mean")
     return "; ".join(texts)
