@@ -32,6 +32,7 @@ class ConformRecipe:
 
     channels = 1
     tiling = Tiling
+    takes_strips = True
 
     def __init__(self, values: dict[str, Any]):
         values = dict(values)
