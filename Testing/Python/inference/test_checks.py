@@ -69,7 +69,8 @@ def test_a_model_that_finds_its_regions_takes_a_whole_head_and_is_not_for_a_whol
     bundled = read_bundle(bundled_models()["hippocampus-mr"]).metadata
     assert found(bundled, Geometry((181, 217, 181), (1, 1, 1), (0, 0, 0), EYE)) == {}
     body = found(bundled, Geometry((200, 200, 350), (2, 2, 1), (0, 0, 0), EYE))
-    assert "400 x 400 x 350 mm, far more than the model is for: a whole head has up to 320 mm" in body["extent"]
+    assert "400 x 400 x 350 mm, far more than the model is for" in body["extent"]
+    assert "A whole head has up to 320 mm: cut it to that first." in body["extent"]
 
 
 def test_lengths_are_compared_along_the_models_own_axes():
