@@ -16,11 +16,14 @@ from ..models.bundle import Bundle, read_bundle
 from ..volumes.segments import millilitres
 from .cases import Case
 from .progress import RunProgress
+from .statistics import check_statistics, write_statistics
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..inference.predictor import Predictor, Segmentation
+    from ..inference.predictor import Predictor
+    from ..inference.result import Segmentation
+    from ..volumes.measures import Measures
     from ..volumes.volume import Volume
 
 
@@ -36,6 +39,7 @@ class Settings:
         only: names of the labels that are wanted, as the user wrote them; empty: all.
         speed: one of ``usema.inference.speeds``.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
+        measured: what is found is measured, too.
     """
 
     device: str
@@ -44,6 +48,7 @@ class Settings:
     interpolate_slices: bool
     far_is_refused: bool
     only: tuple[str, ...] = ()
+    measured: bool = False
     speed: str = EXACT
 
 
@@ -55,12 +60,14 @@ class Outcome:
         warnings: what the user should know, in sentences.
         written: the files that are complete, in order.
         millilitres: name of a label -> its volume.
+        measures: name of a label -> what it measures, where that was asked for.
         seconds: of segmenting.
     """
 
     warnings: list[str] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     millilitres: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, Measures] = field(default_factory=dict)
     seconds: float | None = None
 
 
@@ -103,6 +110,8 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
         from ..quality.pictures import check_preview
 
         check_preview(case.preview, case.overwrite)
+    if case.statistics:
+        check_statistics(case.statistics, case.overwrite)
     check_channels(engine.bundle, len(case.inputs))
     volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
     if case.output.name.lower().endswith(writing.DICOM_SUFFIX):
@@ -145,7 +154,13 @@ def segment_case(
     for label in result.model_labels:
         voxels = int((result.labels == label.value).sum())
         outcome.millilitres[label.name] = millilitres(voxels, result.geometry.spacing)
-    for path, write in _writers(case, volumes[0], result):
+    if settings.measured or case.statistics:
+        from ..volumes.measures import measure
+
+        values = {label.name: label.value for label in result.model_labels}
+        found = measure(result.labels, volumes[0].array, result.geometry, list(values.values()))
+        outcome.measures = {name: found[value] for name, value in values.items()}
+    for path, write in _writers(case, volumes[0], result, outcome):
         if should_stop():
             raise Cancelled("Stopped.")
         for note in write() or ():
@@ -153,6 +168,10 @@ def segment_case(
         outcome.written.append(path)
         when_written()
     found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in outcome.millilitres.items())
+    seen = result.provenance.get("fieldOfView")  # of a model that takes a whole volume or a crop
+    found = f"seen as a {seen}: {found}" if seen else found
+    if asymmetry := result.provenance.get("asymmetry"):
+        found += f"; {asymmetry}"
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
 
@@ -241,7 +260,7 @@ def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[s
     return found
 
 
-def _writers(case: Case, volume: Volume, result: Segmentation) -> Iterator[tuple[Path, Callable]]:
+def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome) -> Iterator[tuple[Path, Callable]]:
     """Each file with what writes it; the segmentation first, because it is what the run is for."""
     from ..volumes import writing
 
@@ -256,6 +275,8 @@ def _writers(case: Case, volume: Volume, result: Segmentation) -> Iterator[tuple
         from ..quality.pictures import write_preview
 
         yield case.preview, lambda: write_preview(case.preview, volume, result, overwrite)
+    if case.statistics:
+        yield case.statistics, lambda: write_statistics(case.statistics, outcome.measures, overwrite)
 
 
 def _write_segmentation(path: Path, volume: Volume, result: Segmentation, overwrite: bool) -> None:

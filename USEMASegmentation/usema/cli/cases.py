@@ -41,11 +41,13 @@ class Case:
     probabilities: Path | None
     preview: Path | None
     overwrite: bool = False
+    statistics: Path | None = None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
         """All that is written."""
-        return tuple(path for path in (self.output, self.probabilities, self.preview) if path is not None)
+        places = (self.output, self.probabilities, self.preview, self.statistics)
+        return tuple(path for path in places if path is not None)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def plan_cases(
         )
         for name, (_, paths) in zip(names, grouped, strict=True)
     ]
-    _refuse_clashes(cases)
+    refuse_clashes(cases)
     return cases, left_out
 
 
@@ -189,7 +191,7 @@ def _from_common_folder(found: Sequence[Found]) -> list[Path]:
     return [path.relative_to(common) for path in full]
 
 
-def _refuse_clashes(cases: Sequence[Case]) -> None:
+def refuse_clashes(cases: Sequence[Case]) -> None:
     """No result may replace an input of any case, or another result."""
     inputs = {path.resolve() for case in cases for path in case.inputs}
     seen: dict[Path, Path] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,8 +24,8 @@ from .case_run import (
     said_by_the_engine,
     segment_case,
 )
-from .cases import Case, plan_cases, targets
-from .cohort import BEGUN, DONE, FAILED, Cohort, part_of
+from .cases import Case, plan_cases, refuse_clashes, targets
+from .cohort import BEGUN, DONE, FAILED, TABLE, Cohort, part_of
 from .device_names import check_device_name
 from .interrupt import Stop, stop_on_interrupt
 from .progress import RunProgress
@@ -50,6 +51,7 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.option("--channel", "channels", multiple=True, type=click.Path(path_type=Path), help="Further input channel.")
 @click.option("--probabilities", type=click.Path(), help="Also write each class's probability here.")
 @click.option("--preview", type=click.Path(), help="Also write a picture (.png) here.")
+@click.option("--statistics", type=click.Path(path_type=Path), help="Also write what segments measure (.csv, .json).")
 @click.option("--interpolate-slices", is_flag=True, help="Make missing DICOM slices from their neighbours.")
 @click.option("--anyway", is_flag=True, help="Take the default model for an input that it was not made for.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
@@ -68,6 +70,7 @@ def segment(
     channels,
     probabilities,
     preview,
+    statistics,
     interpolate_slices,
     anyway,
     overwrite,
@@ -89,8 +92,8 @@ def segment(
     if sample:
         if inputs:
             raise click.UsageError("Give either --sample or INPUT.")
-        inputs, output, preview, replace = sample_arguments(output, preview)
-        overwrite = overwrite or replace
+        inputs, output, preview, replaced = sample_arguments(output, preview)
+        overwrite = overwrite or replaced
     if not inputs:
         raise click.UsageError("Give a volume to segment, or --sample.")
     if output is None:
@@ -106,11 +109,18 @@ def segment(
         check_channels(bundle, 1 + len(channels))
     cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels), overwrite, suffix)
 
-    settings = Settings(device, overlap, mirror, interpolate_slices, model is None and not anyway, only, speed)
+    many = len(cases) > 1 or part is not None
+    if statistics and many:
+        raise click.UsageError(f"--statistics is for one volume; of several, {places[0].path / TABLE} has them.")
+    if statistics:
+        cases = [replace(cases[0], statistics=statistics)]
+        refuse_clashes(cases)
+    far = model is None and not anyway
+    settings = Settings(device, overlap, mirror, interpolate_slices, far, only, measured=many, speed=speed)
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)
-    cohort = Cohort(places[0].path, bundle, settings) if len(cases) > 1 or part is not None else None
+    cohort = Cohort(places[0].path, bundle, settings) if many else None
     wanted = cases if part is None else part_of(cases, part)
     to_do = cohort.left_to_do(wanted) if cohort else wanted
     if len(to_do) < len(wanted):

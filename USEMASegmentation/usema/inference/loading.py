@@ -13,6 +13,7 @@ from ..backends import Choice
 from ..errors import BundleError, InputError
 from ..models.bundle import Bundle
 from ..models.parts import Part
+from ..models.region_rules import FINDER_PREFIX
 from ..networks import build
 from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
@@ -25,7 +26,7 @@ from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits
 from .speeds import overlap_between
-from .whole_volume import predict_whole, sees_whole_volumes
+from .whole_volume import predict_whole, sees_whole_volumes, strips_of
 
 
 class Ensemble(nn.Module):
@@ -142,7 +143,8 @@ class LoadedPart:
         takes it; planes without tiles."""
         shape = self.recipe.shape(array, geometry)
         if sees_whole_volumes(self.network):
-            return lambda wish: shape[0]
+            planes = shape[0] * len(strips_of(self.network, shape, self.recipe.takes_strips))
+            return lambda wish: planes
         return lambda wish: self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(wish)).count
 
     def logits(
@@ -154,12 +156,19 @@ class LoadedPart:
         progress: Callable[[int, int, float | None], None] | None,
         should_stop: Callable[[], bool] | None,
         report: Callable[[str], None],
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """The slabs of logits of a prepared case; see ``predict_logits``."""
+    ) -> Iterator[tuple]:
+        """The slabs of logits of a prepared case, as its collector takes them; see ``predict_logits``."""
         if sees_whole_volumes(self.network):
-            return predict_whole(
-                self.network, prepared.data, device=self._device, progress=progress, should_stop=should_stop
+            takes_strips = self.recipe.takes_strips
+            slabs = predict_whole(
+                self.network,
+                prepared.data,
+                strips_of(self.network, prepared.data.shape[1:], takes_strips),
+                device=self._device,
+                progress=progress,
+                should_stop=should_stop,
             )
+            return slabs if takes_strips else ((start, logits) for start, logits, _ in slabs)
         if self._engine is not None:
             shape, mirrored = prepared.data.shape[1:], 2 ** len(self.mirror_axes(mirror))
             tiling = self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap))
@@ -192,11 +201,26 @@ def load_parts(bundle: Bundle, device: torch.device) -> tuple[LoadedPart, ...]:
     """
     metadata = bundle.metadata
     weights = bundle.load_weights()
+    if metadata.finder is not None:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(FINDER_PREFIX)}
+    return _loaded_parts(bundle, metadata.networks, len(metadata.labels), weights, device)
+
+
+def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
+    """The network that finds a model's regions, for a model that has one.
+
+    Raises:
+        BundleError: as ``load_parts``.
+    """
+    finder, weights = bundle.metadata.finder, bundle.load_weights()
+    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device)[0]
+
+
+def _loaded_parts(
+    bundle: Bundle, parts: Sequence[Part], labels: int, weights: Mapping[str, torch.Tensor], device: torch.device
+) -> tuple[LoadedPart, ...]:
     try:
-        return tuple(
-            LoadedPart(part, len(metadata.labels), weights, device, metadata.weights["sha256"])
-            for part in metadata.networks
-        )
+        return tuple(LoadedPart(part, labels, weights, device, bundle.metadata.weights["sha256"]) for part in parts)
     except BundleError as error:
         part = f"{bundle.path}: "
         raise BundleError(part + error.message, error.hint) from error

@@ -38,12 +38,14 @@ class Wishes:
 @dataclass(frozen=True)
 class Found:
     """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, and
-    the labels of parts that were kept aside, by name; and how many times as many tiles each speed has."""
+    the labels of parts that were kept aside, by name, what else is to be said of how it was found, and how many times
+    as many tiles each speed has."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     highest: float
     aside: dict[str, np.ndarray] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
     tiles: dict[str, float] = field(default_factory=dict)
 
 
@@ -117,8 +119,8 @@ def _run(
     for note in prepared.notes:
         wishes.warn(note)
     collector = prepared.collector(part.outputs, keep)
-    for start, logits in _logits(part, prepared, wishes, progress):
-        collector.add(start, logits)
+    for slab in _logits(part, prepared, wishes, progress):
+        collector.add(*slab)
     labels, probabilities = collector.finish()
     return Found(labels, probabilities, collector.highest)
 
