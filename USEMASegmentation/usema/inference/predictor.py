@@ -8,58 +8,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
-from .. import __version__
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
-from ..volumes.geometry import Geometry
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
-from .checks import check_case
+from .checks import check_case, shows_more_than_a_crop
 from .device import choose_device, describe
 from .image_checks import channels_of
-from .image_results import ImageResult, image_result, with_rims
+from .image_results import image_result, with_rims
 from .images import run_frames
 from .intensities import values_of
-from .loading import LoadedPart, load_parts
+from .loading import LoadedPart, load_finder, load_parts
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
+from .provenance import provenance
 from .region import Box, box_around, cut, pasted
+from .regions import meant, segment_regions
+from .result import Segmentation
 from .rough import RoughResults
-from .running import Found, Wishes, run_parts
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """What a model found in a volume.
-
-    Attributes:
-        labels: (z, y, x) on ``geometry``; 0 is background.
-        geometry: that of the first input volume, exactly.
-        model_labels: what the values of ``labels`` mean.
-        probabilities: (labels + 1, z, y, x) float16, background first; None unless they were asked for. Regions may lie
-            in each other: then each label has its region's, and background one minus the largest.
-        max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
-        provenance: how the result was made, text by name, for files and scenes.
-        warnings: what the user should know, in sentences.
-        image: what there is of an image beside its labels; None of a volume.
-    """
-
-    labels: np.ndarray
-    geometry: Geometry
-    model_labels: tuple[Label, ...]
-    probabilities: np.ndarray | None
-    max_foreground_probability: float
-    provenance: dict[str, str]
-    warnings: list[str] = field(default_factory=list)
-    image: ImageResult | None = None
+from .running import Found, NoFirstPass, Wishes, run_parts
+from .speeds import EXACT, FIRST_PASS, PREVIEW, overlap_of
 
 
 class Predictor:
@@ -94,6 +70,7 @@ class Predictor:
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
+        self._bundle, self._finder = bundle, None  # loaded with the first volume whose regions are to be found
         self._rough = RoughResults() if rough is None else rough
 
     @property
@@ -117,9 +94,11 @@ class Predictor:
         volumes: Volume | Sequence[Volume],
         *,
         overlap: float | None = None,
+        speed: str = EXACT,
         mirror: bool = False,
         probabilities: bool = False,
         labels: Sequence[str] = (),
+        preview: Callable[[np.ndarray], None] | None = None,
         progress: Callable[[int, int, float | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Segmentation:
@@ -129,12 +108,16 @@ class Predictor:
             volumes: one volume per channel of the model, in its order. The result lies on the first one's grid; the
                 others are resampled onto it in physical space.
             overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own, or else 0.5.
+            speed: one of ``speeds.SPEEDS``.
             mirror: average over mirrored copies, along the axes that training mirrored.
             probabilities: keep them.
             labels: names of those that are wanted; empty: all. Only the parts that hold one run, and where the model
                 says what finds them and that is here, only in their box.
+            preview: with the speed "preview", called with labels as those of the result, from tiles that do not
+                overlap, as soon as they are known, if that takes half as long as the result at most. The result is not
+                changed by it.
             progress: called with (tiles done, tiles in all, seconds left or None). Where the region is found first, the
-                counting begins anew with the region.
+                counting begins anew with the region, and after a preview with the result.
             should_stop: asked between tiles; when it says so, Cancelled is raised.
 
         Raises:
@@ -144,10 +127,11 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        wanted = chosen(labels, self.metadata.result_labels) or self.metadata.result_labels
+        named = chosen(labels, self.metadata.result_labels)
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
-        wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
+        wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
+        wishes = Wishes(overlap_of(speed, overlap), mirror, probabilities, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         parts = self._parts_with(wanted)
@@ -157,7 +141,12 @@ class Predictor:
             wishes.warn("Mirroring was asked for, but this model was not trained with it: it was left out.")
 
         self._found_by = ""
+        if preview is not None and speed == PREVIEW and not self.metadata.takes_images:
+            with suppress(NoFirstPass):
+                preview(self._find(volumes, replace(wishes, overlap=FIRST_PASS, probabilities=False), wanted).labels)
+        begun = time.monotonic()
         found = self._find(volumes, wishes, wanted)
+        seconds = time.monotonic() - begun
         labels, image = found.labels, None
         if self.metadata.takes_images:
             labels, image = image_result(labels, volumes[0], self.metadata, wanted, wishes)
@@ -169,9 +158,11 @@ class Predictor:
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started)
+            provenance=self._provenance(parts, wanted if named else (), wishes, time.monotonic() - started)
+            | found.said
             | (image.provenance if image else {}),
             warnings=wishes.warnings,
+            seconds_by_speed={name: seconds * share for name, share in found.tiles.items()},
             image=image,
         )
 
@@ -184,7 +175,14 @@ class Predictor:
             return self._only(wanted, found)
         parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
         crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
-        found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        if self.metadata.find_regions is not None and shows_more_than_a_crop(self.metadata, volumes[0].geometry):
+            found = self._run_in_regions(volumes, wanted, wishes)
+        elif crop is None:
+            found = self._run(volumes, parts, wishes)
+            if self.metadata.find_regions is not None:
+                found.said["fieldOfView"] = "crop"
+        else:
+            found = self._run_in_region(volumes, parts, crop, wishes)
         return self._only(wanted, found)
 
     def _only(self, wanted: Sequence[Label], found: Found) -> Found:
@@ -196,6 +194,8 @@ class Predictor:
 
     def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
         """Those that find one of the labels, and those that they need; without what only finds the region."""
+        if self.metadata.find_regions is not None:  # it has one network, whatever its labels become
+            return list(self.parts)
         values, steps = {label.value for label in wanted}, self.metadata.steps_on_the_way
         names = {part.name for part in self.parts if part.name not in steps and values & set(part.part.values)}
         names |= self._aside
@@ -268,7 +268,8 @@ class Predictor:
         if last:
             others = {name: back(other) for name, other in found.aside.items()}
             labels = postprocess(labels, last, volumes[0].geometry.spacing_zyx, others)
-        return Found(labels, None if found.probabilities is None else back(found.probabilities), found.highest)
+        probabilities = None if found.probabilities is None else back(found.probabilities)
+        return Found(labels, probabilities, found.highest, tiles=found.tiles)
 
     def _run_in_region(
         self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], crop: dict, wishes: Wishes
@@ -291,7 +292,22 @@ class Predictor:
             outside = np.ones(shape, bool)
             outside[box] = False
             kept[0][outside] = 1
-        return Found(pasted(found.labels, box, shape), kept, found.highest)
+        return Found(pasted(found.labels, box, shape), kept, found.highest, tiles=found.tiles)
+
+    def _run_in_regions(self, volumes: Sequence[Volume], wanted: Sequence[Label], wishes: Wishes) -> Found:
+        """As ``_run``, but each region alone, where the model's own finder says that it lies."""
+
+        def rough() -> np.ndarray:
+            if self._finder is None:
+                self._finder = load_finder(self._bundle, self.device)
+            asked = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+            array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
+            return run_parts([self._finder], array, volumes[0].geometry, asked).labels
+
+        labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
+        return segment_regions(
+            self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes
+        )
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
@@ -358,41 +374,16 @@ class Predictor:
         )
 
     def _provenance(
-        self,
-        parts: Sequence[LoadedPart],
-        wanted: Sequence[Label],
-        overlap: float | None,
-        mirror: bool,
-        seconds: float,
+        self, parts: Sequence[LoadedPart], named: Sequence[Label], wishes: Wishes, seconds: float
     ) -> dict[str, str]:
-        def each(values: Sequence[str]) -> str:
-            """One value where all parts have the same."""
-            return "; ".join(dict.fromkeys(values))
-
-        described = {
-            "model": self.metadata.name,
-            "modelVersion": self.metadata.version,
-            "architecture": each([part.part.architecture["name"] for part in parts]),
-            "weightsSha256": self.metadata.weights["sha256"],
+        said = provenance(self.metadata, parts, wishes.overlap, wishes.mirror) | {
             "metadataSha256": self._metadata_sha256,
-            "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,
-            "overlap": each([f"{part.overlap(overlap):g}" for part in parts]),
-            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in parts]),
-            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in parts]),
             "seconds": f"{seconds:.1f}",
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        if self.metadata.parts:
-            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in parts)
-        if self.metadata.source:
-            described |= {
-                "sourceFormat": self.metadata.source["format"],
-                "sourceSha256": self.metadata.source["sha256"],
-            }
-        if len(wanted) < len(self.metadata.result_labels):
-            described["labels"] = ", ".join(label.name for label in wanted)
+        if named and len(named) < len(self.metadata.result_labels):
+            said["labels"] = ", ".join(label.name for label in named)
         if self._found_by:
-            described["regionFoundBy"] = self._found_by
-        return described
+            said["regionFoundBy"] = self._found_by
+        return said

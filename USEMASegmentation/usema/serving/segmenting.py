@@ -78,9 +78,15 @@ class Commands:
         # Labels take at most 2 bytes a voxel, probabilities 2 a voxel and class.
         voxel_bytes = 2 + (2 * predictor.num_classes if keep else 0)
         _check_output(folder, voxel_bytes * max((volume.array.size for volume in volumes), default=0))
+
+        def preview(labels: np.ndarray) -> None:
+            send(event="preview", labels=_write(folder / "preview.npy", labels))
+
         result = predictor.segment(
             volumes,
             overlap=options.overlap,
+            speed=options.speed,
+            preview=preview,
             mirror=options.mirror,
             probabilities=keep,
             labels=_texts(request, "labels"),
@@ -92,12 +98,14 @@ class Commands:
         return {
             "event": "result",
             "labels": _write(folder / "labels.npy", result.labels),
+            "names": [label.name for label in result.model_labels],
             "probabilities": _write(folder / "probabilities.npy", result.probabilities) if keep else None,
             "geometry": result.geometry.to_dict(),
             "provenance": result.provenance,
             "warnings": result.warnings,
             "max_foreground_probability": float(result.max_foreground_probability),
             "seconds": time.monotonic() - started,
+            "seconds_by_speed": result.seconds_by_speed,
         }
 
     def _predictor_for(self, request: dict, send: Send) -> Predictor:
