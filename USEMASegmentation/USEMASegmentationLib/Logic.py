@@ -274,7 +274,8 @@ class USEMASegmentationLogic(WorkerTask):
         if event["probabilities"]:
             probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
         provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
-        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box)
+        margins = run.folder.loadText(event["margins"]) if event.get("margins") else None
+        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box, margins)
         found = summary(result, run.parameters, event["seconds"])
         outcome = ResultWriter.write(result, run.parameters, self.beforeWriting, onlyNew=changed)
         self._written.Set(outcome.segmentation)

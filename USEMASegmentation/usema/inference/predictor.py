@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -20,8 +20,9 @@ from ..models.label_names import chosen
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from ..volumes.outside import fill_outside
-from ..volumes.volume import Volume, reorient, resample_onto, restore
+from ..volumes.volume import Volume, moves_between, reorient, resample_onto, restore
 from .checks import check_case
 from .device import choose_device, describe
 from .intensities import values_of
@@ -46,6 +47,8 @@ class Segmentation:
         max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
+        margins: of these labels, on ``geometry``, agreeing with ``labels``; None unless they were asked for, and for a
+            model of several networks for different labels, which have no logits in common.
     """
 
     labels: np.ndarray
@@ -55,6 +58,7 @@ class Segmentation:
     max_foreground_probability: float
     provenance: dict[str, str]
     warnings: list[str] = field(default_factory=list)
+    margins: Margins | None = None
 
 
 class Predictor:
@@ -110,6 +114,7 @@ class Predictor:
         overlap: float | None = None,
         mirror: bool = False,
         probabilities: bool = False,
+        margins: bool = False,
         labels: Sequence[str] = (),
         progress: Callable[[int, int, float | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -122,6 +127,7 @@ class Predictor:
             overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own, or else 0.5.
             mirror: average over mirrored copies, along the axes that training mirrored.
             probabilities: keep them.
+            margins: keep them, as far as there are any.
             labels: names of those that are wanted; empty: all. Only the parts that hold one run, and where the model
                 says what finds them and that is here, only in their box.
             progress: called with (tiles done, tiles in all, seconds left or None). Where the region is found first, the
@@ -138,7 +144,7 @@ class Predictor:
         wanted = chosen(labels, self.metadata.labels) or self.metadata.labels
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
-        wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
+        wishes = Wishes(overlap, mirror, probabilities, margins, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         parts = self._parts_with(wanted)
@@ -159,6 +165,7 @@ class Predictor:
             max_foreground_probability=found.highest,
             provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started),
             warnings=wishes.warnings,
+            margins=None if found.margins is None else found.margins.agreeing(found.labels),
         )
 
     def _find(self, volumes: Sequence[Volume], wishes: Wishes, wanted: Sequence[Label]) -> Found:
@@ -170,6 +177,8 @@ class Predictor:
             keep = np.zeros(self.num_classes, found.labels.dtype)
             keep[[label.value for label in wanted]] = [label.value for label in wanted]
             np.take(keep, found.labels, out=found.labels)
+            if found.margins is not None:
+                found = replace(found, margins=found.margins.only([label.value for label in wanted]))
         return found
 
     def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
@@ -241,7 +250,13 @@ class Predictor:
         if last:
             others = {name: back(other) for name, other in found.aside.items()}
             labels = postprocess(labels, last, volumes[0].geometry.spacing_zyx, others)
-        return Found(labels, None if found.probabilities is None else back(found.probabilities), found.highest)
+        margins = found.margins
+        if margins is not None:
+            if margins.shape != geometry.shape:
+                margins = margins.through(lambda values: back_to(values, geometry.shape))
+            margins = margins.moved(moves_between(geometry, volumes[0].geometry))
+        probabilities = None if found.probabilities is None else back(found.probabilities)
+        return Found(labels, probabilities, found.highest, margins=margins)
 
     def _run_in_region(
         self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], crop: dict, wishes: Wishes
@@ -256,7 +271,7 @@ class Predictor:
             if wishes.probabilities:
                 nowhere = np.zeros((self.num_classes, *shape), np.float16)
                 nowhere[0] = 1
-            return Found(labels, nowhere, 0.0)
+            return Found(labels, nowhere, 0.0, margins=Margins(shape, {}) if wishes.margins else None)
         found = self._run([cut(volume, box) for volume in volumes], parts, wishes)
         kept = found.probabilities
         if kept is not None:
@@ -264,7 +279,8 @@ class Predictor:
             outside = np.ones(shape, bool)
             outside[box] = False
             kept[0][outside] = 1
-        return Found(pasted(found.labels, box, shape), kept, found.highest)
+        margins = None if found.margins is None else found.margins.pasted([part.start for part in box], shape)
+        return Found(pasted(found.labels, box, shape), kept, found.highest, margins=margins)
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)

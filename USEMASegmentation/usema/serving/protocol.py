@@ -33,12 +33,14 @@ class RunOptions:
         overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own.
         mirror: average over mirrored copies.
         probabilities: keep them.
+        margins: keep them, see ``usema.volumes.margins``.
     """
 
     device: str = "auto"
     overlap: float | None = None
     mirror: bool = False
     probabilities: bool = False
+    margins: bool = False
 
     def to_request(self) -> dict[str, Any]:
         """The fields of a request."""
