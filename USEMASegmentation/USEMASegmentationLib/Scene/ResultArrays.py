@@ -120,7 +120,7 @@ def prepare(
         taken.add(name)
         look = segment_look(label, provenance, name)
         look.tags[PREFIX + WRITTEN_KEY] = mask_to_text(model, affine)
-        look.tags |= _reviewTags(run, prepared, own.get(label.value), box)
+        look.tags.update(_reviewTags(run, prepared, own.get(label.value), box))
         prepared.written.append(Written(label, look, layers.add(now, label.value), label.value in own))
     images = [newImage(array, layers.box, affine) for array in layers.arrays]
     prepared.written = [replace(one, image=images[one.image]) for one in prepared.written]
