@@ -13,9 +13,9 @@ from typing import Any
 from ..errors import BundleError
 from ..json_schema import problems
 from .consistency import contradictions, needed_versions
-from .parts import NETWORK_KEYS, Part, parts_of, steps_on_the_way
+from .parts import IMAGE, NETWORK_KEYS, Part, parts_of, steps_on_the_way
 
-SCHEMA_VERSION = 3  # the newest that is read; least_schema_version is what is written
+SCHEMA_VERSION = 4  # the newest that is read; least_schema_version is what is written
 _NULLABLE = ("expected_intensity_range", "orientation")  # null is what they say; other keys are then absent
 SCHEMA = json.loads(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8"))
 
@@ -76,6 +76,9 @@ class ModelMetadata:
     postprocess: list[dict[str, Any]] | None = None
     expected_extent_mm: dict[str, list[float]] | None = None
     source: dict[str, Any] | None = None
+    input_colours: str | None = None
+    instances: dict[str, Any] | None = None
+    measurements: list[str] | None = None
 
     @cached_property
     def networks(self) -> tuple[Part, ...]:
@@ -86,6 +89,11 @@ class ModelMetadata:
     def steps_on_the_way(self) -> frozenset[str]:
         """The names of parts that add nothing to the result themselves."""
         return steps_on_the_way(self.to_dict())
+
+    @cached_property
+    def takes_images(self) -> bool:
+        """Whether the model is for two-dimensional images; else it is for volumes."""
+        return any(part.kind == IMAGE for part in self.networks)
 
     @classmethod
     def from_dict(cls, document: Any, source: str = "model.json") -> ModelMetadata:
