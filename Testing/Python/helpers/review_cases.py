@@ -20,6 +20,14 @@ METADATA = read_bundle(bundled_models()["hippocampus-mr"]).metadata
 ANTERIOR, POSTERIOR = "hippocampus-mr_1", "hippocampus-mr_2"
 
 
+def writeFound(found, volume):
+    """What the predictor found in the sample, into the scene as the logic writes it; gives the segmentation."""
+    parameters = Parameters.fromWords({"inputVolume": volume})
+    margins, box = found.margins.to_text(), wholeBox(volume)
+    result = ResultWriter.Result(found.labels, None, found.provenance, METADATA, box, margins)
+    return ResultWriter.write(result, parameters).segmentation
+
+
 class Scene:
     """The sample, what the bundled model finds in it, and the Segment Editor's logic on it.
 
@@ -31,10 +39,7 @@ class Scene:
     def __init__(self, host, found, worker):
         self.host, self._worker = host, worker
         self.volume = host.loadVolume(sample_volume())
-        parameters = Parameters.fromWords({"inputVolume": self.volume})
-        margins, box = found.margins.to_text(), wholeBox(self.volume)
-        result = ResultWriter.Result(found.labels, None, found.provenance, METADATA, box, margins)
-        self.node = ResultWriter.write(result, parameters).segmentation
+        self.node = writeFound(found, self.volume)
         self.edit()
 
     @cached_property

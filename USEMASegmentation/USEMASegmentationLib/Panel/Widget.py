@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
-from . import RunTexts, SliceViews, StoreTexts
+from . import OpeningFailure, SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
@@ -28,6 +27,7 @@ from .ManageSection import ManageSection
 from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
+from .ReviewSection import ReviewSection
 from .RunSection import RunSection
 from .ShelfSection import ShelfSection
 from .Signals import connect
@@ -69,7 +69,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.cleanup()
             if uiWidget is not None:
                 uiWidget.visible = False
-            self._showFailure(error)
+            OpeningFailure.show(self.layout, error)
 
     def _build(self, uiWidget) -> None:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -86,6 +86,9 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.correctSection = CorrectSection(self.ui.segmentEditor, self.onEdited)
         self._endings.callback(self.correctSection.exit)
         self._endings.callback(self.correctSection.close)
+        reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
+        self.reviewSection = ReviewSection(reviewUi, self.correctSection, self._do)
+        self._endings.callback(self.reviewSection.close)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
@@ -105,9 +108,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         return timer
 
     def _loadManageSection(self) -> ManageSection:
-        widget = slicer.util.loadUI(self.resourcePath("UI/Models.ui"))
-        self.ui.manageFrame.layout().addWidget(widget)
-        ui = slicer.util.childWidgetVariables(widget)
+        ui = self._form("UI/Models.ui", self.ui.manageFrame)
         ui.modelsTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         return ManageSection(
             ui,
@@ -121,6 +122,16 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             ),
         )
 
+    def _form(self, name: str, frame):
+        """Loads a section of its own into the panel."""
+        widget = slicer.util.loadUI(self.resourcePath(name))
+        frame.layout().addWidget(widget)
+        return slicer.util.childWidgetVariables(widget)
+
+    def _do(self, action) -> None:
+        with self.runSection.errorsShown():
+            action()
+
     def _connect(self) -> None:
         self._endings.callback(self.removeObservers)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -133,21 +144,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         connect(self.ui.segmentButton, "clicked(bool)", self.onSegmentOrCancel)
         connect(slicer.app, "aboutToQuit()", self.logic.shutdown)
         self._endings.callback(slicer.app.disconnect, "aboutToQuit()", self.logic.shutdown)
-
-    def _showFailure(self, error: Exception) -> None:
-        """In place of an empty panel: why it is empty."""
-        label, details = qt.QLabel(), qt.QPlainTextEdit()
-        label.wordWrap = True
-        label.textFormat = qt.Qt.RichText
-        label.textInteractionFlags = qt.Qt.TextSelectableByMouse
-        label.text = RunTexts.message(
-            _("USEMA Segmentation cannot be opened: {kind}: {error}").format(kind=type(error).__name__, error=error),
-            _("Please report it, with the lines below. Until then, 3D Slicer works on without this module."),
-        )
-        details.readOnly = True
-        details.setPlainText(traceback.format_exc())
-        for widget in (label, details):
-            self.layout.addWidget(widget)
 
     def enter(self) -> None:
         if not self._isReady:
@@ -167,6 +163,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         # A run goes on; its result is there when the user comes back.
         if self._isReady:
             self.correctSection.exit()
+            self.reviewSection.exit()
 
     def cleanup(self) -> None:
         self._isReady = False
@@ -184,6 +181,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onSceneStartClose(self, caller, event) -> None:
         self.binding.release()
+        self.reviewSection.close()
         self.correctSection.close()
 
     def onSceneStartImport(self, caller, event) -> None:
@@ -250,6 +248,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._editTold = False
         if self._parameterNode is not None and not self.logic.busy:
             self.nextResultSection.update(self.parameters())
+            self.reviewSection.show(self._parameterNode.segmentation)
 
     def _subjectNow(self) -> tuple[str | None, str]:
         """What a message is about; with another volume or model, it is no longer true."""
