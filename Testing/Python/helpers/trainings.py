@@ -36,9 +36,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from usema.training import neighbours, robust, trainers as usual
+from usema.training import neighbours, robust, robust_2d, trainers as usual
 
-trainers = {**vars(usual), **vars(neighbours), **vars(robust)}
+trainers = {**vars(usual), **vars(neighbours), **vars(robust), **vars(robust_2d)}
 if sys.argv[2]:
     sys.path.append(sys.argv[2])
     import accuracy_trainers

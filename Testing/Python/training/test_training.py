@@ -19,7 +19,7 @@ from usema.models.bundle import read_bundle
 from usema.networks import build
 from usema.quality.labelled_cases import describe_cases, names_sha256
 from usema.resources import bundled_models
-from usema.training import neighbours, robust
+from usema.training import neighbours, robust, robust_2d
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
@@ -116,12 +116,12 @@ def test_nnunets_own_command_line_finds_the_trainers(trained):
 
 
 NEIGHBOURS = [name for name in vars(neighbours) if re.match("nnUNetTrainer(MLLA|AttentionMamba)", name)]
-ROBUST = [name for name in vars(robust) if name.startswith("nnUNetTrainerUSEMARobust")]
+ROBUST = sorted(name for name in {**vars(robust), **vars(robust_2d)} if name.startswith("nnUNetTrainerUSEMARobust"))
 
 
 def test_every_trainer_takes_a_step(trained):
     assert sorted(NEIGHBOURS) == sorted(training.PLAIN_LABELS_ONLY)
-    assert len(ROBUST) == 3
+    assert len(ROBUST) == 5
     steps = take_steps(trained[1], *NEIGHBOURS, *ROBUST, USEMA_ITERATIONS="101", USEMA_THREADS="1")
     assert list(steps) == NEIGHBOURS + ROBUST
     for name, step in steps.items():
@@ -153,9 +153,14 @@ def test_a_trainer_of_plain_labels_is_refused_for_regions_before_anything_is_pla
 
 def test_each_robust_recipe_mirrors_what_its_labels_allow(trained):
     steps = take_steps(trained[1], *ROBUST)
-    assert [("MirrorTransform" in step["transforms"]) for step in steps.values()] == [False, True, True]
-    assert {name: step["inference"]["mirror_axes"] for name, step in steps.items()} == {
+    mirrored = {name: step["inference"]["mirror_axes"] for name, step in steps.items()}
+    assert {name: "MirrorTransform" in step["transforms"] for name, step in steps.items()} == {
+        name: bool(axes) for name, axes in mirrored.items()
+    }
+    assert mirrored == {
         "nnUNetTrainerUSEMARobust": [],
+        "nnUNetTrainerUSEMARobust2D": [0, 1],
+        "nnUNetTrainerUSEMARobust2DUpright": [1],
         "nnUNetTrainerUSEMARobustBothSides": [1],  # of (y, x)
         "nnUNetTrainerUSEMARobustMirrored": [0, 1],
     }

@@ -17,13 +17,15 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
-from . import OpeningFailure, SliceViews, StoreTexts
+from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
+from .Failure import failureWidgets
 from .Installer import Installer
 from .LabelsList import LabelsList
 from .ManageSection import ManageSection
+from .MeasureSection import MeasureSection
 from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
@@ -69,7 +71,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.cleanup()
             if uiWidget is not None:
                 uiWidget.visible = False
-            OpeningFailure.show(self.layout, error)
+            for widget in failureWidgets(error):
+                self.layout.addWidget(widget)
 
     def _build(self, uiWidget) -> None:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -92,6 +95,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
+        self.measureSection = MeasureSection(self.ui, self.runSection)
         self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
         self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)
         self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
@@ -234,6 +238,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self._subject = subject
             self.runSection.say("")
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
+        self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
         self.advancedSection.update(node.modelName)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
         ui.show3DButton.setSegmentationNode(node.segmentation)

@@ -81,8 +81,8 @@ class MarginCollector:
         self._bytes = 0
 
     @torch.inference_mode()
-    def add(self, begin: int, scores: torch.Tensor, boundary: float = 0.0) -> None:
-        """Take slices (outputs, n, b, c) from ``begin`` on; see `margins_of`."""
+    def add(self, begin: int, scores: torch.Tensor, boundary: float = 0.0, row: int = 0) -> None:
+        """Take slices (outputs, n, rows, c) from ``begin`` and ``row`` on; see `margins_of`."""
         values, found = margins_of(self._outputs, scores, boundary)
         margins, near = found.cpu().numpy(), (found > NEAR).cpu().numpy()
         boxes = []
@@ -97,9 +97,9 @@ class MarginCollector:
                 lines = np.flatnonzero(there.any(axis=(0, 3 - axis)))
                 box.append(slice(int(lines[0]), int(lines[-1]) + 1))
             boxes.append(tuple(box))
-            self._keep(value, begin, own, tuple(box))
+            self._keep(value, (begin, row), own, tuple(box))
         if boxes and BACKGROUND in values:
-            self._keep(BACKGROUND, begin, margins[values.index(BACKGROUND)], box_around(*boxes))
+            self._keep(BACKGROUND, (begin, row), margins[values.index(BACKGROUND)], box_around(*boxes))
 
     def finish(self) -> Margins:
         """What was kept, each label in the box around its pieces; what the pieces took is free again."""
@@ -118,10 +118,10 @@ class MarginCollector:
             parts[value] = whole
         return Margins(self._shape, parts, order)
 
-    def _keep(self, value: int, begin: int, margins: np.ndarray, box) -> None:
+    def _keep(self, value: int, first: tuple[int, int], margins: np.ndarray, box) -> None:
         if value in self.left_out:
             return
-        start = (begin + box[0].start, box[1].start, box[2].start)
+        start = (first[0] + box[0].start, first[1] + box[1].start, box[2].start)
         self._pieces.setdefault(value, []).append(PlacedMargins(margins[box].copy(), start))
         self._bytes += self._pieces[value][-1].array.size
         if self._bytes > self._most:

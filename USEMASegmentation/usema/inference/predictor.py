@@ -90,11 +90,15 @@ class Predictor:
         self.parts = load_parts(bundle, self.device)
         if len(self.parts) == 1:
             self.parts[0].network.to(self.device)
-        self.backend = "; ".join(dict.fromkeys(part.backend for part in self.parts))
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
         self._rough = RoughResults() if rough is None else rough
+
+    @property
+    def backend(self) -> str:
+        """What computes the networks and why: before a run what is planned, afterwards what it was."""
+        return "; ".join(dict.fromkeys(part.backend for part in self.parts))
 
     @property
     def temperature(self) -> float | list[float]:

@@ -42,15 +42,15 @@ def read_series(path: Path, interpolate: bool = False):
         interpolate: make missing slices from their neighbours, instead of refusing the series.
 
     Returns:
-        the voxels (z, y, x), rescaled (Hounsfield units, activity), and their :class:`Geometry`. Where slices differ
-        in type after rescaling, float32.
+        the voxels (z, y, x), rescaled (Hounsfield units, activity), their :class:`Geometry`, and the :class:`Stack` of
+        slices they came from. Where slices differ in type after rescaling, float32.
 
     Raises:
         InputError: no series or several, broken files, a colour series, or slices that are no even stack.
     """
     files = _of_file(path) if path.is_file() else _of_folder(path)
     stack = checked_stack(path, [one for file in files for one in file.slices()], interpolate)
-    return straight_voxels(stack), stack.geometry
+    return straight_voxels(stack), stack.geometry, stack
 
 
 def scan(folder: Path) -> list[DicomFile]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,6 +21,9 @@ from .geometry import Geometry
 from .outside import fill_outside
 from .paths import SEGMENTATION_SUFFIXES, check_path
 
+if TYPE_CHECKING:
+    from .dicom_stack import Stack
+
 __all__ = ["Geometry", "Volume", "check_volume", "load_volume", "read_volume", "reorient", "resample_onto", "restore"]
 
 log = logging.getLogger(__name__)
@@ -29,10 +33,11 @@ _MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels ``array`` (z, y, x), C-ordered, on the grid ``geometry``."""
+    """Voxels ``array`` (z, y, x), C-ordered, on the grid ``geometry``; ``stack``: the DICOM slices that they are."""
 
     array: np.ndarray
     geometry: Geometry
+    stack: Stack | None = None
 
     def to_image(self) -> sitk.Image:
         """A copy as SimpleITK has it. An array (z, y, x, K) becomes an image with K components."""
@@ -63,7 +68,7 @@ def read_volume(path: str | Path, *, interpolate_slices: bool = False) -> Volume
     array, said = fill_outside(volume.array, str(path))
     if said:
         log.warning("%s", said)
-    volume = Volume(array, volume.geometry)
+    volume = replace(volume, array=array)
     check_volume(volume, str(path))
     return volume
 

@@ -1,4 +1,4 @@
-"""In place of a panel that cannot be opened: why."""
+"""In place of an empty panel: why it is empty."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from slicer.i18n import tr as _
 from . import RunTexts
 
 
-def show(layout, error: Exception) -> None:
-    """To be called while the error is handled: its traceback is shown too."""
+def failureWidgets(error: Exception) -> list:
+    """A sentence and, below it, where it happened; to be called while the error is handled."""
     label, details = qt.QLabel(), qt.QPlainTextEdit()
     label.wordWrap = True
     label.textFormat = qt.Qt.RichText
@@ -22,5 +22,4 @@ def show(layout, error: Exception) -> None:
     )
     details.readOnly = True
     details.setPlainText(traceback.format_exc())
-    for widget in (label, details):
-        layout.addWidget(widget)
+    return [label, details]
