@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from slicer.i18n import tr as _
 from usema.volumes.segments import RUN_KEY
@@ -21,10 +22,10 @@ class ReviewSection:
     Args:
         ui: its widgets.
         correct: saves for undo, and has the masks.
-        guarded: runs a function; what goes wrong in it is shown.
+        guarded: gives a context in which errors are shown.
     """
 
-    def __init__(self, ui, correct: CorrectSection, guarded: Callable[[Callable[[], None]], None]):
+    def __init__(self, ui, correct: CorrectSection, guarded: Callable[[], AbstractContextManager]):
         self.ui = ui
         self.correct = correct
         self.cases: list = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from slicer.i18n import tr as _
 from usema.volumes.margins import STEP
@@ -18,11 +19,11 @@ class ThresholdControls:
 
     Args:
         ui: the widgets of the section.
-        guarded: runs a function; what goes wrong in it is shown.
+        guarded: gives a context in which errors are shown.
         changed: called when voxels were changed.
     """
 
-    def __init__(self, ui, guarded: Callable[[Callable[[], None]], None], changed: Callable[[], None]):
+    def __init__(self, ui, guarded: Callable[[], AbstractContextManager], changed: Callable[[], None]):
         self.ui = ui
         self.guarded = guarded
         self.changed = changed
@@ -66,17 +67,21 @@ class ThresholdControls:
 
     def onSegmentChosen(self, index: int) -> None:
         if not self._isFilling:
-            self.guarded(self.forget)
+            with self.guarded():
+                self.forget()
 
     def onMoved(self, position: float) -> None:
         if not self._isFilling:
-            self.guarded(self._follow)
+            with self.guarded():
+                self._follow()
 
     def onApply(self, checked: bool = False) -> None:
-        self.guarded(self._apply)
+        with self.guarded():
+            self._apply()
 
     def onReset(self, checked: bool = False) -> None:
-        self.guarded(self.forget)
+        with self.guarded():
+            self.forget()
 
     def _chosen(self) -> tuple[ReviewCase | None, int]:
         index = self.ui.thresholdSelector.currentIndex

@@ -89,13 +89,13 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.correctSection = CorrectSection(self.ui.segmentEditor, self.onEdited)
         self._endings.callback(self.correctSection.exit)
         self._endings.callback(self.correctSection.close)
-        reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
-        self.reviewSection = ReviewSection(reviewUi, self.correctSection, self._do)
-        self._endings.callback(self.reviewSection.close)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.measureSection = MeasureSection(self.ui, self.runSection)
+        reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
+        self.reviewSection = ReviewSection(reviewUi, self.correctSection, self.runSection.errorsShown)
+        self._endings.callback(self.reviewSection.close)
         self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
         self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)
         self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
@@ -131,10 +131,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         widget = slicer.util.loadUI(self.resourcePath(name))
         frame.layout().addWidget(widget)
         return slicer.util.childWidgetVariables(widget)
-
-    def _do(self, action) -> None:
-        with self.runSection.errorsShown():
-            action()
 
     def _connect(self) -> None:
         self._endings.callback(self.removeObservers)
