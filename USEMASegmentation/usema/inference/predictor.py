@@ -9,11 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 
 import numpy as np
 
-from .. import __version__
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -25,10 +23,14 @@ from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, moves_between, reorient, resample_onto, restore
 from .checks import check_case
 from .device import choose_device, describe
+from .image_checks import channels_of
+from .image_results import ImageResult, image_result, with_rims
+from .images import run_frames
 from .intensities import values_of
 from .loading import LoadedPart, load_parts
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
+from .provenance import provenance
 from .region import Box, box_around, cut, pasted
 from .rough import RoughResults
 from .running import Found, Wishes, run_parts
@@ -49,6 +51,7 @@ class Segmentation:
         warnings: what the user should know, in sentences.
         margins: of these labels, on ``geometry``, agreeing with ``labels``; None unless they were asked for, and for a
             model of several networks for different labels, which have no logits in common.
+        image: what there is of an image beside its labels; None of a volume.
     """
 
     labels: np.ndarray
@@ -59,6 +62,7 @@ class Segmentation:
     provenance: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     margins: Margins | None = None
+    image: ImageResult | None = None
 
 
 class Predictor:
@@ -145,7 +149,7 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        wanted = chosen(labels, self.metadata.labels) or self.metadata.labels
+        wanted = chosen(labels, self.metadata.result_labels) or self.metadata.result_labels
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
         wishes = Wishes(overlap, mirror, probabilities, margins, progress, should_stop, warnings)
@@ -159,30 +163,52 @@ class Predictor:
 
         self._found_by = ""
         found = self._find(volumes, wishes, wanted)
-        if not found.labels.any():
+        labels, image = found.labels, None
+        if self.metadata.takes_images:
+            labels, image = image_result(labels, volumes[0], self.metadata, wanted, wishes)
+        if not labels.any():
             wishes.warn(self._why_empty(found.highest, wishes.warnings))
         return Segmentation(
-            labels=found.labels,
+            labels=labels,
             geometry=volumes[0].geometry,
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started),
+            provenance=provenance(
+                self.metadata,
+                parts,
+                wanted,
+                overlap=overlap,
+                mirror=mirror,
+                metadataSha256=self._metadata_sha256,
+                device=describe(self.device),
+                attention=self.backend,
+                regionFoundBy=self._found_by,
+                seconds=f"{time.monotonic() - started:.1f}",
+            )
+            | (image.provenance if image else {}),
             warnings=wishes.warnings,
-            margins=None if found.margins is None else found.margins.agreeing(found.labels),
+            margins=None if found.margins is None else _agreeing(found.margins, wanted, labels),
+            image=image,
         )
 
     def _find(self, volumes: Sequence[Volume], wishes: Wishes, wanted: Sequence[Label]) -> Found:
         """What ``segment`` finds in volumes that were checked."""
+        if self.metadata.takes_images:
+            wanted = with_rims(wanted, self.metadata)
+            parts = self._parts_with(wanted)
+            found = run_frames(lambda frame, wishes: self._run(frame, parts, wishes), volumes, self.metadata, wishes)
+            return self._only(wanted, found)
         parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
         crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
         found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        return self._only(wanted, found)
+
+    def _only(self, wanted: Sequence[Label], found: Found) -> Found:
         if len(wanted) < len(self.metadata.labels):
             keep = np.zeros(self.num_classes, found.labels.dtype)
             keep[[label.value for label in wanted]] = [label.value for label in wanted]
             np.take(keep, found.labels, out=found.labels)
-            if found.margins is not None:
-                found = replace(found, margins=found.margins.only([label.value for label in wanted]))
         return found
 
     def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
@@ -213,10 +239,13 @@ class Predictor:
     def _filled(self, volumes: Sequence[Volume]) -> tuple[list[Volume], list[str]]:
         """NaN outside the field of view as background, for volumes that never were files; and what was done."""
         filled, notes = [], []
+        if self.metadata.takes_images:
+            volumes, notes = channels_of(volumes, self.metadata)
         for number, volume in enumerate(volumes):
-            name = "The volume" if len(volumes) == 1 else f"Volume {number + 1}"
+            what = "image" if self.metadata.takes_images else "volume"
+            name = f"The {what}" if len(volumes) == 1 else f"{what.capitalize()} {number + 1}"
             array, note = fill_outside(volume.array, name) if volume.array.ndim == 3 else (volume.array, "")
-            filled.append(volume if array is volume.array else Volume(array, volume.geometry))
+            filled.append(volume if array is volume.array else replace(volume, array=array))
             notes += [note] if note else []
         return filled, notes
 
@@ -230,6 +259,8 @@ class Predictor:
             InputError: it cannot be computed.
         """
         found = [finding.message for finding in check_case(self.metadata, volumes, probabilities)]
+        if self.metadata.takes_images:
+            return found
         return found + doubts(volumes, [channel["name"] for channel in self.metadata.channels])
 
     def _run(self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], wishes: Wishes) -> Found:
@@ -350,42 +381,6 @@ class Predictor:
             f"expects {self.metadata.modality} of: {self.metadata.anatomy}.{hint}"
         )
 
-    def _provenance(
-        self,
-        parts: Sequence[LoadedPart],
-        wanted: Sequence[Label],
-        overlap: float | None,
-        mirror: bool,
-        seconds: float,
-    ) -> dict[str, str]:
-        def each(values: Sequence[str]) -> str:
-            """One value where all parts have the same."""
-            return "; ".join(dict.fromkeys(values))
 
-        described = {
-            "model": self.metadata.name,
-            "modelVersion": self.metadata.version,
-            "architecture": each([part.part.architecture["name"] for part in parts]),
-            "weightsSha256": self.metadata.weights["sha256"],
-            "metadataSha256": self._metadata_sha256,
-            "usemaVersion": __version__,
-            "device": describe(self.device),
-            "attention": self.backend,
-            "overlap": each([f"{part.overlap(overlap):g}" for part in parts]),
-            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in parts]),
-            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in parts]),
-            "seconds": f"{seconds:.1f}",
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
-        if self.metadata.parts:
-            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in parts)
-        if self.metadata.source:
-            described |= {
-                "sourceFormat": self.metadata.source["format"],
-                "sourceSha256": self.metadata.source["sha256"],
-            }
-        if len(wanted) < len(self.metadata.labels):
-            described["labels"] = ", ".join(label.name for label in wanted)
-        if self._found_by:
-            described["regionFoundBy"] = self._found_by
-        return described
+def _agreeing(margins: Margins, wanted: Sequence[Label], labels: np.ndarray) -> Margins:
+    return margins.only([label.value for label in wanted]).agreeing(labels)

@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import BundleError
 from ..json_schema import problems
 from .consistency import contradictions, needed_versions
+from .image_rules import RGB
 from .parts import IMAGE, NETWORK_KEYS, Part, parts_of, steps_on_the_way
 
 SCHEMA_VERSION = 4  # the newest that is read; least_schema_version is what is written
@@ -94,6 +95,19 @@ class ModelMetadata:
     def takes_images(self) -> bool:
         """Whether the model is for two-dimensional images; else it is for volumes."""
         return any(part.kind == IMAGE for part in self.networks)
+
+    @cached_property
+    def result_labels(self) -> tuple[Label, ...]:
+        """The labels that a result has: all but the rim of objects, whose pixels belong to these."""
+        rim = (self.instances or {}).get("boundary")
+        return tuple(label for label in self.labels if label.name != rim)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """What each image or volume that the model takes is called; red, green and blue come in one image."""
+        if self.input_colours == RGB:
+            return ("Image in colour",)
+        return tuple(channel["name"] for channel in self.channels)
 
     @classmethod
     def from_dict(cls, document: Any, source: str = "model.json") -> ModelMetadata:
