@@ -119,3 +119,17 @@ def test_a_text_that_is_damaged_is_refused(rng):
     ):
         with pytest.raises(ValueError, match=r"margins|int|line|base"):
             list(Margins.from_text(bad).of.values())
+
+
+def test_those_of_two_regions_become_one_with_labels_of_their_own(rng):
+    one, first = random_margins(rng, shape=(3, 3, 3))
+    other, second = random_margins(rng, shape=(3, 3, 3))
+    parts = [one.renamed({1: 3, 2: 4}).pasted((0, 0, 0), SHAPE), other.renamed({1: 5, 2: 6}).pasted((3, 3, 4), SHAPE)]
+    both = Margins.joined(parts)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[:3, :3, :3] = np.array([0, 3, 4])[first]
+    labels[3:6, 3:6, 4:7] = np.array([0, 5, 6])[second]
+    assert set(both.of) == {0, 3, 4, 5, 6}
+    for value in both.of:
+        box = both.of[value].box
+        assert ((both.of[value].array >= 0) == (labels[box] == value)).all()

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 
 from ..models.parts import SIGMOID
+from ..volumes.geometry import Geometry
 from ..volumes.margins import BACKGROUND, HIGHEST, LOWEST, NEAR, STEP, Margins, PlacedMargins
 from ..volumes.masks import box_around, relative
+from ..volumes.volume import moves_between
 from .outputs import Outputs
+from .pre_resampling import back_to
 
 # What all boxes together may take. Where that is not enough, the labels with the largest boxes go without.
 MOST_BYTES = 768 * 2**20
@@ -60,6 +63,17 @@ def _in_steps(margins: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
     steps = (margins / STEP).floor_()
     won, lost = steps.clamp(0, HIGHEST), steps.clamp_(LOWEST, -1)
     return torch.where(positive, won, lost).to(torch.int8)
+
+
+def margins_on(margins: Margins, geometry: Geometry, input_geometry: Geometry) -> Margins:
+    """Margins as the network gave them, on the input's grid.
+
+    Args:
+        geometry: the input's grid with its axes as the model wants them; where they are not on it, it was resampled.
+    """
+    if margins.shape != geometry.shape:
+        margins = margins.through(lambda values: back_to(values, geometry.shape))
+    return margins.moved(moves_between(geometry, input_geometry))
 
 
 class MarginCollector:

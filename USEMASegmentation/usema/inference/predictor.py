@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..errors import BundleError, Cancelled, InputError
+from ..errors import BundleError, Cancelled
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
 from ..models.metadata import Label
@@ -20,18 +20,20 @@ from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
 from ..volumes.outside import fill_outside
-from ..volumes.volume import Volume, moves_between, reorient, resample_onto, restore
-from .checks import check_case
+from ..volumes.volume import Volume, reorient, resample_onto, restore
+from .checks import check_case, refuse_separate_probabilities, shows_more_than_a_crop, why_empty
 from .device import choose_device, describe
 from .image_checks import channels_of
 from .image_results import ImageResult, image_result, with_rims
 from .images import run_frames
 from .intensities import values_of
-from .loading import LoadedPart, load_parts
+from .loading import LoadedPart, load_finder, load_parts
+from .logit_margins import margins_on
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
 from .provenance import provenance
 from .region import Box, box_around, cut, pasted
+from .regions import meant, segment_regions
 from .rough import RoughResults
 from .running import Found, Wishes, run_parts
 
@@ -49,8 +51,8 @@ class Segmentation:
         max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
-        margins: of these labels, on ``geometry``, agreeing with ``labels``; None unless they were asked for, and for a
-            model of several networks for different labels, which have no logits in common.
+        margins: agreeing with ``labels``; None unless they were asked for, and where networks for different labels have
+            no logits in common.
         image: what there is of an image beside its labels; None of a volume.
     """
 
@@ -97,6 +99,7 @@ class Predictor:
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
+        self._bundle, self._finder = bundle, None  # loaded with the first volume whose regions are to be found
         self._rough = RoughResults() if rough is None else rough
 
     @property
@@ -149,15 +152,16 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        wanted = chosen(labels, self.metadata.result_labels) or self.metadata.result_labels
+        named = chosen(labels, self.metadata.result_labels)
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
+        wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
         wishes = Wishes(overlap, mirror, probabilities, margins, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         parts = self._parts_with(wanted)
         if probabilities:
-            self._refuse_separate_probabilities(parts)
+            refuse_separate_probabilities(self.metadata, [part.name for part in parts])
         if mirror and not any(part.mirror_axes(True) for part in parts):
             wishes.warn("Mirroring was asked for, but this model was not trained with it: it was left out.")
 
@@ -167,28 +171,18 @@ class Predictor:
         if self.metadata.takes_images:
             labels, image = image_result(labels, volumes[0], self.metadata, wanted, wishes)
         if not labels.any():
-            wishes.warn(self._why_empty(found.highest, wishes.warnings))
+            wishes.warn(why_empty(self.metadata, found.highest, wishes.warnings))
         return Segmentation(
             labels=labels,
             geometry=volumes[0].geometry,
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=provenance(
-                self.metadata,
-                parts,
-                wanted,
-                overlap=overlap,
-                mirror=mirror,
-                metadataSha256=self._metadata_sha256,
-                device=describe(self.device),
-                attention=self.backend,
-                regionFoundBy=self._found_by,
-                seconds=f"{time.monotonic() - started:.1f}",
-            )
+            provenance=self._provenance(parts, wanted if named else (), wishes, time.monotonic() - started)
+            | found.said
             | (image.provenance if image else {}),
             warnings=wishes.warnings,
-            margins=None if found.margins is None else _agreeing(found.margins, wanted, labels),
+            margins=found.margins and found.margins.only([label.value for label in wanted]).agreeing(labels),
             image=image,
         )
 
@@ -201,7 +195,14 @@ class Predictor:
             return self._only(wanted, found)
         parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
         crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
-        found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        if self.metadata.find_regions is not None and shows_more_than_a_crop(self.metadata, volumes[0].geometry):
+            found = self._run_in_regions(volumes, wanted, wishes)
+        elif crop is None:
+            found = self._run(volumes, parts, wishes)
+            if self.metadata.find_regions is not None:
+                found.said["fieldOfView"] = "crop"
+        else:
+            found = self._run_in_region(volumes, parts, crop, wishes)
         return self._only(wanted, found)
 
     def _only(self, wanted: Sequence[Label], found: Found) -> Found:
@@ -213,6 +214,8 @@ class Predictor:
 
     def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
         """Those that find one of the labels, and those that they need; without what only finds the region."""
+        if self.metadata.find_regions is not None:  # it has one network, whatever its labels become
+            return list(self.parts)
         values, steps = {label.value for label in wanted}, self.metadata.steps_on_the_way
         names = {part.name for part in self.parts if part.name not in steps and values & set(part.part.values)}
         names |= self._aside
@@ -285,11 +288,7 @@ class Predictor:
         if last:
             others = {name: back(other) for name, other in found.aside.items()}
             labels = postprocess(labels, last, volumes[0].geometry.spacing_zyx, others)
-        margins = found.margins
-        if margins is not None:
-            if margins.shape != geometry.shape:
-                margins = margins.through(lambda values: back_to(values, geometry.shape))
-            margins = margins.moved(moves_between(geometry, volumes[0].geometry))
+        margins = found.margins and margins_on(found.margins, geometry, volumes[0].geometry)
         probabilities = None if found.probabilities is None else back(found.probabilities)
         return Found(labels, probabilities, found.highest, margins=margins)
 
@@ -314,8 +313,23 @@ class Predictor:
             outside = np.ones(shape, bool)
             outside[box] = False
             kept[0][outside] = 1
-        margins = None if found.margins is None else found.margins.pasted([part.start for part in box], shape)
+        margins = found.margins and found.margins.pasted([part.start for part in box], shape)
         return Found(pasted(found.labels, box, shape), kept, found.highest, margins=margins)
+
+    def _run_in_regions(self, volumes: Sequence[Volume], wanted: Sequence[Label], wishes: Wishes) -> Found:
+        """As ``_run``, but each region alone, where the model's own finder says that it lies."""
+
+        def rough() -> np.ndarray:
+            if self._finder is None:
+                self._finder = load_finder(self._bundle, self.device)
+            asked = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+            array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
+            return run_parts([self._finder], array, volumes[0].geometry, asked).labels
+
+        labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
+        return segment_regions(
+            self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes
+        )
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
@@ -354,15 +368,6 @@ class Predictor:
 
         return metadata.labels, self._rough.get(metadata, str(self.device), volumes, compute)
 
-    def _refuse_separate_probabilities(self, parts: Sequence[LoadedPart]) -> None:
-        results = [part for part in parts if part.name not in self.metadata.steps_on_the_way]
-        if len(results) > 1 and self.metadata.combine == "labels":
-            raise InputError(
-                f"The model '{self.metadata.name}' has {len(results)} networks for different labels, which have no "
-                "probabilities in common.",
-                "Segment without probabilities.",
-            )
-
     def _oriented(self, volume: Volume) -> Volume:
         orientation = self.metadata.orientation
         return volume if orientation is None else reorient(volume, orientation)
@@ -373,14 +378,17 @@ class Predictor:
         # Not the least value of all: outside the other volume there would then be one absurd voxel beside the other.
         return [first, *(resample_onto(volume, first.geometry, values_of(volume.array).low) for volume in others)]
 
-    def _why_empty(self, probability: float, warnings: list[str]) -> str:
-        reason = "nothing looked like it" if probability < 0.1 else "it was never the likeliest class"
-        hint = " See the other warnings." if warnings else " Is this the right model for the volume?"
-        return (
-            f"Nothing was found: the highest probability of any label was {probability:.2f} ({reason}). The model "
-            f"expects {self.metadata.modality} of: {self.metadata.anatomy}.{hint}"
-        )
-
-
-def _agreeing(margins: Margins, wanted: Sequence[Label], labels: np.ndarray) -> Margins:
-    return margins.only([label.value for label in wanted]).agreeing(labels)
+    def _provenance(
+        self, parts: Sequence[LoadedPart], named: Sequence[Label], wishes: Wishes, seconds: float
+    ) -> dict[str, str]:
+        said = provenance(self.metadata, parts, wishes.overlap, wishes.mirror) | {
+            "metadataSha256": self._metadata_sha256,
+            "device": describe(self.device),
+            "attention": self.backend,
+            "seconds": f"{seconds:.1f}",
+        }
+        if named and len(named) < len(self.metadata.result_labels):
+            said["labels"] = ", ".join(label.name for label in named)
+        if self._found_by:
+            said["regionFoundBy"] = self._found_by
+        return said

@@ -36,12 +36,13 @@ class Wishes:
 @dataclass(frozen=True)
 class Found:
     """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, the
-    labels of parts that were kept aside, by name, and margins or None."""
+    labels of parts that were kept aside, by name, what else is to be said of how it was found, and margins or None."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     highest: float
     aside: dict[str, np.ndarray] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
     margins: Margins | None = None
 
 

@@ -133,6 +133,26 @@ class Margins:
         """Of these labels, and of background."""
         return replace(self, of={value: one for value, one in self.of.items() if value in (BACKGROUND, *values)})
 
+    def renamed(self, values: Mapping[int, int]) -> Margins:
+        """Of labels that have become others."""
+        parts = {values.get(value, value): one for value, one in self.of.items()}
+        return replace(self, of=parts, order=self.order and tuple(values.get(value, value) for value in self.order))
+
+    @staticmethod
+    def joined(several: Sequence[Margins]) -> Margins:
+        """Those of different labels in different places of one grid; between the places there is background."""
+        parts = {value: one for margins in several for value, one in margins.of.items() if value != BACKGROUND}
+        grounds = [margins.of[BACKGROUND] for margins in several if BACKGROUND in margins.of]
+        if grounds:
+            box = box_around(*(one.box for one in grounds))
+            ground = np.full([part.stop - part.start for part in box], HIGHEST, np.int8)
+            for one in grounds:
+                place = ground[relative(one.box, box)]
+                np.minimum(place, one.array, out=place)
+            parts[BACKGROUND] = PlacedMargins(ground, tuple(part.start for part in box))
+        orders = [value for margins in several for value in margins.order or ()]
+        return replace(several[0], of=parts, order=None if several[0].order is None else tuple(orders))
+
     def agreeing(self, labels: np.ndarray) -> Margins:
         """Changed so that the label of each voxel is the one of the label map: steps after the network, such as leaving
         out islands, change labels and not logits. A label that was taken away can not come back; one that was put there
