@@ -235,7 +235,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.runSection.say("")
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
-        self.advancedSection.update(node.modelName)
+        self.advancedSection.update(node)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.segmentEditor.visible = node.segmentation is not None

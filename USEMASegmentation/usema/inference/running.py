@@ -11,15 +11,19 @@ from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
 from .combining import mean_of_probabilities
 from .loading import LoadedPart
+from .speeds import EXACT, FAST, FIRST_PASS, PAYS
 
 Progress = Callable[[int, int, "float | None"], None]
 
 
 @dataclass
 class Wishes:
-    """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user."""
+    """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user.
 
-    overlap: float | None = None
+    ``overlap`` may also be one of ``speeds``.
+    """
+
+    overlap: float | str | None = None
     mirror: bool = False
     probabilities: bool = False
     margins: bool = False
@@ -36,14 +40,20 @@ class Wishes:
 @dataclass(frozen=True)
 class Found:
     """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, the
-    labels of parts that were kept aside, by name, what else is to be said of how it was found, and margins or None."""
+    labels of parts that were kept aside, by name, what else is to be said of how it was found, how many times as many
+    tiles each speed has, and margins or None."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     highest: float
     aside: dict[str, np.ndarray] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
+    tiles: dict[str, float] = field(default_factory=dict)
     margins: Margins | None = None
+
+
+class NoFirstPass(Exception):
+    """A first pass would take nearly as long as the run itself."""
 
 
 def run_parts(
@@ -67,10 +77,15 @@ def run_parts(
 
     Raises:
         InputError, DeviceError, BundleError, Cancelled: as ``Predictor.segment``.
+        NoFirstPass: one was asked for.
     """
     steps = {part.part.previous for part in parts} | set(aside)
     results = [part for part in parts if part.name not in steps]
-    counter = _Counter(wishes.progress, [part.tiles(array, geometry, wishes.overlap) for part in parts])
+    count = [part.tiles(array, geometry) for part in parts]
+    tiles = {wish: sum(each(wish) for each in count) for wish in (wishes.overlap, None, FAST)}
+    if wishes.overlap == FIRST_PASS and tiles[FIRST_PASS] > PAYS * tiles[None]:
+        raise NoFirstPass
+    counter = _Counter(wishes.progress, [each(wishes.overlap) for each in count])
     averaged = combine == "probabilities" and len(results) > 1
     earlier: dict[str, np.ndarray] = {}
     total: Found | None = None
@@ -91,7 +106,8 @@ def run_parts(
             part.leave_device()
     if averaged:
         total = _averaged(results, array, geometry, earlier, wishes, counter)
-    return replace(total, aside={name: earlier[name] for name in aside})
+    by_speed = {EXACT: tiles[None] / tiles[wishes.overlap], FAST: tiles[FAST] / tiles[wishes.overlap]}
+    return replace(total, aside={name: earlier[name] for name in aside}, tiles=by_speed)
 
 
 def _run(

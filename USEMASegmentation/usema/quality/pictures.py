@@ -20,7 +20,7 @@ from .picture_fonts import fonts_for, without
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ..inference.predictor import Segmentation
+    from ..inference.result import Segmentation
 
 # Radiological convention on LPS axes (z, y, x): the patient's right on the left of the picture, anterior up in axial
 # and left in sagittal slices. Each view: title, axis that is cut, whether the picture is turned over, edge letters.

@@ -78,9 +78,15 @@ class Commands:
         # Labels take at most 2 bytes a voxel, probabilities 2 a voxel and class.
         voxel_bytes = 2 + (2 * predictor.num_classes if keep else 0)
         _check_output(folder, voxel_bytes * max((volume.array.size for volume in volumes), default=0))
+
+        def preview(labels: np.ndarray) -> None:
+            send(event="preview", labels=_write(folder / "preview.npy", labels))
+
         result = predictor.segment(
             volumes,
             overlap=options.overlap,
+            speed=options.speed,
+            preview=preview,
             mirror=options.mirror,
             probabilities=keep,
             margins=options.margins,
@@ -104,6 +110,7 @@ class Commands:
             "warnings": result.warnings,
             "max_foreground_probability": float(result.max_foreground_probability),
             "seconds": time.monotonic() - started,
+            "seconds_by_speed": result.seconds_by_speed,
         }
 
     def _predictor_for(self, request: dict, send: Send) -> Predictor:

@@ -17,7 +17,8 @@ import numpy as np
 from ... import __version__
 from ...errors import OutputError
 from ...inference.device import describe
-from ...inference.predictor import Predictor, Segmentation
+from ...inference.predictor import Predictor
+from ...inference.result import Segmentation
 from ...models.bundle import Bundle
 from ...models.bundle_writing import change_metadata
 from ...models.card_files import PICTURES
