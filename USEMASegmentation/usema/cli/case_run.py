@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, OutputError
 from ..models.bundle import Bundle, read_bundle
+from ..store import expected
 from ..volumes.segments import millilitres
 from .cases import Case
 from .progress import RunProgress
@@ -143,6 +144,8 @@ def segment_case(
     )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
+    if not settings.only:
+        expected.remember(engine.bundle.metadata.name, outcome.seconds)
     for label in result.model_labels:
         voxels = int((result.labels == label.value).sum())
         outcome.millilitres[label.name] = millilitres(voxels, result.geometry.spacing)

@@ -164,7 +164,7 @@ def check_memory(
 
 def _part_bytes(part: Part, channels: int, shape: Sequence[int], spacing: Sequence[float]) -> float:
     if part.kind == _HEADS:
-        return _head_bytes(part.architecture["config"])
+        return head_bytes(part.architecture["config"])
     plan = _plan(part)
     if plan is None or plan.dimensions == 2:
         return 0  # a 2D network holds the logits of one slice, and which axes it resamples depends on the volume
@@ -173,7 +173,7 @@ def _part_bytes(part: Part, channels: int, shape: Sequence[int], spacing: Sequen
     return 4 * channels * resampled + 4 * part.outputs * resampled * min(1, plan.patch_size[0] / longest)
 
 
-def _head_bytes(config: dict) -> float:
+def head_bytes(config: dict) -> float:
     """Of a MeshNet on 256^3 voxels: all of a layer where it has norms, else the planes that are kept at a time."""
     channels, dilations = math.ceil(config["channels"] / 8) * 8, config["dilations"]
     planes = 256 if config.get("norm", "none") != "none" else min(60, 2 * sum(dilations))

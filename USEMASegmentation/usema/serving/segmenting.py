@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, MissingDependencyError, OutputError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from ..store import expected
 from . import protocol
 from .protocol import RunOptions, Send, field
 
@@ -89,6 +90,8 @@ class Commands:
         )
         if should_stop():
             raise Cancelled("The segmentation was stopped.")
+        if not _texts(request, "labels"):
+            expected.remember(predictor.metadata.name, float(result.provenance["seconds"]))
         return {
             "event": "result",
             "labels": _write(folder / "labels.npy", result.labels),
@@ -204,7 +207,7 @@ def _write(path: Path, array: np.ndarray) -> str:
             np.save(stream, array, allow_pickle=False)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "Is the disk full?") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return str(path)
