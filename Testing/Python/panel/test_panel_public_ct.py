@@ -23,7 +23,7 @@ from usema.store import cache, shelf
 pytest_plugins = ["panel_fixtures", "panel_store_fixtures"]
 pytestmark = pytest.mark.slow
 
-WHOLE_BODY, ORGANS = "totalsegmentator-total-6mm", "auto3dseg-abdominal-organs-3mm"
+WHOLE_BODY, MUSCLES = "totalsegmentator-total-6mm", "auto3dseg-muscles-3mm"
 HOST = "https://github.com/"
 
 
@@ -52,7 +52,7 @@ def files(data, ct, tmp_path_factory):
     folder = auto3dseg_models.save(root / "published", settings, auto3dseg_models.train(settings, [ct]))
     zips = [
         zipped(made, root / f"{dataset['folder']}.zip", f"{dataset['folder']}/"),
-        auto3dseg_models.zipped(folder, root / "abdominal-organs-3mm-v2.0.0.zip", "model/"),
+        auto3dseg_models.zipped(folder, root / "muscles-3mm-v2.0.0.zip", "model/"),
     ]
     return {path.name: path for path in zips}
 
@@ -62,7 +62,7 @@ def publishers(app, shop, files, monkeypatch):
     """A web server on loopback in the place of github.com."""
     from USEMASegmentationLib import ModelStore  # not before the application is there
 
-    for name in (WHOLE_BODY, ORGANS):
+    for name in (WHOLE_BODY, MUSCLES):
         for file in shelf.find(name).model.files:
             place = shop.folder / file.url.removeprefix(HOST)
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -147,13 +147,13 @@ def test_liver_is_searched_downloaded_segmented_and_corrected(app, openPanel, as
 def test_only_the_structure_that_was_searched_for_of_an_auto3dseg_model(app, openPanel, asked, publishers, ct):
     panel = openPanel(script=None)
     volume = app.loadVolume(ct)
-    assert "73 s on its publisher's processor" in find(panel, "Abdominal organs", ORGANS)
+    assert "42 s on its publisher's processor" in find(panel, "Muscles", MUSCLES)
     panel.ui.useButton.click()
     segment(panel)
     node, segments = result()
     assert len(segments) == 3
     name = next(name for name, one in segments.items() if voxels(node, one, volume).any())
-    find(panel, name, ORGANS)
+    find(panel, name, MUSCLES)
     assert panel.ui.onlyButton.text == f"Only {name}"
     panel.ui.onlyButton.click()
     assert panel.parameters().labels == [name]

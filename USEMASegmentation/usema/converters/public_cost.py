@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..inference.checks import head_bytes
+from ..models.parts import head_bytes
 from . import brainchop
 from .public import PublicModel, public_models
 

@@ -74,7 +74,7 @@ def is_own(path: str | os.PathLike) -> bool:
 
 
 def _says_ours(file: Path | zipfile.Path) -> bool:
-    """Whether a ``model.json`` is a bundle's, as a damaged one is taken to be; other programs' files have that name too."""
+    """Whether a ``model.json`` is a bundle's, as a damaged one is taken to be: other programs have that name too."""
     if not file.is_file():
         return False
     try:
