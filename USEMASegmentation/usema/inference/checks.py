@@ -109,6 +109,18 @@ def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities
     return findings(metadata, first.geometry, (float(first.array.min()), float(first.array.max())), first.told)
 
 
+def shows_more_than_a_crop(metadata: ModelMetadata, geometry: Geometry) -> bool:
+    """Whether a volume is far longer, along any axis, than the crops that the model was trained on."""
+    if metadata.expected_extent_mm is None:
+        return False
+    if metadata.orientation is not None:
+        geometry = geometry.moved(geometry.moves_to(metadata.orientation))
+    lengths = [size * spacing for size, spacing in zip(geometry.size, geometry.spacing, strict=True)]
+    return any(
+        length > _EXTENT_FACTOR * most for length, most in zip(lengths, metadata.expected_extent_mm["max"], strict=True)
+    )
+
+
 def needed_bytes(
     metadata: ModelMetadata, shape: Sequence[int], spacing_zyx: Sequence[float], probabilities: bool = False
 ) -> int:
@@ -239,6 +251,13 @@ def _extent(metadata: ModelMetadata, geometry: Geometry) -> str:
         ):
             return f"The volume has {fewest} slices along one axis, too few to recognise much by in three dimensions."
         return ""
+    how = metadata.find_regions
+    if how is not None and shows_more_than_a_crop(metadata, geometry):
+        if max(lengths) <= how["most_mm"]:
+            return ""
+        return (
+            f"{shows}, far more than {model}. A {how['shows']} has up to {how['most_mm']:g} mm: cut it to that first."
+        )
     low, high = metadata.expected_extent_mm["min"], metadata.expected_extent_mm["max"]
     known = " x ".join(f"{least:.0f} to {most:.0f}" for least, most in zip(low, high, strict=True))
     if metadata.crop_first is None and any(

@@ -9,11 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 
 import numpy as np
 
-from .. import __version__
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -22,16 +20,18 @@ from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
-from .checks import check_case
+from .checks import check_case, shows_more_than_a_crop
 from .device import choose_device, describe
 from .image_checks import channels_of
 from .image_results import ImageResult, image_result, with_rims
 from .images import run_frames
 from .intensities import values_of
-from .loading import LoadedPart, load_parts
+from .loading import LoadedPart, load_finder, load_parts
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
+from .provenance import provenance
 from .region import Box, box_around, cut, pasted
+from .regions import meant, segment_regions
 from .rough import RoughResults
 from .running import Found, Wishes, run_parts
 
@@ -94,6 +94,7 @@ class Predictor:
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
+        self._bundle, self._finder = bundle, None  # loaded with the first volume whose regions are to be found
         self._rough = RoughResults() if rough is None else rough
 
     @property
@@ -144,9 +145,10 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        wanted = chosen(labels, self.metadata.result_labels) or self.metadata.result_labels
+        named = chosen(labels, self.metadata.result_labels)
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
+        wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
         wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
@@ -169,7 +171,8 @@ class Predictor:
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started)
+            provenance=self._provenance(parts, wanted if named else (), wishes, time.monotonic() - started)
+            | found.said
             | (image.provenance if image else {}),
             warnings=wishes.warnings,
             image=image,
@@ -184,7 +187,14 @@ class Predictor:
             return self._only(wanted, found)
         parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
         crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
-        found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        if self.metadata.find_regions is not None and shows_more_than_a_crop(self.metadata, volumes[0].geometry):
+            found = self._run_in_regions(volumes, wanted, wishes)
+        elif crop is None:
+            found = self._run(volumes, parts, wishes)
+            if self.metadata.find_regions is not None:
+                found.said["fieldOfView"] = "crop"
+        else:
+            found = self._run_in_region(volumes, parts, crop, wishes)
         return self._only(wanted, found)
 
     def _only(self, wanted: Sequence[Label], found: Found) -> Found:
@@ -196,6 +206,8 @@ class Predictor:
 
     def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
         """Those that find one of the labels, and those that they need; without what only finds the region."""
+        if self.metadata.find_regions is not None:  # it has one network, whatever its labels become
+            return list(self.parts)
         values, steps = {label.value for label in wanted}, self.metadata.steps_on_the_way
         names = {part.name for part in self.parts if part.name not in steps and values & set(part.part.values)}
         names |= self._aside
@@ -293,6 +305,21 @@ class Predictor:
             kept[0][outside] = 1
         return Found(pasted(found.labels, box, shape), kept, found.highest)
 
+    def _run_in_regions(self, volumes: Sequence[Volume], wanted: Sequence[Label], wishes: Wishes) -> Found:
+        """As ``_run``, but each region alone, where the model's own finder says that it lies."""
+
+        def rough() -> np.ndarray:
+            if self._finder is None:
+                self._finder = load_finder(self._bundle, self.device)
+            asked = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+            array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
+            return run_parts([self._finder], array, volumes[0].geometry, asked).labels
+
+        labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
+        return segment_regions(
+            self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes
+        )
+
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
         if "part" in crop:
@@ -358,41 +385,16 @@ class Predictor:
         )
 
     def _provenance(
-        self,
-        parts: Sequence[LoadedPart],
-        wanted: Sequence[Label],
-        overlap: float | None,
-        mirror: bool,
-        seconds: float,
+        self, parts: Sequence[LoadedPart], named: Sequence[Label], wishes: Wishes, seconds: float
     ) -> dict[str, str]:
-        def each(values: Sequence[str]) -> str:
-            """One value where all parts have the same."""
-            return "; ".join(dict.fromkeys(values))
-
-        described = {
-            "model": self.metadata.name,
-            "modelVersion": self.metadata.version,
-            "architecture": each([part.part.architecture["name"] for part in parts]),
-            "weightsSha256": self.metadata.weights["sha256"],
+        said = provenance(self.metadata, parts, wishes.overlap, wishes.mirror) | {
             "metadataSha256": self._metadata_sha256,
-            "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,
-            "overlap": each([f"{part.overlap(overlap):g}" for part in parts]),
-            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in parts]),
-            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in parts]),
             "seconds": f"{seconds:.1f}",
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        if self.metadata.parts:
-            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in parts)
-        if self.metadata.source:
-            described |= {
-                "sourceFormat": self.metadata.source["format"],
-                "sourceSha256": self.metadata.source["sha256"],
-            }
-        if len(wanted) < len(self.metadata.result_labels):
-            described["labels"] = ", ".join(label.name for label in wanted)
+        if named and len(named) < len(self.metadata.result_labels):
+            said["labels"] = ", ".join(label.name for label in named)
         if self._found_by:
-            described["regionFoundBy"] = self._found_by
-        return described
+            said["regionFoundBy"] = self._found_by
+        return said
