@@ -24,6 +24,7 @@ from typing import Any
 from .. import __version__
 from ..errors import InputError, UsemaError
 from ..files import replace_file
+from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
 from .case_run import Outcome, Settings
@@ -54,6 +55,8 @@ class Cohort:
         }
         if settings.pixel_size is not None:
             self._settings["pixel_size"] = settings.pixel_size
+        if settings.speed == FAST:  # absent as before where it is exact, which a preview does not change
+            self._settings["speed"] = settings.speed
         if settings.only:  # absent as before where all labels are wanted
             self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.result_labels)]
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 from ..errors import InputError
 from ..models.metadata import Label, ModelMetadata
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from ..volumes.segments import millilitres
 from ..volumes.sides import asymmetry_text
 from ..volumes.volume import Volume
@@ -106,7 +107,7 @@ def segment_regions(
     found = [region for region in find_regions(rough, metadata, geometry) if region.says in asked]
     labels = np.zeros(geometry.shape, np.uint8 if len(metadata.labels) <= 255 else np.uint16)
     kept = _all_background(metadata, geometry) if wishes.probabilities else None
-    highest, amounts = 0.0, {}
+    highest, amounts, margins = 0.0, {}, []
     for region in found:
         whole = run([cut(volume, region.box) for volume in volumes], replace(wishes, probabilities=True))
         chosen = _likeliest(whole, region, geometry)
@@ -116,6 +117,9 @@ def segment_regions(
         amounts[region.says["name"]] = amount
         highest = max(highest, whole.highest)
         _paste(labels, kept, whole, chosen, region)
+        if whole.margins is not None:
+            margins.append(whole.margins.renamed(dict(enumerate(region.says["labels"], 1))))
+            margins[-1] = margins[-1].pasted([part.start for part in region.box], geometry.shape)
     _tell(asked, found, amounts, how["shows"], metadata, wishes)
     said = {
         "fieldOfView": how["shows"],
@@ -123,7 +127,7 @@ def segment_regions(
     }
     if text := asymmetry_text(amounts):
         said["asymmetry"] = text
-    return Found(labels, kept, highest, said=said)
+    return Found(labels, kept, highest, said=said, margins=Margins.joined(margins) if margins else None)
 
 
 def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> list[Region]:
