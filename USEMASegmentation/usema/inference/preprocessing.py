@@ -15,8 +15,10 @@ import torch
 
 from ..errors import BundleError
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from .auto3dseg_recipe import Auto3DSegRecipe
 from .conform_recipe import ConformRecipe
+from .image_recipe import ImageRecipe
 from .nnunet_recipe import NnUNetRecipe
 from .outputs import Outputs
 from .tiling import Tiling
@@ -26,6 +28,7 @@ class Collector(Protocol):
     """Takes the logits of one volume slab by slab; see ``logits_to_labels.LogitsToLabels``."""
 
     highest: float  # the largest probability of any label so far
+    margins: Margins | None  # after ``finish``, on the grid of the labels, if they are to be kept
 
     def add(self, start: int, logits: torch.Tensor) -> None:
         """Take the slab (outputs, d, b, c) that begins at slice ``start`` of the network's first axis.
@@ -49,7 +52,7 @@ class Prepared(Protocol):
     data: np.ndarray
     notes: list[str]
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> Collector:
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> Collector:
         """What leads back to the grid of the array that was prepared."""
 
 
@@ -89,7 +92,7 @@ class Recipe(Protocol):
         """
 
 
-RECIPES = {"nnunet": NnUNetRecipe, "conform": ConformRecipe, "auto3dseg": Auto3DSegRecipe}
+RECIPES = {"nnunet": NnUNetRecipe, "image": ImageRecipe, "conform": ConformRecipe, "auto3dseg": Auto3DSegRecipe}
 
 
 def recipe_of(preprocessing: dict[str, Any]) -> Recipe:

@@ -10,7 +10,7 @@ from .parts import IMAGE, NNUNET
 RGB = "rgb"
 _ONLY_IMAGES = ("input_colours", "instances", "measurements")
 # What needs a third dimension, or lengths in millimetres that an image may not have.
-_NEVER_IMAGES = ("crop_first", "find_wanted", "pre_resample", "expected_extent_mm")
+_NEVER_IMAGES = ("crop_first", "find_wanted", "find_regions", "pre_resample", "expected_extent_mm")
 
 
 def has_images(document: Mapping[str, Any]) -> bool:
@@ -44,6 +44,11 @@ def image_contradictions(document: dict) -> Iterator[str]:
             yield f"preprocessing.patch_size has {len(patch)} numbers, and an image has 2 dimensions"
         if len(preprocessing.get("fit", ["absent"])) != 1:
             yield "preprocessing.fit should name either longest_side or to_spacing"
+    if any("fit" in preprocessing for preprocessing in _preprocessings(document)):
+        if document.get("combine") == "probabilities":
+            yield "combine is probabilities, which images that are fitted first do not have"
+        if any("previous" in part for part in document.get("parts", ())):
+            yield "a part has previous, which images that are fitted first do not have"
     yield from _instances(document)
 
 

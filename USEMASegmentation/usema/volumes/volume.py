@@ -112,14 +112,24 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
             "Give one 3D array and its own geometry.",
         )
     refuse_single_slice(volume.geometry.size, name)
+    check_values(array, name)
+
+
+def check_values(array: np.ndarray, name: str) -> None:
+    """Refuse voxels or pixels (z, y, x, ...) that no network can see anything in.
+
+    Raises:
+        InputError: they are other than real numbers, NaN or infinite, beyond single precision, or all the same.
+    """
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds values of type {array.dtype}.", "Give real numbers.")
     low, high = array.min(), array.max()  # NaN and infinity show in these, without another array of this size
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(array)
-        z, y, x = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+        place = tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+        z, y, x = place[:3]
         raise InputError(
-            f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[z, y, x]} at x {x}, y {y}, z {z}.",
+            f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[place]} at x {x}, y {y}, z {z}.",
             "Replace them, for example by the value of the background.",
         )
     if max(abs(float(low)), abs(float(high))) > _MOST:
@@ -160,11 +170,20 @@ def restore(array: np.ndarray, from_geometry: Geometry, to_geometry: Geometry) -
     """
     if array.shape[-3:] != from_geometry.shape:
         raise ValueError(f"an array of shape {array.shape} is not on a grid of shape {from_geometry.shape}")
+    return _moved(array, moves_between(from_geometry, to_geometry))
+
+
+def moves_between(from_geometry: Geometry, to_geometry: Geometry) -> tuple[tuple[int, bool], ...]:
+    """Which axis of a grid each axis (x, y, z) of the other one is, and whether it is turned round.
+
+    Raises:
+        ValueError: the two are not one grid in different axis orders.
+    """
     cosines = from_geometry.axes.T @ to_geometry.axes  # near -1, 0 or 1: which old axis each new axis is
     moves = tuple((int(np.abs(column).argmax()), bool(column.sum() < 0)) for column in cosines.T)
     if {source for source, _ in moves} != {0, 1, 2} or not from_geometry.moved(moves).same_grid(to_geometry):
         raise ValueError(f"{from_geometry} is not {to_geometry} in another axis order")
-    return _moved(array, moves)
+    return moves
 
 
 def resample_onto(volume: Volume, geometry: Geometry, fill: float) -> Volume:
