@@ -47,20 +47,25 @@ MEASURES = {"dice": "Dice", "hc_error_mm": "circumference, mean absolute error /
 
 def train(data: DataSet, network: str, iterations: int, runs: Path) -> tuple[str, Path]:
     """The trainer's name and the results folder, which has the predictions of the validation images."""
-    from usema.training.run import results_folder, train_dataset
-
-    raw = prepare(data, runs)
-    plan(data, raw, runs)
+    plan(data, prepare(data, runs), runs)
     trainer = data.trainer
     if network == "plain":
         import images2d_trainers
 
         images2d_trainers.link()
         trainer = trainer.replace("USEMARobust2D", "ControlPlain2D")
+    return trainer, trained(data, trainer, iterations, runs)
+
+
+def trained(data: DataSet, trainer: str, iterations: int, runs: Path, start: Path | None = None) -> Path:
+    from usema.training.run import results_folder, train_dataset
+
+    raw = prepare(data, runs)
     results = results_folder(raw, runs, "2d", trainer)
     if not (results / "fold_0/validation/summary.json").is_file():
-        train_dataset(raw, runs, configuration="2d", trainer=trainer, device="cpu", iterations=iterations)
-    return trainer, results
+        options = {"configuration": "2d", "trainer": trainer, "device": "cpu", "iterations": iterations}
+        train_dataset(raw, runs, start=start, **options)
+    return results
 
 
 # Networks beside each other
@@ -130,7 +135,6 @@ def head_error(case: Case, measurements: list) -> dict:
 def exported(name: str, data: DataSet, iterations: int, runs: Path, bundles: Path):
     """The bundle that is published; the training goes on for it where FINISH says so."""
     from usema.training.export import export_bundle
-    from usema.training.run import train_dataset
 
     bundles.mkdir(parents=True, exist_ok=True)
     _, results = train(data, "usema", iterations, runs)
@@ -139,16 +143,7 @@ def exported(name: str, data: DataSet, iterations: int, runs: Path, bundles: Pat
         early = runs / f"{name}.json"
         early.write_text(json.dumps(json.loads(card.read_text()) | {"version": "0.0.1"}))
         start = export_bundle(results, runs / name, card=early, overwrite=True).path
-        trainer = f"{data.trainer}Finish"
-        results = train_dataset(
-            prepare(data, runs),
-            runs,
-            configuration="2d",
-            trainer=trainer,
-            device="cpu",
-            iterations=FINISH[name],
-            start=start,
-        )
+        results = trained(data, f"{data.trainer}Finish", FINISH[name], runs, start)
     return export_bundle(results, bundles / name, card=card, overwrite=True)
 
 
