@@ -201,4 +201,4 @@ def test_a_label_of_an_image_becomes_the_ellipse_along_its_outline():
     labels[0, 28, 40] = 2  # of another label, which stays
     found = postprocess(labels, [{"step": "ellipse", "labels": [1]}], (1, 1, 1))[0]
     assert found[28, 40] == 2
-    assert ((found != 0) ^ whole).sum() < 12
+    assert ((found != 0) ^ whole).sum() < 20  # of 45 that were wrong
