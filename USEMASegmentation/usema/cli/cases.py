@@ -33,6 +33,7 @@ class Case:
     Attributes:
         name: what messages call it: its path from the folder that the user gave.
         overwrite: whether outputs that exist are replaced.
+        frame: which one of a file or series of several volumes, from 0, and of how many; None: it is one volume.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Case:
     preview: Path | None
     overwrite: bool = False
     statistics: Path | None = None
+    frame: tuple[int, int] | None = None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
