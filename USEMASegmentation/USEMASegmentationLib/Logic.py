@@ -275,8 +275,10 @@ class USEMASegmentationLogic(WorkerTask):
             probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
         provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
         result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box)
-        found = summary(result, run.parameters, event["seconds"])
-        outcome = ResultWriter.write(result, run.parameters, self.beforeWriting, onlyNew=changed)
+        names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
+        asked = replace(run.parameters, labels=names)
+        found = summary(result, asked, event["seconds"])
+        outcome = ResultWriter.write(result, asked, self.beforeWriting, onlyNew=changed)
         self._written.Set(outcome.segmentation)
         self._lastProvenance[run.parameters.modelName] = event["provenance"]
         self._status = replace(

@@ -180,6 +180,10 @@ def write_case(
         outcome.written.append(path)
         when_written()
     found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in outcome.millilitres.items())
+    seen = result.provenance.get("fieldOfView")  # of a model that takes a whole volume or a crop
+    found = f"seen as a {seen}: {found}" if seen else found
+    if asymmetry := result.provenance.get("asymmetry"):
+        found += f"; {asymmetry}"
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
 

@@ -13,6 +13,7 @@ from ..backends import Choice
 from ..errors import BundleError, InputError
 from ..models.bundle import Bundle
 from ..models.parts import Part
+from ..models.region_rules import FINDER_PREFIX
 from ..networks import build
 from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
@@ -197,11 +198,26 @@ def load_parts(bundle: Bundle, device: torch.device) -> tuple[LoadedPart, ...]:
     """
     metadata = bundle.metadata
     weights = bundle.load_weights()
+    if metadata.finder is not None:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(FINDER_PREFIX)}
+    return _loaded_parts(bundle, metadata.networks, len(metadata.labels), weights, device)
+
+
+def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
+    """The network that finds a model's regions, for a model that has one.
+
+    Raises:
+        BundleError: as ``load_parts``.
+    """
+    finder, weights = bundle.metadata.finder, bundle.load_weights()
+    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device)[0]
+
+
+def _loaded_parts(
+    bundle: Bundle, parts: Sequence[Part], labels: int, weights: Mapping[str, torch.Tensor], device: torch.device
+) -> tuple[LoadedPart, ...]:
     try:
-        return tuple(
-            LoadedPart(part, len(metadata.labels), weights, device, metadata.weights["sha256"])
-            for part in metadata.networks
-        )
+        return tuple(LoadedPart(part, labels, weights, device, bundle.metadata.weights["sha256"]) for part in parts)
     except BundleError as error:
         part = f"{bundle.path}: "
         raise BundleError(part + error.message, error.hint) from error

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .. import __version__
 from ..errors import BundleError, Cancelled, InputError
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -22,13 +20,18 @@ from ..volumes.doubts import doubts
 from ..volumes.geometry import Geometry
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
-from .checks import check_case
+from .checks import check_case, shows_more_than_a_crop
 from .device import choose_device, describe
+from .image_checks import channels_of
+from .image_results import ImageResult, image_result, with_rims
+from .images import run_frames
 from .intensities import values_of
-from .loading import LoadedPart, load_parts
+from .loading import LoadedPart, load_finder, load_parts
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
+from .provenance import provenance
 from .region import Box, box_around, cut, pasted
+from .regions import meant, segment_regions
 from .rough import RoughResults
 from .running import Found, Wishes, run_parts
 
@@ -46,6 +49,7 @@ class Segmentation:
         max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
+        image: what there is of an image beside its labels; None of a volume.
     """
 
     labels: np.ndarray
@@ -55,6 +59,7 @@ class Segmentation:
     max_foreground_probability: float
     provenance: dict[str, str]
     warnings: list[str] = field(default_factory=list)
+    image: ImageResult | None = None
 
 
 class Predictor:
@@ -89,6 +94,7 @@ class Predictor:
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
+        self._bundle, self._finder = bundle, None  # loaded with the first volume whose regions are to be found
         self._rough = RoughResults() if rough is None else rough
 
     @property
@@ -139,9 +145,10 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        wanted = chosen(labels, self.metadata.labels) or self.metadata.labels
+        named = chosen(labels, self.metadata.result_labels)
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
+        wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
         wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
@@ -153,23 +160,44 @@ class Predictor:
 
         self._found_by = ""
         found = self._find(volumes, wishes, wanted)
-        if not found.labels.any():
+        labels, image = found.labels, None
+        if self.metadata.takes_images:
+            labels, image = image_result(labels, volumes[0], self.metadata, wanted, wishes)
+        if not labels.any():
             wishes.warn(self._why_empty(found.highest, wishes.warnings))
         return Segmentation(
-            labels=found.labels,
+            labels=labels,
             geometry=volumes[0].geometry,
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started),
+            provenance=self._provenance(parts, wanted if named else (), wishes, time.monotonic() - started)
+            | found.said
+            | (image.provenance if image else {}),
             warnings=wishes.warnings,
+            image=image,
         )
 
     def _find(self, volumes: Sequence[Volume], wishes: Wishes, wanted: Sequence[Label]) -> Found:
         """What ``segment`` finds in volumes that were checked."""
+        if self.metadata.takes_images:
+            wanted = with_rims(wanted, self.metadata)
+            parts = self._parts_with(wanted)
+            found = run_frames(lambda frame, wishes: self._run(frame, parts, wishes), volumes, self.metadata, wishes)
+            return self._only(wanted, found)
         parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
         crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
-        found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        if self.metadata.find_regions is not None and shows_more_than_a_crop(self.metadata, volumes[0].geometry):
+            found = self._run_in_regions(volumes, wanted, wishes)
+        elif crop is None:
+            found = self._run(volumes, parts, wishes)
+            if self.metadata.find_regions is not None:
+                found.said["fieldOfView"] = "crop"
+        else:
+            found = self._run_in_region(volumes, parts, crop, wishes)
+        return self._only(wanted, found)
+
+    def _only(self, wanted: Sequence[Label], found: Found) -> Found:
         if len(wanted) < len(self.metadata.labels):
             keep = np.zeros(self.num_classes, found.labels.dtype)
             keep[[label.value for label in wanted]] = [label.value for label in wanted]
@@ -178,6 +206,8 @@ class Predictor:
 
     def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
         """Those that find one of the labels, and those that they need; without what only finds the region."""
+        if self.metadata.find_regions is not None:  # it has one network, whatever its labels become
+            return list(self.parts)
         values, steps = {label.value for label in wanted}, self.metadata.steps_on_the_way
         names = {part.name for part in self.parts if part.name not in steps and values & set(part.part.values)}
         names |= self._aside
@@ -204,10 +234,13 @@ class Predictor:
     def _filled(self, volumes: Sequence[Volume]) -> tuple[list[Volume], list[str]]:
         """NaN outside the field of view as background, for volumes that never were files; and what was done."""
         filled, notes = [], []
+        if self.metadata.takes_images:
+            volumes, notes = channels_of(volumes, self.metadata)
         for number, volume in enumerate(volumes):
-            name = "The volume" if len(volumes) == 1 else f"Volume {number + 1}"
+            what = "image" if self.metadata.takes_images else "volume"
+            name = f"The {what}" if len(volumes) == 1 else f"{what.capitalize()} {number + 1}"
             array, note = fill_outside(volume.array, name) if volume.array.ndim == 3 else (volume.array, "")
-            filled.append(volume if array is volume.array else Volume(array, volume.geometry))
+            filled.append(volume if array is volume.array else replace(volume, array=array))
             notes += [note] if note else []
         return filled, notes
 
@@ -221,6 +254,8 @@ class Predictor:
             InputError: it cannot be computed.
         """
         found = [finding.message for finding in check_case(self.metadata, volumes, probabilities)]
+        if self.metadata.takes_images:
+            return found
         return found + doubts(volumes, [channel["name"] for channel in self.metadata.channels])
 
     def _run(self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], wishes: Wishes) -> Found:
@@ -269,6 +304,21 @@ class Predictor:
             outside[box] = False
             kept[0][outside] = 1
         return Found(pasted(found.labels, box, shape), kept, found.highest)
+
+    def _run_in_regions(self, volumes: Sequence[Volume], wanted: Sequence[Label], wishes: Wishes) -> Found:
+        """As ``_run``, but each region alone, where the model's own finder says that it lies."""
+
+        def rough() -> np.ndarray:
+            if self._finder is None:
+                self._finder = load_finder(self._bundle, self.device)
+            asked = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+            array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
+            return run_parts([self._finder], array, volumes[0].geometry, asked).labels
+
+        labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
+        return segment_regions(
+            self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes
+        )
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
@@ -335,41 +385,16 @@ class Predictor:
         )
 
     def _provenance(
-        self,
-        parts: Sequence[LoadedPart],
-        wanted: Sequence[Label],
-        overlap: float | None,
-        mirror: bool,
-        seconds: float,
+        self, parts: Sequence[LoadedPart], named: Sequence[Label], wishes: Wishes, seconds: float
     ) -> dict[str, str]:
-        def each(values: Sequence[str]) -> str:
-            """One value where all parts have the same."""
-            return "; ".join(dict.fromkeys(values))
-
-        described = {
-            "model": self.metadata.name,
-            "modelVersion": self.metadata.version,
-            "architecture": each([part.part.architecture["name"] for part in parts]),
-            "weightsSha256": self.metadata.weights["sha256"],
+        said = provenance(self.metadata, parts, wishes.overlap, wishes.mirror) | {
             "metadataSha256": self._metadata_sha256,
-            "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,
-            "overlap": each([f"{part.overlap(overlap):g}" for part in parts]),
-            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in parts]),
-            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in parts]),
             "seconds": f"{seconds:.1f}",
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        if self.metadata.parts:
-            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in parts)
-        if self.metadata.source:
-            described |= {
-                "sourceFormat": self.metadata.source["format"],
-                "sourceSha256": self.metadata.source["sha256"],
-            }
-        if len(wanted) < len(self.metadata.labels):
-            described["labels"] = ", ".join(label.name for label in wanted)
+        if named and len(named) < len(self.metadata.result_labels):
+            said["labels"] = ", ".join(label.name for label in named)
         if self._found_by:
-            described["regionFoundBy"] = self._found_by
-        return described
+            said["regionFoundBy"] = self._found_by
+        return said

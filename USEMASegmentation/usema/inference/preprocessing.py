@@ -17,6 +17,7 @@ from ..errors import BundleError
 from ..volumes.geometry import Geometry
 from .auto3dseg_recipe import Auto3DSegRecipe
 from .conform_recipe import ConformRecipe
+from .image_recipe import ImageRecipe
 from .nnunet_recipe import NnUNetRecipe
 from .outputs import Outputs
 from .tiling import Tiling
@@ -89,7 +90,7 @@ class Recipe(Protocol):
         """
 
 
-RECIPES = {"nnunet": NnUNetRecipe, "conform": ConformRecipe, "auto3dseg": Auto3DSegRecipe}
+RECIPES = {"nnunet": NnUNetRecipe, "image": ImageRecipe, "conform": ConformRecipe, "auto3dseg": Auto3DSegRecipe}
 
 
 def recipe_of(preprocessing: dict[str, Any]) -> Recipe:

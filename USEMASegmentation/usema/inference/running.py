@@ -34,12 +34,13 @@ class Wishes:
 @dataclass(frozen=True)
 class Found:
     """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, and
-    the labels of parts that were kept aside, by name."""
+    the labels of parts that were kept aside, by name, and what else is to be said of how it was found."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     highest: float
     aside: dict[str, np.ndarray] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
 
 
 def run_parts(

@@ -44,6 +44,11 @@ def image_contradictions(document: dict) -> Iterator[str]:
             yield f"preprocessing.patch_size has {len(patch)} numbers, and an image has 2 dimensions"
         if len(preprocessing.get("fit", ["absent"])) != 1:
             yield "preprocessing.fit should name either longest_side or to_spacing"
+    if any("fit" in preprocessing for preprocessing in _preprocessings(document)):
+        if document.get("combine") == "probabilities":
+            yield "combine is probabilities, which images that are fitted first do not have"
+        if any("previous" in part for part in document.get("parts", ())):
+            yield "a part has previous, which images that are fitted first do not have"
     yield from _instances(document)
 
 

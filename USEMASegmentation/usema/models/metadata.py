@@ -13,7 +13,9 @@ from typing import Any
 from ..errors import BundleError
 from ..json_schema import problems
 from .consistency import contradictions, needed_versions
-from .parts import IMAGE, NETWORK_KEYS, Part, parts_of, steps_on_the_way
+from .image_rules import RGB
+from .parts import IMAGE, NETWORK_KEYS, Part, finder_of, parts_of, steps_on_the_way
+from .region_rules import region_labels
 
 SCHEMA_VERSION = 4  # the newest that is read; least_schema_version is what is written
 _NULLABLE = ("expected_intensity_range", "orientation")  # null is what they say; other keys are then absent
@@ -72,6 +74,7 @@ class ModelMetadata:
     combine: str = "labels"
     crop_first: dict[str, Any] | None = None
     find_wanted: dict[str, Any] | None = None
+    find_regions: dict[str, Any] | None = None
     pre_resample: dict[str, Any] | None = None
     postprocess: list[dict[str, Any]] | None = None
     expected_extent_mm: dict[str, list[float]] | None = None
@@ -86,6 +89,16 @@ class ModelMetadata:
         return parts_of(self.to_dict())
 
     @cached_property
+    def finder(self) -> Part | None:
+        """The network that finds the regions of ``find_regions``."""
+        return finder_of(self.to_dict())
+
+    @cached_property
+    def region_values(self) -> tuple[int, ...]:
+        """The values of the labels that only the regions of ``find_regions`` have."""
+        return tuple(region_labels({"find_regions": self.find_regions}))
+
+    @cached_property
     def steps_on_the_way(self) -> frozenset[str]:
         """The names of parts that add nothing to the result themselves."""
         return steps_on_the_way(self.to_dict())
@@ -94,6 +107,19 @@ class ModelMetadata:
     def takes_images(self) -> bool:
         """Whether the model is for two-dimensional images; else it is for volumes."""
         return any(part.kind == IMAGE for part in self.networks)
+
+    @cached_property
+    def result_labels(self) -> tuple[Label, ...]:
+        """The labels that a result has: all but the rim of objects, whose pixels belong to these."""
+        rim = (self.instances or {}).get("boundary")
+        return tuple(label for label in self.labels if label.name != rim)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """What each image or volume that the model takes is called; red, green and blue come in one image."""
+        if self.input_colours == RGB:
+            return ("Image in colour",)
+        return tuple(channel["name"] for channel in self.channels)
 
     @classmethod
     def from_dict(cls, document: Any, source: str = "model.json") -> ModelMetadata:

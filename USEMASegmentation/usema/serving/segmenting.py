@@ -92,6 +92,7 @@ class Commands:
         return {
             "event": "result",
             "labels": _write(folder / "labels.npy", result.labels),
+            "names": [label.name for label in result.model_labels],
             "probabilities": _write(folder / "probabilities.npy", result.probabilities) if keep else None,
             "geometry": result.geometry.to_dict(),
             "provenance": result.provenance,

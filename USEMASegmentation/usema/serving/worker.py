@@ -15,7 +15,8 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
     segment   model, inputs, output; and as it likes device, overlap, mirror, probabilities (``protocol.RunOptions``),
               and labels, the names of those that are wanted
               -> progress: done, total, seconds_left; ...
-              -> result: labels, probabilities, geometry, provenance, warnings, max_foreground_probability, seconds
+              -> result: labels, names (of those that there can be), probabilities, geometry, provenance, warnings,
+              max_foreground_probability, seconds
     cancel    target: the id of the request to end; it has no answer but that request's, at once if it was still waiting
     quit      -> the process ends
 

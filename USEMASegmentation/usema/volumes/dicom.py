@@ -14,10 +14,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from .dicom_headers import ORIGINAL_SLICES, DicomFile, Slice, looks_like_dicom, read_header
-from .dicom_stack import checked_stack
+from .dicom_stack import Stack, checked_stack
 from .dicom_straight import straight_voxels
+from .told import NOTHING, Told, told_by
 
-__all__ = ["folders_of_series", "is_dicom", "read_series", "slices_of_series"]
+__all__ = ["folders_of_series", "is_dicom", "read_series", "slices_of_series", "told_of_series"]
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,12 @@ def slices_of_series(path: Path) -> list[Slice]:
     """The images of the one series in a folder, or of a file's series. Raises InputError as :func:`read_series`."""
     files = _of_file(path) if path.is_file() else _of_folder(path)
     return [one for file in files for one in file.slices()]
+
+
+def told_of_series(stack: Stack) -> Told:
+    """What the headers of a series say that it shows."""
+    found = read_header(stack.slices[0].file)
+    return NOTHING if found is None or found.header is None else told_by(found.header)
 
 
 def scan(folder: Path) -> list[DicomFile]:

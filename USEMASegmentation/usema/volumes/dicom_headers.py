@@ -17,6 +17,7 @@ from pydicom.uid import UID
 
 from ..errors import InputError
 from .file_grid import COPY_AGAIN
+from .told import TEXTS
 
 ORIGINAL_SLICES = "Give the original slices, not screenshots or secondary captures."
 
@@ -42,7 +43,7 @@ _TAGS = [
             "SOPClassUID",
             "SOPInstanceUID",
             "SeriesInstanceUID",
-            "SeriesDescription",
+            *TEXTS,
         ),
         *("Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
         *("SamplesPerPixel", "NumberOfFrames", "BitsAllocated", *_PHASES, *_GROUPS),

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, UsemaError
-from .dicom import is_dicom, slices_of_series
+from .dicom import is_dicom, slices_of_series, told_of_series
 from .dicom_phases import phases_of
 from .dicom_stack import checked_stack
 from .dicom_straight import straight_voxels
@@ -106,7 +106,7 @@ def _volumes(path: Path, interpolate: bool) -> Iterator[Volume]:
     if is_dicom(path):
         for slices in phases_of(slices_of_series(path)).values():
             stack = checked_stack(path, slices, interpolate)
-            yield Volume(straight_voxels(stack), stack.geometry, stack)
+            yield Volume(straight_voxels(stack), stack.geometry, stack, told_of_series(stack))
     elif file_format(path) == NIFTI:
         for array, geometry in read_nifti_frames(path):
             yield Volume(array, geometry)

@@ -93,7 +93,8 @@ def _first_lines(metadata: ModelMetadata, results: Results) -> str:
 def _labels(metadata: ModelMetadata) -> str:
     rows = []
     for label in metadata.labels:
-        codes = [label.terminology[key] for key in ("type", "type_modifier") if key in label.terminology]
+        keys = ("type", "type_modifier", "region_modifier")
+        codes = [label.terminology[key] for key in keys if key in label.terminology]
         rows.append((label.value, label.name, "; ".join(f"{c['scheme']} {c['value']} ({c['meaning']})" for c in codes)))
     return _table(("value", "segment", "code"), rows)
 
