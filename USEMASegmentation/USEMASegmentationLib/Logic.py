@@ -27,6 +27,7 @@ from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Summary import describeBox, summary
 from .Scene.VolumeBridge import Box, roiBox, wholeBox
 from .Scene.Watch import Watch
+from .SequenceTask import SequenceTask
 from .WorkerTask import WorkerTask
 
 
@@ -72,6 +73,7 @@ class USEMASegmentationLogic(WorkerTask):
         self._lastProvenance: dict[str, dict[str, str]] = {}  # model -> of its last result
         self._counted: tuple = (None, Corrections())
         self._leftFolders: list[ExchangeFolder] = []
+        self._frames = SequenceTask(hold, self._busyText, self._remove)
         removeAbandoned()
 
     def __enter__(self) -> USEMASegmentationLogic:
@@ -138,6 +140,10 @@ class USEMASegmentationLogic(WorkerTask):
         return self._counted[1]
 
     @property
+    def busy(self) -> bool:
+        return super().busy or self._frames.busy
+
+    @property
     def status(self) -> Status:
         node = self._written.Get()
         there = node is not None and slicer.mrmlScene.IsNodePresent(node)
@@ -156,6 +162,10 @@ class USEMASegmentationLogic(WorkerTask):
         """
         self._refuseIfBusy()
         parameters = _parametersOf(parameters, options)
+        if parameters.allFrames:
+            self._frames.start(parameters, self._devices())
+            self._takeFrames()
+            return
         warnings = Preflight.verify(parameters, self._devices())
         bundle, box = Preflight.modelHere(parameters.modelName), _boxOf(parameters)
         volumes = [parameters.inputVolume, *parameters.channels]
@@ -180,6 +190,11 @@ class USEMASegmentationLogic(WorkerTask):
     def poll(self) -> Status:
         """Take what the worker has sent; on a result, write the segmentation. Call it every 100 ms while ``busy``."""
         run, changing = self._run, _isSceneChanging()
+        if self._frames.busy:
+            if not changing or self._frames.stopping:  # results go into the scene as they come
+                self._frames.poll()
+            self._takeFrames()
+            return self.status
         if run is not None and not changing and not slicer.mrmlScene.IsNodePresent(run.parameters.inputVolume):
             self._cancel("The volume was removed, or the scene closed, while it was being segmented.")
         super().poll()
@@ -187,6 +202,12 @@ class USEMASegmentationLogic(WorkerTask):
             event, self._result = self._result, None
             self._take(event)
         return self.status
+
+    def cancel(self) -> None:
+        if self._frames.busy:
+            self._frames.cancel()
+            self._takeFrames()
+        super().cancel()
 
     def segment(self, inputVolume=None, modelName: str | None = None, *, wait=None, **options):
         """Segment a volume and return the segmentation node, for scripts: blocks, and shows nothing.
@@ -240,7 +261,20 @@ class USEMASegmentationLogic(WorkerTask):
         """Versions, devices and the last log, to be sent to somebody; without names of patients, users or volumes."""
         return report(self._worker.hello, self._lastFailure, f"{self._worker.log_tail}\n{self.store.log}")
 
+    def _giveUp(self) -> None:
+        if self._frames.busy:
+            self._frames.giveUp()
+            self._takeFrames()
+        super()._giveUp()
+
     # The steps in between
+
+    def _takeFrames(self) -> None:
+        """What is said of the frames is said here."""
+        self._status = self._frames.status
+        self._written.Set(self._status.segmentation)
+        if self._status.state == "failed":
+            self._lastFailure = f"{self._status.code}\n{self._status.detail}"
 
     def _devices(self) -> list[str] | None:
         """Those that the worker has found; None: it has not run yet."""

@@ -153,7 +153,7 @@ def test_copies_and_places_that_lack_a_phase_are_no_frames(phases, tmp_path):
 def test_label_maps_over_time_are_one_file_of_four_dimensions(suffix, tmp_path, phases):
     nifti(tmp_path / "a.nii", phases)
     geometry = read_frame(tmp_path / "a.nii", 0, 3).geometry
-    labels = [(phase > 50).astype(np.uint8) * (t + 1) for t, phase in enumerate(phases)]
+    labels = [(phase > np.median(phase)).astype(np.uint8) * (t + 1) for t, phase in enumerate(phases)]
     path = tmp_path / f"labels{suffix}"
     write_label_frames(path, labels, geometry, step=0.04)
     assert len(find_frames(path)) == 3

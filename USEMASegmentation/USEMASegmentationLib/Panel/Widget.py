@@ -17,6 +17,7 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
+from ..Scene.Sequences import frameOf
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
@@ -207,7 +208,12 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             Parameters.copyOf(self._parameterNode),
             device=self.advancedSection.device(),
             show3D=self.ui.show3DButton.checked,
+            allFrames=self._parameterNode.allFrames and self._hasFrames(),
         )
+
+    def _hasFrames(self) -> bool:
+        volume = self._parameterNode.inputVolume
+        return volume is not None and frameOf(volume) is not None
 
     # Showing
 
@@ -227,6 +233,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
         self.advancedSection.update(node.modelName)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
+        ui.allFramesCheckBox.visible = self._hasFrames()
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None

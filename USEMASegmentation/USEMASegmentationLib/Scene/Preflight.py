@@ -76,7 +76,7 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warn
     _checkMemory(parameters, bundle)
     intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
     return Warnings(
-        scene=_sceneWarnings(volumes, bundle.metadata),
+        scene=_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
         engine=input_warnings(bundle.metadata, geometry, intensities),
         target=_targetWarnings(parameters),
     )
@@ -174,7 +174,7 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     return needed + _WORKER_BYTES
 
 
-def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
+def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata, allFrames: bool) -> list[str]:
     told = toldOf(volumes[0])
     warnings = list(filter(None, [modality_doubt(metadata, told), region_doubt(metadata, told)]))
     if len({node.GetID() for node in volumes}) < len(volumes):
@@ -182,7 +182,7 @@ def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
     if any(map(isBent, volumes)):
         warnings.append("The transform above the volume is not linear: it is segmented as it is stored, not as shown.")
     frames = [frame for frame in map(frameOf, volumes) if frame]
-    if frames:
+    if frames and not allFrames:
         warnings.append("Only the frame that is shown is segmented: {} of {} of a sequence.".format(*frames[0]))
     return warnings
 

@@ -36,7 +36,7 @@ def run_locally(cases: Sequence[Case], engine: Engine, stop: Stop, cohort: Cohor
         UsemaError: the model cannot be loaded.
         SystemExit: a signal asked to stop. What was written is whole, and the user has been told.
     """
-    works = [Work(case, engine, cohort, stop.is_set) for case in cases]
+    works = [Work(case, engine, cohort, stop.is_set, writes_anyway=len(cases) > 1) for case in cases]
     with ExitStack() as stack:
         reader = writer = AtOnce()
         if len(works) > 1:

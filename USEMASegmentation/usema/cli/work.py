@@ -29,12 +29,21 @@ class Work:
     Args:
         cohort: hears how it ends; None: nobody does.
         should_stop: asked between tiles and between files.
+        writes_anyway: what was computed is written even if the run is to stop.
     """
 
-    def __init__(self, case: Case, engine: Engine, cohort: Cohort | None, should_stop: Callable[[], bool]):
+    def __init__(
+        self,
+        case: Case,
+        engine: Engine,
+        cohort: Cohort | None,
+        should_stop: Callable[[], bool],
+        writes_anyway: bool = False,
+    ):
         self.case = case
         self.outcome = Outcome()
         self._engine, self._cohort, self._should_stop = engine, cohort, should_stop
+        self._stops_writing = (lambda: False) if writes_anyway else should_stop
         self._volumes: list[Volume] = []
         self._result: Segmentation | None = None
 
@@ -62,7 +71,7 @@ class Work:
         self._result = None
         begun = lambda: self._record(BEGUN)  # noqa: E731
         with said_by_the_engine(self.outcome):
-            write_case(self.case, volume, result, self._engine, self.outcome, self._should_stop, begun)
+            write_case(self.case, volume, result, self._engine, self.outcome, self._stops_writing, begun)
         self._record(DONE)
 
     def fail(self, error: Exception, of_many: bool) -> UsemaError:

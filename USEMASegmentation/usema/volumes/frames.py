@@ -27,6 +27,7 @@ from .itk_messages import itk_reason, itk_warnings_logged
 from .nifti import frames_in_nifti, read_nifti_frames
 from .nrrd import NrrdHeader
 from .paths import SEGMENTATION_SUFFIXES, check_path, readable_by_itk
+from .told import told_of_file
 from .volume import Volume, checked_volume
 
 _LISTS = ("list", "time")  # NRRD's kinds of an axis along which whole volumes lie
@@ -109,7 +110,7 @@ def _volumes(path: Path, interpolate: bool) -> Iterator[Volume]:
             yield Volume(straight_voxels(stack), stack.geometry, stack, told_of_series(stack))
     elif file_format(path) == NIFTI:
         for array, geometry in read_nifti_frames(path):
-            yield Volume(array, geometry)
+            yield Volume(array, geometry, told=told_of_file(path))
     else:
         yield from _itk_volumes(path)
 
@@ -131,7 +132,7 @@ def _itk_volumes(path: Path) -> Iterator[Volume]:
     size = tuple(int(length) for length in array.shape[:0:-1])
     geometry = grid_of_image(path, kind, reader, size)
     for one in array:
-        yield Volume(np.ascontiguousarray(one), geometry)
+        yield Volume(np.ascontiguousarray(one), geometry, told=told_of_file(path))
 
 
 def _file_names(path: Path) -> list[str]:
