@@ -162,6 +162,34 @@ def test_any_name_that_the_disk_takes_is_written(model, tmp_path, name):
     assert picture.is_file()
 
 
+def test_a_first_look_lies_beside_the_result_until_that_is_there(model, tmp_path, monkeypatch):
+    from usema.volumes import writing
+
+    seen = []
+    write = writing.write_segmentation
+    monkeypatch.setattr(
+        writing, "write_segmentation", lambda *a: seen.append(sorted(p.name for p in tmp_path.iterdir())) or write(*a)
+    )
+    looks = []
+    label_map = writing.write_label_map
+    monkeypatch.setattr(
+        writing, "write_label_map", lambda path, *a: (label_map(path, *a), looks.append(load_volume(path).array))
+    )
+    small = load_volume(sample_volume()).array[:24, :32, :24]
+    volume = tmp_path / "in" / "volume.nii.gz"
+    volume.parent.mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(np.tile(small, (1, 2, 4))), volume)
+    for speed in ("preview", "exact"):
+        result = usema("segment", volume, "-o", tmp_path / f"{speed}.seg.nrrd", "--model", model, "--speed", speed)
+        assert result.exit_code == 0, result.output
+        assert ("preview, until the result is there" in result.output) == (speed == "preview")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["exact.seg.nrrd", "in", "preview.seg.nrrd"]
+    assert seen[0] == ["in"]
+    found = [load_volume(tmp_path / f"{speed}.seg.nrrd").array for speed in ("preview", "exact")]
+    np.testing.assert_array_equal(*found)
+    assert looks[0].shape == found[0].shape
+
+
 def test_a_failed_picture_leaves_the_segmentation_and_says_so(model, tmp_path, monkeypatch):
     """The disk is full when the picture comes."""
 

@@ -121,7 +121,7 @@ ROBUST = sorted(name for name in {**vars(robust), **vars(robust_2d)} if name.sta
 
 def test_every_trainer_takes_a_step(trained):
     assert sorted(NEIGHBOURS) == sorted(training.PLAIN_LABELS_ONLY)
-    assert len(ROBUST) == 5
+    assert len(ROBUST) == 6
     steps = take_steps(trained[1], *NEIGHBOURS, *ROBUST, USEMA_ITERATIONS="101", USEMA_THREADS="1")
     assert list(steps) == NEIGHBOURS + ROBUST
     for name, step in steps.items():
@@ -160,6 +160,7 @@ def test_each_robust_recipe_mirrors_what_its_labels_allow(trained):
     assert mirrored == {
         "nnUNetTrainerUSEMARobust": [],
         "nnUNetTrainerUSEMARobust2D": [0, 1],
+        "nnUNetTrainerUSEMARobust2DFinish": [0, 1],
         "nnUNetTrainerUSEMARobust2DUpright": [1],
         "nnUNetTrainerUSEMARobustBothSides": [1],  # of (y, x)
         "nnUNetTrainerUSEMARobustMirrored": [0, 1],

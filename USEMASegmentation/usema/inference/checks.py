@@ -284,3 +284,24 @@ def _listed(words: Sequence[str]) -> str:
     if len(set(words)) == 1:
         return words[0]
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def refuse_separate_probabilities(metadata: ModelMetadata, parts: Sequence[str]) -> None:
+    """Raises InputError where several networks, named by these parts, find different labels."""
+    results = [name for name in parts if name not in metadata.steps_on_the_way]
+    if len(results) > 1 and metadata.combine == "labels":
+        raise InputError(
+            f"The model '{metadata.name}' has {len(results)} networks for different labels, which have no "
+            "probabilities in common.",
+            "Segment without probabilities.",
+        )
+
+
+def why_empty(metadata: ModelMetadata, probability: float, warnings: Sequence[str]) -> str:
+    """A sentence on a result in which no label was found; ``probability`` is the highest of any."""
+    reason = "nothing looked like it" if probability < 0.1 else "it was never the likeliest class"
+    hint = " See the other warnings." if warnings else " Is this the right model for the volume?"
+    return (
+        f"Nothing was found: the highest probability of any label was {probability:.2f} ({reason}). The model "
+        f"expects {metadata.modality} of: {metadata.anatomy}.{hint}"
+    )

@@ -103,9 +103,10 @@ class ConformedCase:
     largest: bool
     notes: list[str] = field(default_factory=list)
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> GridCollector:
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> GridCollector:
         """What leads the logits back to the grid of the array that was prepared."""
-        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input)
+        values_back = self.conformed.labels_on_input if keep_margins else None
+        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input, values_back)
 
     def _on_input(self, labels: np.ndarray, kept: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         if self.mask is not None:

@@ -25,6 +25,7 @@ from .cpu_engine import choose as choose_engine
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits
+from .speeds import overlap_between
 from .whole_volume import predict_whole, sees_whole_volumes, strips_of
 
 
@@ -133,22 +134,24 @@ class LoadedPart:
         """Along which axes copies are averaged if the user asks for it."""
         return tuple(self.part.inference["mirror_axes"]) if mirror else ()
 
-    def overlap(self, wish: float | None) -> float:
-        """The user's, or else the model's own."""
-        return self.part.inference.get("overlap", 0.5) if wish is None else wish
+    def overlap(self, wish: float | str | None) -> float:
+        """The user's (see ``speeds.overlap_between``), or else the model's own."""
+        return overlap_between(self.part.inference.get("overlap", 0.5), wish)
 
-    def tiles(self, array: np.ndarray, geometry: Geometry, overlap: float | None) -> int:
-        """How many tiles there will be for a case (channels, z, y, x) on ``geometry``; planes without tiles."""
+    def tiles(self, array: np.ndarray, geometry: Geometry) -> Callable[[float | str | None], int]:
+        """For a case (channels, z, y, x) on ``geometry``: how many tiles there will be with an overlap, as ``overlap``
+        takes it; planes without tiles."""
         shape = self.recipe.shape(array, geometry)
         if sees_whole_volumes(self.network):
-            return shape[0] * len(strips_of(self.network, shape, self.recipe.takes_strips))
-        return self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap)).count
+            planes = shape[0] * len(strips_of(self.network, shape, self.recipe.takes_strips))
+            return lambda wish: planes
+        return lambda wish: self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(wish)).count
 
     def logits(
         self,
         prepared: Prepared,
         *,
-        overlap: float | None,
+        overlap: float | str | None,
         mirror: bool,
         progress: Callable[[int, int, float | None], None] | None,
         should_stop: Callable[[], bool] | None,
