@@ -27,7 +27,7 @@ from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Preview import Preview
 from .Scene.Summary import describeBox, summary
-from .Scene.VolumeBridge import Box, roiBox, wholeBox
+from .Scene.VolumeBridge import Box, boxOf
 from .Scene.Watch import Watch
 from .SequenceTask import SequenceTask
 from .WorkerTask import WorkerTask
@@ -133,7 +133,7 @@ class USEMASegmentationLogic(WorkerTask):
         if target is None or volume is None or parameters.existing != "replace":
             return Corrections()
         try:
-            metadata, box = Preflight.modelHere(parameters.modelName).metadata, _boxOf(parameters)
+            metadata, box = Preflight.modelHere(parameters.modelName).metadata, boxOf(parameters)
             if ResultWriter.whyNot(target, volume):
                 return Corrections()
             state = (*EditMask.stateOf(target, metadata), volume.GetID(), box, tuple(parameters.labels))
@@ -171,7 +171,7 @@ class USEMASegmentationLogic(WorkerTask):
             self._takeFrames()
             return
         warnings = Preflight.verify(parameters, self._devices())
-        bundle, box = Preflight.modelHere(parameters.modelName), _boxOf(parameters)
+        bundle, box = Preflight.modelHere(parameters.modelName), boxOf(parameters)
         volumes = [parameters.inputVolume, *parameters.channels]
         folder = ExchangeFolder()
         try:
@@ -197,8 +197,7 @@ class USEMASegmentationLogic(WorkerTask):
         if self._frames.busy:
             if not changing or self._frames.stopping:  # results go into the scene as they come
                 self._frames.poll()
-            self._takeFrames()
-            return self.status
+            return self._takeFrames()
         if run is not None and not changing and not slicer.mrmlScene.IsNodePresent(run.parameters.inputVolume):
             self._cancel("The volume was removed, or the scene closed, while it was being segmented.")
         super().poll()
@@ -295,12 +294,12 @@ class USEMASegmentationLogic(WorkerTask):
 
     # The steps in between
 
-    def _takeFrames(self) -> None:
-        """What is said of the frames is said here."""
+    def _takeFrames(self) -> Status:
         self._status = self._frames.status
         self._written.Set(self._status.segmentation)
         if self._status.state == "failed":
             self._lastFailure = f"{self._status.code}\n{self._status.detail}"
+        return self.status
 
     def _devices(self) -> list[str] | None:
         """Those that the worker has found; None: it has not run yet."""
@@ -388,11 +387,6 @@ def _newClient() -> WorkerClient:
 def _isSceneChanging() -> bool:
     """Whether the scene is being loaded or closed, or a script is in the middle of a batch of changes."""
     return bool(slicer.mrmlScene.IsBatchProcessing())
-
-
-def _boxOf(parameters: Parameters) -> Box:
-    volume = parameters.inputVolume
-    return wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
 
 
 def _parametersOf(parameters, options: dict) -> Parameters:

@@ -22,7 +22,7 @@ from .Hierarchy import toldOf
 from .Kinds import refuseOtherKinds
 from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
-from .VolumeBridge import isBent, roiBox, wholeBox, worldGeometries
+from .VolumeBridge import boxOf, isBent, worldGeometries
 
 # Python with torch and a small network in memory, before it has seen a volume.
 _WORKER_BYTES = GIB // 2
@@ -167,8 +167,7 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     - 0.5 GiB for the worker itself.
     """
     volume = parameters.inputVolume
-    box = wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
-    shape = [part.stop - part.start for part in box]
+    shape = [part.stop - part.start for part in boxOf(parameters)]
     voxels, classes = math.prod(shape), len(metadata.labels) + 1
     needed = needed_bytes(metadata, shape, volume.GetSpacing()[::-1]) + 2 * voxels
     if parameters.keepProbabilities:

@@ -55,8 +55,8 @@ class Frames:
 
 
 def frameOf(volumeNode) -> tuple[int, int] | None:
-    """(which frame from 1, of how many) a volume shows; None where it belongs to no sequence of several."""
-    browser = _browserOf(volumeNode)
+    """(which frame from 1, of how many) a volume shows; None without one, or where it is of no sequence of several."""
+    browser = None if volumeNode is None else _browserOf(volumeNode)
     return None if browser is None else (browser.GetSelectedItemNumber() + 1, browser.GetNumberOfItems())
 
 

@@ -16,6 +16,8 @@ import vtk
 from usema.errors import InputError
 from usema.volumes.geometry import Geometry
 
+from ..Parameters import Parameters
+
 Box = tuple[slice, slice, slice]
 
 _LEAST_VOLUME = 1e-4  # of the box that three axes of length 1 span
@@ -131,6 +133,12 @@ def roiBox(roiNode, volumeNode) -> Box:
             "Move it onto the anatomy, or choose no ROI.",
         )
     return tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
+
+
+def boxOf(parameters: Parameters) -> Box:
+    """The voxels of the input volume that are to be segmented. Raises InputError as `roiBox` does."""
+    volume = parameters.inputVolume
+    return wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
 
 
 def isBent(volumeNode) -> bool:

@@ -108,6 +108,7 @@ class Choice:
 
 def _absolute(case: Case) -> Case:
     """Paths that mean the same in another process."""
-    places = {kind: getattr(case, kind) for kind in ("output", "probabilities", "preview", "statistics")}
+    kinds = ("output", "probabilities", "preview", "statistics", "objects", "table")
+    places = {kind: getattr(case, kind) for kind in kinds}
     named = {kind: path and path.absolute() for kind, path in places.items()}
     return replace(case, inputs=tuple(path.absolute() for path in case.inputs), **named)

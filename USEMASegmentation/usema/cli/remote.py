@@ -113,6 +113,7 @@ class Told:
             report(UsemaError(status["error"] if status else "It has no status: its input was changed."), case.name)
             return
         found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in status["millilitres"].items())
+        found = found or ", ".join(f"{name} {number:g}" for name, number in status.get("numbers", {}).items())
         self._say(f"{self._number} of {of}: {case.name}: {found} ({status['seconds']} s) -> {case.output}")
 
 
