@@ -5,8 +5,6 @@ from __future__ import annotations
 import slicer
 import slicer.util
 from panel_cases import isShown, loadSample, waitUntil
-from USEMASegmentationLib.Panel import RunTexts
-from USEMASegmentationLib.Parameters import Status
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -43,6 +41,9 @@ def test_a_ticked_box_segments_every_frame(app, openPanel):
     assert not panel.parameters().allFrames
 
 
-def test_the_bar_tells_the_frame():
+def test_the_bar_tells_the_frame(app):
+    from USEMASegmentationLib.Panel import RunTexts  # not before the application is there
+    from USEMASegmentationLib.Parameters import Status
+
     status = Status("running", done=30, total=60, secondsLeft=20.0, frame=2, frames=3)
     assert RunTexts.progress(status) == "Frame 2 of 3, about 20 s left"
