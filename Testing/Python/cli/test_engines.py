@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bundles import write_tiny_bundle
 from cli_cases import said, usema
 from test_cohort import table
-from usema.cli import remote
+from usema.cli import ray_engine, remote
 from usema.cli.case_run import Settings
-from usema.cli.cases import plan_cases, targets
+from usema.cli.cases import Case, plan_cases, targets
+from usema.cli.interrupt import Stop
 from usema.resources import sample_volume
 from usema.volumes.volume import load_volume
 
@@ -120,6 +123,68 @@ def test_without_slurm_on_this_computer_it_says_where_to_go(source, model, monke
     monkeypatch.setenv("PATH", str(source))
     result = usema("segment", source, "-o", f"{source.parent}/out/", "--model", model, "--engine", "slurm")
     assert "the command sbatch is not here" in said(result)
+
+
+@dataclass(eq=False)
+class Call:
+    actor: object
+    case: Case
+    then: Case | None
+
+
+class Actors:
+    """Ray's outside as the adapter uses it; the actors work in this process, and one case ends every actor."""
+
+    class exceptions:
+        class RayActorError(Exception): ...
+
+        class RayTaskError(Exception): ...
+
+    def __init__(self, deadly: str):
+        self.deadly, self.calls, self.made = deadly, [], 0
+
+    def cluster_resources(self):
+        return {"CPU": 4.0}
+
+    def remote(self, **options):
+        assert (options["max_restarts"], options["max_task_retries"], options["num_cpus"]) == (2, 2, 2)
+        return self._kind
+
+    def _kind(self, kind):
+        def make(job):
+            self.made += 1
+            actor = kind(job)
+            return SimpleNamespace(run=SimpleNamespace(remote=lambda case, then: self._call(actor, case, then)))
+
+        return SimpleNamespace(remote=make)
+
+    def _call(self, actor, case, then):
+        self.calls.append((case.name, then and then.name))
+        return Call(actor, case, then)
+
+    def wait(self, references, timeout):
+        return references[:1], references[1:]
+
+    def get(self, reference):
+        if reference.case.name == self.deadly:
+            raise self.exceptions.RayActorError
+        reference.actor.run(reference.case, reference.then)
+
+
+def test_a_case_that_ends_its_actors_is_told_as_failed_and_another_actor_does_the_rest(source, job):
+    actors, lines = Actors(deadly="b.nii.gz"), []
+    told = remote.Told(job.cohort(), lines.append)
+    cases = cases_of(source)
+    assert ray_engine._Cluster(actors, job, None).do(cases, Stop(), told) == 2
+    assert sorted(name for name, _ in actors.calls) == sorted(case.name for case in cases)
+    assert actors.made == 3  # one for each two cores, and one in the place of the lost one
+    states = {case.name: job.cohort().told(case) for case in cases}
+    assert {name: status["state"] for name, status in states.items()} == {
+        **dict.fromkeys(("a.nii.gz", "c.nii.gz"), "done"),
+        **dict.fromkeys(("b.nii.gz", "broken.nii"), "failed"),
+    }
+    assert "Its process ended 3 times" in states["b.nii.gz"]["error"]
+    assert "cannot be read" in states["broken.nii"]["error"]
 
 
 @pytest.mark.slow

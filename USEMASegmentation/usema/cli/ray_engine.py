@@ -6,6 +6,8 @@ failed, and another actor takes the place. No scheduler of our own, and nothing 
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -16,6 +18,7 @@ from .remote import CaseRunner, Job, Told, missing, say_stopped
 
 _RESTARTS = 2
 _CPUS = 2  # of an actor, as long as the cluster has so many
+_STORE = 2**27  # bytes: only paths and names travel
 _SECONDS = 0.5  # between two looks at whether the user wants to stop
 
 
@@ -50,8 +53,10 @@ def run_on_ray(
     own = not ray.is_initialized()
     if own:
         try:
-            options = {"address": address} if address else {"include_dashboard": False}
-            ray.init(log_to_driver=False, logging_level="error", **options)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this computer unasked
+            here = {"include_dashboard": False, "object_store_memory": _STORE}
+            options = {"address": address} if address else here
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:
             raise UsemaError(f"Ray cannot be reached at {address or 'this computer'}: {error}.") from error
     try:

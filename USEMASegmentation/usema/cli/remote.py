@@ -76,6 +76,8 @@ class CaseRunner:
         except NoEngine as error:
             raise error.__cause__ from None
         except Exception as error:  # whatever it is, one case must not cost the others
+            if type(error).__module__.startswith("submitit"):  # this job's time is over: that is no fault of the case
+                raise
             work.fail(error, of_many=True)
 
     def _begin(self, case: Case) -> tuple[Case, Work, Future]:

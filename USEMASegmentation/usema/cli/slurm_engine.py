@@ -18,6 +18,7 @@ from .remote import CaseRunner, Job, Told, missing, pairs, say_stopped
 
 _SECONDS = 1.0  # between two looks at the jobs
 _FOLDER = "jobs"
+_MINUTES = 24 * 60  # of a job, unless timeout_min says otherwise: submitit's own five would end every one
 
 
 def run_chunk(job: Job, cases: Sequence[Case]) -> None:
@@ -62,7 +63,8 @@ def run_on_slurm(
     try:
         executor = submitit.AutoExecutor(folder=job.folder / STATUS_FOLDER / _FOLDER, cluster=cluster)
         array = {"slurm_array_parallelism": workers} if workers else {}
-        executor.update_parameters(**array, **{name: _value(text) for name, text in parameters.items()})
+        given = {name: _value(text) for name, text in parameters.items()}
+        executor.update_parameters(**{"timeout_min": _MINUTES, **array, **given})
     except (ValueError, NameError, RuntimeError, TypeError) as error:
         raise InputError(f"--slurm: {error}", "Parameters are submitit's, such as slurm_partition=gpu.") from error
     chunks = [cases[start : start + chunk] for start in range(0, len(cases), chunk)]
