@@ -49,6 +49,17 @@ def empty_store(tmp_path_factory, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_volume(tmp_path_factory) -> Path:
+    """The middle of the sample, which the tiny models of the tests segment in one tile of 24 x 32 x 24 voxels."""
+    import SimpleITK as sitk
+    from usema.resources import sample_volume
+
+    path = tmp_path_factory.mktemp("small") / "hippocampus_149.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(sample_volume()))[4:28, 8:40, 4:28], str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real labelled volumes that lies beside the repository."""
     folder = ROOT.parent / "shared" / "data"

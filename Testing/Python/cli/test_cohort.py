@@ -17,7 +17,6 @@ from bundles import write_tiny_bundle
 from click.testing import CliRunner
 from usema.cli import cohort, main
 from usema.errors import InputError
-from usema.resources import sample_volume
 from usema.volumes.volume import load_volume
 
 
@@ -27,11 +26,11 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def source(tmp_path) -> Path:
+def source(tmp_path, small_volume) -> Path:
     """Three volumes in folders and one that is none."""
     for name in ("x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(sample_volume(), tmp_path / "in" / name)
+        shutil.copy(small_volume, tmp_path / "in" / name)
     (tmp_path / "in" / "broken.nii").write_text("no volume")
     return tmp_path / "in"
 
@@ -68,12 +67,12 @@ def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model
     assert float(said[1]) == pytest.approx((labels.array == 1).sum() * voxel, abs=0.01)
 
 
-def test_the_same_command_does_what_is_not_done(source, model):
+def test_the_same_command_does_what_is_not_done(source, model, small_volume):
     assert len(done_now(run(source, model))) == 3
     again = run(source, model)
     assert done_now(again) == []
     assert "3 of 4 were done before" in again.output
-    shutil.copy(sample_volume(), source / "broken.nii.gz")
+    shutil.copy(small_volume, source / "broken.nii.gz")
     (source / "broken.nii").unlink()
     (source.parent / "out" / "x" / "a.nii.gz").unlink()
     result = run(source, model)
@@ -163,7 +162,7 @@ def test_a_status_that_is_damaged_is_none(source, model, text):
     assert list(table(source)) == ["broken.nii", "x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"]
 
 
-def test_one_volume_into_a_folder_is_no_cohort(model, tmp_path):
-    command = ["segment", str(sample_volume()), "-o", f"{tmp_path}/out/", "--model", str(model)]
+def test_one_volume_into_a_folder_is_no_cohort(model, small_volume, tmp_path):
+    command = ["segment", str(small_volume), "-o", f"{tmp_path}/out/", "--model", str(model)]
     assert CliRunner().invoke(main, command).exit_code == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [sample_volume().name]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [small_volume.name]

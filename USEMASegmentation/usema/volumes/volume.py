@@ -20,11 +20,21 @@ from .geometry import Geometry
 from .outside import fill_outside
 from .paths import SEGMENTATION_SUFFIXES, check_path
 
-__all__ = ["Geometry", "Volume", "check_volume", "load_volume", "read_volume", "reorient", "resample_onto", "restore"]
+__all__ = [
+    "Geometry",
+    "Volume",
+    "check_values",
+    "check_volume",
+    "load_volume",
+    "read_volume",
+    "reorient",
+    "resample_onto",
+    "restore",
+]
 
 log = logging.getLogger(__name__)
 
-_MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
+MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +111,16 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
             "Give one 3D array and its own geometry.",
         )
     refuse_single_slice(volume.geometry.size, name)
+    check_values(array, name)
+
+
+def check_values(array: np.ndarray, name: str) -> None:
+    """The part of :func:`check_volume` that asks for nothing but the values.
+
+    Raises:
+        InputError: the array holds other than real numbers, NaN or infinite values, values beyond single precision, or
+            the same value everywhere.
+    """
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds values of type {array.dtype}.", "Give real numbers.")
     low, high = array.min(), array.max()  # NaN and infinity show in these, without another array of this size
@@ -111,9 +131,9 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
             f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[z, y, x]} at x {x}, y {y}, z {z}.",
             "Replace them, for example by the value of the background.",
         )
-    if max(abs(float(low)), abs(float(high))) > _MOST:
+    if max(abs(float(low)), abs(float(high))) > MOST:
         raise InputError(
-            f"{name} has values from {low:g} to {high:g}: no measurement is beyond {_MOST:.1g}.",
+            f"{name} has values from {low:g} to {high:g}: no measurement is beyond {MOST:.1g}.",
             "They are damage, or mark what was not measured: replace them by the value of the background.",
         )
     if low == high:

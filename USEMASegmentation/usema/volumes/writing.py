@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
-from ..files import refuse_existing
+from ..files import refuse_existing, remove_abandoned, temporary_beside
 from .geometry import Geometry
 from .integrity import check_file
 from .itk_messages import itk_reason
@@ -41,7 +40,8 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
     refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
-    probe = _temporary_name(path, ".tmp")
+    remove_abandoned(path.parent)
+    probe = temporary_beside(path, ".tmp")
     try:
         probe.touch()
         probe.unlink()
@@ -153,7 +153,7 @@ def _complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool)
     path = Path(path)
     suffix = _suffix(path, suffixes)
     check_writable(path, overwrite)
-    temporary = _temporary_name(path, suffix)
+    temporary = temporary_beside(path, suffix)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -185,10 +185,6 @@ def _suffix(path: Path, supported: tuple[str, ...]) -> str:
     if suffix not in supported:
         raise OutputError(f'"{path.name}" cannot be written in that format.', f"Use {', '.join(supported)}.")
     return suffix
-
-
-def _temporary_name(path: Path, suffix: str) -> Path:
-    return path.with_name(f".usema-{uuid.uuid4().hex[:12]}{suffix}")
 
 
 def _check_shape(shape: tuple[int, ...], geometry: Geometry) -> None:
