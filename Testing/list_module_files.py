@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = ROOT / "USEMASegmentation"
 NO_RESOURCES = (".py", ".txt")
-WHEEL_ONLY = ("usema/cli/", "usema/quality/card/", "usema/training/")
+WHEEL_ONLY = ("usema/cli/", "usema/quality/card/", "usema/training/", "usema_web/")
+WHEEL = ("usema/", "usema_web/", "USEMASegmentationLib/")  # packages of the wheel
 
 
 def module_files() -> list[str]:
@@ -41,7 +42,7 @@ def main() -> None:
     own = r"(set\(MODULE_PYTHON_SCRIPTS\n  \$\{MODULE_NAME\}\.py\n)(.*?)(  \))"
     rewrite(cmake, own, [f"  {name}\n" for name in in_slicer])
     rewrite(cmake, r"(set\(MODULE_PYTHON_RESOURCES\n)(.*?)(  \))", [f"  {name}\n" for name in resources])
-    packages = sorted({name.rpartition("/")[0].replace("/", ".") for name in scripts if name.startswith("usema/")})
+    packages = sorted({name.rpartition("/")[0].replace("/", ".") for name in scripts if name.startswith(WHEEL)})
     lines = [f'    "{name}",\n' for name in [*packages, "usema_resources"]]
     rewrite(ROOT / "pyproject.toml", r"(\npackages = \[\n)(.*?)(\]\n)", lines)
 

@@ -85,7 +85,7 @@ def run(network: str, seed: int, options: argparse.Namespace) -> dict:
     names = {value: name for name, value in labels.items() if name != "background"}
     references = links(options.dataset / "labelsTr", predictions, runs / "references")
     scores = evaluate_folders(predictions, references, names)
-    parameters, macs = size(trainer, results / "plans.json", options.configuration, labels)
+    parameters, macs = size(vars(accuracy_trainers)[trainer], results / "plans.json", options.configuration, labels)
     log = "".join(path.read_text() for path in sorted((results / "fold_0").glob("training_log_*.txt")))
     if not options.keep_weights:
         shutil.rmtree(results)
@@ -126,17 +126,15 @@ def links(labels: Path, predictions: Path, folder: Path) -> Path:
     return folder
 
 
-def size(trainer: str, plans: Path, configuration: str, labels: dict) -> tuple[int, int]:
-    """Parameters, and MACs of one patch."""
-    import accuracy_trainers
+def size(trainer: type, plans: Path, configuration: str, labels: dict) -> tuple[int, int]:
+    """Parameters, and MACs of one patch, of a trainer's network."""
     from usema.networks.cost import cost
 
     plan = json.loads(plans.read_text())["configurations"][configuration]
     architecture = plan["architecture"]
-    trainers = vars(accuracy_trainers)
 
     def make():
-        return trainers[trainer].build_network_architecture(
+        return trainer.build_network_architecture(
             architecture["network_class_name"],
             architecture["arch_kwargs"],
             architecture["_kw_requires_import"],

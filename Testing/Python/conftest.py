@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing" / "Python" / "helpers")]
 
+
+# What is expected below was computed by PyTorch, and the tests are to be the same where OpenVINO is not installed;
+# test_cpu_engine.py lets it be chosen.
+os.environ.setdefault("USEMA_CPU_BACKEND", "pytorch")
 
 SLOW_SECONDS = 1200  # a slow test's limit where it has none of its own; others have that of pyproject.toml
 
@@ -45,6 +50,7 @@ def empty_store(tmp_path_factory, monkeypatch) -> Path:
     folder = tmp_path_factory.mktemp("store")
     monkeypatch.setenv("USEMA_MODELS", str(folder / "Models"))
     monkeypatch.setenv("USEMA_SETTINGS", str(folder / "settings.json"))
+    monkeypatch.setenv("USEMA_CACHE", str(folder / "Compiled"))
     return folder
 
 

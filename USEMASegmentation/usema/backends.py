@@ -12,6 +12,8 @@ TITLES = {
     "reference": "PyTorch, by definition",
     "eager": "PyTorch",
     "chunked": "PyTorch",
+    "pytorch": "PyTorch",
+    "openvino": "OpenVINO",
     "triton": "Triton",
     "ptx": "PTX",
     "mamba-ssm": "mamba-ssm",

@@ -26,7 +26,7 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
 
     Args:
         variable: environment variable that names it; where that is not set, the system decides.
-        kind: of the system's folders, "data" or "config".
+        kind: of the system's folders, "data", "config" or "cache".
         name: of the file or folder in there.
         title: whose place it is, and ``what``, "file" or "folder": for the message.
 
@@ -40,8 +40,7 @@ def user_place(variable: str, kind: str, name: str, *, title: str, what: str) ->
             return Path(named).expanduser()
         import platformdirs
 
-        folders = {"data": platformdirs.user_data_path, "config": platformdirs.user_config_path}
-        folder = folders[kind]("USEMA", appauthor=False)
+        folder = getattr(platformdirs, f"user_{kind}_path")("USEMA", appauthor=False)
         if not folder.is_absolute():  # so older versions of platformdirs say that there is no home
             raise RuntimeError(folder)
         return folder / name

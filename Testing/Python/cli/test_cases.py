@@ -131,7 +131,7 @@ def test_an_output_is_a_file_or_a_folder(text, expected, tmp_path, monkeypatch):
     assert expected == ("file" if target.is_file else "folder")
 
 
-@pytest.mark.parametrize("text", ["a.txt", "a.nii.bz2", "a.mp4", "a.seg.nrd", "b/a.dcm"])
+@pytest.mark.parametrize("text", ["a.txt", "a.nii.bz2", "a.mp4", "a.seg.nrd", "b/a.jpg"])
 def test_an_output_that_looks_like_another_kind_of_file_is_refused(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match=f"'{Path(text).name}' has none of the suffixes") as caught:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bundles import write_tiny_bundle
 from click.testing import CliRunner
@@ -49,7 +50,7 @@ def done_now(result) -> list[str]:
     return sorted(re.findall(r"^(.*?): Anterior hippocampus .* ml \(", result.output, re.MULTILINE))
 
 
-def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model):
+def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model, small_volume):
     result = run(source, model)
     assert result.exit_code == 1
     assert "1 of 4 failed" in result.output
@@ -63,6 +64,12 @@ def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model
         assert row["state"] == "done"
         assert float(row["seconds"]) > 0
         assert float(row["Anterior hippocampus / ml"]) == pytest.approx((labels.array == 1).sum() * voxel, abs=1e-3)
+    row, inside = rows["x/a.nii.gz"], load_volume(small_volume).array[labels.array == 1].astype(float)
+    told = [float(row[f"Anterior hippocampus {name}"]) for name in ("voxels", "mean", "sd", "median")]
+    expected = [len(inside), inside.mean(), inside.std(ddof=1), np.median(inside)]
+    assert told == pytest.approx(expected, abs=1e-3)
+    assert 1 < float(row["Anterior hippocampus longest diameter / mm"]) < 80
+    assert rows["broken.nii"]["Anterior hippocampus mean"] == ""
     said = re.search(r"^x/a\.nii\.gz: Anterior hippocampus ([\d.]+) ml", result.output, re.MULTILINE)
     assert float(said[1]) == pytest.approx((labels.array == 1).sum() * voxel, abs=0.01)
 
@@ -166,3 +173,41 @@ def test_one_volume_into_a_folder_is_no_cohort(model, small_volume, tmp_path):
     command = ["segment", str(small_volume), "-o", f"{tmp_path}/out/", "--model", str(model)]
     assert CliRunner().invoke(main, command).exit_code == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == [small_volume.name]
+
+
+def test_a_status_of_an_older_version_tells_what_it_has(source, model):
+    run(source, model)
+    for path in (source.parent / "out" / "status").iterdir():
+        document = json.loads(path.read_text("utf-8"))
+        del document["measures"]
+        path.write_text(json.dumps(document), "utf-8")
+    assert "3 of 4 were done before" in run(source, model).output
+    row = table(source)["x/a.nii.gz"]
+    assert float(row["Anterior hippocampus / ml"]) > 0
+    assert row["Anterior hippocampus mean"] == ""
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_statistics_of_one_volume_are_a_file(model, small_volume, tmp_path, suffix):
+    file = tmp_path / f"s{suffix}"
+    command = ["segment", str(small_volume), "-o", f"{tmp_path}/r.nii.gz", "--model", str(model)]
+    assert CliRunner().invoke(main, [*command, "--statistics", str(file)]).exit_code == 0
+    text, labels = file.read_text("utf-8"), load_volume(tmp_path / "r.nii.gz").array
+    rows = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
+    assert [row["segment"] for row in rows] == ["Anterior hippocampus", "Posterior hippocampus"]
+    assert [int(row["voxels"]) for row in rows] == [(labels == 1).sum(), (labels == 2).sum()]
+    assert float(rows[0]["longest_diameter_mm"]) > 1
+    again = CliRunner().invoke(
+        main, [*command[:3], f"{tmp_path}/other.nii.gz", *command[4:], "--statistics", str(file)]
+    )
+    assert "exists already" in again.output
+    assert file.read_text("utf-8") == text
+    assert not (tmp_path / "other.nii.gz").exists()
+
+
+def test_statistics_of_many_volumes_are_in_the_table_and_of_other_kinds_refused(source, model, small_volume, tmp_path):
+    assert "cohort.csv has them" in run(source, model, "--statistics", str(tmp_path / "s.csv")).output
+    command = ["segment", str(small_volume), "-o", f"{tmp_path}/r.nii.gz", "--model", str(model)]
+    result = CliRunner().invoke(main, [*command, "--statistics", str(tmp_path / "s.xlsx")])
+    assert "'s.xlsx'" in result.output
+    assert not (tmp_path / "r.nii.gz").exists()

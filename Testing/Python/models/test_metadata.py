@@ -94,7 +94,7 @@ NAMED = [
     (("licence", "license"), "MIT", "licence.license is not a known key"),
     (("weights", "sha256"), "ABC", 'weights.sha256 is "ABC"'),
     (("orientation"), "LRS", 'orientation is "LRS"'),
-    (("schema_version"), 4, r"made for a newer USEMA \(schema 4, this one reads 3\). Update USEMA"),
+    (("schema_version"), 5, r"made for a newer USEMA \(schema 5, this one reads 4\). Update USEMA"),
     (("schema_version"), 1, "inference.temperature needs schema_version 2, and schema_version is 1"),
     (("inference", "temperature"), 0, "inference.temperature is 0, less than 0.01"),
     (("inference", "temperature"), 10**400, "inference.temperature is 10+.*, more than 100"),

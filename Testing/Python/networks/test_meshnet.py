@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from torch import nn
 from usema.errors import InputError
-from usema.networks import MeshNet, MeshNetConfig, build
+from usema.networks import MeshNet, MeshNetConfig, build, meshnet
 
 DILATIONS = (1, 2, 4, 8, 16, 8, 4, 2, 1)
 
@@ -53,12 +53,37 @@ def test_plane_by_plane_gives_the_same_logits_for_any_number_of_planes(planes, c
     assert torch.allclose(torch.cat([logits for _, logits in slabs], dim=1)[None], made(image), atol=1e-6)
 
 
-def test_a_norm_over_the_whole_image_needs_it_whole():
-    made = network("instance")
-    image = torch.rand(1, 1, 6, 7, 8)
-    ((start, logits),) = made.slabs(image)
-    assert start == 0
-    assert torch.equal(logits[None], made(image))
+@pytest.mark.parametrize("rows", [6, 13, 25, 40])
+def test_strips_give_the_same_logits_and_take_little_memory(rows, monkeypatch):
+    made = network()
+    image = torch.rand(1, 1, 9, rows, 10)
+    whole = made.strips(image.shape[2:])
+    assert whole == [(0, rows)]
+    monkeypatch.setattr(meshnet, "_MOST_RING_BYTES", 1)
+    strips = made.strips(image.shape[2:])
+    assert len(strips) == max(1, rows // 6)
+    assert [begin for begin, _ in strips] == [0, *(end for _, end in strips[:-1])]
+    assert strips[-1][1] == rows
+    cut = [torch.cat([logits for _, logits in made.slabs(image, strip)], dim=1) for strip in strips]
+    assert torch.allclose(torch.cat(cut, dim=2)[None], made(image), atol=1e-6)
+
+
+def test_a_whole_head_is_cut_only_where_its_planes_would_take_a_gigabyte():
+    head = (256, 256, 256)
+    assert len(MeshNet(MeshNetConfig(1, 3, 5, DILATIONS)).strips(head)) == 1
+    assert [len(MeshNet(MeshNetConfig(1, 18, wide, DILATIONS)).strips(head)) for wide in (21, 30)] == [2, 2]
+
+
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("activation", ["relu", "elu", "gelu"])
+def test_norms_over_the_whole_image_see_all_strips_and_planes(activation, affine):
+    made = network("instance", affine=affine, bias=affine, activation=activation)
+    image = torch.rand(1, 1, 9, 14, 11)
+    kept = image.clone()
+    assert made.strips(image.shape[2:]) == [(0, 14)]
+    logits = torch.cat([part for _, part in made.slabs(image)], dim=1)[None]
+    assert torch.allclose(logits, chain(made, image), atol=1e-5)
+    assert torch.equal(image, kept)
 
 
 @pytest.mark.parametrize(

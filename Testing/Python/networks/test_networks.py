@@ -6,6 +6,7 @@ import pytest
 import torch
 from usema.errors import InputError
 from usema.networks import USEMA, USEMAConfig, build
+from usema.networks.blocks import MambaLikeBlock
 from usema.networks.cost import cost
 
 FEATURES = (32, 64, 128, 256, 512, 512, 512, 512, 512)
@@ -139,3 +140,24 @@ def test_cost_counts_any_network_without_memory_for_it():
 def test_an_unknown_architecture_is_refused_by_name():
     with pytest.raises(InputError, match="'UNETR'"):
         build({"name": "UNETR", "config": {}})
+
+
+@pytest.mark.parametrize("value_projection", [True, False])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_q_k_v_are_parts_of_one_linear_layer_as_published_weights_have_them(axes, value_projection):
+    torch.manual_seed(0)
+    seen = []
+
+    def attend(q, k, v):
+        seen.extend((q, k, v))
+        return v
+
+    block = MambaLikeBlock(16, (3,) * axes, attend, value_projection=value_projection).double().eval()
+    inputs = []
+    block.inner_conv.register_forward_hook(lambda module, given, output: inputs.append(output))
+    block(torch.randn(2, 16, *(5, 6, 7)[:axes], dtype=torch.float64))
+    u = torch.nn.functional.silu(inputs[0]).movedim(1, -1)
+    together = block.qkv(u)
+    expected = together.chunk(3, dim=-1) if value_projection else (*together.chunk(2, dim=-1), u)
+    for found, wanted in zip(seen, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)

@@ -23,7 +23,7 @@ import pytest
 pytest_plugins = ["panel_fixtures"]
 
 # What runs only where pip installed it: 3D Slicer's Python has no click, no rich, no nnU-Net.
-WHEEL_ONLY = ("usema/cli/", "usema/quality/card/", "usema/training/")
+WHEEL_ONLY = ("usema/cli/", "usema/quality/card/", "usema/training/", "usema_web/")
 NOT_IN_SLICER = ("click", "rich", "nnunetv2", "monai", "matplotlib")
 
 STUBS = Path(__file__).resolve().parents[2] / "Host" / "slicer_cmake"

@@ -17,24 +17,25 @@ def project(root) -> dict:
 
 
 @pytest.fixture
-def engine_files(root) -> list[str]:
-    """Every file of the engine, as usema/..."""
-    engine = root / "USEMASegmentation"
-    files = [path.relative_to(engine) for path in (engine / "usema").rglob("*") if path.is_file()]
+def carried_files(root) -> list[str]:
+    """Every file of the engine, the browser's front end, and the logic that it shares with the panel, as usema/..."""
+    module = root / "USEMASegmentation"
+    folders = [module / name for name in ("usema", "usema_web", "USEMASegmentationLib")]
+    files = [path.relative_to(module) for folder in folders for path in folder.rglob("*") if path.is_file()]
     return [path.as_posix() for path in files if path.suffix != ".pyc" and "__pycache__" not in path.parts]
 
 
-def test_every_package_is_listed_and_no_other(project, engine_files):
-    folders = {file.rpartition("/")[0].replace("/", ".") for file in engine_files if file.endswith(".py")}
+def test_every_package_is_listed_and_no_other(project, carried_files):
+    folders = {file.rpartition("/")[0].replace("/", ".") for file in carried_files if file.endswith(".py")}
     assert set(project["tool"]["setuptools"]["packages"]) == folders | {"usema_resources"}
     for folder in folders:
-        assert folder.replace(".", "/") + "/__init__.py" in engine_files
+        assert folder.replace(".", "/") + "/__init__.py" in carried_files
 
 
-def test_every_other_file_of_the_engine_travels_with_its_package(project, engine_files):
+def test_every_other_file_of_the_engine_travels_with_its_package(project, carried_files):
     patterns = project["tool"]["setuptools"]["package-data"]
     packages = sorted(project["tool"]["setuptools"]["packages"], key=len, reverse=True)
-    data = [file for file in engine_files if not file.endswith(".py")]
+    data = [file for file in carried_files if not file.endswith(".py")]
     assert "usema/models/bundle.schema.json" in data
     for file in data:
         package = next(name for name in packages if file.startswith(name.replace(".", "/") + "/"))

@@ -133,9 +133,10 @@ BELOW = {
     "networks": {"sema", "scan"},
     "volumes": set(),
     "models": set(),
+    "measure": set(),
     "converters": {"inference", "networks", "models"},
     "store": {"models", "converters"},
-    "inference": {"networks", "sema", "scan", "models", "volumes"},
+    "inference": {"networks", "sema", "scan", "models", "volumes", "measure"},
     "quality": {"inference", "models", "volumes"},
     "serving": {"inference", "store", "converters", "models", "volumes", "sema"},
     "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality"},
@@ -220,6 +221,13 @@ RULES = {
         "qt", "ctk", "PythonQt",
     ),
     "a room knows only the rooms below it": arrows_go_down,
+    "the browser's flow knows no server": never_imports(
+        under("USEMASegmentation/usema_web/flow.py"), "trame", "trame_slicer", "trame_server", "aiohttp"
+    ),
+    "only the server knows trame": never_imports(
+        lambda path: path.startswith("USEMASegmentation/") and not path.startswith("USEMASegmentation/usema_web/"),
+        "trame", "trame_slicer", "trame_server", "usema_web",
+    ),
     "networks never know volumes": never_imports(
         LOW, "SimpleITK", *(f"usema.{room}" for room in BELOW if room not in ("networks", "sema", "scan"))
     ),
@@ -247,6 +255,8 @@ BREACHES = [
     ("the panel never imports torch", {"USEMASegmentation.py": "import usema.a", "usema/a.py": "import torch"}),
     ("only the panel's own room knows Qt", {"USEMASegmentationLib/Logic.py": "import qt"}),
     ("only the panel's own room knows Qt", {"USEMASegmentationLib/Scene/a.py": "def f():\n    import ctk"}),
+    ("the browser's flow knows no server", {"usema_web/flow.py": "from trame.app import TrameApp"}),
+    ("only the server knows trame", {"usema/cli/web.py": "from usema_web.application import Application"}),
     ("a room knows only the rooms below it", {"usema/store/a.py": "from ..inference.predictor import Predictor"}),
     ("a room knows only the rooms below it", {"usema/errors.py": "def f():\n    from .models import bundle"}),
     ("a room knows only the rooms below it", {"usema/bundle.py": "from .store import library"}),
@@ -289,6 +299,7 @@ KEPT = {
     "usema/networks/a.py": "import torch\nfrom ..errors import BundleError\nfrom ..sema import sema_attention",
     "usema/a.py": "import safetensors.torch as s, numpy\ns.load(b'')\nnumpy.load('x', allow_pickle=False)",
     "USEMASegmentationLib/Panel/Widget.py": "import qt, ctk, slicer, usema.models.bundle",
+    "usema_web/application.py": "from trame.app import TrameApp",
     "USEMASegmentationLib/Tests.py": "import pickle, slicer\n" + "\n" * 399,
 }
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from usema.training import robust
+from usema.training import robust, robust_2d
 from usema.training.cpu_bfloat16 import spare_narrow_convolutions
 
 
@@ -70,3 +70,60 @@ def test_the_robust_recipe_moves_image_and_labels_together():
         ]
         assert moved["segmentation"][0][tuple(box)].equal(labels[0][tuple(source)])
         assert moved["image"][0][tuple(box)].equal(10 + labels[0][tuple(source)])
+
+
+def test_the_2d_recipe_shows_darkness_where_the_picture_ends():
+    image = torch.linspace(-1, 3, 80).reshape(1, 8, 10).clone()
+    labels = torch.zeros_like(image)
+    labels[0, :, 7:] = robust.OUTSIDE
+    dark = robust_2d.Darkness()(image=image.clone(), segmentation=labels.clone())["image"]
+    assert dark[..., :7].equal(image[..., :7])
+    assert (dark[..., 7:] == image[..., :7].min()).all()
+    nothing = torch.full_like(labels, robust.OUTSIDE)
+    assert robust_2d.Darkness()(image=image.clone(), segmentation=nothing)["image"].equal(image)
+
+
+def test_the_2d_recipe_lights_a_picture_unevenly_and_smoothly():
+    random.seed(0)
+    torch.manual_seed(0)
+    image = torch.zeros(1, 40, 56)
+    lit = robust_2d.UnevenLight()(image=image)["image"]
+    assert lit.shape == image.shape
+    assert lit.std() > 0.01
+    assert lit.diff(dim=1).abs().max() < 0.1 * (lit.max() - lit.min())
+    assert (image == 0).all()
+
+
+def test_what_is_averaged_goes_on_with_a_run_and_is_what_is_kept(tmp_path, monkeypatch):
+    """Of a run that was interrupted the average goes on where it was; at the end the network has the average."""
+
+    class Short(robust_2d.nnUNetTrainerUSEMARobust2D):
+        def __init__(self):
+            self.network, self.is_ddp, self.local_rank, self.disable_checkpointing = (
+                torch.nn.Linear(2, 2),
+                False,
+                0,
+                False,
+            )
+            self.make_average()
+
+    for name in ("train_step", "save_checkpoint", "load_checkpoint", "on_train_end"):
+        monkeypatch.setattr(robust_2d.nnUNetTrainerUSEMASmall, name, lambda *arguments: {})
+    first, checkpoint = Short(), str(tmp_path / "checkpoint_latest.pth")
+    seen = []
+    for _ in range(3):
+        with torch.no_grad():
+            first.network.weight += 1
+        seen.append(first.network.weight.detach().clone())
+        first.train_step({})
+    share = first.average_decay
+    expected = share * (share * seen[0] + (1 - share) * seen[1]) + (1 - share) * seen[2]
+    torch.testing.assert_close(first.average.module.weight, expected)
+    first.save_checkpoint(checkpoint)
+    second = Short()
+    second.load_checkpoint(checkpoint)
+    second.network.weight.data.zero_()
+    second.train_step({})
+    torch.testing.assert_close(second.average.module.weight, share * expected)
+    second.on_train_end()
+    assert second.network.weight.equal(second.average.module.weight)

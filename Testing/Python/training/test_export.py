@@ -237,3 +237,19 @@ def test_the_cards_words_override_all_others(tmp_path):
     export_bundle(make_results(tmp_path / "results"), tmp_path / "bundle", card=card)
     metadata = read_bundle(tmp_path / "bundle").metadata
     assert (metadata.name, metadata.limits, metadata.title) == ("mine", "Left only.", "Hippocampus")
+
+
+def test_what_was_trained_on_pictures_takes_images_and_is_fitted_as_the_card_says(tmp_path):
+    results = make_results(tmp_path / "results", file_ending=".png")
+    plans = planned("hippocampus") | {"image_reader_writer": "NaturalImage2DIO"}
+    (results / "plans.json").write_text(json.dumps(plans))
+    card = tmp_path / "card.json"
+    card.write_text(json.dumps({"preprocessing": {"fit": {"longest_side": 64}}, "measurements": ["lung_field"]}))
+    plain = export_bundle(results, tmp_path / "plain").metadata
+    fitted = export_bundle(results, tmp_path / "fitted", card=card).metadata
+    assert plain.takes_images
+    assert plain.orientation is None
+    assert fitted.preprocessing == plain.preprocessing | {"fit": {"longest_side": 64}}
+    assert fitted.measurements == ["lung_field"]
+    (results / "plans.json").write_text(json.dumps(planned("hippocampus")))
+    assert not export_bundle(results, tmp_path / "volumes").metadata.takes_images

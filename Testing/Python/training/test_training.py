@@ -18,7 +18,7 @@ from usema.models.bundle import read_bundle
 from usema.networks import build
 from usema.quality.labelled_cases import describe_cases, names_sha256
 from usema.resources import bundled_models
-from usema.training import neighbours, robust
+from usema.training import neighbours, robust, robust_2d
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
@@ -124,20 +124,20 @@ def test_nnunets_own_predictor_finds_the_trainers(trained):
 
 
 NEIGHBOURS = [name for name in vars(neighbours) if re.match("nnUNetTrainer(MLLA|AttentionMamba)", name)]
-ROBUST = [name for name in vars(robust) if name.startswith("nnUNetTrainerUSEMARobust")]
+ROBUST = sorted(name for name in {**vars(robust), **vars(robust_2d)} if name.startswith("nnUNetTrainerUSEMARobust"))
 
 
 @pytest.fixture(scope="module")
 def steps(trained) -> dict[str, dict]:
     """A step of each trainer."""
-    trainers = {**vars(neighbours), **vars(robust)}
+    trainers = {**vars(neighbours), **vars(robust), **vars(robust_2d)}
     settings = {"USEMA_ITERATIONS": "101", "USEMA_THREADS": "1"}
     return {name: step(trained[1], trainers[name], **settings) for name in NEIGHBOURS + ROBUST}
 
 
 def test_every_trainer_takes_a_step(steps):
     assert sorted(NEIGHBOURS) == sorted(training.PLAIN_LABELS_ONLY)
-    assert len(ROBUST) == 3
+    assert len(ROBUST) == 5
     for name, told in steps.items():
         assert math.isfinite(told["loss"]), name
         assert told["moved"] > 0.5, name
@@ -167,9 +167,14 @@ def test_a_trainer_of_plain_labels_is_refused_for_regions_before_anything_is_pla
 
 
 def test_each_robust_recipe_mirrors_what_its_labels_allow(steps):
-    assert [("MirrorTransform" in steps[name]["transforms"]) for name in ROBUST] == [False, True, True]
-    assert {name: steps[name]["inference"]["mirror_axes"] for name in ROBUST} == {
+    mirrored = {name: steps[name]["inference"]["mirror_axes"] for name in ROBUST}
+    assert {name: "MirrorTransform" in steps[name]["transforms"] for name in ROBUST} == {
+        name: bool(axes) for name, axes in mirrored.items()
+    }
+    assert mirrored == {
         "nnUNetTrainerUSEMARobust": [],
+        "nnUNetTrainerUSEMARobust2D": [0, 1],
+        "nnUNetTrainerUSEMARobust2DUpright": [1],
         "nnUNetTrainerUSEMARobustBothSides": [1],  # of (y, x)
         "nnUNetTrainerUSEMARobustMirrored": [0, 1],
     }

@@ -17,8 +17,8 @@ from usema.errors import OutputError
 from usema.volumes.geometry import Geometry
 from usema.volumes.volume import load_volume, read_volume
 from usema.volumes.writing import (
-    _complete_file,
     check_writable,
+    complete_file,
     write_label_map,
     write_probabilities,
     write_segmentation,
@@ -275,7 +275,7 @@ def test_a_file_that_appears_while_writing_is_not_overwritten(tmp_path):
     path = tmp_path / "labels.nrrd"
 
     def write() -> None:
-        with _complete_file(path, IMAGES, overwrite=False) as temporary:
+        with complete_file(path, IMAGES, overwrite=False) as temporary:
             temporary.write_text("mine")
             path.write_text("theirs")
 
@@ -288,7 +288,7 @@ def test_a_file_that_appears_while_writing_is_not_overwritten(tmp_path):
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError, RuntimeError])
 def test_an_interrupted_write_leaves_nothing(tmp_path, failure):
     def write() -> None:
-        with _complete_file(tmp_path / "labels.nii.gz", IMAGES, overwrite=False) as temporary:
+        with complete_file(tmp_path / "labels.nii.gz", IMAGES, overwrite=False) as temporary:
             temporary.write_bytes(b"half a")
             assert [name[-7:] for name in entries(tmp_path)] == [".nii.gz"]
             raise failure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -18,13 +17,15 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
-from . import RunTexts, SliceViews, StoreTexts
+from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
+from .Failure import failureWidgets
 from .Installer import Installer
 from .LabelsList import LabelsList
 from .ManageSection import ManageSection
+from .MeasureSection import MeasureSection
 from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
@@ -69,7 +70,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.cleanup()
             if uiWidget is not None:
                 uiWidget.visible = False
-            self._showFailure(error)
+            for widget in failureWidgets(error):
+                self.layout.addWidget(widget)
 
     def _build(self, uiWidget) -> None:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -89,6 +91,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
+        self.measureSection = MeasureSection(self.ui, self.runSection)
         self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
         self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)
         self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
@@ -133,21 +136,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         connect(self.ui.segmentButton, "clicked(bool)", self.onSegmentOrCancel)
         connect(slicer.app, "aboutToQuit()", self.logic.shutdown)
         self._endings.callback(slicer.app.disconnect, "aboutToQuit()", self.logic.shutdown)
-
-    def _showFailure(self, error: Exception) -> None:
-        """In place of an empty panel: why it is empty."""
-        label, details = qt.QLabel(), qt.QPlainTextEdit()
-        label.wordWrap = True
-        label.textFormat = qt.Qt.RichText
-        label.textInteractionFlags = qt.Qt.TextSelectableByMouse
-        label.text = RunTexts.message(
-            _("USEMA Segmentation cannot be opened: {kind}: {error}").format(kind=type(error).__name__, error=error),
-            _("Please report it, with the lines below. Until then, 3D Slicer works on without this module."),
-        )
-        details.readOnly = True
-        details.setPlainText(traceback.format_exc())
-        for widget in (label, details):
-            self.layout.addWidget(widget)
 
     def enter(self) -> None:
         if not self._isReady:
@@ -236,6 +224,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self._subject = subject
             self.runSection.say("")
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
+        self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
         self.advancedSection.update(node.modelName)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
         ui.show3DButton.setSegmentationNode(node.segmentation)

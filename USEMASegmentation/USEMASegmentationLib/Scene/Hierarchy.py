@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import slicer
+from usema.volumes.told import Told
 
 
 def placeBeside(node, volumeNode) -> None:
@@ -40,6 +41,18 @@ def modalityOf(volumeNode) -> str:
     item = hierarchy.GetItemByDataNode(volumeNode)
     attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
     return hierarchy.GetItemAttribute(item, attribute) if item else ""
+
+
+def toldOf(volumeNode) -> Told:
+    """What DICOM and the names in the scene say of a volume; of a series its name is the description."""
+    hierarchy, constants = _hierarchy(), slicer.vtkMRMLSubjectHierarchyConstants
+    item = hierarchy.GetItemByDataNode(volumeNode)
+    texts = [volumeNode.GetName() or ""]
+    if item:
+        study = hierarchy.GetItemAncestorAtLevel(item, constants.GetDICOMLevelStudy())
+        attribute = constants.GetDICOMStudyDescriptionAttributeName()
+        texts = [hierarchy.GetItemName(item), *texts, hierarchy.GetItemAttribute(study, attribute) if study else ""]
+    return Told(modalityOf(volumeNode), tuple(dict.fromkeys(filter(None, texts))))
 
 
 def _hierarchy():

@@ -11,6 +11,7 @@ import slicer
 from usema.errors import BundleError, InputError, OutputError, UsemaError
 from usema.inference.checks import input_warnings, needed_bytes
 from usema.inference.memory import GIB, free_memory
+from usema.inference.shown import modality_doubt, region_doubt
 from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
@@ -19,7 +20,7 @@ from usema.volumes.outside import fill_outside
 from usema.volumes.volume import MOST, check_values
 
 from ..Parameters import EXISTING, Parameters, Readiness
-from .Hierarchy import modalityOf
+from .Hierarchy import toldOf
 from .Kinds import refuseOtherKinds
 from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
@@ -191,9 +192,8 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
 
 
 def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
-    warnings, modality = [], modalityOf(volumes[0])
-    if modality and modality != metadata.modality:
-        warnings.append(f"The volume is {modality}; the model was made for {metadata.modality}.")
+    told = toldOf(volumes[0])
+    warnings = list(filter(None, [modality_doubt(metadata, told), region_doubt(metadata, told)]))
     if len({node.GetID() for node in volumes}) < len(volumes):
         warnings.append("The same volume is chosen for more than one channel.")
     if any(map(isBent, volumes)):

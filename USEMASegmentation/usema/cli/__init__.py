@@ -22,6 +22,7 @@ COMMANDS = {
     "networks": "Parameters and operations of the network per configuration.",
     "train": "Train USEMA on a dataset in nnU-Net's layout.",
     "export": "Turn a training's results into a model bundle.",
+    "web": "Segment and correct in a browser.",
     "worker": "Serve another program over JSON lines, keeping a model warm.",
     "doctor": "What runs here: versions, devices, attention backend.",
 }

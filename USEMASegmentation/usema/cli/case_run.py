@@ -15,9 +15,11 @@ from ..models.bundle import Bundle, read_bundle
 from ..volumes.segments import millilitres
 from .cases import Case
 from .progress import RunProgress
+from .statistics import check_statistics, write_statistics
 
 if TYPE_CHECKING:
     from ..inference.predictor import Predictor, Segmentation
+    from ..volumes.measures import Measures
     from ..volumes.volume import Volume
 
 
@@ -32,6 +34,7 @@ class Settings:
         interpolate_slices: missing slices of a DICOM series are made from their neighbours.
         only: names of the labels that are wanted, as the user wrote them; empty: all.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
+        measured: what is found is measured, too.
     """
 
     device: str
@@ -40,6 +43,7 @@ class Settings:
     interpolate_slices: bool
     far_is_refused: bool
     only: tuple[str, ...] = ()
+    measured: bool = False
 
 
 @dataclass
@@ -50,12 +54,14 @@ class Outcome:
         warnings: what the user should know, in sentences.
         written: the files that are complete, in order.
         millilitres: name of a label -> its volume.
+        measures: name of a label -> what it measures, where that was asked for.
         seconds: of segmenting.
     """
 
     warnings: list[str] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     millilitres: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, Measures] = field(default_factory=dict)
     seconds: float | None = None
 
 
@@ -98,8 +104,14 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
         from ..quality.pictures import check_preview
 
         check_preview(case.preview, case.overwrite)
+    if case.statistics:
+        check_statistics(case.statistics, case.overwrite)
     check_channels(engine.bundle, len(case.inputs))
     volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
+    if case.output.name.lower().endswith(writing.DICOM_SUFFIX):
+        from ..volumes.dicom_results import check_dicom_result
+
+        check_dicom_result(case.output, volumes[0].stack, case.inputs[0])
     _warn(case, engine, outcome, _far_from_model(case, volumes, engine))
     return volumes
 
@@ -134,7 +146,13 @@ def segment_case(
     for label in result.model_labels:
         voxels = int((result.labels == label.value).sum())
         outcome.millilitres[label.name] = millilitres(voxels, result.geometry.spacing)
-    for path, write in _writers(case, volumes[0], result):
+    if settings.measured or case.statistics:
+        from ..volumes.measures import measure
+
+        values = {label.name: label.value for label in result.model_labels}
+        found = measure(result.labels, volumes[0].array, result.geometry, list(values.values()))
+        outcome.measures = {name: found[value] for name, value in values.items()}
+    for path, write in _writers(case, volumes[0], result, outcome):
         if should_stop():
             raise Cancelled("Stopped.")
         for note in write() or ():
@@ -206,16 +224,12 @@ def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[s
     return found
 
 
-def _writers(case: Case, volume: Volume, result: Segmentation) -> Iterator[tuple[Path, Callable]]:
+def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome) -> Iterator[tuple[Path, Callable]]:
     """Each file with what writes it; the segmentation first, because it is what the run is for."""
     from ..volumes import writing
 
-    labels, geometry, overwrite = result.labels, result.geometry, case.overwrite
-    if case.output.name.lower().endswith(writing.SEGMENTATION_SUFFIX):
-        more = (result.model_labels, result.provenance)
-        yield case.output, lambda: writing.write_segmentation(case.output, labels, geometry, *more, overwrite)
-    else:
-        yield case.output, lambda: writing.write_label_map(case.output, labels, geometry, overwrite)
+    geometry, overwrite = result.geometry, case.overwrite
+    yield case.output, lambda: _write_segmentation(case.output, volume, result, overwrite)
     if case.probabilities:
         yield (
             case.probabilities,
@@ -225,6 +239,28 @@ def _writers(case: Case, volume: Volume, result: Segmentation) -> Iterator[tuple
         from ..quality.pictures import write_preview
 
         yield case.preview, lambda: write_preview(case.preview, volume, result, overwrite)
+    if case.statistics:
+        yield case.statistics, lambda: write_statistics(case.statistics, outcome.measures, overwrite)
+
+
+def _write_segmentation(path: Path, volume: Volume, result: Segmentation, overwrite: bool) -> None:
+    """In the format that the name says."""
+    from ..volumes import writing
+
+    more = (result.model_labels, result.provenance, overwrite)
+    suffix = writing.result_suffix(path)
+    if suffix == writing.RTSTRUCT_SUFFIX:
+        from ..volumes.dicom_rtstruct import write_rtstruct
+
+        write_rtstruct(path, result.labels, volume.stack, *more)
+    elif suffix == writing.DICOM_SUFFIX:
+        from ..volumes.dicom_seg import write_dicom_segmentation
+
+        write_dicom_segmentation(path, result.labels, volume.stack, *more)
+    elif suffix == writing.SEGMENTATION_SUFFIX:
+        writing.write_segmentation(path, result.labels, result.geometry, *more)
+    else:
+        writing.write_label_map(path, result.labels, result.geometry, overwrite)
 
 
 def _warn(case: Case, engine: Engine, outcome: Outcome, warnings: list[str]) -> None:

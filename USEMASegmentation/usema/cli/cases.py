@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..volumes.paths import volume_suffix
-from ..volumes.writing import IMAGE_SUFFIXES, SEGMENTATION_SUFFIX
+from ..volumes.writing import IMAGE_SUFFIXES, RESULT_SUFFIXES, SEGMENTATION_SUFFIX
 from .finding import Found, find
 
 # Formats of two files are written as their one-file sister.
@@ -41,11 +41,13 @@ class Case:
     probabilities: Path | None
     preview: Path | None
     overwrite: bool = False
+    statistics: Path | None = None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
         """All that is written."""
-        return tuple(path for path in (self.output, self.probabilities, self.preview) if path is not None)
+        places = (self.output, self.probabilities, self.preview, self.statistics)
+        return tuple(path for path in places if path is not None)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Target:
 def targets(output: str, probabilities: str | None, preview: str | None) -> tuple[Target | None, ...]:
     """What the three options mean. Raises OutputError as :class:`Target` does."""
     return (
-        Target(output, (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES)),
+        Target(output, RESULT_SUFFIXES),
         None if probabilities is None else Target(probabilities, IMAGE_SUFFIXES),
         None if preview is None else Target(preview, (".png",)),
     )
@@ -110,6 +112,7 @@ def plan_cases(
     places: Sequence[Target | None],
     expected: int = 1,
     overwrite: bool = False,
+    suffix: str | None = None,
 ) -> tuple[list[Case], list[str]]:
     """One case per volume that lies in the inputs, or per group of channels in nnU-Net's naming.
 
@@ -122,6 +125,7 @@ def plan_cases(
         places: of results, probabilities and previews, as :func:`targets` returns them.
         expected: how many channels the model takes.
         overwrite: replace results that exist.
+        suffix: of results in a folder; None: the input's.
 
     Returns:
         the cases, and sentences about what was left out.
@@ -142,21 +146,21 @@ def plan_cases(
         if place is not None and place.is_file and len(grouped) != 1:
             raise OutputError(f"'{place.path}' is one file, but there are {len(grouped)} inputs.", "Name a folder.")
     names = [one.relative for one, _ in grouped]
-    if len({_result_name(name) for name in names}) < len(names):
+    if len({_result_name(name, suffix) for name in names}) < len(names):
         names = _from_common_folder([one for one, _ in grouped])
     output, probabilities, preview = places
     cases = [
         Case(
             str(name),
             paths,
-            output.place(_result_name(name)),
+            output.place(_result_name(name, suffix)),
             probabilities and probabilities.place(_result_name(name)),
             preview and preview.place(name.with_name(f"{_stem(name)}.png")),
             overwrite,
         )
         for name, (_, paths) in zip(names, grouped, strict=True)
     ]
-    _refuse_clashes(cases)
+    refuse_clashes(cases)
     return cases, left_out
 
 
@@ -187,7 +191,7 @@ def _from_common_folder(found: Sequence[Found]) -> list[Path]:
     return [path.relative_to(common) for path in full]
 
 
-def _refuse_clashes(cases: Sequence[Case]) -> None:
+def refuse_clashes(cases: Sequence[Case]) -> None:
     """No result may replace an input of any case, or another result."""
     inputs = {path.resolve() for case in cases for path in case.inputs}
     seen: dict[Path, Path] = {}
@@ -207,6 +211,6 @@ def _stem(path: Path) -> str:
     return path.name[: len(path.name) - len(volume_suffix(path))] or path.name
 
 
-def _result_name(path: Path) -> Path:
-    suffix = volume_suffix(path)
-    return path.with_name(_stem(path) + (_WRITTEN.get(suffix, suffix) or ".nii.gz"))
+def _result_name(path: Path, suffix: str | None = None) -> Path:
+    own = volume_suffix(path)
+    return path.with_name(_stem(path) + (suffix or _WRITTEN.get(own, own) or ".nii.gz"))

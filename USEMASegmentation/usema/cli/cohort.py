@@ -11,15 +11,13 @@ person has corrected in a result meanwhile stays. What a stopped run left is rep
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from ..models.bundle import Bundle
 from ..models.label_names import chosen
 from .case_run import Outcome, Settings
 from .cases import Case
+from .statistics import as_csv, cells, columns, rounded
 
 STATUS_FOLDER, TABLE = "status", "cohort.csv"
 DONE, FAILED, BEGUN = "done", "failed", "begun"
@@ -70,6 +69,7 @@ class Cohort:
             **self._identity(case),
             "outputs": {self._place(path): _state(path) for path in outcome.written},
             "millilitres": {name: round(volume, 4) for name, volume in outcome.millilitres.items()},
+            "measures": {name: rounded(asdict(measures)) for name, measures in outcome.measures.items()},
             "seconds": outcome.seconds,
             "warnings": outcome.warnings,
             "error": str(error) if error else "",
@@ -79,15 +79,17 @@ class Cohort:
         replace_file(self._status(case), json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8"))
 
     def write_table(self) -> Path | None:
-        """One line a case, of all that have a status; volumes in millilitres. Returns its path; None without a case."""
+        """One line a case, of all that have a status, with what its segments measure.
+
+        Returns:
+            its path; None without a case.
+        """
         rows = [_read(path) for path in sorted((self._folder / STATUS_FOLDER).glob("*.json"))]
         rows = sorted((row for row in rows if row), key=lambda row: row["case"])
         if not rows:
             return None
         labels = list(dict.fromkeys(name for row in rows for name in row["millilitres"]))
-        text = StringIO()
-        writer = csv.writer(text)
-        writer.writerow([*_COLUMNS, *(f"{name} / ml" for name in labels)])
+        table = []
         for row in rows:
             told = {
                 **row,
@@ -98,9 +100,10 @@ class Cohort:
                 "version": row["model"]["version"],
             }
             volumes = [row["millilitres"].get(name, "") for name in labels]
-            writer.writerow([*(told[column] for column in _COLUMNS), *volumes])
+            table.append([*(told[column] for column in _COLUMNS), *volumes, *cells(row["measures"], labels)])
         path = self._folder / TABLE
-        replace_file(path, text.getvalue().encode("utf-8"))
+        header = [*_COLUMNS, *(f"{name} / ml" for name in labels), *columns(labels)]
+        replace_file(path, as_csv(header, table).encode("utf-8"))
         return path
 
     def _identity(self, case: Case) -> dict[str, Any]:
@@ -166,7 +169,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    texts, parts = ("case", "state", "error"), ("inputs", "outputs", "millilitres", "model", "settings")
+    document = {"measures": {}, **document} if isinstance(document, dict) else document  # older ones have none
+    texts = ("case", "state", "error")
+    parts = ("inputs", "outputs", "millilitres", "measures", "model", "settings")
     if not isinstance(document, dict) or not all(isinstance(document.get(key), str) for key in texts):
         return None
     whole = all(isinstance(document.get(key), dict) for key in parts) and isinstance(document.get("warnings"), list)

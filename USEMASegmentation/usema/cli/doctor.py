@@ -12,7 +12,18 @@ import click
 from .. import __version__
 from ..errors import UsemaError
 
-PACKAGES = ("torch", "triton", "numpy", "scipy", "SimpleITK", "safetensors", "nnunetv2", "monai", "matplotlib")
+PACKAGES = (
+    "torch",
+    "triton",
+    "openvino",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "safetensors",
+    "nnunetv2",
+    "monai",
+    "matplotlib",
+)
 
 
 @click.command()
@@ -39,7 +50,25 @@ def report_lines() -> list[tuple[str, str]]:
         lines.append(("device", f"{describe(device)}{memory}"))
     automatic = choose_device("auto")
     lines.append(("attention", f"{choose(automatic)} on {automatic}"))
+    lines.append(("cpu engine", _cpu_engine()))
     return lines + _models()
+
+
+def _cpu_engine() -> str:
+    """What computes networks on this computer's CPU: tried with the bundled model."""
+    from ..inference import cpu_engine
+    from ..inference.predictor import Predictor
+    from ..models.bundle import read_bundle
+    from ..resources import bundled_models
+
+    try:
+        choice = cpu_engine.choose("cpu")
+        if choice.name == "openvino":
+            (part,) = Predictor(read_bundle(bundled_models()["hippocampus-mr"]), "cpu").parts
+            choice = part.try_engine()
+    except (UsemaError, KeyError) as error:
+        return str(error)
+    return str(choice)
 
 
 def _version(package: str) -> str:

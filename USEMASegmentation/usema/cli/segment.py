@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from ..errors import Cancelled, InputError, UsemaError
 from ..models.label_names import chosen
+from ..volumes.writing import RESULT_SUFFIXES
 from . import explained, report
 from .case_run import (
     Engine,
@@ -21,8 +23,8 @@ from .case_run import (
     said_by_the_engine,
     segment_case,
 )
-from .cases import Case, plan_cases, targets
-from .cohort import BEGUN, DONE, FAILED, Cohort, part_of
+from .cases import Case, plan_cases, refuse_clashes, targets
+from .cohort import BEGUN, DONE, FAILED, TABLE, Cohort, part_of
 from .device_names import check_device_name
 from .interrupt import Stop, stop_on_interrupt
 from .progress import RunProgress
@@ -35,6 +37,9 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.command()
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", type=click.Path(), help="File (.seg.nrrd, .nii.gz, ...) or folder/.")
+@click.option(
+    "--format", "suffix", type=click.Choice(RESULT_SUFFIXES), help="Of results in a folder.  [default: the input's]"
+)
 @click.option("--sample", is_flag=True, help="Segment the sample volume that comes with USEMA.")
 @click.option("--model", help=f"Name of a model, or path of a bundle.  [default: {DEFAULT_MODEL}]")
 @click.option("--only", multiple=True, metavar="NAMES", help="Only these structures, with commas between: faster.")
@@ -44,6 +49,7 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.option("--channel", "channels", multiple=True, type=click.Path(path_type=Path), help="Further input channel.")
 @click.option("--probabilities", type=click.Path(), help="Also write each class's probability here.")
 @click.option("--preview", type=click.Path(), help="Also write a picture (.png) here.")
+@click.option("--statistics", type=click.Path(path_type=Path), help="Also write what segments measure (.csv, .json).")
 @click.option("--interpolate-slices", is_flag=True, help="Make missing DICOM slices from their neighbours.")
 @click.option("--anyway", is_flag=True, help="Take the default model for an input that it was not made for.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
@@ -51,6 +57,7 @@ DEFAULT_MODEL = "hippocampus-mr"
 def segment(
     inputs,
     output,
+    suffix,
     sample,
     model,
     only,
@@ -60,6 +67,7 @@ def segment(
     channels,
     probabilities,
     preview,
+    statistics,
     interpolate_slices,
     anyway,
     overwrite,
@@ -68,7 +76,8 @@ def segment(
     """Segment INPUT (NIfTI, NRRD, MHA, or a folder with a DICOM series) into OUTPUT.
 
     With several inputs, or a folder with volumes in it or below it, OUTPUT, --probabilities and --preview are folders;
-    each result carries its input's name and format. Folders are made. A case that fails does not stop the rest; the
+    each result carries its input's name and, without --format, its format. A DICOM series can become a DICOM SEG
+    (.dcm) or an RT Structure Set (.rtstruct.dcm). Folders are made. A case that fails does not stop the rest; the
     exit code is 1 if any failed. Given again, the command does what is not done yet. OUTPUT/cohort.csv tells of each
     case: volumes, warnings, seconds, and why it failed.
 
@@ -77,8 +86,8 @@ def segment(
     if sample:
         if inputs:
             raise click.UsageError("Give either --sample or INPUT.")
-        inputs, output, preview, replace = sample_arguments(output, preview)
-        overwrite = overwrite or replace
+        inputs, output, preview, replaced = sample_arguments(output, preview)
+        overwrite = overwrite or replaced
     if not inputs:
         raise click.UsageError("Give a volume to segment, or --sample.")
     if output is None:
@@ -91,13 +100,20 @@ def segment(
     chosen(only, bundle.metadata.labels)
     if channels:
         check_channels(bundle, 1 + len(channels))
-    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels), overwrite)
+    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels), overwrite, suffix)
 
-    settings = Settings(device, overlap, mirror, interpolate_slices, model is None and not anyway, only)
+    many = len(cases) > 1 or part is not None
+    if statistics and many:
+        raise click.UsageError(f"--statistics is for one volume; of several, {places[0].path / TABLE} has them.")
+    if statistics:
+        cases = [replace(cases[0], statistics=statistics)]
+        refuse_clashes(cases)
+    far = model is None and not anyway
+    settings = Settings(device, overlap, mirror, interpolate_slices, far, only, measured=many)
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)
-    cohort = Cohort(places[0].path, bundle, settings) if len(cases) > 1 or part is not None else None
+    cohort = Cohort(places[0].path, bundle, settings) if many else None
     wanted = cases if part is None else part_of(cases, part)
     to_do = cohort.left_to_do(wanted) if cohort else wanted
     if len(to_do) < len(wanted):

@@ -47,6 +47,7 @@ class Auto3DSegRecipe:
     """
 
     tiling = MonaiTiling
+    takes_strips = True
     previous_is_mask = False
 
     def __init__(self, values: dict[str, Any]):

@@ -14,16 +14,22 @@ from ..errors import InputError
 from ..models.metadata import ModelMetadata
 from ..models.parts import NNUNET, Part
 from ..volumes.geometry import Geometry
+from ..volumes.told import NOTHING, Told
 from ..volumes.volume import Volume, check_volume
+from .image_checks import check_images, refuse_images
 from .memory import GIB, free_memory
 from .plan import Plan
+from .shown import modality_doubt, region_doubt, scale_doubt
 
-SPACING, EXTENT, INTENSITY = "spacing", "extent", "intensity"
-KINDS = (SPACING, EXTENT, INTENSITY)
+SPACING, EXTENT, INTENSITY, MODALITY, REGION = "spacing", "extent", "intensity", "modality", "region"
+KINDS = (SPACING, EXTENT, INTENSITY, MODALITY, REGION)
 
 # What resampling and augmentation bridge without harm, and the margin that somebody leaves around a structure.
 _SPACING_FACTOR = 2
 _EXTENT_FACTOR = 2
+_HEADS = "conform"  # the kind of preprocessing that is for whole heads
+_HEAD_MM = (80, 330)  # the least and the most that an image of a whole head has along any axis
+_FEWEST_SLICES = 8  # fewer are a localizer, or a cut-out: a network in 3D recognises little in it
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Finding:
 
     Attributes:
         kind: one of KINDS. After EXTENT the result is hardly ever of use: the volume shows far more than the model is
-            for, takes accordingly long, and what looks like the structure elsewhere is segmented too.
+            for, takes accordingly long, and what looks like the structure elsewhere is segmented too; or it shows far
+            less.
         message: for the user.
     """
 
@@ -40,26 +47,35 @@ class Finding:
     message: str
 
 
-def findings(metadata: ModelMetadata, geometry: Geometry, intensities: tuple[float, float]) -> list[Finding]:
+def findings(
+    metadata: ModelMetadata, geometry: Geometry, intensities: tuple[float, float], told: Told = NOTHING
+) -> list[Finding]:
     """Where a volume is far from what the model was trained on; the result may be poor.
 
     Args:
         geometry: of the volume, in any orientation.
         intensities: its least and greatest value.
+        told: what is said of it.
     """
     if metadata.orientation is not None:
         geometry = geometry.moved(geometry.moves_to(metadata.orientation))
+    modality = modality_doubt(metadata, told)
+    scale = "" if modality else scale_doubt(metadata, intensities[0])  # another modality explains it
     found = [
+        (MODALITY, modality),
+        (REGION, region_doubt(metadata, told)),
         (SPACING, _spacing(metadata, geometry)),
         (EXTENT, _extent(metadata, geometry)),
-        (INTENSITY, _intensity(metadata, intensities)),
+        (INTENSITY, _intensity(metadata, intensities) or scale),
     ]
     return [Finding(kind, message) for kind, message in found if message]
 
 
-def input_warnings(metadata: ModelMetadata, geometry: Geometry, intensities: tuple[float, float]) -> list[str]:
+def input_warnings(
+    metadata: ModelMetadata, geometry: Geometry, intensities: tuple[float, float], told: Told = NOTHING
+) -> list[str]:
     """The sentences of ``findings``."""
-    return [finding.message for finding in findings(metadata, geometry, intensities)]
+    return [finding.message for finding in findings(metadata, geometry, intensities, told)]
 
 
 def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities: bool = False) -> list[Finding]:
@@ -75,6 +91,10 @@ def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities
         InputError: it cannot be computed: the number of volumes is not the model's, one of them cannot be segmented, it
             is too thin, or memory does not suffice.
     """
+    if metadata.takes_images:
+        intensity = _intensity(metadata, check_images(metadata, volumes, probabilities))
+        return [Finding(INTENSITY, intensity)] if intensity else []
+    refuse_images(volumes, metadata)
     expected = [channel["name"] for channel in metadata.channels]
     if len(volumes) != len(expected):
         raise InputError(
@@ -86,7 +106,7 @@ def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities
     first = volumes[0]
     _refuse_thin(metadata, first.geometry)
     check_memory(metadata, first.geometry.shape, first.geometry.spacing_zyx, probabilities=probabilities)
-    return findings(metadata, first.geometry, (float(first.array.min()), float(first.array.max())))
+    return findings(metadata, first.geometry, (float(first.array.min()), float(first.array.max())), first.told)
 
 
 def needed_bytes(
@@ -148,12 +168,21 @@ def check_memory(
 
 
 def _part_bytes(part: Part, channels: int, shape: Sequence[int], spacing: Sequence[float]) -> float:
+    if part.kind == _HEADS:
+        return _head_bytes(part.architecture["config"])
     plan = _plan(part)
     if plan is None or plan.dimensions == 2:
         return 0  # a 2D network holds the logits of one slice, and which axes it resamples depends on the volume
     resampled = math.prod(shape) * math.prod(spacing) / math.prod(plan.spacing)
     longest = max(n * mm for n, mm in zip(shape, spacing, strict=True)) / min(plan.spacing)
     return 4 * channels * resampled + 4 * part.outputs * resampled * min(1, plan.patch_size[0] / longest)
+
+
+def _head_bytes(config: dict) -> float:
+    """Of a MeshNet on 256^3 voxels: all of a layer where it has norms, else the planes that are kept at a time."""
+    channels, dilations = math.ceil(config["channels"] / 8) * 8, config["dilations"]
+    planes = 256 if config.get("norm", "none") != "none" else min(60, 2 * sum(dilations))
+    return 4 * 256**2 * channels * planes + 3 * 4 * 256**3
 
 
 def _plan(part: Part) -> Plan | None:
@@ -195,18 +224,30 @@ def _spacing(metadata: ModelMetadata, geometry: Geometry) -> str:
 
 
 def _extent(metadata: ModelMetadata, geometry: Geometry) -> str:
-    if metadata.expected_extent_mm is None or metadata.crop_first is not None:
+    lengths = [size * spacing for size, spacing in zip(geometry.size, geometry.spacing, strict=True)]
+    shows = f"The volume shows {' x '.join(f'{length:.0f}' for length in lengths)} mm"
+    model = f"the model is for: {metadata.anatomy}"
+    if metadata.expected_extent_mm is None:
+        kinds = {part.kind for part in metadata.networks}
+        if kinds == {_HEADS} and min(lengths) < _HEAD_MM[0]:
+            return f"{shows}, far less than {model}. Is it the right one?"
+        if kinds == {_HEADS} and max(lengths) > _HEAD_MM[1]:
+            return f"{shows}, far more than {model}. Cut it to the head first."
+        fewest = min(geometry.size)
+        if fewest < _FEWEST_SLICES and all(
+            _plan(part) is None or _plan(part).dimensions == 3 for part in metadata.networks
+        ):
+            return f"The volume has {fewest} slices along one axis, too few to recognise much by in three dimensions."
         return ""
     low, high = metadata.expected_extent_mm["min"], metadata.expected_extent_mm["max"]
-    lengths = [size * spacing for size, spacing in zip(geometry.size, geometry.spacing, strict=True)]
-    if all(length <= _EXTENT_FACTOR * most for length, most in zip(lengths, high, strict=True)):
-        return ""
-    found = " x ".join(f"{length:.0f}" for length in lengths)
     known = " x ".join(f"{least:.0f} to {most:.0f}" for least, most in zip(low, high, strict=True))
-    return (
-        f"The volume shows {found} mm, far more than the model is for: {metadata.anatomy} ({known} mm). "
-        "Cut it to about that size around the structure first."
-    )
+    if metadata.crop_first is None and any(
+        length > _EXTENT_FACTOR * most for length, most in zip(lengths, high, strict=True)
+    ):
+        return f"{shows}, far more than {model} ({known} mm). Cut it to about that size around the structure first."
+    if any(length < least / _EXTENT_FACTOR for length, least in zip(lengths, low, strict=True)):
+        return f"{shows}, far less than {model} ({known} mm)."
+    return ""
 
 
 def _intensity(metadata: ModelMetadata, intensities: tuple[float, float]) -> str:

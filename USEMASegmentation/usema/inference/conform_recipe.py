@@ -31,6 +31,7 @@ class ConformRecipe:
     channels = 1
     patch_size = (SIDE, SIDE, SIDE)
     tiling = Tiling
+    takes_strips = True
 
     def __init__(self, values: dict[str, Any]):
         unknown = sorted(set(values) - _KNOWN)

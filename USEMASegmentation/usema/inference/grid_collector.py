@@ -32,26 +32,32 @@ class GridCollector:
         self._outputs, self._way_back = outputs, way_back
         self._labels = np.zeros(shape, np.uint8 if outputs.labels <= 255 else np.uint16)
         self._probabilities = np.zeros((outputs.labels + 1, *shape), np.float16) if keep_probabilities else None
-        self._received = 0
+        self._received: dict[int, int] = {}  # first row of a strip -> planes of it
+        self._voxels = 0
 
     @torch.inference_mode()
-    def add(self, start: int, logits: torch.Tensor) -> None:
-        """Take the slab (outputs, d, b, c) that begins at plane ``start``."""
-        end = start + logits.shape[1]
-        if start != self._received or end > len(self._labels):
-            raise ValueError(f"a slab at {start} after {self._received} planes")
-        self._received = end
+    def add(self, start: int, logits: torch.Tensor, row: int = 0) -> None:
+        """Take the slab (outputs, d, rows, c) that begins at plane ``start``.
+
+        Args:
+            row: of the second axis, at which the slab's strip begins.
+        """
+        end, rows = start + logits.shape[1], slice(row, row + logits.shape[2])
+        if start != self._received.get(row, 0) or end > len(self._labels) or rows.stop > self._labels.shape[1]:
+            raise ValueError(f"a slab at {start}, {row} after {self._received} planes")
+        self._received[row] = end
+        self._voxels += logits[0].numel()
         for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
             planes = slice(start, start + part.shape[1])
             start = planes.stop
-            self._labels[planes] = self._outputs.to_labels(part).cpu().numpy()
+            self._labels[planes, rows] = self._outputs.to_labels(part).cpu().numpy()
             self.highest = max(self.highest, self._outputs.highest(part))
             if self._probabilities is not None:
                 probabilities = self._outputs.by_label(self._outputs.probabilities(part))
-                self._probabilities[:, planes] = probabilities.half().cpu().numpy()
+                self._probabilities[:, planes, rows] = probabilities.half().cpu().numpy()
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Labels (z, y, x) and probabilities (labels + 1, z, y, x) float16 or None, on the volume's grid."""
-        if self._received != len(self._labels):
-            raise ValueError(f"{self._received} of {len(self._labels)} planes were received")
+        if self._voxels != self._labels.size:
+            raise ValueError(f"{self._voxels} of {self._labels.size} voxels were received")
         return self._way_back(self._labels, self._probabilities)

@@ -19,10 +19,12 @@ from ..networks.mamba import SelectiveSSM
 from ..scan import choose as choose_scan
 from ..sema import Layer, choose
 from ..volumes.geometry import Geometry
+from .cpu_engine import CPUEngine
+from .cpu_engine import choose as choose_engine
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits
-from .whole_volume import predict_whole, sees_whole_volumes
+from .whole_volume import predict_whole, sees_whole_volumes, strips_of
 
 
 class Ensemble(nn.Module):
@@ -64,13 +66,21 @@ class LoadedPart:
         labels: how many labels the model has.
         weights: of the whole model, by name.
         device: where it will run; the weights are on the CPU until then.
+        weights_sha256: of the weights.
 
     Raises:
         BundleError: the preprocessing or the architecture is none that this engine knows, they do not fit together,
             or the weights do not fit the architecture.
     """
 
-    def __init__(self, part: Part, labels: int, weights: Mapping[str, torch.Tensor], device: torch.device):
+    def __init__(
+        self,
+        part: Part,
+        labels: int,
+        weights: Mapping[str, torch.Tensor],
+        device: torch.device,
+        weights_sha256: str,
+    ):
         self.part = part
         self.outputs = Outputs.of(part, labels)
         self.recipe = recipe_of(part.preprocessing)
@@ -82,11 +92,30 @@ class LoadedPart:
             raise BundleError(
                 f"the network is {config.axes}D, its preprocessing plan {dimensions}D.", "Export the model again."
             )
-        self.backend = str(_attention_backend(networks[0], part, dimensions, device))
+        self._attention = _attention_backend(networks[0], part, dimensions, device)
         network = networks[0] if len(networks) == 1 else Ensemble(networks)
         as_channels = part.previous is not None and not self.recipe.previous_is_mask
         self.network = LabelsAsChannels(network, labels) if as_channels else network
         self._device = device
+        self._engine = None
+        if choose_engine(device).name == "openvino" and not sees_whole_volumes(self.network):
+            self._engine = CPUEngine(self.network, f"{weights_sha256} {part.name} {part.architecture}")
+
+    @property
+    def backend(self) -> str:
+        """What computes the network, or what of it there is a choice for, and why: before a run what is planned."""
+        if self._engine is None:
+            return str(self._attention)
+        choice = self._engine.choice
+        if choice.name == "openvino":
+            return str(choice)
+        return str(replace(self._attention, reason=f"{self._attention.reason}; {choice.reason}"))
+
+    def try_engine(self) -> Choice:
+        """What computes the network on a CPU, found with one tile of noise however little there is to do."""
+        torch.manual_seed(0)
+        self._engine.prove(torch.randn(1, self.recipe.channels, *self.recipe.patch_size))
+        return self._engine.choice
 
     @property
     def name(self) -> str:
@@ -109,9 +138,9 @@ class LoadedPart:
 
     def tiles(self, array: np.ndarray, geometry: Geometry, overlap: float | None) -> int:
         """How many tiles there will be for a case (channels, z, y, x) on ``geometry``; planes without tiles."""
-        if sees_whole_volumes(self.network):
-            return self.recipe.shape(array, geometry)[0]
         shape = self.recipe.shape(array, geometry)
+        if sees_whole_volumes(self.network):
+            return shape[0] * len(strips_of(self.network, shape, self.recipe.takes_strips))
         return self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap)).count
 
     def logits(
@@ -123,14 +152,25 @@ class LoadedPart:
         progress: Callable[[int, int, float | None], None] | None,
         should_stop: Callable[[], bool] | None,
         report: Callable[[str], None],
-    ) -> Iterator[tuple[int, torch.Tensor]]:
-        """The slabs of logits of a prepared case; see ``predict_logits``."""
+    ) -> Iterator[tuple]:
+        """The slabs of logits of a prepared case, as its collector takes them; see ``predict_logits``."""
         if sees_whole_volumes(self.network):
-            return predict_whole(
-                self.network, prepared.data, device=self._device, progress=progress, should_stop=should_stop
+            takes_strips = self.recipe.takes_strips
+            slabs = predict_whole(
+                self.network,
+                prepared.data,
+                strips_of(self.network, prepared.data.shape[1:], takes_strips),
+                device=self._device,
+                progress=progress,
+                should_stop=should_stop,
             )
+            return slabs if takes_strips else ((start, logits) for start, logits, _ in slabs)
+        if self._engine is not None:
+            shape, mirrored = prepared.data.shape[1:], 2 ** len(self.mirror_axes(mirror))
+            tiling = self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap))
+            self._engine.expect(tiling.count * mirrored)
         return predict_logits(
-            self.network,
+            self._engine or self.network,
             prepared.data,
             patch_size=self.recipe.patch_size,
             num_classes=self.outputs.count,
@@ -158,7 +198,10 @@ def load_parts(bundle: Bundle, device: torch.device) -> tuple[LoadedPart, ...]:
     metadata = bundle.metadata
     weights = bundle.load_weights()
     try:
-        return tuple(LoadedPart(part, len(metadata.labels), weights, device) for part in metadata.networks)
+        return tuple(
+            LoadedPart(part, len(metadata.labels), weights, device, metadata.weights["sha256"])
+            for part in metadata.networks
+        )
     except BundleError as error:
         part = f"{bundle.path}: "
         raise BundleError(part + error.message, error.hint) from error

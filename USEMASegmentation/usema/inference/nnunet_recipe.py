@@ -34,6 +34,7 @@ class NnUNetRecipe:
     """
 
     tiling = Tiling
+    takes_strips = False
     previous_is_mask = False
 
     def __init__(self, values: dict):

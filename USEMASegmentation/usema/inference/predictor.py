@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -24,6 +24,9 @@ from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
 from .checks import check_case
 from .device import choose_device, describe
+from .image_checks import channels_of
+from .image_results import ImageResult, image_result, with_rims
+from .images import run_frames
 from .intensities import values_of
 from .loading import LoadedPart, load_parts
 from .postprocessing import postprocess
@@ -46,6 +49,7 @@ class Segmentation:
         max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
+        image: what there is of an image beside its labels; None of a volume.
     """
 
     labels: np.ndarray
@@ -55,6 +59,7 @@ class Segmentation:
     max_foreground_probability: float
     provenance: dict[str, str]
     warnings: list[str] = field(default_factory=list)
+    image: ImageResult | None = None
 
 
 class Predictor:
@@ -86,11 +91,15 @@ class Predictor:
         self.parts = load_parts(bundle, self.device)
         if len(self.parts) == 1:
             self.parts[0].network.to(self.device)
-        self.backend = "; ".join(dict.fromkeys(part.backend for part in self.parts))
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
         self._rough = RoughResults() if rough is None else rough
+
+    @property
+    def backend(self) -> str:
+        """What computes the networks and why: before a run what is planned, afterwards what it was."""
+        return "; ".join(dict.fromkeys(part.backend for part in self.parts))
 
     @property
     def temperature(self) -> float | list[float]:
@@ -135,7 +144,7 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        wanted = chosen(labels, self.metadata.labels) or self.metadata.labels
+        wanted = chosen(labels, self.metadata.result_labels) or self.metadata.result_labels
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
         wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
@@ -149,23 +158,36 @@ class Predictor:
 
         self._found_by = ""
         found = self._find(volumes, wishes, wanted)
-        if not found.labels.any():
+        labels, image = found.labels, None
+        if self.metadata.takes_images:
+            labels, image = image_result(labels, volumes[0], self.metadata, wanted, wishes)
+        if not labels.any():
             wishes.warn(self._why_empty(found.highest, wishes.warnings))
         return Segmentation(
-            labels=found.labels,
+            labels=labels,
             geometry=volumes[0].geometry,
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started),
+            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started)
+            | (image.provenance if image else {}),
             warnings=wishes.warnings,
+            image=image,
         )
 
     def _find(self, volumes: Sequence[Volume], wishes: Wishes, wanted: Sequence[Label]) -> Found:
         """What ``segment`` finds in volumes that were checked."""
+        if self.metadata.takes_images:
+            wanted = with_rims(wanted, self.metadata)
+            parts = self._parts_with(wanted)
+            found = run_frames(lambda frame, wishes: self._run(frame, parts, wishes), volumes, self.metadata, wishes)
+            return self._only(wanted, found)
         parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
         crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
         found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        return self._only(wanted, found)
+
+    def _only(self, wanted: Sequence[Label], found: Found) -> Found:
         if len(wanted) < len(self.metadata.labels):
             keep = np.zeros(self.num_classes, found.labels.dtype)
             keep[[label.value for label in wanted]] = [label.value for label in wanted]
@@ -200,10 +222,13 @@ class Predictor:
     def _filled(self, volumes: Sequence[Volume]) -> tuple[list[Volume], list[str]]:
         """NaN outside the field of view as background, for volumes that never were files; and what was done."""
         filled, notes = [], []
+        if self.metadata.takes_images:
+            volumes, notes = channels_of(volumes, self.metadata)
         for number, volume in enumerate(volumes):
-            name = "The volume" if len(volumes) == 1 else f"Volume {number + 1}"
+            what = "image" if self.metadata.takes_images else "volume"
+            name = f"The {what}" if len(volumes) == 1 else f"{what.capitalize()} {number + 1}"
             array, note = fill_outside(volume.array, name) if volume.array.ndim == 3 else (volume.array, "")
-            filled.append(volume if array is volume.array else Volume(array, volume.geometry))
+            filled.append(volume if array is volume.array else replace(volume, array=array))
             notes += [note] if note else []
         return filled, notes
 
@@ -217,6 +242,8 @@ class Predictor:
             InputError: it cannot be computed.
         """
         found = [finding.message for finding in check_case(self.metadata, volumes, probabilities)]
+        if self.metadata.takes_images:
+            return found
         return found + doubts(volumes, [channel["name"] for channel in self.metadata.channels])
 
     def _run(self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], wishes: Wishes) -> Found:
@@ -364,7 +391,7 @@ class Predictor:
                 "sourceFormat": self.metadata.source["format"],
                 "sourceSha256": self.metadata.source["sha256"],
             }
-        if len(wanted) < len(self.metadata.labels):
+        if len(wanted) < len(self.metadata.result_labels):
             described["labels"] = ", ".join(label.name for label in wanted)
         if self._found_by:
             described["regionFoundBy"] = self._found_by

@@ -17,6 +17,7 @@ from ..errors import BundleError
 from ..volumes.geometry import Geometry
 from .auto3dseg_recipe import Auto3DSegRecipe
 from .conform_recipe import ConformRecipe
+from .image_recipe import ImageRecipe
 from .nnunet_recipe import NnUNetRecipe
 from .outputs import Outputs
 from .tiling import Tiling
@@ -28,7 +29,10 @@ class Collector(Protocol):
     highest: float  # the largest probability of any label so far
 
     def add(self, start: int, logits: torch.Tensor) -> None:
-        """Take the slab (outputs, d, b, c) that begins at slice ``start`` of the network's first axis."""
+        """Take the slab (outputs, d, b, c) that begins at slice ``start`` of the network's first axis.
+
+        Where the recipe says ``takes_strips``, there is a third argument: the row at which the slab's strip begins.
+        """
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
         """The labels (z, y, x), and the probabilities (labels + 1, z, y, x) float16 if they are to be kept."""
@@ -58,12 +62,14 @@ class Recipe(Protocol):
         patch_size: two or three numbers, the size of the network's tile.
         tiling: where the tiles lie over the data, and what their voxels count.
         previous_is_mask: the labels of a previous part only say where to look; else they are a further channel.
+        takes_strips: its collectors take slabs that are a strip of a plane: ``add(start, logits, row)``.
     """
 
     channels: int
     patch_size: Sequence[int]
     tiling: type[Tiling]
     previous_is_mask: bool
+    takes_strips: bool
 
     def shape(self, array: np.ndarray, geometry: Geometry) -> tuple[int, int, int]:
         """The shape that ``prepare`` will give the data: tells how many tiles there will be."""
@@ -84,7 +90,7 @@ class Recipe(Protocol):
         """
 
 
-RECIPES = {"nnunet": NnUNetRecipe, "conform": ConformRecipe, "auto3dseg": Auto3DSegRecipe}
+RECIPES = {"nnunet": NnUNetRecipe, "image": ImageRecipe, "conform": ConformRecipe, "auto3dseg": Auto3DSegRecipe}
 
 
 def recipe_of(preprocessing: dict[str, Any]) -> Recipe:

@@ -102,8 +102,8 @@ def _run(
     for note in prepared.notes:
         wishes.warn(note)
     collector = prepared.collector(part.outputs, keep)
-    for start, logits in _logits(part, prepared, wishes, progress):
-        collector.add(start, logits)
+    for slab in _logits(part, prepared, wishes, progress):
+        collector.add(*slab)
     labels, probabilities = collector.finish()
     return Found(labels, probabilities, collector.highest)
 

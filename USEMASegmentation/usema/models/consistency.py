@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .parts import NETWORK_KEYS, NNUNET, SIGMOID, steps_on_the_way
+from .image_rules import has_images, image_contradictions
+from .parts import IMAGE, NETWORK_KEYS, NNUNET, SIGMOID, steps_on_the_way
 
 # The newest keys: what they stand in -> the version of the schema that brought them.
 _NEW_KEYS: dict[str, dict[str, int]] = {
@@ -26,9 +27,10 @@ _NEW_KEYS: dict[str, dict[str, int]] = {
             "source",
         ),
         3,
-    ),
+    )
+    | dict.fromkeys(("input_colours", "instances", "measurements"), 4),
     "inference": {"temperature": 2, "activation": 3, "region_order": 3, "overlap": 3},
-    "preprocessing": {"kind": 3, "resampling": 3},
+    "preprocessing": {"kind": 3, "resampling": 3, "fit": 4},
     "licence": {"open": 3, "stated_at": 3},
 }
 
@@ -50,6 +52,8 @@ def needed_versions(document: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
                 yield f"{inside}.{key}".strip("."), version
     if isinstance(document.get("inference"), Mapping) and isinstance(document["inference"].get("temperature"), list):
         yield "a list in inference.temperature", 3
+    if has_images(document):
+        yield "the kind image of preprocessing", 4
     training = document.get("training")
     if isinstance(training, Mapping):
         for key in ("cases", "iterations", "date"):
@@ -83,6 +87,7 @@ def contradictions(document: dict) -> Iterator[str]:
         yield f"expected_intensity_range runs from {intensity[0]} to {intensity[1]}"
     yield from _networks(document, len(values))
     yield from _postprocess(document.get("postprocess", ()), document, len(values))
+    yield from image_contradictions(document)
 
 
 def _networks(document: dict, labels: int) -> Iterator[str]:
@@ -161,7 +166,7 @@ def _network(part: dict, where: str, labels: int) -> Iterator[str]:
         yield f"{where}inference.temperature has {len(temperature)} numbers, and should have one for each region"
     for place, problem in _absurd(part["architecture"]["config"], f"{where}architecture.config", 0):
         yield f"{place} {problem}"
-    if part["preprocessing"].get("kind", NNUNET) == NNUNET:
+    if part["preprocessing"].get("kind", NNUNET) in (NNUNET, IMAGE):
         patch = part["preprocessing"].get("patch_size", ())
         sides = [side for side in patch if isinstance(side, (int, float))] if isinstance(patch, list) else []
         if (

@@ -13,9 +13,10 @@ from typing import Any
 from ..errors import BundleError
 from ..json_schema import problems
 from .consistency import contradictions, needed_versions
-from .parts import NETWORK_KEYS, Part, parts_of, steps_on_the_way
+from .image_rules import RGB
+from .parts import IMAGE, NETWORK_KEYS, Part, parts_of, steps_on_the_way
 
-SCHEMA_VERSION = 3  # the newest that is read; least_schema_version is what is written
+SCHEMA_VERSION = 4  # the newest that is read; least_schema_version is what is written
 _NULLABLE = ("expected_intensity_range", "orientation")  # null is what they say; other keys are then absent
 SCHEMA = json.loads(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8"))
 
@@ -76,6 +77,9 @@ class ModelMetadata:
     postprocess: list[dict[str, Any]] | None = None
     expected_extent_mm: dict[str, list[float]] | None = None
     source: dict[str, Any] | None = None
+    input_colours: str | None = None
+    instances: dict[str, Any] | None = None
+    measurements: list[str] | None = None
 
     @cached_property
     def networks(self) -> tuple[Part, ...]:
@@ -86,6 +90,24 @@ class ModelMetadata:
     def steps_on_the_way(self) -> frozenset[str]:
         """The names of parts that add nothing to the result themselves."""
         return steps_on_the_way(self.to_dict())
+
+    @cached_property
+    def takes_images(self) -> bool:
+        """Whether the model is for two-dimensional images; else it is for volumes."""
+        return any(part.kind == IMAGE for part in self.networks)
+
+    @cached_property
+    def result_labels(self) -> tuple[Label, ...]:
+        """The labels that a result has: all but the rim of objects, whose pixels belong to these."""
+        rim = (self.instances or {}).get("boundary")
+        return tuple(label for label in self.labels if label.name != rim)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """What each image or volume that the model takes is called; red, green and blue come in one image."""
+        if self.input_colours == RGB:
+            return ("Image in colour",)
+        return tuple(channel["name"] for channel in self.channels)
 
     @classmethod
     def from_dict(cls, document: Any, source: str = "model.json") -> ModelMetadata:

@@ -8,6 +8,7 @@ from typing import Any
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 NNUNET = "nnunet"  # the kind of preprocessing where none is named
+IMAGE = "image"  # the kind of models for two-dimensional images
 
 # The keys of a model with a single network that a model with parts has in each of them.
 NETWORK_KEYS = ("architecture", "preprocessing", "inference")

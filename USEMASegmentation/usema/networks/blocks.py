@@ -14,7 +14,6 @@ CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED_CONV = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
-MEMORY_FORMAT = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def _padding(kernel: Sequence[int]) -> tuple[int, ...]:
@@ -157,14 +156,16 @@ class MambaLikeBlock(nn.Module):
         """(B, *map, C) to (B, *map, C)."""
         tokens = self.norm1(tokens)
         gate = nn.functional.silu(self.gate(tokens))
-        u = nn.functional.silu(channels_last(self.inner_conv(channels_first(self.inner(tokens)))))
-        if self.value_projection:
-            q, k, v = self.qkv(u).chunk(3, dim=-1)
-        else:
-            (q, k), v = self.qkv(u).chunk(2, dim=-1), u
-        attended = self.attend(q, k, v)
+        u = nn.functional.silu(self.inner_conv(channels_first(self.inner(tokens))))
+        channels = u.shape[1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        # The weights of q, k, v stay one linear layer, as published models have them. v alone is computed channels
+        # first, where LePE's convolution reads it: OpenVINO gives that convolution a wrong layout of a part of q, k, v.
+        q, k = nn.functional.linear(channels_last(u), weight[: 2 * channels], bias[: 2 * channels]).chunk(2, dim=-1)
+        v = pointwise(u, weight[2 * channels :], bias[2 * channels :]) if self.value_projection else u
+        attended = self.attend(q, k, channels_last(v))
         if self.lepe is not None:
-            attended = attended + channels_last(self.lepe(channels_first(v)))
+            attended = attended + channels_last(self.lepe(v))
         return self.out(attended * gate)
 
 
@@ -197,6 +198,12 @@ class SEMABlock(MambaLikeBlock):
         attend = partial(sema_attention, heads=heads, window=window, rope=rope, mean=mean, local=local)
         super().__init__(channels, kernel, attend, value_projection=value_projection, **switches)
         self.heads, self.window, self.rope, self.mean, self.local = heads, window, rope, mean, local
+
+
+def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A linear layer's weight (outputs, C) and bias on a channels-first map (B, C, *map)."""
+    convolve = nn.functional.conv2d if x.dim() == 4 else nn.functional.conv3d
+    return convolve(x, weight.reshape(*weight.shape, *[1] * (x.dim() - 2)), bias)
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:

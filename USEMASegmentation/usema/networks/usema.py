@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .blocks import CONV, MEMORY_FORMAT, TRANSPOSED_CONV, ConvNorm, ResidualBlock, SEMABlock, initialise
+from .blocks import CONV, TRANSPOSED_CONV, ConvNorm, ResidualBlock, SEMABlock, initialise
 from .config import NetworkConfig
 
 SEMA_STAGES = ("all", "bottleneck", "alternate", "skip_full_resolution", "none")
@@ -149,8 +149,7 @@ class USEMA(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        # Channels last in memory: the attention's tokens are then contiguous, and CPU convolutions much faster.
-        x = self.stem(x.contiguous(memory_format=MEMORY_FORMAT[self.config.axes]))
+        x = self.stem(x)
         skips = []
         for convolutions, attention in zip(self.encoder, self.attention, strict=True):
             x = attention(convolutions(x))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from ..errors import InputError
-from .dispatch import BACKENDS, Layer, choose
+from .dispatch import BACKENDS, ENVIRONMENT_VARIABLE, Layer, choose
 
-__all__ = ["Layer", "choose", "sema_attention"]
+__all__ = ["ENVIRONMENT_VARIABLE", "Layer", "choose", "sema_attention"]
 
 
 def sema_attention(

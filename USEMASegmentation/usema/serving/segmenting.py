@@ -43,6 +43,7 @@ class Commands:
 
     def _hello(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         torch = _load_engine()
+        from ..inference import cpu_engine
         from ..inference.device import available_devices, choose_device
         from ..inference.memory import free_memory
         from ..sema import choose
@@ -59,7 +60,7 @@ class Commands:
             "devices": available_devices(),
             "memory_bytes": free_memory(),
             "gpu": gpu,
-            "attention": str(choose(device)),
+            "attention": str(engine if (engine := cpu_engine.choose(device)).name == "openvino" else choose(device)),
         }
 
     def _load(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:

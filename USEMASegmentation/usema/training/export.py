@@ -13,7 +13,7 @@ from ..errors import BundleError, InputError
 from ..inference.plan import Plan, configuration_of
 from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
-from ..models.parts import SIGMOID
+from ..models.parts import IMAGE, SIGMOID
 from ..volumes.volume import read_volume
 from .raw_dataset import Labels, labels_of, read_json, visible_files
 
@@ -48,7 +48,8 @@ def export_bundle(
         results: the folder that holds plans.json, dataset.json and fold_N.
         folder: the bundle's.
         card: JSON with what a person has to say (title, intended use, limits, labels with codes, licence, ...); its
-            keys are those of model.json and override all others.
+            keys are those of model.json and override all others; keys of its preprocessing (fit, for images) join the
+            plan's.
         dataset: the dataset's raw folder; its images tell orientation and range of spacings.
         checkpoint: "final", "best" or "latest". nnU-Net validates the final one: no other gets its figures.
 
@@ -79,10 +80,15 @@ def export_bundle(
     document["metrics"] = _validation(summary, labels) if checkpoint == "final" else {}
     if dataset is not None:
         document |= _seen(dataset, str(description.get("file_ending", "")))
-    if plans.get("image_reader_writer") == "NibabelIOWithReorient":
+    reader = plans.get("image_reader_writer")
+    if reader == "NibabelIOWithReorient":
         document["orientation"] = "RAS"  # that reader turns every image before training sees it
+    elif reader == "NaturalImage2DIO":
+        document |= {"orientation": None, "preprocessing": {"kind": IMAGE, **document["preprocessing"]}}
     if card is not None:
-        document |= read_json(card)
+        said = read_json(card)
+        fit = {"preprocessing": {**document["preprocessing"], **said.get("preprocessing", {})}}
+        document |= {**said, **fit}
     return write_bundle(folder, document, state, overwrite=overwrite)
 
 

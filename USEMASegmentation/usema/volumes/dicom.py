@@ -14,10 +14,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from .dicom_headers import ORIGINAL_SLICES, DicomFile, looks_like_dicom, read_header
-from .dicom_stack import checked_stack
+from .dicom_stack import Stack, checked_stack
 from .dicom_straight import straight_voxels
+from .told import NOTHING, Told, told_by
 
-__all__ = ["folders_of_series", "is_dicom", "read_series"]
+__all__ = ["folders_of_series", "is_dicom", "read_series", "told_of_series"]
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +43,21 @@ def read_series(path: Path, interpolate: bool = False):
         interpolate: make missing slices from their neighbours, instead of refusing the series.
 
     Returns:
-        the voxels (z, y, x), rescaled (Hounsfield units, activity), and their :class:`Geometry`. Where slices differ
-        in type after rescaling, float32.
+        the voxels (z, y, x), rescaled (Hounsfield units, activity), their :class:`Geometry`, and the :class:`Stack` of
+        slices they came from. Where slices differ in type after rescaling, float32.
 
     Raises:
         InputError: no series or several, broken files, a colour series, or slices that are no even stack.
     """
     files = _of_file(path) if path.is_file() else _of_folder(path)
     stack = checked_stack(path, [one for file in files for one in file.slices()], interpolate)
-    return straight_voxels(stack), stack.geometry
+    return straight_voxels(stack), stack.geometry, stack
+
+
+def told_of_series(stack: Stack) -> Told:
+    """What the headers of a series say that it shows."""
+    found = read_header(stack.slices[0].file)
+    return NOTHING if found is None or found.header is None else told_by(found.header)
 
 
 def scan(folder: Path) -> list[DicomFile]:

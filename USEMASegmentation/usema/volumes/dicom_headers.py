@@ -17,6 +17,7 @@ from pydicom.uid import UID
 
 from ..errors import InputError
 from .file_grid import COPY_AGAIN
+from .told import TEXTS
 
 ORIGINAL_SLICES = "Give the original slices, not screenshots or secondary captures."
 
@@ -42,7 +43,7 @@ _TAGS = [
             "SOPClassUID",
             "SOPInstanceUID",
             "SeriesInstanceUID",
-            "SeriesDescription",
+            *TEXTS,
         ),
         *("Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
         *("SamplesPerPixel", "NumberOfFrames", "BitsAllocated", *_PHASES, *_GROUPS),
@@ -92,7 +93,7 @@ class DicomFile:
     def slices(self) -> list[Slice]:
         """Where its frames lie. Raises InputError where it does not say so, is damaged, or is a colour image."""
         try:
-            with _pydicom_silent():
+            with pydicom_silent():
                 return self._slices()
         except (AttributeError, KeyError, IndexError, TypeError, ValueError, NotImplementedError) as error:
             raise InputError(f"{self.path} is damaged: its header cannot be read.", COPY_AGAIN) from error
@@ -163,7 +164,7 @@ def looks_like_dicom(path: Path) -> bool:
 def read_header(path: Path) -> DicomFile | None:
     """What a file says of itself; None if it is no DICOM file. Whatever is wrong with it is in ``fault``."""
     try:
-        with path.open("rb") as file, _pydicom_silent():
+        with path.open("rb") as file, pydicom_silent():
             head = file.read(132)
             if not head:
                 return DicomFile(path, fault="it is empty")
@@ -178,7 +179,7 @@ def read_header(path: Path) -> DicomFile | None:
 
 
 @contextmanager
-def _pydicom_silent() -> Iterator[None]:
+def pydicom_silent() -> Iterator[None]:
     """Without pydicom's remarks on unusual values, which it both warns of and logs."""
     logger = logging.getLogger("pydicom")
     before, logger.disabled = logger.disabled, True

@@ -49,6 +49,15 @@ class Stack:
     between: np.ndarray
     weights: np.ndarray
 
+    @property
+    def as_acquired(self) -> bool:
+        """Whether plane z of the grid is the slice z, not moved and not made."""
+        return not self.shifts.any() and not self.weights.any() and len(self.slices) == len(self.between)
+
+    def slice_in(self, z: int) -> Slice | None:
+        """The slice that was acquired in plane z of the grid; None: it was made from its neighbours."""
+        return None if self.weights[z] else self.slices[self.between[z][0]]
+
 
 def checked_stack(path: Path, slices: list[Slice], interpolate: bool) -> Stack:
     """The slices of a series as a stack.

@@ -37,7 +37,7 @@ def fill_outside(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         raise InputError(f"{name} is NaN in every voxel.", "Give the volume as it was before the last step.")
     regions, count = ndimage.label(nan)
     outside = np.zeros(count + 1, bool)
-    for axis in range(array.ndim):
+    for axis in (axis for axis in range(array.ndim) if array.shape[axis] > 1):  # a single slice is no border
         for end in (0, -1):
             outside[np.unique(np.take(regions, end, axis))] = True
     inside = nan & ~outside[regions]

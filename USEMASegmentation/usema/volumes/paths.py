@@ -15,6 +15,8 @@ from ..errors import InputError
 # Endings of files that are read as volumes, longer ones first; each in any case.
 VOLUME_SUFFIXES = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
+# Endings of files that are read as two-dimensional images alone.
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -45,6 +47,11 @@ def check_path(path: Path) -> None:
 def volume_suffix(path: Path) -> str:
     """The ending, in lower case, by which a file counts as a volume; empty if it has none."""
     return next((suffix for suffix in VOLUME_SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+def picture_suffix(path: Path) -> str:
+    """The ending, in lower case, by which a file counts as a two-dimensional image; empty if it has none."""
+    return next((suffix for suffix in PICTURE_SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,6 +20,10 @@ from .file_grid import refuse_single_slice
 from .geometry import Geometry
 from .outside import fill_outside
 from .paths import SEGMENTATION_SUFFIXES, check_path
+from .told import NOTHING, Told, told_of_file
+
+if TYPE_CHECKING:
+    from .dicom_stack import Stack
 
 __all__ = [
     "Geometry",
@@ -39,10 +44,13 @@ MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels ``array`` (z, y, x), C-ordered, on the grid ``geometry``."""
+    """Voxels ``array`` (z, y, x), C-ordered, on the grid ``geometry``; ``stack``: the DICOM slices that they are;
+    ``told``: what is said of it."""
 
     array: np.ndarray
     geometry: Geometry
+    stack: Stack | None = None
+    told: Told = NOTHING
 
     def to_image(self) -> sitk.Image:
         """A copy as SimpleITK has it. An array (z, y, x, K) becomes an image with K components."""
@@ -73,7 +81,7 @@ def read_volume(path: str | Path, *, interpolate_slices: bool = False) -> Volume
     array, said = fill_outside(volume.array, str(path))
     if said:
         log.warning("%s", said)
-    volume = Volume(array, volume.geometry)
+    volume = replace(volume, array=array)
     check_volume(volume, str(path))
     return volume
 
@@ -84,12 +92,15 @@ def load_volume(path: str | Path, *, interpolate_slices: bool = False) -> Volume
     Raises:
         InputError: there is no such file, it is of another kind, damaged, or not one three-dimensional scalar volume.
     """
-    from .dicom import is_dicom, read_series
+    from .dicom import is_dicom, read_series, told_of_series
     from .image_files import read_image_file
 
     path = Path(path)
     check_path(path)
-    return Volume(*(read_series(path, interpolate_slices) if is_dicom(path) else read_image_file(path)))
+    if is_dicom(path):
+        array, geometry, stack = read_series(path, interpolate_slices)
+        return Volume(array, geometry, stack, told_of_series(stack))
+    return Volume(*read_image_file(path), told=told_of_file(path))
 
 
 def check_volume(volume: Volume, name: str = "The volume") -> None:
@@ -115,20 +126,20 @@ def check_volume(volume: Volume, name: str = "The volume") -> None:
 
 
 def check_values(array: np.ndarray, name: str) -> None:
-    """The part of :func:`check_volume` that asks for nothing but the values.
+    """Refuse voxels or pixels (z, y, x, ...) that no network can see anything in.
 
     Raises:
-        InputError: the array holds other than real numbers, NaN or infinite values, values beyond single precision, or
-            the same value everywhere.
+        InputError: they are other than real numbers, NaN or infinite, beyond single precision, or all the same.
     """
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} holds values of type {array.dtype}.", "Give real numbers.")
     low, high = array.min(), array.max()  # NaN and infinity show in these, without another array of this size
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = ~np.isfinite(array)
-        z, y, x = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+        place = tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+        z, y, x = place[:3]
         raise InputError(
-            f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[z, y, x]} at x {x}, y {y}, z {z}.",
+            f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[place]} at x {x}, y {y}, z {z}.",
             "Replace them, for example by the value of the background.",
         )
     if max(abs(float(low)), abs(float(high))) > MOST:

@@ -25,7 +25,9 @@ from .volume import Volume
 
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-_ALL_SUFFIXES = (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES)  # in this order: .seg.nrrd must not be taken for .nrrd
+RTSTRUCT_SUFFIX, DICOM_SUFFIX = ".rtstruct.dcm", ".dcm"
+# What a segmentation can be written as, in this order: .seg.nrrd must not be taken for .nrrd.
+RESULT_SUFFIXES = (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES, RTSTRUCT_SUFFIX, DICOM_SUFFIX)
 
 
 def check_writable(path: str | Path, overwrite: bool = False) -> None:
@@ -36,7 +38,7 @@ def check_writable(path: str | Path, overwrite: bool = False) -> None:
             ``overwrite`` is False.
     """
     path = Path(path)
-    _suffix(path, _ALL_SUFFIXES)
+    _suffix(path, RESULT_SUFFIXES)
     refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
@@ -61,7 +63,7 @@ def write_label_map(path: str | Path, labels: np.ndarray, geometry: Geometry, ov
         OutputError: as :func:`check_writable`, or writing failed.
     """
     image = Volume(_compact(labels, geometry), geometry).to_image()
-    with _complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
+    with complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
         _write(image, temporary, path)
 
 
@@ -117,7 +119,7 @@ def write_segmentation(
         fields |= {f"Segment{index}_{key}": value for key, value in segment.items()}
     for key, value in fields.items():
         image.SetMetaData(key, value)
-    with _complete_file(path, (SEGMENTATION_SUFFIX,), overwrite) as temporary:
+    with complete_file(path, (SEGMENTATION_SUFFIX,), overwrite) as temporary:
         _write(image, temporary, path)
 
 
@@ -143,12 +145,12 @@ def write_probabilities(
         components[..., k] = one
     image = Volume(components, geometry).to_image()
     del components
-    with _complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
+    with complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
         _write(image, temporary, path)
 
 
 @contextmanager
-def _complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) -> Iterator[Path]:
+def complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) -> Iterator[Path]:
     """Give a temporary name beside ``path``; rename it when the block ends well, remove it when it does not."""
     path = Path(path)
     suffix = _suffix(path, suffixes)
@@ -180,8 +182,13 @@ def _write(image: sitk.Image, temporary: Path, path: str | Path) -> None:
         ) from error
 
 
+def result_suffix(path: Path) -> str | None:
+    """Which of RESULT_SUFFIXES a name has; None: none."""
+    return next((one for one in RESULT_SUFFIXES if path.name.lower().endswith(one)), None)
+
+
 def _suffix(path: Path, supported: tuple[str, ...]) -> str:
-    suffix = next((one for one in _ALL_SUFFIXES if path.name.lower().endswith(one)), None)
+    suffix = result_suffix(path)
     if suffix not in supported:
         raise OutputError(f'"{path.name}" cannot be written in that format.', f"Use {', '.join(supported)}.")
     return suffix

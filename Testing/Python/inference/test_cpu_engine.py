@@ -1,0 +1,222 @@
+"""Who computes a network on a CPU: OpenVINO where it is right, pays and is faster, and PyTorch with a reason."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import numpy as np
+import pytest
+import torch
+from bundles import FLAT_NETWORKS, TINY, plan, write_tiny_bundle
+from usema.errors import InputError
+from usema.inference import compiled_models, cpu_engine, openvino_engine
+from usema.inference.cpu_engine import CPUEngine
+from usema.inference.predictor import Predictor
+from usema.networks import build
+from usema.volumes.volume import read_volume
+
+needs_openvino = pytest.mark.skipif(bool(openvino_engine.why_not()), reason="OpenVINO is not installed")
+
+USEMA_2D = {**TINY, "kernels": [[3, 3]] * 2, "strides": [[1, 1], [2, 2]]}
+UNET_3D = {**FLAT_NETWORKS["PlainConvUNet"], "kernels": [[3, 3, 3]] * 2, "strides": [[1, 1, 1], [2, 2, 2]]}
+NETWORKS = {
+    "USEMA 2D, all stages": ("USEMA", {**USEMA_2D, "value_projection": False}, (32, 40)),
+    "USEMA 3D, bottleneck": ("USEMA", {**TINY, "sema_stages": "bottleneck"}, (16, 24, 20)),
+    "USEMA 3D, all stages": ("USEMA", {**TINY, "sema_stages": "all"}, (16, 24, 20)),
+    "plain": ("PlainConvUNet", UNET_3D, (16, 24, 20)),
+    "residual": ("ResidualEncoderUNet", UNET_3D, (16, 24, 20)),
+    "MLLA-UNet": ("MLLA-UNet", FLAT_NETWORKS["MLLA-UNet"], (64, 64)),
+    "Attention-Mamba": ("Attention-Mamba", FLAT_NETWORKS["Attention-Mamba"], (64, 64)),
+}
+WRONG_IN_OPENVINO = {"Attention-Mamba"}
+TAKES_LONG_TO_COMPILE = {"MLLA-UNet", "Attention-Mamba"}
+
+
+@pytest.fixture(autouse=True)
+def always_worth_it(monkeypatch):
+    """Tiny networks would never pay; whether they are faster depends on who else computes here."""
+    monkeypatch.delenv(cpu_engine.ENVIRONMENT_VARIABLE, raising=False)
+    for name in ("COMPILING_PAYS", "LOADING_PAYS"):
+        monkeypatch.setattr(cpu_engine, name, -1.0)
+    trusted = cpu_engine.why_not_trusted
+    monkeypatch.setattr(cpu_engine, "why_not_trusted", lambda run, x, y, seconds: trusted(run, x, y, 1e9))
+
+
+def network_of(name: str, config: dict) -> torch.nn.Module:
+    """With weights that let every branch count; those of initialisation are partly zero."""
+    torch.manual_seed(0)
+    network = build({"name": name, "config": config}).eval().requires_grad_(False)
+    for parameter in network.parameters():
+        if parameter.dim() == 1:
+            parameter += 0.3 * torch.randn_like(parameter)
+    return network
+
+
+@torch.inference_mode()
+def run(engine: CPUEngine, *tiles: torch.Tensor) -> list[torch.Tensor]:
+    engine.expect(len(tiles))
+    return [engine(x) for x in tiles]
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    "case", [pytest.param(one, marks=[pytest.mark.slow] if one in TAKES_LONG_TO_COMPILE else []) for one in NETWORKS]
+)
+def test_a_network_is_computed_as_by_pytorch_whoever_computes_it(case):
+    name, config, shape = NETWORKS[case]
+    network = network_of(name, config)
+    tiles = [torch.randn(1, 1, *shape) for _ in range(3)]
+    engine = CPUEngine(network, case)
+    found = run(engine, *tiles)
+    with torch.inference_mode():
+        expected = [network(x) for x in tiles]
+    for one, other in zip(found, expected, strict=True):
+        assert float((one - other).norm() / other.norm()) < 1e-4
+        assert (one.argmax(1) == other.argmax(1)).float().mean() > 0.999
+    assert engine.choice.name == ("pytorch" if case in WRONG_IN_OPENVINO else "openvino")
+    if case in WRONG_IN_OPENVINO:
+        assert str(engine.choice).startswith("PyTorch (OpenVINO's self-test is off by ")
+        assert not compiled_models.folder().exists()
+
+
+@pytest.fixture
+def plain() -> tuple[torch.nn.Module, torch.Tensor]:
+    name, config, shape = NETWORKS["plain"]
+    return network_of(name, config), torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@needs_openvino
+def test_what_was_compiled_is_loaded_by_the_next_process_unless_it_is_damaged(plain, monkeypatch):
+    network, x = plain
+    run(CPUEngine(network, "a"), x)
+    (file,) = compiled_models.folder().iterdir()
+
+    compiled = openvino_engine.Compiler.compiled
+    monkeypatch.setattr(openvino_engine.Compiler, "compiled", lambda self: pytest.fail("compiled again"))
+    engine = CPUEngine(network, "a")
+    run(engine, x)
+    assert engine.choice.name == "openvino"
+
+    file.write_bytes(file.read_bytes()[:-1000])
+    monkeypatch.setattr(openvino_engine.Compiler, "compiled", compiled)
+    engine = CPUEngine(network, "a")
+    run(engine, x)
+    assert engine.choice.name == "openvino"
+    assert len(list(compiled_models.folder().iterdir())) == 1
+
+
+@needs_openvino
+def test_what_is_kept_of_other_code_is_found_wrong_and_made_anew(plain):
+    network, x = plain
+    run(CPUEngine(network, "a"), x)
+    changed = network_of("PlainConvUNet", UNET_3D)
+    for parameter in changed.parameters():
+        parameter *= 1.5
+    engine = CPUEngine(changed, "a")
+    run(engine, x)
+    found = run(engine, x)[0]
+    with torch.inference_mode():
+        torch.testing.assert_close(found, changed(x), rtol=1e-3, atol=1e-3)
+    assert engine.choice.name == "openvino"
+
+
+@needs_openvino
+def test_a_place_that_cannot_be_written_costs_only_the_time(plain, tmp_path, monkeypatch):
+    monkeypatch.setenv(compiled_models.ENVIRONMENT_VARIABLE, str(tmp_path / "file" / "below"))
+    (tmp_path / "file").write_text("")
+    network, x = plain
+    engine = CPUEngine(network, "a")
+    run(engine, x)
+    assert engine.choice.name == "openvino"
+
+
+@needs_openvino
+def test_results_stay_when_the_next_tile_is_computed(plain):
+    network, x = plain
+    engine = CPUEngine(network, "a")
+    run(engine, x)
+    first, copy = (one := run(engine, x)[0]), one.clone()
+    run(engine, x.flip(2))
+    assert torch.equal(first, copy)
+
+
+@needs_openvino
+def test_a_tile_of_one_value_is_no_test_and_other_shapes_are_pytorchs(plain):
+    network, x = plain
+    engine = CPUEngine(network, "a")
+    run(engine, torch.zeros_like(x))
+    assert str(engine.choice) == "PyTorch (too little work for OpenVINO)"
+    run(engine, x)
+    with torch.inference_mode():
+        assert torch.equal(engine(x[:, :, :8]), network(x[:, :, :8]))
+    assert engine.choice.name == "openvino"
+
+
+@needs_openvino
+def test_little_work_is_left_to_pytorch(plain, monkeypatch):
+    monkeypatch.setattr(cpu_engine, "COMPILING_PAYS", 1e9)
+    engine = CPUEngine(plain[0], "a")
+    run(engine, plain[1])
+    assert str(engine.choice) == "PyTorch (too little work for OpenVINO)"
+
+
+def test_whatever_openvino_raises_pytorch_computes_and_the_reason_is_told(plain, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("Check 'false' failed at src/plugin.cpp:12:\nno such kernel")
+
+    monkeypatch.setattr(openvino_engine, "Compiler", fail)
+    engine = CPUEngine(plain[0], "a")
+    with torch.inference_mode():
+        assert torch.equal(run(engine, plain[1])[0], plain[0](plain[1]))
+    assert str(engine.choice) == "PyTorch (OpenVINO failed: Check 'false' failed at src/plugin.cpp:12:)"
+
+
+@needs_openvino
+def test_nothing_is_reported_to_anybody(plain, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("a connection was opened"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: pytest.fail("an address was looked up"))
+    run(CPUEngine(plain[0], "a"), plain[1])
+    assert sys.modules.get("openvino_telemetry") is None
+
+
+def test_the_choice_can_be_forced_and_says_by_what(monkeypatch):
+    assert cpu_engine.choose("cuda").name == "pytorch"
+    monkeypatch.setenv(cpu_engine.ENVIRONMENT_VARIABLE, "pytorch")
+    assert str(cpu_engine.choose("cpu")) == "PyTorch (set by USEMA_CPU_BACKEND)"
+    monkeypatch.setenv(cpu_engine.ENVIRONMENT_VARIABLE, "tflite")
+    with pytest.raises(InputError, match="'tflite'"):
+        cpu_engine.choose("cpu")
+    monkeypatch.delenv(cpu_engine.ENVIRONMENT_VARIABLE)
+    monkeypatch.setenv("USEMA_SEMA_BACKEND", "reference")
+    assert str(cpu_engine.choose("cpu")) == "PyTorch (set by USEMA_SEMA_BACKEND)"
+
+
+def test_without_openvino_pytorch_computes_and_asking_for_it_is_refused(monkeypatch):
+    monkeypatch.setattr(openvino_engine, "version", lambda: "")
+    assert str(cpu_engine.choose("cpu")) == "PyTorch (OpenVINO is not installed)"
+    monkeypatch.setenv(cpu_engine.ENVIRONMENT_VARIABLE, "openvino")
+    with pytest.raises(InputError, match="OpenVINO is not installed"):
+        cpu_engine.choose("cpu")
+
+
+def test_what_is_kept_is_bounded_and_the_longest_unused_leaves_first(monkeypatch):
+    monkeypatch.setattr(compiled_models, "MOST_BYTES", 2500)
+    for name in "abc":
+        compiled_models.keep(name, name.encode() * 1000)
+    assert compiled_models.find("a") is None
+    assert [compiled_models.find(name)[:1] for name in "bc"] == [b"b", b"c"]
+
+
+@needs_openvino
+def test_a_case_has_the_labels_of_pytorch_and_its_provenance_tells_what_computed_it(tmp_path, data, monkeypatch):
+    volume = read_volume(data / "volumes/spine_mr/t2.nii.gz")
+    bundle = write_tiny_bundle(tmp_path / "tiny", preprocessing={**plan(), "spacing": [2.0, 3.0, 3.0]})
+    predictor = Predictor(bundle, "cpu")
+    assert predictor.backend.startswith("OpenVINO (")
+    fast = predictor.segment(volume, mirror=False)
+    assert fast.provenance["attention"].startswith("OpenVINO (")
+    monkeypatch.setenv(cpu_engine.ENVIRONMENT_VARIABLE, "pytorch")
+    exact = Predictor(bundle, "cpu").segment(volume)
+    assert exact.provenance["attention"] == "PyTorch (no NVIDIA GPU)"
+    assert np.mean(fast.labels == exact.labels) > 0.999

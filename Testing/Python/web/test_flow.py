@@ -1,0 +1,143 @@
+"""What a person does in the browser, without a browser: the flow on the real scene with the real worker."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import ModuleType
+
+import numpy as np
+import pytest
+import slicer
+from slicer_cases import addVolume
+
+pytest_plugins = ["slicer_fixtures"]
+
+
+class Seen:
+    """A page that keeps what it is told."""
+
+    def __init__(self):
+        self.words, self.displayed, self.percents = {}, [], []
+
+    def show(self, **words):
+        self.words.update(words)
+        self.percents.append(self.words["progress"])
+
+    def display(self, volume, segmentation):
+        self.displayed.append((volume, segmentation))
+
+    def __getattr__(self, name):
+        return self.words[name]
+
+
+@pytest.fixture
+def flow(logic):
+    if "slicer.i18n" not in sys.modules:
+        words = ModuleType("slicer.i18n")
+        words.tr, words.translate = (lambda text: text), (lambda context, text: text)
+        sys.modules["slicer.i18n"] = words
+    from usema_web.flow import Flow
+
+    return Flow(Seen(), logic)
+
+
+def finish(flow) -> None:
+    end = time.monotonic() + 120
+    while flow.busy:
+        assert time.monotonic() < end
+        flow.poll()
+        time.sleep(0.02)
+
+
+def titles(choices) -> list[str]:
+    return [one["title"] for one in choices]
+
+
+def test_without_a_volume_the_page_says_what_to_do(flow):
+    assert not flow.page.ready
+    assert flow.page.reason.startswith("Open a volume first")
+
+
+def test_one_click_makes_a_segmentation_that_is_shown_to_be_corrected(flow, head):
+    flow.choose_volume(head.GetID())
+    assert flow.page.ready
+    flow.segment_or_cancel()
+    assert flow.page.busy
+    finish(flow)
+    assert not flow.page.busy
+    assert flow.page.message.startswith("Done in")
+    assert not flow.page.failed
+    volume, segmentation = flow.page.displayed[-1]
+    assert volume is head
+    assert segmentation.GetSegmentation().GetNumberOfSegments() > 0
+    assert flow.page.segmentation == segmentation.GetID()
+    assert titles(flow.page.segmentations) == [segmentation.GetName()]
+
+
+def test_a_second_click_cancels_and_nothing_is_written(flow, head):
+    flow.choose_volume(head.GetID())
+    flow.segment_or_cancel()
+    flow.segment_or_cancel()
+    assert not flow.page.ready
+    finish(flow)
+    assert flow.page.message == "The segmentation was cancelled."
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    assert flow.page.ready
+
+
+def test_a_segmentation_made_earlier_comes_back_with_its_volume(flow, head):
+    flow.choose_volume(head.GetID())
+    flow.segment_or_cancel()
+    finish(flow)
+    first = flow.segmentation
+    other = addVolume(np.zeros((8, 9, 10), np.int16), np.eye(4), "Other")
+    flow.choose_volume(other.GetID())
+    assert flow.page.displayed[-1] == (other, None)
+    flow.choose_volume(head.GetID())
+    assert flow.page.displayed[-1] == (head, first)
+    flow.choose_volume(other.GetID())
+    flow.choose_segmentation(first.GetID())
+    assert flow.page.volume == head.GetID()
+
+
+def test_what_cannot_be_segmented_is_said_and_not_raised(flow, head):
+    flow.choose_volume(head.GetID())
+    flow.choose_model("nobody")
+    flow.segment_or_cancel()
+    assert flow.page.failed
+    assert "nobody" in flow.page.message
+    assert not flow.busy
+
+
+def test_a_volume_that_goes_away_while_it_is_segmented_ends_the_run_with_a_reason(flow, head):
+    flow.choose_volume(head.GetID())
+    flow.segment_or_cancel()
+    slicer.mrmlScene.RemoveNode(head)
+    finish(flow)
+    assert "was removed" in flow.page.message
+    flow.look()
+    assert flow.page.volumes == []
+
+
+def test_public_models_are_found_by_what_they_segment_and_asked_about_before_a_byte_is_fetched(flow):
+    flow.search("spleen")
+    assert any(one["value"].startswith("totalsegmentator") for one in flow.page.models)
+    public = next(one["value"] for one in flow.page.models if one["value"].startswith("totalsegmentator"))
+    flow.choose_model(public)
+    assert flow.page.download.startswith("Download (")
+    assert not flow.page.ready
+    flow.ask_to_download()
+    assert "MB" in flow.page.question
+    flow.decline()
+    assert flow.page.question == ""
+    assert not flow.busy
+
+
+def test_words_that_no_model_knows_leave_nothing_to_click(flow):
+    flow.search("unicorn")
+    assert flow.page.models == []
+    assert flow.page.finds == "No model is known by these words."
+    assert not flow.page.ready
+    flow.search("")
+    assert titles(flow.page.models)

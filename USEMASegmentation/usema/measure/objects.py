@@ -1,0 +1,118 @@
+"""Objects of one kind: split from each other, numbered, counted, and listed in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from .values import Measurement, Scale
+
+COMPONENTS, WATERSHED = "components", "watershed"
+_NEIGHBOURS = np.ones((3, 3))
+_NECK = 1.0  # pixels: two round objects that touch are cut where their neck is narrower than they are by twice this
+
+
+def split_objects(inside: np.ndarray, boundary: np.ndarray | None, method: str, minimum_pixels: int = 0) -> np.ndarray:
+    """Number the objects of one frame.
+
+    Args:
+        inside: (y, x) mask of the label.
+        boundary: (y, x) mask of rims that belong to the objects, or None.
+        method: COMPONENTS or WATERSHED; without a boundary, only the latter cuts objects that touch.
+        minimum_pixels: smaller objects go.
+
+    Returns:
+        (y, x) uint16, or uint32 for more than 65535: the number of the object of each pixel, from 1 on without gaps, in
+        the order of their first pixels; 0 elsewhere.
+    """
+    if boundary is not None:
+        objects = _grown_to_rims(inside, boundary)
+    elif method == WATERSHED and inside.any():
+        distance = sitk.GetImageFromArray(-ndimage.distance_transform_edt(inside).astype(np.float32))
+        basins = sitk.MorphologicalWatershed(distance, level=_NECK, markWatershedLine=False, fullyConnected=True)
+        objects = np.where(inside, sitk.GetArrayFromImage(basins), 0)
+    else:
+        objects = ndimage.label(inside, _NEIGHBOURS)[0]
+    return _numbered(objects, minimum_pixels)
+
+
+def object_sizes(objects: np.ndarray, scale: Scale) -> list[Measurement]:
+    """How many objects a frame (y, x) has, and how their areas are spread."""
+    sizes = np.bincount(objects.ravel())[1:]
+    found = [Measurement("Objects", int((sizes > 0).sum()))]
+    if not sizes.any():
+        return found
+    areas = sizes[sizes > 0] * scale.x * scale.y
+    found.append(Measurement("Mean area", float(areas.mean()), scale.area))
+    for name, share in (("5th percentile of area", 5), ("Median area", 50), ("95th percentile of area", 95)):
+        found.append(Measurement(name, float(np.percentile(areas, share)), scale.area))
+    found.append(Measurement("Share of the image", 100 * float(sizes.sum()) / objects.size, "%"))
+    return found
+
+
+def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]]:
+    """A table's rows, one an object.
+
+    Args:
+        objects: (n, y, x) numbers, each frame from 1 on.
+
+    Yields:
+        column -> value. Places are in pixels from the first one's centre, 0, 0; areas in mm2 only where that is known.
+    """
+    height, width = objects.shape[1:]
+    for frame, plane in enumerate(objects, 1):
+        sizes, boxes = np.bincount(plane.ravel()), ndimage.find_objects(plane)
+        for number, box in enumerate(boxes, 1):
+            if box is None:
+                continue
+            own = plane[box] == number
+            y, x = (float(centre) for centre in ndimage.center_of_mass(own))
+            rows, columns = box
+            row = {
+                "frame": frame,
+                "object": number,
+                "pixels": int(sizes[number]),
+                "x": round(x + columns.start, 2),
+                "y": round(y + rows.start, 2),
+                "left": columns.start,
+                "top": rows.start,
+                "width": columns.stop - columns.start,
+                "height": rows.stop - rows.start,
+                "diameter": round(2 * float(np.sqrt(sizes[number] / np.pi)), 2),
+                "at_border": int(min(columns.start, rows.start) == 0 or columns.stop == width or rows.stop == height),
+            }
+            if scale.known:
+                row["area / mm2"] = round(float(sizes[number]) * scale.x * scale.y, 6)
+            yield row
+
+
+def _grown_to_rims(inside: np.ndarray, boundary: np.ndarray) -> np.ndarray:
+    """Connected areas of the inside, each with the rim around it; a rim without an inside is an object of its own."""
+    whole = inside | boundary
+    cores, count = ndimage.label(inside, _NEIGHBOURS)
+    areas, _ = ndimage.label(whole, _NEIGHBOURS)
+    alone = whole & ~np.isin(areas, np.unique(areas[inside]))
+    cores[alone] = count + ndimage.label(alone, _NEIGHBOURS)[0][alone]
+    if not cores.any():
+        return cores
+    distance = ndimage.distance_transform_edt(cores == 0).astype(np.float32)
+    distance[~whole] = distance.max() + 1  # what is between objects is flooded last
+    flooded = sitk.MorphologicalWatershedFromMarkers(
+        sitk.GetImageFromArray(distance),
+        sitk.GetImageFromArray(cores.astype(np.uint32)),
+        markWatershedLine=False,
+        fullyConnected=True,
+    )
+    return np.where(whole, sitk.GetArrayFromImage(flooded), 0)
+
+
+def _numbered(objects: np.ndarray, minimum_pixels: int) -> np.ndarray:
+    values, first, counts = np.unique(objects, return_index=True, return_counts=True)
+    kept = (values != 0) & (counts >= minimum_pixels)
+    numbers = np.zeros(int(values[-1]) + 1, np.uint32)
+    numbers[values[kept][np.argsort(first[kept])]] = np.arange(1, int(kept.sum()) + 1)
+    return numbers[objects].astype(np.uint16 if kept.sum() <= 65535 else np.uint32)

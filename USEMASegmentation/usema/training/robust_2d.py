@@ -1,0 +1,145 @@
+"""The recipe of the bundled 2D models: robust against other devices, exposures and views, at a small budget.
+
+A picture comes from any ultrasound device, X-ray tube or microscope: brighter or darker, inverted, turned, cut,
+blurred. The z-score takes out gain and offset; the rest has a transform here, in ``robust`` or in nnU-Net.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from safetensors.torch import load_file, save_file
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from .robust import OUTSIDE, Level, Shift, Surroundings
+from .trainers import nnUNetTrainerUSEMASmall
+
+
+class Darkness(BasicTransform):
+    """Fills what lies outside the image with the image's darkest value, as devices fill what they do not show."""
+
+    def apply(self, data_dict: dict, **params) -> dict:
+        image, outside = data_dict["image"], data_dict["segmentation"][0] == OUTSIDE
+        if outside.any() and not outside.all():
+            for channel in image:
+                channel[outside] = channel[~outside].min()
+        return data_dict
+
+
+class Inversion(BasicTransform):
+    """Dark becomes bright, as in an X-ray whose MONOCHROME1 nobody heeded."""
+
+    def apply(self, data_dict: dict, **params) -> dict:
+        return {**data_dict, "image": -data_dict["image"]}
+
+
+class UnevenLight(BasicTransform):
+    """Adds a smooth field of up to half a standard deviation: gain over depth, heel effect, vignetting."""
+
+    def apply(self, data_dict: dict, **params) -> dict:
+        image = data_dict["image"]
+        coarse = torch.randn(1, 1, random.randint(2, 4), random.randint(2, 4)) * random.uniform(0, 0.5)
+        field = torch.nn.functional.interpolate(coarse, image.shape[1:], mode="bicubic")[0]
+        return {**data_dict, "image": image + field}
+
+
+class nnUNetTrainerUSEMARobust2D(nnUNetTrainerUSEMASmall):
+    """For pictures that have no upright: one SEMA block, at the bottleneck, strong augmentation, averaged weights.
+
+    The plan's channels are taken as they are. What is exported and validated is the exponential moving average of the
+    weights, which evens out a short budget's last steps.
+    """
+
+    switches: ClassVar[dict] = {**nnUNetTrainerUSEMASmall.switches, "sema_stages": "bottleneck"}
+    width = 1.0
+    rotation: ClassVar[float] = math.pi  # at most, to either side
+    average_decay: ClassVar[float] = 0.995
+
+    @staticmethod
+    def get_training_transforms(*arguments, **options):
+        every = nnUNetTrainerUSEMASmall.get_training_transforms(*arguments, **options)
+        for each in every.transforms:
+            if isinstance(each, SpatialTransform):
+                each.p_rotation, each.p_scaling, each.scaling = 0.6, 0.6, (0.6, 1.6)
+        intensity = [number for number, each in enumerate(every.transforms) if isinstance(each, RandomTransform)]
+        every.transforms[intensity[0] : intensity[0]] = [
+            RandomTransform(transform, apply_probability=probability)
+            for transform, probability in (
+                (Shift(), 0.1),
+                (Darkness(), 0.6),
+                (Surroundings(), 0.25),
+                (UnevenLight(), 0.3),
+                (GammaTransform((0.5, 2.0), 0, False, 1, 1), 0.3),
+                (Inversion(), 0.12),
+                (SimulateLowResolutionTransform((0.25, 0.6), True, True, None), 0.1),
+                (GaussianBlurTransform(blur_sigma=(0.7, 2.0), synchronize_channels=True), 0.1),
+                (GaussianNoiseTransform(noise_variance=(0, 0.3), synchronize_channels=True), 0.15),
+                (Level(gain=(0.6, 1.6), shift=(-0.6, 0.6)), 0.4),
+            )
+        ]
+        return every
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):
+        _, *others = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        return (-self.rotation, self.rotation), *others
+
+    def mirrored_axes(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+        return axes
+
+    # -- the average of the weights ---------------------------------------------------------------------------------
+
+    def initialize(self):
+        super().initialize()
+        self.make_average()
+
+    def make_average(self) -> None:
+        self.average = AveragedModel(self.bare_network(), multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
+
+    def train_step(self, batch: dict) -> dict:
+        result = super().train_step(batch)
+        self.average.update_parameters(self.bare_network())
+        return result
+
+    def on_train_end(self):
+        self.bare_network().load_state_dict(self.average.module.state_dict())
+        super().on_train_end()
+
+    def save_checkpoint(self, filename: str) -> None:
+        super().save_checkpoint(filename)
+        self.save_average(filename)
+
+    def save_average(self, filename: str) -> None:
+        """Beside the checkpoint, for a run that goes on."""
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            average = {name: value.contiguous() for name, value in self.average.state_dict().items()}
+            save_file(average, _beside(filename))
+
+    def load_checkpoint(self, filename_or_checkpoint) -> None:
+        super().load_checkpoint(filename_or_checkpoint)
+        if isinstance(filename_or_checkpoint, str) and _beside(filename_or_checkpoint).is_file():
+            self.average.load_state_dict(load_file(_beside(filename_or_checkpoint)))
+
+
+class nnUNetTrainerUSEMARobust2DUpright(nnUNetTrainerUSEMARobust2D):
+    """nnUNetTrainerUSEMARobust2D for pictures that stand upright, as X-rays do: left and right alone are mirrored."""
+
+    rotation: ClassVar[float] = math.pi / 8
+
+    def mirrored_axes(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
+        return (1,)
+
+
+def _beside(checkpoint: str) -> Path:
+    """Where the average of the weights lies."""
+    return Path(checkpoint).with_suffix(".average.safetensors")

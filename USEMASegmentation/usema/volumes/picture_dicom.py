@@ -1,0 +1,160 @@
+"""One DICOM image: radiographs, ultrasound, photographs; several frames are a cine, whose frames are independent.
+
+ITK's GDCM decodes it: MONOCHROME1 is inverted, palettes and YBR become red, green and blue, and the modality's rescale
+is applied. Windows are left to viewers, and burnt-in text stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.dataset import Dataset
+
+from ..errors import InputError
+from .dicom_headers import read_header
+from .file_grid import COPY_AGAIN
+from .geometry import Geometry
+from .itk_messages import itk_reason, itk_warnings_logged
+from .paths import readable_by_itk
+from .pictures import Picture
+
+log = logging.getLogger(__name__)
+
+_CENTIMETRES, _TISSUE = 3, 1  # of ultrasound regions: PhysicalUnits, and the format of a two-dimensional image
+_EQUAL = 1e-3  # of each other: spacings that say the same
+
+
+def read_dicom_picture(path: Path) -> Picture:
+    """Read one DICOM image.
+
+    Raises:
+        InputError: it is damaged, no image, or a volume.
+    """
+    own = read_header(path)
+    if own is None:
+        raise InputError(f"{path} is no DICOM file.", COPY_AGAIN)
+    if own.other:
+        raise InputError(f"{path} is not a DICOM image but: {own.other}.", "Give the image itself.")
+    if own.fault:
+        raise InputError(f"{path} is broken: {own.fault}.", COPY_AGAIN)
+    header = _header(path)
+    if own.frames > 1 and _has_places(header):
+        raise InputError(
+            f"{path} is a volume of {own.frames} slices, and the model is for two-dimensional images.",
+            "Choose a model for volumes, or give one slice.",
+        )
+    array = _pixels(path)
+    spacing, said = pixel_size(header)
+    if said:
+        log.warning("%s: %s", path, said)
+    frames, height, width = array.shape[:3]
+    origin, direction = _place(header)
+    geometry = Geometry((width, height, frames), (*(spacing or (1.0, 1.0)), 1.0), origin, direction)
+    return Picture(array, geometry, pixel_size_known=spacing is not None)
+
+
+def pixel_size(header: Dataset) -> tuple[tuple[float, float] | None, str]:
+    """The size of a pixel along x and y in mm, from whichever tag has it, and what to know about that; None: no tag."""
+    own, detector = _pair(header, "PixelSpacing"), _pair(header, "ImagerPixelSpacing")
+    at_detector = "the size of a pixel is that at the detector: in the patient, lengths are smaller than they are told."
+    if own is not None:
+        uncalibrated = not header.get("PixelSpacingCalibrationType")
+        same = detector is not None and np.allclose(own, detector, rtol=_EQUAL)
+        return own, at_detector if same and uncalibrated else ""
+    if detector is not None:
+        magnification = _number(header.get("EstimatedRadiographicMagnificationFactor"))
+        if magnification and magnification >= 1:
+            said = f"the size of a pixel was taken from the detector and the magnification {magnification:g}."
+            return (detector[0] / magnification, detector[1] / magnification), said
+        return detector, at_detector
+    scanned = _pair(header, "NominalScannedPixelSpacing")
+    if scanned is not None:
+        return scanned, "the size of a pixel is that of a scanned film."
+    return _ultrasound(header)
+
+
+def _ultrasound(header: Dataset) -> tuple[tuple[float, float] | None, str]:
+    regions = []
+    for region in header.get("SequenceOfUltrasoundRegions") or ():
+        units = {region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")}
+        deltas = [_number(region.get(f"PhysicalDelta{axis}")) for axis in "XY"]
+        if units != {_CENTIMETRES} or None in deltas or 0 in deltas:
+            continue
+        if region.get("RegionSpatialFormat", _TISSUE) != _TISSUE:
+            continue
+        corners = [_number(region.get(f"RegionLocation{name}")) or 0 for name in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+        area = (corners[2] - corners[0]) * (corners[3] - corners[1])
+        regions.append((area, tuple(10 * abs(delta) for delta in deltas)))
+    if not regions:
+        return None, ""
+    spacing = max(regions)[1]
+    if all(np.allclose(other, spacing, rtol=_EQUAL) for _, other in regions):
+        return spacing, ""
+    return spacing, f"its {len(regions)} regions have pixels of different sizes; that of the largest region was taken."
+
+
+def _pixels(path: Path) -> np.ndarray:
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    with readable_by_itk(path) as name, itk_warnings_logged(path):
+        reader.SetFileName(name)
+        try:
+            image = reader.Execute()
+        except RuntimeError as error:
+            raise InputError(
+                f"{path} cannot be decoded: {itk_reason(error)}.",
+                "It is damaged, or compressed in a way that is not read here: export it uncompressed.",
+            ) from error
+    array, components = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
+    if components not in (1, 3):
+        raise InputError(f"{path} has {components} values in each pixel, which are no colours.", "Export it as RGB.")
+    return array if array.ndim == (3 if components == 1 else 4) else array[None]
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    except Exception as error:  # pydicom raises what its parts raise
+        raise InputError(f"{path} is damaged: its header cannot be read.", COPY_AGAIN) from error
+
+
+def _has_places(header: Dataset) -> bool:
+    """Whether each frame says where in the patient it lies, and they do not all lie at one place."""
+    places = set()
+    for frame in header.get("PerFrameFunctionalGroupsSequence") or ():
+        for position in frame.get("PlanePositionSequence") or ():
+            places.add(tuple(position.get("ImagePositionPatient") or ()))
+    return len(places) > 1
+
+
+def _place(header: Dataset) -> tuple[tuple[float, float, float], np.ndarray]:
+    """Origin and direction of a slice that has them; else those of an image that lies nowhere."""
+    nowhere = (0.0, 0.0, 0.0), np.eye(3).ravel()
+    try:
+        origin = tuple(float(value) for value in header.ImagePositionPatient)
+        rows, columns = np.array([float(value) for value in header.ImageOrientationPatient]).reshape(2, 3)
+        direction = np.stack([rows, columns, np.cross(rows, columns)], axis=1)
+        Geometry((1, 1, 1), (1, 1, 1), origin, direction.ravel())
+    except (AttributeError, TypeError, ValueError, InputError):
+        return nowhere
+    return origin, direction.ravel()
+
+
+def _pair(header: Dataset, keyword: str) -> tuple[float, float] | None:
+    """Spacings along x and y; the tags name that between rows first."""
+    try:
+        rows, columns = (float(value) for value in header.get(keyword) or ())
+    except (TypeError, ValueError):
+        return None
+    return (columns, rows) if 0 < rows < np.inf and 0 < columns < np.inf else None
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

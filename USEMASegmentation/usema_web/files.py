@@ -1,0 +1,100 @@
+"""Files from the browser into the scene, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import slicer
+from trame.app.file_upload import ClientFile
+from trame_slicer.core import SlicerApp
+from usema.errors import InputError
+
+SEGMENTATION = ".seg.nrrd"
+_ENDINGS = re.compile(r"\.(nii(\.gz)?|nrrd|nhdr|mha|mhd|dcm)$", re.IGNORECASE)
+
+
+def receive(files: Sequence[dict], folder: Path) -> list[Path]:
+    """Write what the browser sent into a folder. Of several files of one name, as DICOM series have, each is kept."""
+    written = []
+    for number, sent in enumerate(files):
+        file = ClientFile(sent)
+        name = Path(str(file.name).replace("\\", "/")).name or f"file{number}"  # never outside of the folder
+        path = folder / name
+        if path.exists():
+            path = folder / str(number) / name
+            path.parent.mkdir()
+        content = file.content
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        written.append(path)
+    return written
+
+
+def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
+    """Add volumes, segmentations or a saved scene to the scene; what is there stays.
+
+    Args:
+        paths: files, or folders, of which every file is taken.
+
+    Returns:
+        (volume nodes, segmentation nodes) that were added.
+
+    Raises:
+        InputError: none of them can be read; names the first.
+    """
+    every = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [path for path in every if path.is_file()]
+    if not files:
+        raise InputError(f"There is no file in {', '.join(map(str, paths)) or 'what was sent'}.")
+    before = {kind: set(_ids(kind)) for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")}
+    for path in files:
+        if path.name.endswith(SEGMENTATION):
+            _read_segmentation(path)
+        elif path.suffix == ".mrb":
+            app.io_manager.load_scene(path)
+    others = [str(path) for path in files if not path.name.endswith((SEGMENTATION, ".mrb"))]
+    if others:
+        for node in app.io_manager.load_volumes(others):
+            node.SetName(_ENDINGS.sub("", node.GetName()))
+    new = [
+        [slicer.mrmlScene.GetNodeByID(each) for each in _ids(kind) if each not in there]
+        for kind, there in before.items()
+    ]
+    if not any(new):
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        raise InputError(
+            f"{files[0].name}{more} could not be read as a volume or segmentation.",
+            "Open NIfTI, NRRD, MetaImage, a folder of DICOM images, .seg.nrrd or .mrb.",
+        )
+    return new[0], new[1]
+
+
+def as_seg_nrrd(segmentation) -> bytes:
+    """A segmentation as 3D Slicer saves it: names, colours and codes of the segments with their voxels.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"segmentation{SEGMENTATION}"
+        storage = slicer.vtkMRMLSegmentationStorageNode()
+        storage.SetFileName(str(path))
+        if not storage.WriteData(segmentation) or not path.is_file():
+            raise InputError(f"{segmentation.GetName()} could not be written.", "Is there any segment in it?")
+        return path.read_bytes()
+
+
+def _read_segmentation(path: Path) -> None:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", path.name.removesuffix(SEGMENTATION))
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(path))
+    if storage.ReadData(node):
+        node.CreateDefaultDisplayNodes()
+    else:
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def _ids(kind: str) -> list[str]:
+    return [node.GetID() for node in slicer.util.getNodesByClass(kind) if node.GetClassName() == kind]
