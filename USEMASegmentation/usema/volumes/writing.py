@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +165,8 @@ def complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) 
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that takes no writes, that error would hide the one above
+            temporary.unlink(missing_ok=True)
 
 
 def _write(image: sitk.Image, temporary: Path, path: str | Path) -> None:
