@@ -143,7 +143,7 @@ def test_two_runs_into_one_output_leave_one_whole_file(model, small_volume, tmp_
         model,
     ]
     runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    errors = [run.communicate(timeout=120)[1] for run in runs]
+    errors = [run.communicate(timeout=280)[1] for run in runs]
     codes = sorted(run.returncode for run in runs)
     assert codes[0] == 0, errors
     assert codes[1] == 0 or "exists already" in "".join(errors)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from trainings import CASES, in_this_process, make_dataset, plan_only, step
+from trainings import CASES, make_dataset, plan_only, step
 from usema.cli import main
 from usema.errors import InputError
 from usema.models.bundle import read_bundle
@@ -33,32 +33,36 @@ def epochs_logged(results: Path) -> list[int]:
     return [int(number) for log in logs for number in re.findall(r": Epoch (\d+)", log.read_text())]
 
 
+IN_2D = {"configuration": "2d", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
+
+
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    """One epoch in 2D, then the same command with a larger budget; of batches of 4, because the plan's 32 take long."""
+def planned(data, tmp_path_factory):
+    """A data set, and where nnU-Net would put what it trains on it; in batches of 4: the plan's 32 take long."""
     folder = tmp_path_factory.mktemp("training")
     dataset = make_dataset(data, folder / "raw")
-    nnunet = training._run
-
-    def run(code, arguments, environment):
-        if code != training._PLAN:
-            return nnunet(code, arguments, environment)
-        in_this_process(code, arguments, environment)
-        path = folder / "runs/preprocessed" / dataset.name / "nnUNetPlans.json"
-        plans = json.loads(path.read_text())
-        plans["configurations"]["2d"]["batch_size"] = 4
-        path.write_text(json.dumps(plans))
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_run", run)
+        patch.setattr(training, "_run", plan_only)
+        results = train_dataset(dataset, folder / "runs", **IN_2D)
+    path = folder / "runs/preprocessed" / dataset.name / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    plans["configurations"]["2d"]["batch_size"] = 4
+    path.write_text(json.dumps(plans))
+    return dataset, results
+
+
+@pytest.fixture(scope="module")
+def trained(planned):
+    """One epoch in 2D, then the same command with a larger budget."""
+    dataset, results = planned
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_n_proc_DA", "1")
         patch.setenv("USEMA_THREADS", "1")
         patch.setenv("nnUNet_def_n_proc", "1")  # of its validation
-        options = {"configuration": "2d", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
-        results = train_dataset(dataset, folder / "runs", iterations=6, **options)
+        train_dataset(dataset, results.parents[2], iterations=6, **IN_2D)
         first = epochs_logged(results)
         spent = float(re.findall(r"Epoch time: ([\d.]+)", next((results / "fold_0").glob("*.txt")).read_text())[-1])
-        train_dataset(dataset, folder / "runs", minutes=(spent + 0.2) / 60, **options)
+        train_dataset(dataset, results.parents[2], minutes=(spent + 0.2) / 60, **IN_2D)
     return dataset, results, first
 
 
@@ -128,11 +132,11 @@ ROBUST = sorted(name for name in {**vars(robust), **vars(robust_2d)} if name.sta
 
 
 @pytest.fixture(scope="module")
-def steps(trained) -> dict[str, dict]:
+def steps(planned) -> dict[str, dict]:
     """A step of each trainer."""
     trainers = {**vars(neighbours), **vars(robust), **vars(robust_2d)}
     settings = {"USEMA_ITERATIONS": "101", "USEMA_THREADS": "1"}
-    return {name: step(trained[1], trainers[name], **settings) for name in NEIGHBOURS + ROBUST}
+    return {name: step(planned[1], trainers[name], **settings) for name in NEIGHBOURS + ROBUST}
 
 
 def test_every_trainer_takes_a_step(steps):
@@ -146,11 +150,11 @@ def test_every_trainer_takes_a_step(steps):
         assert told["outputs"] == (1 if name in NEIGHBOURS else 3), name
 
 
-def test_the_learning_rate_falls_to_nothing_when_the_time_budget_ends(trained):
+def test_the_learning_rate_falls_to_nothing_when_the_time_budget_ends(planned):
     """Ten minutes, after one epoch of a minute: ten epochs, whatever the recipe's own number is."""
     settings = {"USEMA_MINUTES": "10", "USEMA_THREADS": "1"}
-    small = step(trained[1], nnUNetTrainerUSEMASmall, **settings)["rates"]
-    mamba = step(trained[1], neighbours.nnUNetTrainerAttentionMamba, **settings)["rates"]
+    small = step(planned[1], nnUNetTrainerUSEMASmall, **settings)["rates"]
+    mamba = step(planned[1], neighbours.nnUNetTrainerAttentionMamba, **settings)["rates"]
     for done, (epochs, rate) in zip((1, 9), small, strict=True):
         assert (epochs, rate) == (10, pytest.approx((1 - done / 10) ** 0.9))
     for done, (epochs, rate) in zip((1, 9), mamba, strict=True):
