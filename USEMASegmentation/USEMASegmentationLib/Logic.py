@@ -18,12 +18,14 @@ from usema.serving.client import WorkerClient, worker_command
 from usema.serving.sharing import WorkerHold
 from usema.store.library import library
 
+from . import TrainingSet
 from .Diagnostics import badge, report
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status
 from .Scene import EditMask, Preflight, ResultWriter
 from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
+from .Scene.Preview import Preview
 from .Scene.Summary import describeBox, summary
 from .Scene.VolumeBridge import Box, roiBox, wholeBox
 from .Scene.Watch import Watch
@@ -70,6 +72,8 @@ class USEMASegmentationLogic(WorkerTask):
         self._written = vtk.vtkWeakReference()  # else the status would keep a segmentation of a closed scene
         self._lastFailure = ""
         self._lastProvenance: dict[str, dict[str, str]] = {}  # model -> of its last result
+        self._secondsBySpeed: dict[str, dict[str, float]] = {}  # model -> of its last result
+        self._preview: Preview | None = None
         self._counted: tuple = (None, Corrections())
         self._leftFolders: list[ExchangeFolder] = []
         removeAbandoned()
@@ -209,6 +213,24 @@ class USEMASegmentationLogic(WorkerTask):
         self.start(**{word: value for word, value in named.items() if value is not None}, **options)
         return self.finish(wait).segmentation
 
+    # What was corrected, to be learned
+
+    def addToTrainingSet(self, folder, consent: bool = False, parameters=None, **options) -> list[str]:
+        """Add a volume and its corrected segmentation to a training set on this computer (`usema train` takes it).
+
+        Args:
+            folder: of the training set, named like Dataset500_Mine; made with its first case. What is there stays.
+            consent: you may use this patient's images so; nothing is written without it.
+            parameters: volume, channels, segmentation and model; or their fields by name.
+
+        Returns:
+            the names of the cases: one, or for a model that finds its regions in a whole volume, one a region.
+
+        Raises:
+            UsemaError: the segments are not the model's, the folder is another training set, or it cannot be written.
+        """
+        return TrainingSet.add(_parametersOf(parameters, options), folder, consent)
+
     # The worker
 
     def releaseMemory(self) -> bool:
@@ -236,6 +258,10 @@ class USEMASegmentationLogic(WorkerTask):
         """
         return badge(self._worker.hello, self._lastProvenance.get(modelName))
 
+    def secondsBySpeed(self, modelName: str) -> dict[str, float]:
+        """About how long the model took, or would have taken, for its last volume: speed -> seconds."""
+        return self._secondsBySpeed.get(modelName, {})
+
     def diagnostics(self) -> str:
         """Versions, devices and the last log, to be sent to somebody; without names of patients, users or volumes."""
         return report(self._worker.hello, self._lastFailure, f"{self._worker.log_tail}\n{self.store.log}")
@@ -249,6 +275,10 @@ class USEMASegmentationLogic(WorkerTask):
     def _onStep(self, event: dict) -> None:
         if event["event"] == "loading":
             self._status = replace(self._status, message="Loading the model")
+        elif event["event"] == "preview":
+            run = self._run
+            if not _isSceneChanging() and not run.watch.changes(run.folder, run.box):
+                self._preview = Preview.show(event["labels"], run)
         elif event["event"] == "progress":
             done, total, left = event["done"], event["total"], event["seconds_left"]
             self._status = replace(
@@ -274,11 +304,16 @@ class USEMASegmentationLogic(WorkerTask):
         if event["probabilities"]:
             probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
         provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
-        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box)
-        found = summary(result, run.parameters, event["seconds"])
-        outcome = ResultWriter.write(result, run.parameters, self.beforeWriting, onlyNew=changed)
+        margins = run.folder.loadText(event["margins"]) if event.get("margins") else None
+        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box, margins)
+        names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
+        asked = replace(run.parameters, labels=names)
+        found = summary(result, asked, event["seconds"])
+        self._removePreview()
+        outcome = ResultWriter.write(result, asked, self.beforeWriting, onlyNew=changed)
         self._written.Set(outcome.segmentation)
         self._lastProvenance[run.parameters.modelName] = event["provenance"]
+        self._secondsBySpeed[run.parameters.modelName] = event.get("seconds_by_speed", {})
         self._status = replace(
             self._status,
             warnings=[*run.warnings.scene, *event["warnings"], *outcome.warnings],
@@ -290,10 +325,16 @@ class USEMASegmentationLogic(WorkerTask):
 
     def _onEnd(self) -> None:
         run, self._run, self._result = self._run, None, None
+        self._removePreview()
         if self._status.state == "failed":
             self._lastFailure = f"{self._status.code}\n{self._status.detail}"
         if run is not None:
             self._remove(run.folder)
+
+    def _removePreview(self) -> None:
+        if self._preview is not None:
+            self._preview.remove()
+        self._preview = None
 
     def _remove(self, folder: ExchangeFolder) -> None:
         self._leftFolders.append(folder)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from usema.errors import InputError, UsemaError
+from usema.inference.speeds import SPEEDS
 from usema.serving.protocol import RunOptions
 
 EXISTING = ("new", "replace", "keep")
@@ -32,9 +33,13 @@ class Parameters:
         overwriteCorrections: "replace" also takes what the user changed in these segments, which it else keeps.
         roi: markups ROI node; only the voxels it touches are segmented. None: all.
         device: see ``usema.inference.device.choose_device``.
-        overlap: of neighbouring tiles, 0 to 0.9 of their side; None: as the model says.
+        speed: "exact", as the model says; "fast": tiles overlap less; "preview": exact, but a first look is shown until
+            the result is there.
+        overlap: of neighbouring tiles, 0 to 0.9 of their side; None: as the model and the speed say.
         mirror: average over mirrored copies.
         keepProbabilities: also make a volume with the probability of each label.
+        keepMargins: keep, in 8 bits, how sure the model was where it was not quite: thresholds, the list of doubtful
+            regions and refining need it.
         show3D: make surfaces.
     """
 
@@ -47,11 +52,13 @@ class Parameters:
     overwriteCorrections: bool = False
     roi: Any = field(default=None, metadata={"node": "vtkMRMLMarkupsROINode"})
     device: str = RunOptions.device
+    speed: str = field(default=RunOptions.speed, metadata={"choices": SPEEDS})
     overlap: float | None = field(
         default=RunOptions.overlap, metadata={"span": (0, 0.9), "unless": "overlapOfModel", "shown": 0.5}
     )
     mirror: bool = RunOptions.mirror
     keepProbabilities: bool = RunOptions.probabilities
+    keepMargins: bool = True
     show3D: bool = False
 
     @classmethod
@@ -92,7 +99,7 @@ class Parameters:
 
     def runOptions(self) -> RunOptions:
         """What the engine is told of how."""
-        return RunOptions(self.device, self.overlap, self.mirror, self.keepProbabilities)
+        return RunOptions(self.device, self.overlap, self.mirror, self.keepProbabilities, self.speed, self.keepMargins)
 
 
 @dataclass(frozen=True)

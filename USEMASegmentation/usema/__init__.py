@@ -4,4 +4,4 @@ This package never imports slicer, qt, ctk or vtk, and importing it loads neithe
 3D Slicer's own Python lacks: the panel must open before torch is installed.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

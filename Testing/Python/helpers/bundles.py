@@ -127,3 +127,15 @@ def write_tiny_bundle(folder, **changes):
     metadata = {**METADATA, "architecture": architecture, "preprocessing": plan(), **changes}
     torch.manual_seed(0)
     return write_bundle(folder, metadata, build(metadata["architecture"]).state_dict())
+
+
+def write_crop_model(folder):
+    """The bundled model as it was before it found hippocampi in whole heads: for crops alone, with two labels."""
+    from usema.models.region_rules import FINDER_PREFIX
+
+    bundled = read_bundle(bundled_models()["hippocampus-mr"])
+    document = {**bundled.metadata.to_dict(), "labels": bundled.metadata.to_dict()["labels"][:2]}
+    for key in ("find_regions", "schema_version", "weights"):
+        del document[key]
+    kept = {name: value for name, value in bundled.load_weights().items() if not name.startswith(FINDER_PREFIX)}
+    return write_bundle(folder, document, kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,12 +57,20 @@ def test_a_volume_like_those_of_the_training_brings_no_word():
 
 
 def test_a_whole_head_for_a_model_of_crops_is_told_with_both_extents():
-    bundled = read_bundle(bundled_models()["hippocampus-mr"]).metadata
+    bundled = replace(read_bundle(bundled_models()["hippocampus-mr"]).metadata, find_regions=None)
     head = found(bundled, Geometry((181, 217, 181), (1, 1, 1), (0, 0, 0), EYE))
     assert set(head) == {checks.EXTENT}
     assert "181 x 217 x 181 mm" in head["extent"]
     assert "31 to 42 x 41 to 59 x 24 to 47 mm" in head["extent"]
     assert bundled.anatomy in head["extent"]
+
+
+def test_a_model_that_finds_its_regions_takes_a_whole_head_and_is_not_for_a_whole_body():
+    bundled = read_bundle(bundled_models()["hippocampus-mr"]).metadata
+    assert found(bundled, Geometry((181, 217, 181), (1, 1, 1), (0, 0, 0), EYE)) == {}
+    body = found(bundled, Geometry((200, 200, 350), (2, 2, 1), (0, 0, 0), EYE))
+    assert "400 x 400 x 350 mm, far more than the model is for" in body["extent"]
+    assert "A whole head has up to 320 mm: cut it to that first." in body["extent"]
 
 
 def test_lengths_are_compared_along_the_models_own_axes():
@@ -106,7 +115,7 @@ def test_the_check_needs_neither_torch_nor_a_loaded_model():
         "from usema.inference import checks; from usema.models.bundle import read_bundle\n"
         "from usema.resources import bundled_models; from usema.volumes.geometry import Geometry\n"
         "metadata = read_bundle(bundled_models()['hippocampus-mr']).metadata\n"
-        "head = Geometry((181, 217, 181), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))\n"
+        "head = Geometry((181, 217, 181), (2, 2, 2), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))\n"
         "print([finding.kind for finding in checks.findings(metadata, head, (0, 1))])\n"
         "checks.check_memory(metadata, head.shape, head.spacing_zyx)\n"
     )

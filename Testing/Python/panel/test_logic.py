@@ -45,6 +45,46 @@ def test_a_run_goes_from_start_through_progress_to_a_segmentation(volume, logicW
     assert not logic.busy
 
 
+def previewed(volume, logic):
+    """A run whose first look is in the scene, and what lets it go on."""
+    logic.start(Parameters(inputVolume=volume, modelName=MODEL, speed="preview"))
+    while logic.status.done < 2:
+        logic.poll()
+        time.sleep(0.02)
+    assert nodes() == ["Head", "Preview of Head Hippocampus: 2"]
+    folder = logic._run.folder.path
+    return slicer.util.getNode("Preview of Head Hippocampus"), lambda: (folder / "go on").write_text("")
+
+
+def test_a_first_look_is_there_until_the_result_is_which_knows_nothing_of_it(volume, logicWith):
+    logic = logicWith("preview")
+    node, goOn = previewed(volume, logic)
+    assert not node.GetSaveWithScene()
+    goOn()
+    pollUntil(logic, "done")
+    assert nodes() == ["Head", "Head Hippocampus: 2"]
+    assert logic.secondsBySpeed(MODEL) == {"exact": 84.0, "fast": 30.0}
+
+
+def test_a_first_look_goes_with_a_run_that_is_cancelled(volume, logicWith):
+    logic = logicWith("preview")
+    _, goOn = previewed(volume, logic)
+    logic.cancel()
+    goOn()
+    pollUntil(logic, "cancelled")
+    assert nodes() == ["Head"]
+
+
+def test_a_first_look_that_somebody_has_worked_on_is_theirs(volume, logicWith):
+    logic = logicWith("preview")
+    node, goOn = previewed(volume, logic)
+    node.GetSegmentation().AddEmptySegment("mine")
+    goOn()
+    pollUntil(logic, "done")
+    assert nodes() == ["Head", "Preview of Head Hippocampus: 3", "Head Hippocampus: 2"]
+    assert node.GetSaveWithScene()
+
+
 def test_what_is_changed_in_the_panel_during_a_run_does_not_change_the_run(volume, logicWith):
     logic, parameters = logicWith("none"), Parameters(inputVolume=volume, modelName=MODEL, labels=[])
     logic.start(parameters)

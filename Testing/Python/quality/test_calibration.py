@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from bundles import METADATA, weights, write_tiny_bundle
+from bundles import METADATA, weights, write_crop_model, write_tiny_bundle
 from click.testing import CliRunner
 from usema.cli import main
 from usema.errors import BundleError, InputError, OutputError
@@ -22,7 +22,6 @@ from usema.models.bundle_writing import change_metadata, write_bundle
 from usema.quality.calibration import BINS, Reliability, Voxels, calibrate, fit_temperature, write_plot
 from usema.quality.calibration_voxels import LOGIT_TEMPERATURE, near_foreground, read_voxels
 from usema.quality.labelled_cases import find_cases
-from usema.store.library import find_model
 from usema.volumes.volume import load_volume, read_volume
 
 
@@ -184,7 +183,7 @@ def names(source) -> list[str]:
 @pytest.fixture
 def old_model(tmp_path) -> Path:
     """The bundled model as version 1 of the schema has it: without temperature."""
-    model = Path(shutil.copytree(find_model("hippocampus-mr"), tmp_path / "hippocampus-mr"))
+    model = write_crop_model(tmp_path / "hippocampus-mr").path
     document = json.loads((model / METADATA_FILE).read_text(encoding="utf-8"))
     document["inference"].pop("temperature", None)
     document.pop("expected_extent_mm", None)

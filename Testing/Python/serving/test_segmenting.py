@@ -98,6 +98,26 @@ def test_the_second_request_finds_the_model_warm_and_the_result_is_that_of_the_p
     assert sorted(os.listdir(asked["output"])) == ["labels.npy", "probabilities.npy"]
 
 
+def test_a_first_look_is_sent_before_the_same_result(client, ask, volume):
+    double = np.tile(volume.array[:24, :32, :24], (1, 2, 4))  # 21 tiles, or 8 that do not overlap
+    geometry = replace(volume.geometry, size=double.shape[::-1])
+    exact = last_event(client, client.request("segment", **ask(double, geometry)))
+    asked = ask(double, geometry, speed="preview")
+    events = events_of(client, client.request("segment", **asked))
+    assert [event["event"] for event in events if event["event"] != "progress"] == ["preview", "result"]
+    look = np.load(next(event for event in events if event["event"] == "preview")["labels"])
+    assert look.shape == double.shape
+    np.testing.assert_array_equal(np.load(events[-1]["labels"]), np.load(exact["labels"]))
+    assert (look != np.load(exact["labels"])).any()
+    assert exact["seconds_by_speed"]["fast"] < exact["seconds_by_speed"]["exact"]
+
+
+def test_a_speed_that_is_none_is_refused(client, ask):
+    answer = last_event(client, client.request("segment", **ask(speed="turbo")))
+    assert (answer["event"], answer["code"]) == ("error", "input")
+    assert "'turbo'" in answer["message"]
+
+
 def test_hello_tells_what_runs_where(client):
     import torch
 

@@ -1,4 +1,4 @@
-"""What concerns the computer rather than the scene: device, memory, diagnostics. Knows the widgets, but no Qt."""
+"""How fast, and what concerns the computer: device, memory, diagnostics. Knows the widgets, but no Qt."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Callable
 
 import slicer
 from slicer.i18n import tr as _
+from usema.inference.speeds import EXACT, FAST, PREVIEW
 
 from ..Logic import USEMASegmentationLogic
+from . import RunTexts
 from .RunTexts import asHtml
 from .Signals import connect
 
 DEVICE_SETTING = "USEMA/Device"
+SPEED_TEXTS = ((_("Exact"), EXACT), (_("Fast"), FAST), (_("Exact, with a first look"), PREVIEW))
 
 
 class AdvancedSection:
-    """Device selector, Release memory and Copy diagnostics.
+    """Speed and device selectors, Release memory and Copy diagnostics.
 
     Args:
         ui: the panel's widgets.
@@ -36,17 +39,26 @@ class AdvancedSection:
             (_("Apple GPU"), "mps"),
         ):
             ui.deviceSelector.addItem(text, value)
+        for text, value in SPEED_TEXTS:
+            ui.speedSelector.addItem(text, value)
+        self._node = None
         chosen = ui.deviceSelector.findData(settings.value(DEVICE_SETTING, "auto"))
         ui.deviceSelector.setCurrentIndex(max(0, chosen))
         connect(ui.deviceSelector, "currentIndexChanged(int)", self.onDeviceChosen)
+        connect(ui.speedSelector, "currentIndexChanged(int)", self.onSpeedChosen)
         connect(ui.releaseButton, "clicked(bool)", self.onRelease)
         connect(ui.diagnosticsButton, "clicked(bool)", self.onCopyDiagnostics)
 
     def device(self) -> str:
         return self.ui.deviceSelector.currentData
 
-    def update(self, modelName: str) -> None:
-        """What is known of device and engine, for the chosen model."""
+    def update(self, node) -> None:
+        """What is chosen in the parameter node, and what is known of device and engine for its model."""
+        self._node, modelName, selector = node, node.modelName, self.ui.speedSelector
+        seconds = self.logic.secondsBySpeed(modelName)
+        for index, (text, value) in enumerate(SPEED_TEXTS):
+            selector.setItemText(index, RunTexts.speed(text, seconds.get(value)))
+        selector.setCurrentIndex(max(0, selector.findData(node.speed)))
         self.ui.releaseButton.enabled = not self.logic.busy
         self.ui.badgeLabel.text, reason = self.logic.badge(modelName)
         self.ui.badgeLabel.toolTip = asHtml(reason)
@@ -54,6 +66,10 @@ class AdvancedSection:
     def onDeviceChosen(self, index: int) -> None:
         self.settings.setValue(DEVICE_SETTING, self.ui.deviceSelector.itemData(index))
         self.changed()
+
+    def onSpeedChosen(self, index: int) -> None:
+        if self._node is not None and self._node.speed != (speed := self.ui.speedSelector.itemData(index)):
+            self._node.speed = speed
 
     def onRelease(self, checked: bool = False) -> None:
         self.logic.releaseMemory()

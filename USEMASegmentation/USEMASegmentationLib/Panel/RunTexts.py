@@ -20,6 +20,11 @@ def duration(seconds: float) -> str:
     return _("about {number} min").format(number=round(seconds / 60))
 
 
+def speed(name: str, seconds: float | None) -> str:
+    """A speed, and how long the last volume takes with it on this computer; None: not known."""
+    return name if seconds is None else _("{speed} ({time})").format(speed=name, time=duration(seconds))
+
+
 def progress(status: Status) -> str:
     """Text of the progress bar."""
     if not status.total:

@@ -12,6 +12,7 @@ from usema.errors import BundleError, InputError, OutputError, UsemaError
 from usema.inference.checks import input_warnings, needed_bytes
 from usema.inference.memory import GIB, free_memory
 from usema.inference.shown import modality_doubt, region_doubt
+from usema.inference.speeds import overlap_of
 from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
@@ -151,6 +152,7 @@ def _checkOptions(parameters: Parameters, metadata: ModelMetadata, devices: Sequ
         )
     if parameters.overlap is not None and not 0 <= parameters.overlap <= 0.9:
         raise InputError(f"The overlap {parameters.overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
+    overlap_of(parameters.speed, parameters.overlap)
     if parameters.existing not in EXISTING:
         raise InputError(f"{parameters.existing!r} is none of {', '.join(EXISTING)}.")
     if parameters.segmentation is not None and parameters.existing != "new":

@@ -45,7 +45,10 @@ def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
         hint = "See the warnings, and whether this is the right model for the volume."
         return Summary("Nothing was found: the segments are empty.", hint, found)
     told = _listed([f"{name} {volumeText(amount)}" for name, amount in found.items() if amount])
-    message = f"Done in {max(1, round(seconds))} s{where}: {told}."
+    seen = result.provenance.get("fieldOfView", "")  # of a model that takes a whole volume or a crop
+    message = f"Done in {max(1, round(seconds))} s{where}{f' ({seen})' if seen else ''}: {told}."
+    if asymmetry := result.provenance.get("asymmetry"):
+        message += f" Both sides of the {asymmetry}."
     if missing:
         message += f" Nothing was found of: {_listed(missing)}."
     return Summary(message, "", found)

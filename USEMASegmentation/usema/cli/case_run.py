@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, OutputError
+from ..inference.speeds import EXACT
 from ..models.bundle import Bundle, read_bundle
 from ..volumes.segments import millilitres
 from .cases import Case
@@ -18,7 +19,10 @@ from .progress import RunProgress
 from .statistics import check_statistics, write_statistics
 
 if TYPE_CHECKING:
-    from ..inference.predictor import Predictor, Segmentation
+    import numpy as np
+
+    from ..inference.predictor import Predictor
+    from ..inference.result import Segmentation
     from ..volumes.measures import Measures
     from ..volumes.volume import Volume
 
@@ -33,6 +37,7 @@ class Settings:
         mirror: average over mirrored copies.
         interpolate_slices: missing slices of a DICOM series are made from their neighbours.
         only: names of the labels that are wanted, as the user wrote them; empty: all.
+        speed: one of ``usema.inference.speeds``.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
         measured: what is found is measured, too.
     """
@@ -44,6 +49,7 @@ class Settings:
     far_is_refused: bool
     only: tuple[str, ...] = ()
     measured: bool = False
+    speed: str = EXACT
 
 
 @dataclass
@@ -131,16 +137,18 @@ def segment_case(
         Cancelled: ``should_stop`` said so; each file is whole or not there.
     """
     settings = engine.settings
-    options = {} if settings.overlap is None else {"overlap": settings.overlap}
-    result = engine.predictor.segment(
-        volumes,
-        mirror=settings.mirror,
-        probabilities=case.probabilities is not None,
-        labels=settings.only,
-        progress=engine.progress.case(case.name),
-        should_stop=should_stop,
-        **options,
-    )
+    with _preview_beside(case, volumes[0], engine) as preview:
+        result = engine.predictor.segment(
+            volumes,
+            overlap=settings.overlap,
+            speed=settings.speed,
+            mirror=settings.mirror,
+            probabilities=case.probabilities is not None,
+            labels=settings.only,
+            preview=preview,
+            progress=engine.progress.case(case.name),
+            should_stop=should_stop,
+        )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
     for label in result.model_labels:
@@ -160,8 +168,36 @@ def segment_case(
         outcome.written.append(path)
         when_written()
     found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in outcome.millilitres.items())
+    seen = result.provenance.get("fieldOfView")  # of a model that takes a whole volume or a crop
+    found = f"seen as a {seen}: {found}" if seen else found
+    if asymmetry := result.provenance.get("asymmetry"):
+        found += f"; {asymmetry}"
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
+
+
+@contextmanager
+def _preview_beside(case: Case, volume: Volume, engine: Engine) -> Iterator[Callable[[np.ndarray], None]]:
+    """Writes a first look at the labels beside where the result will be, and takes it away once that is known."""
+    from ..volumes.writing import write_label_map
+
+    path = case.output.with_name(f"{case.output.name.split('.')[0]}.preview.nii.gz")
+    written = []
+
+    def write(labels: np.ndarray) -> None:
+        try:
+            write_label_map(path, labels, volume.geometry, False)
+        except OutputError as error:  # the result may still be written
+            engine.progress.say(f"{case.name}: no preview. {error}", "yellow")
+        else:
+            written.append(path)
+            engine.progress.say(f"{case.name}: preview, until the result is there -> {path}")
+
+    try:
+        yield write
+    finally:
+        for one in written:
+            one.unlink(missing_ok=True)
 
 
 def check_channels(bundle: Bundle, given: int) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from .. import __version__
 from ..errors import InputError, UsemaError
 from ..files import remove_abandoned, replace_file
+from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
 from .case_run import Outcome, Settings
@@ -52,6 +53,8 @@ class Cohort:
             "mirror": settings.mirror,
             "interpolate_slices": settings.interpolate_slices,
         }
+        if settings.speed == FAST:  # absent as before where it is exact, which a preview does not change
+            self._settings["speed"] = settings.speed
         if settings.only:  # absent as before where all labels are wanted
             self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.labels)]
 

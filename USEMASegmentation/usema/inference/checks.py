@@ -109,6 +109,18 @@ def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities
     return findings(metadata, first.geometry, (float(first.array.min()), float(first.array.max())), first.told)
 
 
+def shows_more_than_a_crop(metadata: ModelMetadata, geometry: Geometry) -> bool:
+    """Whether a volume is far longer, along any axis, than the crops that the model was trained on."""
+    if metadata.expected_extent_mm is None:
+        return False
+    if metadata.orientation is not None:
+        geometry = geometry.moved(geometry.moves_to(metadata.orientation))
+    lengths = [size * spacing for size, spacing in zip(geometry.size, geometry.spacing, strict=True)]
+    return any(
+        length > _EXTENT_FACTOR * most for length, most in zip(lengths, metadata.expected_extent_mm["max"], strict=True)
+    )
+
+
 def needed_bytes(
     metadata: ModelMetadata, shape: Sequence[int], spacing_zyx: Sequence[float], probabilities: bool = False
 ) -> int:
@@ -239,6 +251,13 @@ def _extent(metadata: ModelMetadata, geometry: Geometry) -> str:
         ):
             return f"The volume has {fewest} slices along one axis, too few to recognise much by in three dimensions."
         return ""
+    how = metadata.find_regions
+    if how is not None and shows_more_than_a_crop(metadata, geometry):
+        if max(lengths) <= how["most_mm"]:
+            return ""
+        return (
+            f"{shows}, far more than {model}. A {how['shows']} has up to {how['most_mm']:g} mm: cut it to that first."
+        )
     low, high = metadata.expected_extent_mm["min"], metadata.expected_extent_mm["max"]
     known = " x ".join(f"{least:.0f} to {most:.0f}" for least, most in zip(low, high, strict=True))
     if metadata.crop_first is None and any(
@@ -265,3 +284,24 @@ def _listed(words: Sequence[str]) -> str:
     if len(set(words)) == 1:
         return words[0]
     return f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def refuse_separate_probabilities(metadata: ModelMetadata, parts: Sequence[str]) -> None:
+    """Raises InputError where several networks, named by these parts, find different labels."""
+    results = [name for name in parts if name not in metadata.steps_on_the_way]
+    if len(results) > 1 and metadata.combine == "labels":
+        raise InputError(
+            f"The model '{metadata.name}' has {len(results)} networks for different labels, which have no "
+            "probabilities in common.",
+            "Segment without probabilities.",
+        )
+
+
+def why_empty(metadata: ModelMetadata, probability: float, warnings: Sequence[str]) -> str:
+    """A sentence on a result in which no label was found; ``probability`` is the highest of any."""
+    reason = "nothing looked like it" if probability < 0.1 else "it was never the likeliest class"
+    hint = " See the other warnings." if warnings else " Is this the right model for the volume?"
+    return (
+        f"Nothing was found: the highest probability of any label was {probability:.2f} ({reason}). The model "
+        f"expects {metadata.modality} of: {metadata.anatomy}.{hint}"
+    )

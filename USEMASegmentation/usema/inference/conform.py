@@ -9,7 +9,7 @@ Arrays here are (i, j, k): i increases towards the patient's left, j towards the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,12 +30,20 @@ class Conformed:
         to_input: 4 x 4, from conformed indices (i, j, k) to the input's indices (x, y, z).
         input_shape: (z, y, x).
         cut_off_mm: by how much the input is larger than the grid, along its axis where that is the most; 0: it fits.
+        side: voxels along each axis of the grid.
     """
 
     image: np.ndarray
     to_input: np.ndarray
     input_shape: tuple[int, int, int]
     cut_off_mm: float
+    side: int = SIDE
+
+    def coarser(self, step: int) -> Conformed:
+        """The grid whose voxels are ``step`` times as long, each over that many of this one's; same ``image``."""
+        to_fine = np.diag([step, step, step, 1.0])
+        to_fine[:3, 3] = (step - 1) / 2
+        return replace(self, to_input=self.to_input @ to_fine, side=self.side // step)
 
     def labels_on_input(self, labels: np.ndarray) -> np.ndarray:
         """Labels (i, j, k) on the input's grid (z, y, x): each voxel takes the nearest conformed one, outside 0."""
@@ -43,7 +51,7 @@ class Conformed:
 
     def labels_from_input(self, labels: np.ndarray) -> np.ndarray:
         """Labels (z, y, x) of the input's grid on the conformed one (i, j, k), likewise."""
-        return _nearest(labels.transpose(2, 1, 0), self.to_input, (SIDE,) * 3)
+        return _nearest(labels.transpose(2, 1, 0), self.to_input, (self.side,) * 3)
 
 
 def conform(array: np.ndarray, geometry: Geometry) -> Conformed:
@@ -70,6 +78,14 @@ def normalised_by_quantiles(image: np.ndarray) -> np.ndarray:
     """Intensities between the 2nd and the 98th percentile become 0 to 1, those outside 0 or 1; float32."""
     low, high = np.quantile(image, (0.02, 0.98))
     return np.clip((image.astype(np.float32) - np.float32(low)) / np.float32(high - low + 1e-3), 0, 1)
+
+
+def averaged(image: np.ndarray, step: int) -> np.ndarray:
+    """An image (i, j, k) on the grid of ``Conformed.coarser``: each voxel is the mean of those that it covers."""
+    if step == 1:
+        return image
+    i, j, k = (length // step for length in image.shape)
+    return image.reshape(i, step, j, step, k, step).mean(axis=(1, 3, 5))
 
 
 def _scaled(array: np.ndarray) -> np.ndarray:

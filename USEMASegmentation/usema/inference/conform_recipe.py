@@ -9,13 +9,14 @@ import numpy as np
 
 from ..errors import BundleError, InputError
 from ..volumes.geometry import Geometry
-from .conform import SIDE, Conformed, conform, hounsfield_to_cormack, normalised_by_quantiles
+from .conform import SIDE, Conformed, averaged, conform, hounsfield_to_cormack, normalised_by_quantiles
 from .grid_collector import GridCollector
 from .outputs import Outputs
 from .postprocessing import keep_components
 from .tiling import Tiling
 
 _KNOWN = {"mask_by_previous", "largest_component", "hounsfield"}
+_STEPS = (1, 2, 4)  # voxels of 1 mm that become one
 
 
 class ConformRecipe:
@@ -24,15 +25,24 @@ class ConformRecipe:
     Args:
         values: "mask_by_previous" (bool): the image is zero where the part before found nothing, and so is the result;
             "largest_component" (bool): of all labels together only the largest component stays (26 neighbours), on
-            the conformed grid, as brainchop does; "hounsfield" (bool): stretch the soft tissue of a CT first.
+            the conformed grid, as brainchop does; "hounsfield" (bool): stretch the soft tissue of a CT first;
+            "voxel_mm" (1, 2 or 4): the network sees voxels of that length, each the mean of those of 1 mm.
     """
 
     channels = 1
-    patch_size = (SIDE, SIDE, SIDE)
     tiling = Tiling
     takes_strips = True
 
     def __init__(self, values: dict[str, Any]):
+        values = dict(values)
+        step = values.pop("voxel_mm", 1)
+        if step not in _STEPS:
+            raise BundleError(
+                f"The model's preprocessing has voxels of {step!r} mm, none of {', '.join(map(str, _STEPS))}.",
+                "Update USEMA, or import the model again.",
+            )
+        self._step = int(step)
+        self.patch_size = (SIDE // self._step,) * 3
         unknown = sorted(set(values) - _KNOWN)
         wrong = [name for name, value in values.items() if not isinstance(value, bool)]
         if unknown or wrong:
@@ -49,27 +59,29 @@ class ConformRecipe:
         return self.patch_size
 
     def resolution(self, geometry: Geometry) -> tuple[float, float, float]:
-        return (1.0, 1.0, 1.0)
+        return (float(self._step),) * 3
 
     def prepare(self, array: np.ndarray, geometry: Geometry, previous: np.ndarray | None = None) -> ConformedCase:
         """See ``preprocessing.Recipe``."""
         values = hounsfield_to_cormack(array[0]) if self._hounsfield else array[0]
         conformed = conform(values, geometry)
+        coarse = conformed.coarser(self._step)
         if not conformed.image.any():
             raise InputError("The volume has the same value everywhere.", "Choose a volume that shows a head.")
         mask = None
         image = conformed.image
         if self.previous_is_mask and previous is not None:
-            mask = conformed.labels_from_input(previous) != 0
-            image = np.where(mask, image, 0)
+            fine = conformed.labels_from_input(previous) != 0
+            mask = fine if self._step == 1 else coarse.labels_from_input(previous) != 0
+            image = np.where(fine, image, 0)
         notes = []
-        if conformed.cut_off_mm:
+        if conformed.cut_off_mm >= 0.5:  # less is a rounded spacing
             notes.append(
                 f"The volume is {conformed.cut_off_mm:.0f} mm larger than the {SIDE} mm around its middle that the "
                 "model looks at; what lies beyond was left out."
             )
-        data = normalised_by_quantiles(image)[None]
-        return ConformedCase(data, conformed, mask, self._largest, notes)
+        data = averaged(normalised_by_quantiles(image), self._step)[None]
+        return ConformedCase(data, coarse, mask, self._largest, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +89,7 @@ class ConformedCase:
     """A head as the network wants it, and the way back.
 
     Attributes:
-        data: (1, 256, 256, 256) float32, axes (channel, i, j, k) of ``conform``.
+        data: (1, side, side, side) float32, axes (channel, i, j, k) of ``conform``.
         conformed: the grid that it lies on.
         mask: where labels may be; None: everywhere.
         largest: only the largest component stays.
@@ -90,9 +102,10 @@ class ConformedCase:
     largest: bool
     notes: list[str] = field(default_factory=list)
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> GridCollector:
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> GridCollector:
         """What leads the logits back to the grid of the array that was prepared."""
-        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input)
+        values_back = self.conformed.labels_on_input if keep_margins else None
+        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input, values_back)
 
     def _on_input(self, labels: np.ndarray, kept: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         if self.mask is not None:

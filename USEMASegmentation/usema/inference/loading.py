@@ -13,6 +13,7 @@ from ..backends import Choice
 from ..errors import BundleError, InputError
 from ..models.bundle import Bundle
 from ..models.parts import Part
+from ..models.region_rules import FINDER_PREFIX
 from ..networks import build
 from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
@@ -24,6 +25,7 @@ from .cpu_engine import choose as choose_engine
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits
+from .speeds import overlap_between
 from .whole_volume import predict_whole, sees_whole_volumes, strips_of
 
 
@@ -132,22 +134,24 @@ class LoadedPart:
         """Along which axes copies are averaged if the user asks for it."""
         return tuple(self.part.inference["mirror_axes"]) if mirror else ()
 
-    def overlap(self, wish: float | None) -> float:
-        """The user's, or else the model's own."""
-        return self.part.inference.get("overlap", 0.5) if wish is None else wish
+    def overlap(self, wish: float | str | None) -> float:
+        """The user's (see ``speeds.overlap_between``), or else the model's own."""
+        return overlap_between(self.part.inference.get("overlap", 0.5), wish)
 
-    def tiles(self, array: np.ndarray, geometry: Geometry, overlap: float | None) -> int:
-        """How many tiles there will be for a case (channels, z, y, x) on ``geometry``; planes without tiles."""
+    def tiles(self, array: np.ndarray, geometry: Geometry) -> Callable[[float | str | None], int]:
+        """For a case (channels, z, y, x) on ``geometry``: how many tiles there will be with an overlap, as ``overlap``
+        takes it; planes without tiles."""
         shape = self.recipe.shape(array, geometry)
         if sees_whole_volumes(self.network):
-            return shape[0] * len(strips_of(self.network, shape, self.recipe.takes_strips))
-        return self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap)).count
+            planes = shape[0] * len(strips_of(self.network, shape, self.recipe.takes_strips))
+            return lambda wish: planes
+        return lambda wish: self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(wish)).count
 
     def logits(
         self,
         prepared: Prepared,
         *,
-        overlap: float | None,
+        overlap: float | str | None,
         mirror: bool,
         progress: Callable[[int, int, float | None], None] | None,
         should_stop: Callable[[], bool] | None,
@@ -197,11 +201,26 @@ def load_parts(bundle: Bundle, device: torch.device) -> tuple[LoadedPart, ...]:
     """
     metadata = bundle.metadata
     weights = bundle.load_weights()
+    if metadata.finder is not None:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith(FINDER_PREFIX)}
+    return _loaded_parts(bundle, metadata.networks, len(metadata.labels), weights, device)
+
+
+def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
+    """The network that finds a model's regions, for a model that has one.
+
+    Raises:
+        BundleError: as ``load_parts``.
+    """
+    finder, weights = bundle.metadata.finder, bundle.load_weights()
+    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device)[0]
+
+
+def _loaded_parts(
+    bundle: Bundle, parts: Sequence[Part], labels: int, weights: Mapping[str, torch.Tensor], device: torch.device
+) -> tuple[LoadedPart, ...]:
     try:
-        return tuple(
-            LoadedPart(part, len(metadata.labels), weights, device, metadata.weights["sha256"])
-            for part in metadata.networks
-        )
+        return tuple(LoadedPart(part, labels, weights, device, bundle.metadata.weights["sha256"]) for part in parts)
     except BundleError as error:
         part = f"{bundle.path}: "
         raise BundleError(part + error.message, error.hint) from error

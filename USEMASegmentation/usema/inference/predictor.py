@@ -8,58 +8,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
-from .. import __version__
-from ..errors import BundleError, Cancelled, InputError
+from ..errors import BundleError, Cancelled
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
-from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
-from .checks import check_case
+from .checks import check_case, refuse_separate_probabilities, shows_more_than_a_crop, why_empty
 from .device import choose_device, describe
 from .image_checks import channels_of
-from .image_results import ImageResult, image_result, with_rims
+from .image_results import image_result, with_rims
 from .images import run_frames
 from .intensities import values_of
-from .loading import LoadedPart, load_parts
+from .loading import LoadedPart, load_finder, load_parts
+from .logit_margins import margins_on
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
+from .provenance import provenance
 from .region import Box, box_around, cut, pasted
+from .regions import meant, segment_regions
+from .result import Segmentation
 from .rough import RoughResults
-from .running import Found, Wishes, run_parts
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """What a model found in a volume.
-
-    Attributes:
-        labels: (z, y, x) on ``geometry``; 0 is background.
-        geometry: that of the first input volume, exactly.
-        model_labels: what the values of ``labels`` mean.
-        probabilities: (labels + 1, z, y, x) float16, background first; None unless they were asked for. Regions may lie
-            in each other: then each label has its region's, and background one minus the largest.
-        max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
-        provenance: how the result was made, text by name, for files and scenes.
-        warnings: what the user should know, in sentences.
-        image: what there is of an image beside its labels; None of a volume.
-    """
-
-    labels: np.ndarray
-    geometry: Geometry
-    model_labels: tuple[Label, ...]
-    probabilities: np.ndarray | None
-    max_foreground_probability: float
-    provenance: dict[str, str]
-    warnings: list[str] = field(default_factory=list)
-    image: ImageResult | None = None
+from .running import Found, NoFirstPass, Wishes, run_parts
+from .speeds import EXACT, FIRST_PASS, PREVIEW, overlap_of
 
 
 class Predictor:
@@ -94,6 +72,7 @@ class Predictor:
         self._find_model = find_model
         self._finders: dict[str, Predictor] = {}
         self._found_by = ""
+        self._bundle, self._finder = bundle, None  # loaded with the first volume whose regions are to be found
         self._rough = RoughResults() if rough is None else rough
 
     @property
@@ -117,9 +96,12 @@ class Predictor:
         volumes: Volume | Sequence[Volume],
         *,
         overlap: float | None = None,
+        speed: str = EXACT,
         mirror: bool = False,
         probabilities: bool = False,
+        margins: bool = False,
         labels: Sequence[str] = (),
+        preview: Callable[[np.ndarray], None] | None = None,
         progress: Callable[[int, int, float | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Segmentation:
@@ -129,12 +111,17 @@ class Predictor:
             volumes: one volume per channel of the model, in its order. The result lies on the first one's grid; the
                 others are resampled onto it in physical space.
             overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own, or else 0.5.
+            speed: one of ``speeds.SPEEDS``.
             mirror: average over mirrored copies, along the axes that training mirrored.
             probabilities: keep them.
+            margins: keep them, as far as there are any.
             labels: names of those that are wanted; empty: all. Only the parts that hold one run, and where the model
                 says what finds them and that is here, only in their box.
+            preview: with the speed "preview", called with labels as those of the result, from tiles that do not
+                overlap, as soon as they are known, if that takes half as long as the result at most. The result is not
+                changed by it.
             progress: called with (tiles done, tiles in all, seconds left or None). Where the region is found first, the
-                counting begins anew with the region.
+                counting begins anew with the region, and after a preview with the result.
             should_stop: asked between tiles; when it says so, Cancelled is raised.
 
         Raises:
@@ -144,34 +131,44 @@ class Predictor:
             Cancelled: ``should_stop`` said so.
         """
         started = time.monotonic()
-        wanted = chosen(labels, self.metadata.result_labels) or self.metadata.result_labels
+        named = chosen(labels, self.metadata.result_labels)
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
-        wishes = Wishes(overlap, mirror, probabilities, progress, should_stop, warnings)
+        wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
+        wishes = Wishes(overlap_of(speed, overlap), mirror, probabilities, margins, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         parts = self._parts_with(wanted)
         if probabilities:
-            self._refuse_separate_probabilities(parts)
+            refuse_separate_probabilities(self.metadata, [part.name for part in parts])
         if mirror and not any(part.mirror_axes(True) for part in parts):
             wishes.warn("Mirroring was asked for, but this model was not trained with it: it was left out.")
 
         self._found_by = ""
+        if preview is not None and speed == PREVIEW and not self.metadata.takes_images:
+            first = replace(wishes, overlap=FIRST_PASS, probabilities=False, margins=False)
+            with suppress(NoFirstPass):
+                preview(self._find(volumes, first, wanted).labels)
+        begun = time.monotonic()
         found = self._find(volumes, wishes, wanted)
+        seconds = time.monotonic() - begun
         labels, image = found.labels, None
         if self.metadata.takes_images:
             labels, image = image_result(labels, volumes[0], self.metadata, wanted, wishes)
         if not labels.any():
-            wishes.warn(self._why_empty(found.highest, wishes.warnings))
+            wishes.warn(why_empty(self.metadata, found.highest, wishes.warnings))
         return Segmentation(
             labels=labels,
             geometry=volumes[0].geometry,
             model_labels=wanted,
             probabilities=found.probabilities,
             max_foreground_probability=found.highest,
-            provenance=self._provenance(parts, wanted, overlap, mirror, time.monotonic() - started)
+            provenance=self._provenance(parts, wanted if named else (), wishes, time.monotonic() - started)
+            | found.said
             | (image.provenance if image else {}),
             warnings=wishes.warnings,
+            seconds_by_speed={name: seconds * share for name, share in found.tiles.items()},
+            margins=found.margins and found.margins.only([label.value for label in wanted]).agreeing(labels),
             image=image,
         )
 
@@ -184,7 +181,14 @@ class Predictor:
             return self._only(wanted, found)
         parts, volumes = self._parts_with(wanted), self._on_one_grid(volumes)
         crop = self.metadata.crop_first or self._crop_to_wanted(wanted)
-        found = self._run(volumes, parts, wishes) if crop is None else self._run_in_region(volumes, parts, crop, wishes)
+        if self.metadata.find_regions is not None and shows_more_than_a_crop(self.metadata, volumes[0].geometry):
+            found = self._run_in_regions(volumes, wanted, wishes)
+        elif crop is None:
+            found = self._run(volumes, parts, wishes)
+            if self.metadata.find_regions is not None:
+                found.said["fieldOfView"] = "crop"
+        else:
+            found = self._run_in_region(volumes, parts, crop, wishes)
         return self._only(wanted, found)
 
     def _only(self, wanted: Sequence[Label], found: Found) -> Found:
@@ -196,6 +200,8 @@ class Predictor:
 
     def _parts_with(self, wanted: Sequence[Label]) -> list[LoadedPart]:
         """Those that find one of the labels, and those that they need; without what only finds the region."""
+        if self.metadata.find_regions is not None:  # it has one network, whatever its labels become
+            return list(self.parts)
         values, steps = {label.value for label in wanted}, self.metadata.steps_on_the_way
         names = {part.name for part in self.parts if part.name not in steps and values & set(part.part.values)}
         names |= self._aside
@@ -268,7 +274,9 @@ class Predictor:
         if last:
             others = {name: back(other) for name, other in found.aside.items()}
             labels = postprocess(labels, last, volumes[0].geometry.spacing_zyx, others)
-        return Found(labels, None if found.probabilities is None else back(found.probabilities), found.highest)
+        margins = found.margins and margins_on(found.margins, geometry, volumes[0].geometry)
+        probabilities = None if found.probabilities is None else back(found.probabilities)
+        return Found(labels, probabilities, found.highest, tiles=found.tiles, margins=margins)
 
     def _run_in_region(
         self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], crop: dict, wishes: Wishes
@@ -283,7 +291,7 @@ class Predictor:
             if wishes.probabilities:
                 nowhere = np.zeros((self.num_classes, *shape), np.float16)
                 nowhere[0] = 1
-            return Found(labels, nowhere, 0.0)
+            return Found(labels, nowhere, 0.0, margins=Margins(shape, {}) if wishes.margins else None)
         found = self._run([cut(volume, box) for volume in volumes], parts, wishes)
         kept = found.probabilities
         if kept is not None:
@@ -291,7 +299,23 @@ class Predictor:
             outside = np.ones(shape, bool)
             outside[box] = False
             kept[0][outside] = 1
-        return Found(pasted(found.labels, box, shape), kept, found.highest)
+        margins = found.margins and found.margins.pasted([part.start for part in box], shape)
+        return Found(pasted(found.labels, box, shape), kept, found.highest, tiles=found.tiles, margins=margins)
+
+    def _run_in_regions(self, volumes: Sequence[Volume], wanted: Sequence[Label], wishes: Wishes) -> Found:
+        """As ``_run``, but each region alone, where the model's own finder says that it lies."""
+
+        def rough() -> np.ndarray:
+            if self._finder is None:
+                self._finder = load_finder(self._bundle, self.device)
+            asked = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+            array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
+            return run_parts([self._finder], array, volumes[0].geometry, asked).labels
+
+        labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
+        return segment_regions(
+            self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes
+        )
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
@@ -330,15 +354,6 @@ class Predictor:
 
         return metadata.labels, self._rough.get(metadata, str(self.device), volumes, compute)
 
-    def _refuse_separate_probabilities(self, parts: Sequence[LoadedPart]) -> None:
-        results = [part for part in parts if part.name not in self.metadata.steps_on_the_way]
-        if len(results) > 1 and self.metadata.combine == "labels":
-            raise InputError(
-                f"The model '{self.metadata.name}' has {len(results)} networks for different labels, which have no "
-                "probabilities in common.",
-                "Segment without probabilities.",
-            )
-
     def _oriented(self, volume: Volume) -> Volume:
         orientation = self.metadata.orientation
         return volume if orientation is None else reorient(volume, orientation)
@@ -349,50 +364,17 @@ class Predictor:
         # Not the least value of all: outside the other volume there would then be one absurd voxel beside the other.
         return [first, *(resample_onto(volume, first.geometry, values_of(volume.array).low) for volume in others)]
 
-    def _why_empty(self, probability: float, warnings: list[str]) -> str:
-        reason = "nothing looked like it" if probability < 0.1 else "it was never the likeliest class"
-        hint = " See the other warnings." if warnings else " Is this the right model for the volume?"
-        return (
-            f"Nothing was found: the highest probability of any label was {probability:.2f} ({reason}). The model "
-            f"expects {self.metadata.modality} of: {self.metadata.anatomy}.{hint}"
-        )
-
     def _provenance(
-        self,
-        parts: Sequence[LoadedPart],
-        wanted: Sequence[Label],
-        overlap: float | None,
-        mirror: bool,
-        seconds: float,
+        self, parts: Sequence[LoadedPart], named: Sequence[Label], wishes: Wishes, seconds: float
     ) -> dict[str, str]:
-        def each(values: Sequence[str]) -> str:
-            """One value where all parts have the same."""
-            return "; ".join(dict.fromkeys(values))
-
-        described = {
-            "model": self.metadata.name,
-            "modelVersion": self.metadata.version,
-            "architecture": each([part.part.architecture["name"] for part in parts]),
-            "weightsSha256": self.metadata.weights["sha256"],
+        said = provenance(self.metadata, parts, wishes.overlap, wishes.mirror) | {
             "metadataSha256": self._metadata_sha256,
-            "usemaVersion": __version__,
             "device": describe(self.device),
             "attention": self.backend,
-            "overlap": each([f"{part.overlap(overlap):g}" for part in parts]),
-            "temperature": each([",".join(f"{one:g}" for one in part.outputs.temperatures) for part in parts]),
-            "mirrorAxes": each([",".join(map(str, part.mirror_axes(mirror))) for part in parts]),
             "seconds": f"{seconds:.1f}",
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        if self.metadata.parts:
-            described["parts"] = "; ".join(f"{part.name} ({', '.join(part.part.folds)})" for part in parts)
-        if self.metadata.source:
-            described |= {
-                "sourceFormat": self.metadata.source["format"],
-                "sourceSha256": self.metadata.source["sha256"],
-            }
-        if len(wanted) < len(self.metadata.result_labels):
-            described["labels"] = ", ".join(label.name for label in wanted)
+        if named and len(named) < len(self.metadata.result_labels):
+            said["labels"] = ", ".join(label.name for label in named)
         if self._found_by:
-            described["regionFoundBy"] = self._found_by
-        return described
+            said["regionFoundBy"] = self._found_by
+        return said

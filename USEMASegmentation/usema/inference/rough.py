@@ -21,10 +21,18 @@ class RoughResults:
         self._kept: OrderedDict[tuple, np.ndarray] = OrderedDict()
 
     def get(
-        self, model: ModelMetadata, device: str, volumes: Sequence[Volume], compute: Callable[[], np.ndarray]
+        self,
+        model: ModelMetadata,
+        device: str,
+        volumes: Sequence[Volume],
+        compute: Callable[[], np.ndarray],
+        of: str = "",
     ) -> np.ndarray:
-        """The labels of a model in volumes: those from before, else what ``compute`` gives. Not to be changed."""
-        key = (model.name, model.version, model.weights["sha256"], device, *map(_digest, volumes))
+        """The labels of a model, or of its network ``of``, in volumes: those from before, else what ``compute`` gives.
+
+        Not to be changed.
+        """
+        key = (model.name, model.version, model.weights["sha256"], of, device, *map(_digest, volumes))
         if key not in self._kept:
             self._kept[key] = compute()
             if len(self._kept) > _MOST:

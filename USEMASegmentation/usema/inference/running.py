@@ -8,19 +8,25 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from .combining import mean_of_probabilities
 from .loading import LoadedPart
+from .speeds import EXACT, FAST, FIRST_PASS, PAYS
 
 Progress = Callable[[int, int, "float | None"], None]
 
 
 @dataclass
 class Wishes:
-    """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user."""
+    """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user.
 
-    overlap: float | None = None
+    ``overlap`` may also be one of ``speeds``.
+    """
+
+    overlap: float | str | None = None
     mirror: bool = False
     probabilities: bool = False
+    margins: bool = False
     progress: Progress | None = None
     should_stop: Callable[[], bool] | None = None
     warnings: list[str] = field(default_factory=list)
@@ -33,13 +39,21 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Found:
-    """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, and
-    the labels of parts that were kept aside, by name."""
+    """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, the
+    labels of parts that were kept aside, by name, what else is to be said of how it was found, how many times as many
+    tiles each speed has, and margins or None."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     highest: float
     aside: dict[str, np.ndarray] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+    tiles: dict[str, float] = field(default_factory=dict)
+    margins: Margins | None = None
+
+
+class NoFirstPass(Exception):
+    """A first pass would take nearly as long as the run itself."""
 
 
 def run_parts(
@@ -63,18 +77,24 @@ def run_parts(
 
     Raises:
         InputError, DeviceError, BundleError, Cancelled: as ``Predictor.segment``.
+        NoFirstPass: one was asked for.
     """
     steps = {part.part.previous for part in parts} | set(aside)
     results = [part for part in parts if part.name not in steps]
-    counter = _Counter(wishes.progress, [part.tiles(array, geometry, wishes.overlap) for part in parts])
+    count = [part.tiles(array, geometry) for part in parts]
+    tiles = {wish: sum(each(wish) for each in count) for wish in (wishes.overlap, None, FAST)}
+    if wishes.overlap == FIRST_PASS and tiles[FIRST_PASS] > PAYS * tiles[None]:
+        raise NoFirstPass
+    counter = _Counter(wishes.progress, [each(wishes.overlap) for each in count])
     averaged = combine == "probabilities" and len(results) > 1
     earlier: dict[str, np.ndarray] = {}
     total: Found | None = None
     for part in parts:
         if averaged and part in results:
             continue
-        keep = wishes.probabilities and part in results and len(results) == 1
-        found = _run(part, array, geometry, earlier, wishes, keep, counter.next_part())
+        alone = part in results and len(results) == 1  # else there are no logits in common
+        keep = replace(wishes, probabilities=alone and wishes.probabilities, margins=alone and wishes.margins)
+        found = _run(part, array, geometry, earlier, keep, counter.next_part())
         if part not in results:
             earlier[part.name] = found.labels
         elif total is None:
@@ -86,7 +106,8 @@ def run_parts(
             part.leave_device()
     if averaged:
         total = _averaged(results, array, geometry, earlier, wishes, counter)
-    return replace(total, aside={name: earlier[name] for name in aside})
+    by_speed = {EXACT: tiles[None] / tiles[wishes.overlap], FAST: tiles[FAST] / tiles[wishes.overlap]}
+    return replace(total, aside={name: earlier[name] for name in aside}, tiles=by_speed)
 
 
 def _run(
@@ -95,17 +116,16 @@ def _run(
     geometry: Geometry,
     earlier: dict[str, np.ndarray],
     wishes: Wishes,
-    keep: bool,
     progress: Progress,
 ) -> Found:
     prepared = part.recipe.prepare(array, geometry, earlier.get(part.part.previous))
     for note in prepared.notes:
         wishes.warn(note)
-    collector = prepared.collector(part.outputs, keep)
+    collector = prepared.collector(part.outputs, wishes.probabilities, wishes.margins)
     for slab in _logits(part, prepared, wishes, progress):
         collector.add(*slab)
     labels, probabilities = collector.finish()
-    return Found(labels, probabilities, collector.highest)
+    return Found(labels, probabilities, collector.highest, margins=collector.margins)
 
 
 def _averaged(parts, array, geometry, earlier, wishes: Wishes, counter: _Counter) -> Found:
@@ -113,7 +133,11 @@ def _averaged(parts, array, geometry, earlier, wishes: Wishes, counter: _Counter
     for note in (note for one in prepared for note in one.notes):
         wishes.warn(note)
     slabs = [_logits(part, one, wishes, counter.next_part()) for part, one in zip(parts, prepared, strict=True)]
-    return Found(*mean_of_probabilities(slabs, prepared, [part.outputs for part in parts], wishes.probabilities))
+    outputs = [part.outputs for part in parts]
+    labels, probabilities, highest, margins = mean_of_probabilities(
+        slabs, prepared, outputs, wishes.probabilities, wishes.margins
+    )
+    return Found(labels, probabilities, highest, margins=margins)
 
 
 def _logits(part: LoadedPart, prepared, wishes: Wishes, progress: Progress):

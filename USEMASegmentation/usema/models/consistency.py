@@ -12,6 +12,7 @@ from typing import Any
 
 from .image_rules import has_images, image_contradictions
 from .parts import IMAGE, NETWORK_KEYS, NNUNET, SIGMOID, steps_on_the_way
+from .region_rules import region_contradictions
 
 # The newest keys: what they stand in -> the version of the schema that brought them.
 _NEW_KEYS: dict[str, dict[str, int]] = {
@@ -28,7 +29,7 @@ _NEW_KEYS: dict[str, dict[str, int]] = {
         ),
         3,
     )
-    | dict.fromkeys(("input_colours", "instances", "measurements"), 4),
+    | dict.fromkeys(("input_colours", "instances", "measurements", "find_regions"), 4),
     "inference": {"temperature": 2, "activation": 3, "region_order": 3, "overlap": 3},
     "preprocessing": {"kind": 3, "resampling": 3, "fit": 4},
     "licence": {"open": 3, "stated_at": 3},
@@ -87,6 +88,11 @@ def contradictions(document: dict) -> Iterator[str]:
         yield f"expected_intensity_range runs from {intensity[0]} to {intensity[1]}"
     yield from _networks(document, len(values))
     yield from _postprocess(document.get("postprocess", ()), document, len(values))
+    yield from region_contradictions(document, len(values))
+    if "find_regions" in document:
+        finder = document["find_regions"]["finder"]
+        network = {key: finder[key] for key in NETWORK_KEYS}
+        yield from _network(network, "find_regions.finder.", len(finder["labels"]))
     yield from image_contradictions(document)
 
 

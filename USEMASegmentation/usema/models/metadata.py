@@ -14,7 +14,8 @@ from ..errors import BundleError
 from ..json_schema import problems
 from .consistency import contradictions, needed_versions
 from .image_rules import RGB
-from .parts import IMAGE, NETWORK_KEYS, Part, parts_of, steps_on_the_way
+from .parts import IMAGE, NETWORK_KEYS, Part, finder_of, parts_of, steps_on_the_way
+from .region_rules import region_labels
 
 SCHEMA_VERSION = 4  # the newest that is read; least_schema_version is what is written
 _NULLABLE = ("expected_intensity_range", "orientation")  # null is what they say; other keys are then absent
@@ -73,6 +74,7 @@ class ModelMetadata:
     combine: str = "labels"
     crop_first: dict[str, Any] | None = None
     find_wanted: dict[str, Any] | None = None
+    find_regions: dict[str, Any] | None = None
     pre_resample: dict[str, Any] | None = None
     postprocess: list[dict[str, Any]] | None = None
     expected_extent_mm: dict[str, list[float]] | None = None
@@ -85,6 +87,16 @@ class ModelMetadata:
     def networks(self) -> tuple[Part, ...]:
         """The networks in the order in which they run; one for a model without parts."""
         return parts_of(self.to_dict())
+
+    @cached_property
+    def finder(self) -> Part | None:
+        """The network that finds the regions of ``find_regions``."""
+        return finder_of(self.to_dict())
+
+    @cached_property
+    def region_values(self) -> tuple[int, ...]:
+        """The values of the labels that only the regions of ``find_regions`` have."""
+        return tuple(region_labels({"find_regions": self.find_regions}))
 
     @cached_property
     def steps_on_the_way(self) -> frozenset[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .region_rules import FINDER, region_labels
+
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
 NNUNET = "nnunet"  # the kind of preprocessing where none is named
 IMAGE = "image"  # the kind of models for two-dimensional images
@@ -66,8 +68,20 @@ def parts_of(document: Mapping[str, Any]) -> tuple[Part, ...]:
     """The networks of a valid ``model.json``, in the order in which they run."""
     count = len(document["labels"])
     if not document.get("parts"):
-        return (_part({"name": "", "folds": [""], **{key: document[key] for key in NETWORK_KEYS}}, count),)
+        described = {"name": "", "folds": [""], **{key: document[key] for key in NETWORK_KEYS}}
+        if (elsewhere := region_labels(document)) and document["inference"].get("activation") != SIGMOID:
+            described["labels"] = [value for value in range(1, count + 1) if value not in elsewhere]
+        return (_part(described, count),)
     return tuple(_part(part, count) for part in document["parts"])
+
+
+def finder_of(document: Mapping[str, Any]) -> Part | None:
+    """The rough network of a valid ``model.json`` whose regions are found first; its values are its own labels."""
+    how = document.get("find_regions")
+    if how is None:
+        return None
+    described = {key: how["finder"][key] for key in NETWORK_KEYS}
+    return _part({"name": FINDER, "folds": ["only"], **described}, len(how["finder"]["labels"]))
 
 
 def steps_on_the_way(document: Mapping[str, Any]) -> frozenset[str]:

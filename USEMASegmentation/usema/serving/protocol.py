@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UsemaError
+from ..inference.speeds import EXACT
 
 VERSION = 1
 
@@ -33,12 +34,16 @@ class RunOptions:
         overlap: of neighbouring tiles, 0 to 0.9 of their side; None: the model's own.
         mirror: average over mirrored copies.
         probabilities: keep them.
+        speed: see ``usema.inference.speeds``.
+        margins: keep them, see ``usema.volumes.margins``.
     """
 
     device: str = "auto"
     overlap: float | None = None
     mirror: bool = False
     probabilities: bool = False
+    speed: str = EXACT
+    margins: bool = False
 
     def to_request(self) -> dict[str, Any]:
         """The fields of a request."""

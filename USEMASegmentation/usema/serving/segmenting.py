@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import Cancelled, InputError, MissingDependencyError, OutputError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
@@ -78,26 +78,39 @@ class Commands:
         # Labels take at most 2 bytes a voxel, probabilities 2 a voxel and class.
         voxel_bytes = 2 + (2 * predictor.num_classes if keep else 0)
         _check_output(folder, voxel_bytes * max((volume.array.size for volume in volumes), default=0))
+
+        def preview(labels: np.ndarray) -> None:
+            send(event="preview", labels=_write(folder / "preview.npy", labels))
+
         result = predictor.segment(
             volumes,
             overlap=options.overlap,
+            speed=options.speed,
+            preview=preview,
             mirror=options.mirror,
             probabilities=keep,
+            margins=options.margins,
             labels=_texts(request, "labels"),
             progress=throttled(send),
             should_stop=should_stop,
         )
         if should_stop():
             raise Cancelled("The segmentation was stopped.")
+        margins = None
+        if result.margins is not None:
+            margins = _write_text(folder / "margins.txt", result.margins.to_text())
         return {
             "event": "result",
+            "margins": margins,
             "labels": _write(folder / "labels.npy", result.labels),
+            "names": [label.name for label in result.model_labels],
             "probabilities": _write(folder / "probabilities.npy", result.probabilities) if keep else None,
             "geometry": result.geometry.to_dict(),
             "provenance": result.provenance,
             "warnings": result.warnings,
             "max_foreground_probability": float(result.max_foreground_probability),
             "seconds": time.monotonic() - started,
+            "seconds_by_speed": result.seconds_by_speed,
         }
 
     def _predictor_for(self, request: dict, send: Send) -> Predictor:
@@ -195,13 +208,21 @@ def _check_output(folder: Path, needed: int) -> None:
 
 
 def _write(path: Path, array: np.ndarray) -> str:
-    """Under its name, the file is complete or not there."""
     import numpy as np
 
+    return _written(path, lambda stream: np.save(stream, array, allow_pickle=False))
+
+
+def _write_text(path: Path, text: str) -> str:
+    return _written(path, lambda stream: stream.write(text.encode()))
+
+
+def _written(path: Path, write: Callable[[BinaryIO], object]) -> str:
+    """Under its name, the file is complete or not there."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+            write(stream)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error}.", "Is the disk full?") from error

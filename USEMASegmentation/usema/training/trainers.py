@@ -30,6 +30,7 @@ from safetensors.torch import save_file
 
 from ..errors import InputError
 from ..models.bundle import read_bundle
+from ..models.region_rules import FINDER_PREFIX
 from ..networks import ARCHITECTURES
 from ..quality.labelled_cases import names_sha256
 from . import cpu_bfloat16
@@ -131,7 +132,9 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         """
         bundle = read_bundle(path)
         try:
-            self.bare_network().load_state_dict(bundle.load_weights())
+            weights = bundle.load_weights()  # what finds the regions of whole volumes is not trained here
+            weights = {name: value for name, value in weights.items() if not name.startswith(FINDER_PREFIX)}
+            self.bare_network().load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
             raise InputError(

@@ -180,11 +180,20 @@ def restore(array: np.ndarray, from_geometry: Geometry, to_geometry: Geometry) -
     """
     if array.shape[-3:] != from_geometry.shape:
         raise ValueError(f"an array of shape {array.shape} is not on a grid of shape {from_geometry.shape}")
+    return _moved(array, moves_between(from_geometry, to_geometry))
+
+
+def moves_between(from_geometry: Geometry, to_geometry: Geometry) -> tuple[tuple[int, bool], ...]:
+    """Which axis of a grid each axis (x, y, z) of the other one is, and whether it is turned round.
+
+    Raises:
+        ValueError: the two are not one grid in different axis orders.
+    """
     cosines = from_geometry.axes.T @ to_geometry.axes  # near -1, 0 or 1: which old axis each new axis is
     moves = tuple((int(np.abs(column).argmax()), bool(column.sum() < 0)) for column in cosines.T)
     if {source for source, _ in moves} != {0, 1, 2} or not from_geometry.moved(moves).same_grid(to_geometry):
         raise ValueError(f"{from_geometry} is not {to_geometry} in another axis order")
-    return _moved(array, moves)
+    return moves
 
 
 def resample_onto(volume: Volume, geometry: Geometry, fill: float) -> Volume:

@@ -1,0 +1,244 @@
+"""A model of crops on a volume that shows far more: its regions are found roughly, and each is segmented alone.
+
+What ``find_regions`` of ``model.json`` says is done here: a rough network's labels -> the components that may be a
+region, sides told by the patient's axes -> a box of a crop's size around each -> the network there -> the component
+with the most probability near what was found -> its labels, as those of the region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ..errors import InputError
+from ..models.metadata import Label, ModelMetadata
+from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
+from ..volumes.segments import millilitres
+from ..volumes.sides import asymmetry_text
+from ..volumes.volume import Volume
+from .checks import shows_more_than_a_crop
+from .region import Box, crop_around, cut
+from .running import Found, Wishes
+
+Run = Callable[[Sequence[Volume], Wishes], Found]
+
+_EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
+_BELIEVED = 2  # a volume beyond the expected ones by more than this factor is another structure
+_LEAST_ROUGH = 0.2  # of the least expected volume: what a rough network leaves of a structure, at the least
+_APART_MM = 20.0  # left from right, between the middles of what was found, at the least
+_OPPOSITE_MM = 35.0  # ... and along the other axes, at the most
+_SAME_MM = 25.0  # pieces of one region lie nearer to its largest one than this
+_NEAR_MM = 3.0  # the result is looked for this near to the rough one
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where one region lies.
+
+    Attributes:
+        says: its entry in ``find_regions.regions``.
+        box: (z, y, x), of a crop's size.
+        rough: bool, in the box: what the finder took for it.
+    """
+
+    says: dict[str, Any]
+    box: Box
+    rough: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A component: its voxels (n, 3) as indices z, y, x; its volume; its middle in LPS millimetres."""
+
+    voxels: np.ndarray
+    ml: float
+    middle: np.ndarray
+
+
+def meant(metadata: ModelMetadata, wanted: Sequence[Label], geometry: Geometry) -> tuple[Label, ...]:
+    """The labels that a result on this volume has where these are wanted: a crop has no sides, a whole volume has.
+
+    "Anterior" of a whole volume is the left and the right one; "left anterior" of a crop is the one that it shows.
+    """
+    how = metadata.find_regions
+    if how is None:
+        return tuple(wanted)
+    own = metadata.networks[0].values[1:]
+    same = {value: {value} for value in own}  # the network's label -> it and what it becomes
+    for region in how["regions"]:
+        for value, becomes in zip(own, region["labels"], strict=True):
+            same[value].add(becomes)
+    named = {label.value for label in wanted}
+    made = set(metadata.region_values) if shows_more_than_a_crop(metadata, geometry) else set(own)
+    values = set()
+    for group in same.values():
+        if named & group:
+            values |= (named & group & made) or (group & made)
+    return tuple(label for label in metadata.labels if label.value in values)
+
+
+def segment_regions(
+    metadata: ModelMetadata,
+    volumes: Sequence[Volume],
+    wanted: Sequence[Label],
+    rough: np.ndarray,
+    run: Run,
+    wishes: Wishes,
+) -> Found:
+    """Labels on the grid that the volumes share.
+
+    Args:
+        wanted: of the regions' labels.
+        rough: (z, y, x), the finder's labels.
+        run: gives the network's own labels, and their probabilities, of volumes that are crops.
+
+    Raises:
+        InputError: nothing in the volume may be one of the regions.
+        Cancelled, DeviceError: as ``run``.
+    """
+    how, geometry = metadata.find_regions, volumes[0].geometry
+    values = {label.value for label in wanted}
+    asked = [says for says in how["regions"] if values & set(says["labels"])]
+    found = [region for region in find_regions(rough, metadata, geometry) if region.says in asked]
+    labels = np.zeros(geometry.shape, np.uint8 if len(metadata.labels) <= 255 else np.uint16)
+    kept = _all_background(metadata, geometry) if wishes.probabilities else None
+    highest, amounts, margins = 0.0, {}, []
+    for region in found:
+        whole = run([cut(volume, region.box) for volume in volumes], replace(wishes, probabilities=True))
+        chosen = _likeliest(whole, region, geometry)
+        amount = millilitres(int(chosen.sum()), geometry.spacing)
+        if not _is_believed(amount, region.says, wishes):
+            continue
+        amounts[region.says["name"]] = amount
+        highest = max(highest, whole.highest)
+        _paste(labels, kept, whole, chosen, region)
+        if whole.margins is not None:
+            margins.append(whole.margins.renamed(dict(enumerate(region.says["labels"], 1))))
+            margins[-1] = margins[-1].pasted([part.start for part in region.box], geometry.shape)
+    _tell(asked, found, amounts, how["shows"], metadata, wishes)
+    said = {
+        "fieldOfView": how["shows"],
+        "regions": ", ".join(f"{name} {amount:.2f} ml" for name, amount in amounts.items()),
+    }
+    if text := asymmetry_text(amounts):
+        said["asymmetry"] = text
+    return Found(labels, kept, highest, said=said, margins=Margins.joined(margins) if margins else None)
+
+
+def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> list[Region]:
+    """The regions that a rough result shows, in the order of ``find_regions.regions``.
+
+    Args:
+        rough: (z, y, x) on ``geometry``, the finder's labels.
+    """
+    how = metadata.find_regions
+    names = how["finder"]["labels"]
+    pieces = _pieces(np.isin(rough, [1 + names.index(name) for name in how["labels"]]), geometry)
+    least, most = (how["regions"][0]["expected_ml"][end] for end in (0, 1))
+    anchors = [piece for piece in pieces if _LEAST_ROUGH * least <= piece.ml <= _BELIEVED * most]
+    if not anchors:
+        return []
+    sides = [says.get("side") for says in how["regions"]]
+    chosen = {None: anchors[0]} if sides == [None] else _sided(anchors, rough, geometry)
+    found = []
+    for says in how["regions"]:
+        anchor = chosen.get(says.get("side"))
+        if anchor is not None:
+            near = [one for one in pieces if np.linalg.norm(one.middle - anchor.middle) <= _SAME_MM]
+            voxels = np.concatenate([one.voxels for one in near])
+            box = crop_around(voxels, metadata, geometry)
+            inside = np.zeros([part.stop - part.start for part in box], bool)
+            places = voxels - [part.start for part in box]
+            places = places[((places >= 0) & (places < inside.shape)).all(axis=1)]
+            inside[tuple(places.T)] = True
+            found.append(Region(says, box, inside))
+    return found
+
+
+def _pieces(mask: np.ndarray, geometry: Geometry) -> list[_Piece]:
+    """The components of a mask (26 neighbours), the largest first."""
+    components, _ = ndimage.label(mask, _EVERY_NEIGHBOUR)
+    pieces = []
+    for number, place in enumerate(ndimage.find_objects(components), 1):
+        voxels = np.argwhere(components[place] == number) + [part.start for part in place]
+        middle = geometry.affine[:3, :3] @ voxels.mean(axis=0)[::-1] + geometry.origin
+        pieces.append(_Piece(voxels, millilitres(len(voxels), geometry.spacing), middle))
+    return sorted(pieces, key=lambda piece: -piece.ml)
+
+
+def _sided(anchors: Sequence[_Piece], rough: np.ndarray, geometry: Geometry) -> dict[str, _Piece]:
+    """The left and the right one, by the patient's axes; one of them alone by the middle of all that was found.
+
+    Two that lie opposite each other show the middle between them better than a head of which a part is cut off.
+    """
+    first = anchors[0]
+    for other in anchors[1:]:
+        away = np.abs(other.middle - first.middle)
+        if away[0] >= _APART_MM and away[1:].max() <= _OPPOSITE_MM:
+            left, right = sorted((first, other), key=lambda piece: -piece.middle[0])
+            return {"left": left, "right": right}
+    middle = np.argwhere(rough).mean(axis=0)[::-1]
+    return {"left" if first.middle[0] > (geometry.affine[:3, :3] @ middle + geometry.origin)[0] else "right": first}
+
+
+def _likeliest(found: Found, region: Region, geometry: Geometry) -> np.ndarray:
+    """Bool (z, y, x) in the region's box: the component with the most probability near what the finder found."""
+    components, count = ndimage.label(found.labels != 0, _EVERY_NEIGHBOUR)
+    if not count or not region.rough.any():
+        return components > 0
+    near = ndimage.distance_transform_edt(~region.rough, geometry.spacing_zyx) <= _NEAR_MM
+    mass = np.where(near, 1 - found.probabilities[0].astype(np.float32), 0)
+    masses = ndimage.sum_labels(mass, components, np.arange(1, count + 1))
+    return components == 1 + int(np.argmax(masses)) if masses.max() > 0 else np.zeros(components.shape, bool)
+
+
+def _is_believed(amount: float, says: dict[str, Any], wishes: Wishes) -> bool:
+    least, most = says["expected_ml"]
+    if not least / _BELIEVED <= amount <= most * _BELIEVED:
+        if amount:
+            wishes.warn(
+                f"What looked like the {says['name']} has {amount:.2f} ml, and usual are {least:g} to {most:g} ml: it "
+                "was left out."
+            )
+        return False
+    if not least <= amount <= most:
+        wishes.warn(f"The {says['name']} has {amount:.2f} ml; usual are {least:g} to {most:g} ml. Check it.")
+    return True
+
+
+def _paste(labels: np.ndarray, kept: np.ndarray | None, found: Found, chosen: np.ndarray, region: Region) -> None:
+    """A region's labels, and probabilities where they are kept, into the whole."""
+    becomes = np.array([0, *region.says["labels"]], labels.dtype)
+    part = labels[region.box]
+    np.copyto(part, becomes[found.labels], where=chosen)
+    if kept is not None:
+        for value, name in enumerate(region.says["labels"], 1):
+            kept[(name, *region.box)] = found.probabilities[value]
+        inside = kept[(slice(1, None), *region.box)].sum(axis=0, dtype=np.float32)
+        kept[(0, *region.box)] = np.clip(1 - inside, 0, 1)
+
+
+def _all_background(metadata: ModelMetadata, geometry: Geometry) -> np.ndarray:
+    kept = np.zeros((len(metadata.labels) + 1, *geometry.shape), np.float16)
+    kept[0] = 1
+    return kept
+
+
+def _tell(asked, found, amounts: dict[str, float], shows: str, metadata: ModelMetadata, wishes: Wishes) -> None:
+    """What was not found; refuses where it is all of it."""
+    missing = [says["name"] for says in asked if says["name"] not in amounts]
+    if len(missing) == len(asked):
+        seen = "was found but not believed" if found else "was found"
+        where = " See: " + " ".join(wishes.warnings) if found and wishes.warnings else ""
+        raise InputError(
+            f"The volume shows more than one structure with its surroundings, so a {shows} is expected, and nothing "
+            f"like {' or '.join(f'the {name}' for name in missing)} {seen}.{where}",
+            f"Is it {metadata.modality} of a {shows}? Else cut it to the structure first: {metadata.anatomy}.",
+        )
+    for name in missing:
+        wishes.warn(f"The {name} was not found.")
