@@ -64,7 +64,9 @@ def write_bundle(
         (temporary / WEIGHTS_FILE).write_bytes(data)
         move_into_place(temporary, folder)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error}.") from error
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Make room on its disk, or take another folder."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return read_bundle(folder)

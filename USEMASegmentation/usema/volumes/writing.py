@@ -30,15 +30,18 @@ RTSTRUCT_SUFFIX, DICOM_SUFFIX = ".rtstruct.dcm", ".dcm"
 RESULT_SUFFIXES = (SEGMENTATION_SUFFIX, *IMAGE_SUFFIXES, RTSTRUCT_SUFFIX, DICOM_SUFFIX)
 
 
-def check_writable(path: str | Path, overwrite: bool = False) -> None:
+def check_writable(path: str | Path, overwrite: bool = False, suffixes: tuple[str, ...] = RESULT_SUFFIXES) -> None:
     """Refuse an output path before a long run rather than after it.
+
+    Args:
+        suffixes: those that are supported.
 
     Raises:
         OutputError: the suffix is not supported, the folder is missing or not writable, or the file exists and
             ``overwrite`` is False.
     """
     path = Path(path)
-    _suffix(path, RESULT_SUFFIXES)
+    _suffix(path, suffixes)
     refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
@@ -154,7 +157,7 @@ def complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) 
     """Give a temporary name beside ``path``; rename it when the block ends well, remove it when it does not."""
     path = Path(path)
     suffix = _suffix(path, suffixes)
-    check_writable(path, overwrite)
+    check_writable(path, overwrite, suffixes)
     temporary = temporary_beside(path, suffix)
     try:
         yield temporary
@@ -189,7 +192,7 @@ def result_suffix(path: Path) -> str | None:
 
 
 def _suffix(path: Path, supported: tuple[str, ...]) -> str:
-    suffix = result_suffix(path)
+    suffix = next((one for one in (*RESULT_SUFFIXES, *supported) if path.name.lower().endswith(one)), None)
     if suffix not in supported:
         raise OutputError(f'"{path.name}" cannot be written in that format.', f"Use {', '.join(supported)}.")
     return suffix
