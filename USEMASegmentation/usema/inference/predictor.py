@@ -135,6 +135,7 @@ class Predictor:
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
         wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
+        margins = margins and not self.metadata.takes_images  # objects and rims are no matter of thresholds
         wishes = Wishes(overlap_of(speed, overlap), mirror, probabilities, margins, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")

@@ -22,7 +22,7 @@ from ..volumes.segments import millilitres
 from ..volumes.sides import asymmetry_text
 from ..volumes.volume import Volume
 from .checks import shows_more_than_a_crop
-from .region import Box, cut
+from .region import Box, crop_around, cut
 from .running import Found, Wishes
 
 Run = Callable[[Sequence[Volume], Wishes], Found]
@@ -151,7 +151,7 @@ def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry)
         if anchor is not None:
             near = [one for one in pieces if np.linalg.norm(one.middle - anchor.middle) <= _SAME_MM]
             voxels = np.concatenate([one.voxels for one in near])
-            box = _crop_around(voxels, metadata, geometry)
+            box = crop_around(voxels, metadata, geometry)
             inside = np.zeros([part.stop - part.start for part in box], bool)
             places = voxels - [part.start for part in box]
             places = places[((places >= 0) & (places < inside.shape)).all(axis=1)]
@@ -184,23 +184,6 @@ def _sided(anchors: Sequence[_Piece], rough: np.ndarray, geometry: Geometry) -> 
             return {"left": left, "right": right}
     middle = np.argwhere(rough).mean(axis=0)[::-1]
     return {"left" if first.middle[0] > (geometry.affine[:3, :3] @ middle + geometry.origin)[0] else "right": first}
-
-
-def _crop_around(voxels: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> Box:
-    """A box around voxels with the margin, of the size of the training's crops, inside the volume."""
-    extent, margin = metadata.expected_extent_mm, metadata.find_regions["margin_mm"]
-    moves = (
-        geometry.moves_to(metadata.orientation) if metadata.orientation else tuple((axis, False) for axis in range(3))
-    )
-    limits = {2 - source: axis for axis, (source, _) in enumerate(moves)}  # the array's axis -> that of the extent
-    box = []
-    for axis, (length, spacing) in enumerate(zip(geometry.shape, geometry.spacing_zyx, strict=True)):
-        first, last = int(voxels[:, axis].min()), int(voxels[:, axis].max()) + 1
-        least, most = extent["min"][limits[axis]], extent["max"][limits[axis]]
-        size = round(float(np.clip((last - first) * spacing + 2 * margin, least, most)) / spacing)
-        start = round((first + last - size) / 2)
-        box.append(slice(max(0, start), min(length, start + size)))
-    return tuple(box)
 
 
 def _likeliest(found: Found, region: Region, geometry: Geometry) -> np.ndarray:
