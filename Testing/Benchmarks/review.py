@@ -144,9 +144,9 @@ def report_regions(model: str, cases: int, rows: list[dict], clean: list[str]) -
         f"# Do the doubtful regions hold the errors? {model}",
         "",
         f"Made by `Testing/Benchmarks/review.py regions` on {datetime.date.today()}. {cases} cases that the model was "
-        f"not trained on, of which {len(rows)} have errors: {sum(row['error_ml'] for row in rows):.2f} ml of voxels with "
-        f"a wrong label farther than {FAR_MM:g} mm from the reference's surface. The rows below say which share of that "
-        "volume lies in the first regions; random: as many boxes of the same sizes around random voxels of the "
+        f"not trained on, of which {len(rows)} have errors: {sum(row['error_ml'] for row in rows):.2f} ml of voxels "
+        f"with a wrong label farther than {FAR_MM:g} mm from the reference's surface. The rows below say which share "
+        "of that volume lies in the first regions; random: as many boxes of the same sizes around random voxels of the "
         f"predicted surface, mean of {DRAWS} draws; best: such boxes where the most errors are.",
         "",
         "| boxes | " + " | ".join(f"first {count}" for count in FIRST) + " |",
