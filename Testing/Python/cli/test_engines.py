@@ -17,7 +17,6 @@ from usema.cli import ray_engine, remote
 from usema.cli.case_run import Settings
 from usema.cli.cases import Case, plan_cases, targets
 from usema.cli.interrupt import Stop
-from usema.resources import sample_volume
 from usema.volumes.volume import load_volume
 
 
@@ -27,11 +26,11 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def source(tmp_path) -> Path:
+def source(tmp_path, small_volume) -> Path:
     """Three volumes and one that is none."""
     (tmp_path / "in").mkdir()
     for name in ("a", "b", "c"):
-        shutil.copy(sample_volume(), tmp_path / "in" / f"{name}.nii.gz")
+        shutil.copy(small_volume, tmp_path / "in" / f"{name}.nii.gz")
     (tmp_path / "in" / "broken.nii").write_text("no volume")
     return tmp_path / "in"
 

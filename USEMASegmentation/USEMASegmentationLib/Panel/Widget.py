@@ -153,10 +153,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if not self.binding.isCurrent():
                 self.initializeParameterNode()
             self.correctSection.enter()
+            self.reviewSection.enter()
             self.updateState()
         if self._missing and self.installer.isPending():
-            # not from here: a dialog would keep the application from showing the module
-            qt.QTimer.singleShot(0, self.onInstall)
+            qt.QTimer.singleShot(0, self.onInstall)  # a dialog from here would keep the module from being shown
 
     def exit(self) -> None:
         # A run goes on; its result is there when the user comes back.

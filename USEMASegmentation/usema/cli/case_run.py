@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import Cancelled, InputError, OutputError
 from ..inference.speeds import EXACT
 from ..models.bundle import Bundle, read_bundle
+from ..store import expected
 from ..volumes.segments import millilitres
 from .case_images import columns, image_writers, read_images, told, write_labels
 from .cases import Case
@@ -163,6 +164,8 @@ def predict_case(
         )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
+    if not settings.only:
+        expected.remember(engine.bundle.metadata.name, outcome.seconds)
     if result.image is not None:
         outcome.numbers = columns(result)
     for label in result.model_labels if result.image is None else ():

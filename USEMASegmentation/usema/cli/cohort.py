@@ -24,7 +24,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError, UsemaError
-from ..files import replace_file
+from ..files import remove_abandoned, replace_file
 from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -63,6 +63,8 @@ class Cohort:
 
     def left_to_do(self, cases: Sequence[Case]) -> list[Case]:
         """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""
+        for folder in (self._folder, self._folder / STATUS_FOLDER):
+            remove_abandoned(folder)
         return [self._replaceable(case) for case in cases if not self._is_done(case)]
 
     def record(self, case: Case, outcome: Outcome, state: str, error: UsemaError | None = None) -> None:
