@@ -51,7 +51,7 @@ class GridCollector:
             planes = slice(start, start + part.shape[1])
             start = planes.stop
             self._labels[planes, rows] = self._outputs.to_labels(part).cpu().numpy()
-            self.highest = max(self.highest, self._outputs.highest(part))
+            self.highest = self._outputs.highest(part, self.highest)
             if self._probabilities is not None:
                 probabilities = self._outputs.by_label(self._outputs.probabilities(part))
                 self._probabilities[:, planes, rows] = probabilities.half().cpu().numpy()

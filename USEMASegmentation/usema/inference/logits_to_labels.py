@@ -78,7 +78,7 @@ class LogitsToLabels:
                 probabilities = self._outputs.by_label(self._outputs.probabilities(chunk))
             self._canvas.write(begin, self._outputs.to_labels(chunk), probabilities)
         for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
-            self.highest = max(self.highest, self._outputs.highest(part))
+            self.highest = self._outputs.highest(part, self.highest)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
         """The labels (z, y, x), uint8 (uint16 beyond 255 labels), and the probabilities or None.
