@@ -118,6 +118,26 @@ def prepare(data: DataSet, runs: Path) -> Path:
     return raw
 
 
+def given(data: DataSet, raw: Path, runs: Path) -> Path:
+    """The validation images and their labels as they were given, in nnU-Net's layout, for `usema card` and `calibrate`.
+
+    Outlines are where the data set has them; of objects, the labels have rims.
+    """
+    folder, source = runs / "given" / data.name, SHARED / data.folder
+    labels = (raw / "labelsTr") if "boundary" in data.labels else (source / "masks")
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for case in data.split()["val"]:
+        for link, target in (
+            (folder / "imagesTr" / f"{case}_0000.png", source / "images" / f"{case}.png"),
+            (folder / "labelsTr" / f"{case}.png", labels / f"{case}.png"),
+        ):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target.resolve())
+    (folder / "splits_final.json").write_text((raw / "splits_final.json").read_text())
+    return folder
+
+
 def reduced(size: tuple[int, int], longest_side: int | None) -> tuple[int, int]:
     """Columns and rows of a picture whose longest side is at most so many pixels."""
     factor = longest_side / max(size) if longest_side else 1

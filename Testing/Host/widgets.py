@@ -13,7 +13,16 @@ from shiboken6 import isValid
 
 @standIn
 class ctkCollapsibleButton(QtWidgets.QWidget):
-    text, collapsed = stored(str, "text", ""), stored(bool, "collapsed", False)
+    contentsCollapsed = Signal(bool)
+    text = stored(str, "text", "")
+
+    def collapse(self, collapsed):
+        if collapsed != self.isCollapsed:
+            self.isCollapsed = collapsed
+            self.contentsCollapsed.emit(collapsed)
+
+    isCollapsed = False
+    collapsed = Property(bool, lambda self: self.isCollapsed, collapse)
 
 
 standIn(type("ctkSliderWidget", (QtWidgets.QDoubleSpinBox,), {}))

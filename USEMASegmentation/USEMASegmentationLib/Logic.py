@@ -18,6 +18,7 @@ from usema.serving.client import WorkerClient, worker_command
 from usema.serving.sharing import WorkerHold
 from usema.store.library import library
 
+from . import TrainingSet
 from .Diagnostics import badge, report
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status
@@ -212,6 +213,24 @@ class USEMASegmentationLogic(WorkerTask):
         self.start(**{word: value for word, value in named.items() if value is not None}, **options)
         return self.finish(wait).segmentation
 
+    # What was corrected, to be learned
+
+    def addToTrainingSet(self, folder, consent: bool = False, parameters=None, **options) -> list[str]:
+        """Add a volume and its corrected segmentation to a training set on this computer (`usema train` takes it).
+
+        Args:
+            folder: of the training set, named like Dataset500_Mine; made with its first case. What is there stays.
+            consent: you may use this patient's images so; nothing is written without it.
+            parameters: volume, channels, segmentation and model; or their fields by name.
+
+        Returns:
+            the names of the cases: one, or for a model that finds its regions in a whole volume, one a region.
+
+        Raises:
+            UsemaError: the segments are not the model's, the folder is another training set, or it cannot be written.
+        """
+        return TrainingSet.add(_parametersOf(parameters, options), folder, consent)
+
     # The worker
 
     def releaseMemory(self) -> bool:
@@ -285,7 +304,8 @@ class USEMASegmentationLogic(WorkerTask):
         if event["probabilities"]:
             probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
         provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
-        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box)
+        margins = run.folder.loadText(event["margins"]) if event.get("margins") else None
+        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box, margins)
         names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
         asked = replace(run.parameters, labels=names)
         found = summary(result, asked, event["seconds"])

@@ -38,6 +38,8 @@ class Parameters:
         overlap: of neighbouring tiles, 0 to 0.9 of their side; None: as the model and the speed say.
         mirror: average over mirrored copies.
         keepProbabilities: also make a volume with the probability of each label.
+        keepMargins: keep, in 8 bits, how sure the model was where it was not quite: thresholds, the list of doubtful
+            regions and refining need it.
         show3D: make surfaces.
     """
 
@@ -56,6 +58,7 @@ class Parameters:
     )
     mirror: bool = RunOptions.mirror
     keepProbabilities: bool = RunOptions.probabilities
+    keepMargins: bool = True
     show3D: bool = False
 
     @classmethod
@@ -96,7 +99,7 @@ class Parameters:
 
     def runOptions(self) -> RunOptions:
         """What the engine is told of how."""
-        return RunOptions(self.device, self.overlap, self.mirror, self.keepProbabilities, self.speed)
+        return RunOptions(self.device, self.overlap, self.mirror, self.keepProbabilities, self.speed, self.keepMargins)
 
 
 @dataclass(frozen=True)

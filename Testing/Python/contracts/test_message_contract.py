@@ -42,7 +42,7 @@ def test_the_worker_that_segments(promised, asked, tmp_path):
     lines += asked(commands, "hello")
     lines += asked(commands, "load", {"model": model, "device": "cpu"})
     commands = segmenting.Commands()  # which has loaded nothing yet
-    lines += asked(commands, "segment", request, {**request, "probabilities": True, "mirror": True})
+    lines += asked(commands, "segment", request, {**request, "probabilities": True, "margins": True, "mirror": True})
     assert set(commands.by_name) == {line.partition(":")[0] for line in lines if line[0] not in " #"}
     promised("worker_messages", lines)
 

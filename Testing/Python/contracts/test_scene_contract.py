@@ -42,6 +42,9 @@ def test_a_result_in_the_scene(promised, logic, hippocampus, tmp_path):
     lines += [
         "# attributes of a volume of probabilities",
         *attributes(node.GetNthNodeReference("USEMA.probability", 0)),
+        "# attributes of a text of margins, and its first line",
+        *attributes(node.GetNodeReference("USEMA.margins")),
+        "    " + node.GetNodeReference("USEMA.margins").GetText().split("\n")[0],
     ]
     promised("scene", lines)
 

@@ -56,6 +56,15 @@ def close(ours: np.ndarray, theirs: np.ndarray) -> bool:
     return bool((abs(ours - theirs) > 0.005).mean() < 0.001)
 
 
+def meant(margins) -> np.ndarray:
+    """The labels that margins mean."""
+    labels = np.zeros(margins.shape, np.uint8)
+    for value in margins.order or sorted(set(margins.of) - {0}):
+        one = margins.of[value]
+        labels[one.box][one.array >= 0] = value
+    return labels
+
+
 @pytest.mark.parametrize("number", ["001", "003", "004"])
 def test_one_network_finds_what_nnunet_finds(number, data, tmp_path):
     described, state = network(data)
@@ -73,8 +82,9 @@ def test_regions_are_written_in_their_order_as_nnunet_writes_them(data, tmp_path
     expected, probabilities = predicted_by_nnunet(described, [state], plans(), image, regions=True)
     inference = {"activation": "sigmoid", "region_order": REGION_ORDER}
     predictor = Predictor(write(tmp_path / "regions", state, **keys(described, plans(), **inference)), "cpu")
-    result = predictor.segment(volume_of(image), probabilities=True)
+    result = predictor.segment(volume_of(image), probabilities=True, margins=True)
     assert agreement(result.labels, expected) > 0.999
+    assert (meant(result.margins) == result.labels).all()
     assert close(result.probabilities[1:], probabilities)
     assert close(result.probabilities[0], 1 - probabilities.max(axis=0))
     assert result.max_foreground_probability == pytest.approx(probabilities.max(), abs=0.01)
@@ -162,9 +172,10 @@ def test_configurations_are_combined_by_the_mean_of_their_probabilities(data, tm
     bundle = write(tmp_path / "both", weights, parts=parts, combine="probabilities")
     seen = []
     result = Predictor(bundle, "cpu").segment(
-        volume_of(image), probabilities=True, progress=lambda *values: seen.append(values)
+        volume_of(image), probabilities=True, margins=True, progress=lambda *values: seen.append(values)
     )
     assert agreement(result.labels, mean.argmax(0)) > 0.999
+    assert (meant(result.margins) == result.labels).all()
     assert close(result.probabilities, mean)
     done = [values[0] for values in seen]
     assert done == list(range(done[-1] + 1))
@@ -186,8 +197,9 @@ def test_parts_for_different_labels_make_one_result_later_over_earlier(data, tmp
     bundle = write(tmp_path / "parts", prefixed(a_0=first, b_0=second), parts=parts)
     predictor = Predictor(bundle, "cpu")
     seen = []
-    result = predictor.segment(volume_of(image), progress=lambda *values: seen.append(values))
+    result = predictor.segment(volume_of(image), margins=True, progress=lambda *values: seen.append(values))
     assert agreement(result.labels, expected) > 0.999
+    assert result.margins is None  # they have no logits in common
     done, totals, _ = zip(*seen, strict=True)
     assert list(done) == list(range(totals[0] + 1))
     assert len(set(totals)) == 1

@@ -13,9 +13,13 @@ from nnunet_cases import planned
 from safetensors.torch import save_file
 from usema.cli import main
 from usema.errors import BundleError, InputError
+from usema.inference.loading import load_finder
+from usema.inference.predictor import Predictor
 from usema.models.bundle import read_bundle
 from usema.networks import ARCHITECTURES
+from usema.resources import bundled_models, sample_volume
 from usema.training.export import export_bundle, model_name
+from usema.volumes.volume import read_volume
 
 DATASET = "nnUNet_raw/Dataset004_Hippocampus"
 TRAINING = {
@@ -253,3 +257,26 @@ def test_what_was_trained_on_pictures_takes_images_and_is_fitted_as_the_card_say
     assert fitted.measurements == ["lung_field"]
     (results / "plans.json").write_text(json.dumps(planned("hippocampus")))
     assert not export_bundle(results, tmp_path / "volumes").metadata.takes_images
+
+
+def test_a_model_that_was_trained_further_says_what_its_start_says_and_still_finds_its_regions(tmp_path):
+    start = read_bundle(bundled_models()["hippocampus-mr"])
+    given = {"background": 0, "Anterior hippocampus": 1, "Posterior hippocampus": 2}
+    bundle = export_bundle(make_results(tmp_path / "results", labels=given), tmp_path / "b", like=start)
+    assert (bundle.metadata.name, bundle.metadata.version) == (start.metadata.name, "0.4.1-tuned")
+    assert bundle.metadata.labels == start.metadata.labels
+    assert bundle.metadata.find_regions == start.metadata.find_regions
+    assert bundle.metadata.training == {**TRAINING, "checkpoint": "final"}
+    result = Predictor(bundle, "cpu").segment(read_volume(sample_volume()))
+    assert [label.value for label in result.model_labels] == [1, 2]
+    finder = {name for name in start.load_weights() if name.startswith("finder.only.")}
+    assert finder <= set(bundle.load_weights())
+    load_finder(bundle, torch.device("cpu"))
+
+
+def test_labels_other_than_those_of_the_start_are_refused(tmp_path):
+    start = read_bundle(bundled_models()["hippocampus-mr"])
+    with pytest.raises(
+        InputError, match="has the labels Anterior hippocampus, Posterior hippocampus, and those trained"
+    ):
+        export_bundle(make_results(tmp_path / "results"), tmp_path / "b", like=start)

@@ -29,6 +29,7 @@ from .MeasureSection import MeasureSection
 from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
+from .ReviewSection import ReviewSection
 from .RunSection import RunSection
 from .ShelfSection import ShelfSection
 from .Signals import connect
@@ -92,6 +93,9 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.measureSection = MeasureSection(self.ui, self.runSection)
+        reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
+        self.reviewSection = ReviewSection(reviewUi, self.correctSection, self.runSection.errorsShown)
+        self._endings.callback(self.reviewSection.close)
         self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
         self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)
         self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
@@ -108,9 +112,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         return timer
 
     def _loadManageSection(self) -> ManageSection:
-        widget = slicer.util.loadUI(self.resourcePath("UI/Models.ui"))
-        self.ui.manageFrame.layout().addWidget(widget)
-        ui = slicer.util.childWidgetVariables(widget)
+        ui = self._form("UI/Models.ui", self.ui.manageFrame)
         ui.modelsTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         return ManageSection(
             ui,
@@ -123,6 +125,12 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip *.pth *.json)")
             ),
         )
+
+    def _form(self, name: str, frame):
+        """Loads a section of its own into the panel."""
+        widget = slicer.util.loadUI(self.resourcePath(name))
+        frame.layout().addWidget(widget)
+        return slicer.util.childWidgetVariables(widget)
 
     def _connect(self) -> None:
         self._endings.callback(self.removeObservers)
@@ -146,15 +154,16 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if not self.binding.isCurrent():
                 self.initializeParameterNode()
             self.correctSection.enter()
+            self.reviewSection.enter()
             self.updateState()
         if self._missing and self.installer.isPending():
-            # not from here: a dialog would keep the application from showing the module
-            qt.QTimer.singleShot(0, self.onInstall)
+            qt.QTimer.singleShot(0, self.onInstall)  # a dialog from here would keep the module from being shown
 
     def exit(self) -> None:
         # A run goes on; its result is there when the user comes back.
         if self._isReady:
             self.correctSection.exit()
+            self.reviewSection.exit()
 
     def cleanup(self) -> None:
         self._isReady = False
@@ -172,6 +181,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onSceneStartClose(self, caller, event) -> None:
         self.binding.release()
+        self.reviewSection.close()
         self.correctSection.close()
 
     def onSceneStartImport(self, caller, event) -> None:
@@ -239,6 +249,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._editTold = False
         if self._parameterNode is not None and not self.logic.busy:
             self.nextResultSection.update(self.parameters())
+            self.reviewSection.show(self._parameterNode.segmentation)
 
     def _subjectNow(self) -> tuple[str | None, str]:
         """What a message is about; with another volume or model, it is no longer true."""

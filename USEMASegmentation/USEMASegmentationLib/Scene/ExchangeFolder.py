@@ -73,6 +73,18 @@ class ExchangeFolder:
             raise UsemaError(f"The engine's result has the shape {array.shape}, not {shape}.", "Please report it.")
         return array
 
+    @staticmethod
+    def loadText(path: str) -> str:
+        """Read a text that the worker wrote.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        try:
+            return Path(path).read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise OutputError(f"The engine's result cannot be read: {error}.", _FREE_SPACE) from error
+
     def holds(self, volumeNodes: Sequence, box: Box) -> bool:
         """Whether the volumes still have the voxels that were written."""
         for index, node in enumerate(volumeNodes):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import slicer
 from usema.errors import BundleError, InputError, OutputError, UsemaError
 from usema.inference.checks import input_warnings, needed_bytes
@@ -16,6 +17,8 @@ from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
 from usema.volumes.file_grid import refuse_single_slice
+from usema.volumes.outside import fill_outside
+from usema.volumes.volume import MOST, check_values
 
 from ..Parameters import EXISTING, Parameters, Readiness
 from .Hierarchy import toldOf
@@ -117,6 +120,7 @@ def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:
                 "Choose a volume with one value in each voxel.",
             )
         refuse_single_slice(image.GetDimensions(), f"The volume '{name}'")
+        _refuseWithoutValues(node)
     expected = [channel["name"] for channel in metadata.channels]
     if len(volumes) != len(expected):
         raise InputError(
@@ -124,6 +128,19 @@ def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:
             f"not {len(volumes)}.",
             "Choose one volume for each channel, in this order.",
         )
+
+
+def _refuseWithoutValues(node) -> None:
+    """One value everywhere, nothing but NaN, infinity: as the engine refuses it. Other NaN it looks at by itself."""
+    # VTK remembers it until the voxels change, and passes over NaN; of nothing but NaN the least is the largest number.
+    low, high = node.GetImageData().GetPointData().GetScalars().GetRange(0)
+    if -MOST <= low < high <= MOST:
+        return
+    array = slicer.util.arrayFromVolume(node)
+    if low == high and array.dtype.kind == "f" and np.isnan(array).any():
+        return
+    name = f"The volume '{node.GetName()}'"
+    check_values(fill_outside(array, name)[0], name)
 
 
 def _checkOptions(parameters: Parameters, metadata: ModelMetadata, devices: Sequence[str] | None) -> None:

@@ -23,9 +23,18 @@ from usema.volumes.masks import (
     mask_to_text,
     relative,
 )
-from usema.volumes.segments import PREFIX, WRITTEN_KEY, SegmentLook, segment_id, segment_look
+from usema.volumes.segments import (
+    PREFIX,
+    REFINED_KEY,
+    RUN_KEY,
+    THRESHOLD_KEY,
+    WRITTEN_KEY,
+    SegmentLook,
+    segment_id,
+    segment_look,
+)
 
-from .EditMask import Edits, editsOn, ownSegments, union, withoutEdits
+from .EditMask import Edits, editsOn, ownSegments, tagOf, union, withoutEdits
 from .SegmentVoxels import SegmentVoxels, newImage
 from .VolumeBridge import Box, ijkToRas, wholeBox
 
@@ -71,6 +80,7 @@ def prepare(
     target=None,
     existing: str = "new",
     overwriteCorrections: bool = False,
+    run: str = "",
 ) -> Prepared:
     """Make the voxels and the looks of each segment; the scene stays as it is.
 
@@ -83,6 +93,7 @@ def prepare(
         labelNames: write these labels only; empty: all.
         target: the segmentation to write into, on the volume's grid, unless ``existing`` is "new".
         existing: see ``Parameters``, as ``overwriteCorrections``.
+        run: the name under which the margins of this result are kept; empty: they are not.
 
     Raises:
         ValueError: ``labels`` does not have the shape of the box, or no integers.
@@ -109,10 +120,21 @@ def prepare(
         taken.add(name)
         look = segment_look(label, provenance, name)
         look.tags[PREFIX + WRITTEN_KEY] = mask_to_text(model, affine)
+        look.tags.update(_reviewTags(run, prepared, own.get(label.value), box))
         prepared.written.append(Written(label, look, layers.add(now, label.value), label.value in own))
     images = [newImage(array, layers.box, affine) for array in layers.arrays]
     prepared.written = [replace(one, image=images[one.image]) for one in prepared.written]
     return prepared
+
+
+def _reviewTags(run: str, prepared: Prepared, former: str | None, box: Box) -> dict[str, str]:
+    """Whose margins a segment has from now on; of one that is replaced in a part, the earlier ones in the rest."""
+    if former is None:
+        return {PREFIX + RUN_KEY: run} if run else {}
+    if box == wholeBox(prepared.volume):
+        return {PREFIX + RUN_KEY: run, PREFIX + THRESHOLD_KEY: "", PREFIX + REFINED_KEY: ""}
+    before = tagOf(prepared.target.GetSegmentation().GetSegment(former), RUN_KEY)
+    return {PREFIX + RUN_KEY: f"{run} {before}" if run and before else ""}
 
 
 def _former(prepared: Prepared, chosen: Sequence[Label], overwrite: bool) -> tuple[dict[int, str], dict[int, Edits]]:

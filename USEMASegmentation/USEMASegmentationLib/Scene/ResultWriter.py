@@ -12,7 +12,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from . import Probabilities, SegmentationWriter
+from . import KeptMargins, Probabilities, SegmentationWriter
 from .ResultArrays import prepare
 from .Targets import whyElsewhere, whyNotInto
 from .VolumeBridge import Box
@@ -26,6 +26,7 @@ class Result:
         labels: (z, y, x) on the voxels of ``box``.
         probabilities: (classes, z, y, x) there, background first; None: not kept.
         provenance: how it was made, text by name.
+        margins: ``Margins.to_text`` of the box; None: not kept.
     """
 
     labels: np.ndarray
@@ -33,6 +34,7 @@ class Result:
     provenance: Mapping[str, str]
     metadata: ModelMetadata
     box: Box
+    margins: str | None = None
 
 
 @dataclass
@@ -69,6 +71,7 @@ def write(
         Exception: whatever it was, the scene is as before.
     """
     volume, target, existing = parameters.inputVolume, parameters.segmentation, parameters.existing
+    run = KeptMargins.newRun() if result.margins else ""
     warnings = []
     if target is None or existing == "new":
         target = None
@@ -79,16 +82,20 @@ def write(
         if reason:
             warnings.append(f"{reason} A new segmentation was made.")
             target = None
-    prepared, volumes = _prepared(result, parameters, target)
+    prepared, volumes = _prepared(result, parameters, target, run)
     if target is not None and beforeWriting is not None and beforeWriting(target) is False:
         warnings.append(f"'{target.GetName()}' could not be saved for undo. A new segmentation was made.")
         target = None
-        prepared, volumes = _prepared(result, parameters, target)
+        prepared, volumes = _prepared(result, parameters, target, run)
+    before = set() if target is None else KeptMargins.runsOf(target)
     with ExitStack() as undo:
         node, last = SegmentationWriter.commit(prepared, undo, parameters.show3D)
         Probabilities.commit(volumes, node, volume, result.metadata, undo)
+        if run:
+            KeptMargins.commit(run, result.margins, KeptMargins.namesOf(result.metadata), result.box, node, undo)
         undo.pop_all()
     last()
+    KeptMargins.forget(node, before | KeptMargins.runsOf(node))
     return Outcome(node, prepared.keptVoxels, [*warnings, *prepared.warnings])
 
 
@@ -99,7 +106,7 @@ def whyNot(target, volume) -> str:
     return whyNotInto(target, volume) or whyElsewhere(target, volume)
 
 
-def _prepared(result: Result, parameters: Parameters, target):
+def _prepared(result: Result, parameters: Parameters, target, run: str):
     prepared = prepare(
         result.labels,
         parameters.inputVolume,
@@ -110,6 +117,7 @@ def _prepared(result: Result, parameters: Parameters, target):
         target=target,
         existing="new" if target is None else parameters.existing,
         overwriteCorrections=parameters.overwriteCorrections,
+        run=run,
     )
     volumes = {}
     if result.probabilities is not None:

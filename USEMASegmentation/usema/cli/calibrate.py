@@ -55,8 +55,9 @@ def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_
                 bar.console.print(line, style="yellow", soft_wrap=True, highlight=False, markup=False)
     result = calibration.calibrate(voxels)
 
-    _print_table(result, calibration_voxels.REGION)
-    title = f"{metadata.title} {metadata.version}\n{result.cases} cases, {calibration_voxels.REGION}"
+    region = calibration_voxels.region_of(metadata)
+    _print_table(result, region)
+    title = f"{metadata.title} {metadata.version}\n{result.cases} cases, {region}"
     if plot is not None:
         calibration.write_plot(plot, result, title)
         click.echo(f"Reliability plot: {plot}")
@@ -66,7 +67,7 @@ def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_
         click.echo(f"Would change in {model.path}: {change}")
         return
     cases_from, left_out = describe_cases(metadata, images, split, fold)
-    measured = {**result.to_dict(calibration_voxels.REGION), "cases_from": cases_from, "left_out": left_out}
+    measured = {**result.to_dict(region), "cases_from": cases_from, "left_out": left_out}
     model = change_metadata(
         model,
         inference={**metadata.inference, "temperature": result.temperature},

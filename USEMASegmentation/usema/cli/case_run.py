@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from ..errors import Cancelled, InputError, OutputError
 from ..inference.speeds import EXACT
 from ..models.bundle import Bundle, read_bundle
+from ..store import expected
 from ..volumes.segments import millilitres
+from .case_images import columns, image_writers, read_images, told, write_labels
 from .cases import Case
 from .progress import RunProgress
 from .statistics import check_statistics, write_statistics
@@ -40,6 +42,7 @@ class Settings:
         speed: one of ``usema.inference.speeds``.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
         measured: what is found is measured, too.
+        pixel_size: of two-dimensional images, mm; None: what each says itself.
     """
 
     device: str
@@ -49,6 +52,7 @@ class Settings:
     far_is_refused: bool
     only: tuple[str, ...] = ()
     measured: bool = False
+    pixel_size: float | None = None
     speed: str = EXACT
 
 
@@ -61,6 +65,7 @@ class Outcome:
         written: the files that are complete, in order.
         millilitres: name of a label -> its volume.
         measures: name of a label -> what it measures, where that was asked for.
+        numbers: of a two-dimensional image, column of a table -> what was measured.
         seconds: of segmenting.
     """
 
@@ -68,6 +73,7 @@ class Outcome:
     written: list[Path] = field(default_factory=list)
     millilitres: dict[str, float] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
 
 
@@ -104,6 +110,11 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     from ..volumes import writing
     from ..volumes.volume import read_volume
 
+    if engine.bundle.metadata.takes_images:
+        check_channels(engine.bundle, len(case.inputs))
+        pictures = read_images(case, engine.settings.pixel_size)
+        _warn(case, engine, outcome, _far_from_model(case, pictures, engine))
+        return pictures
     for path in filter(None, (case.output, case.probabilities)):
         writing.check_writable(path, case.overwrite)
     if case.preview:
@@ -151,10 +162,14 @@ def segment_case(
         )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
-    for label in result.model_labels:
+    if not settings.only:
+        expected.remember(engine.bundle.metadata.name, outcome.seconds)
+    if result.image is not None:
+        outcome.numbers = columns(result)
+    for label in result.model_labels if result.image is None else ():
         voxels = int((result.labels == label.value).sum())
         outcome.millilitres[label.name] = millilitres(voxels, result.geometry.spacing)
-    if settings.measured or case.statistics:
+    if result.image is None and (settings.measured or case.statistics):
         from ..volumes.measures import measure
 
         values = {label.name: label.value for label in result.model_labels}
@@ -168,6 +183,7 @@ def segment_case(
         outcome.written.append(path)
         when_written()
     found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in outcome.millilitres.items())
+    found = found if result.image is None else told(result)
     seen = result.provenance.get("fieldOfView")  # of a model that takes a whole volume or a crop
     found = f"seen as a {seen}: {found}" if seen else found
     if asymmetry := result.provenance.get("asymmetry"):
@@ -203,11 +219,12 @@ def _preview_beside(case: Case, volume: Volume, engine: Engine) -> Iterator[Call
 
 def check_channels(bundle: Bundle, given: int) -> None:
     """Raises InputError where a model takes another number of volumes."""
-    names = [channel["name"] for channel in bundle.metadata.channels]
+    names = bundle.metadata.inputs
     if given != len(names):
+        what = "image" if bundle.metadata.takes_images else "volume"
         raise InputError(
-            f"The model '{bundle.metadata.name}' takes {len(names)} volume(s) ({', '.join(names)}), not {given}.",
-            "Give one volume per channel, in this order: the first as INPUT, each further one with --channel.",
+            f"The model '{bundle.metadata.name}' takes {len(names)} {what}(s) ({', '.join(names)}), not {given}.",
+            f"Give one {what} per channel, in this order: the first as INPUT, each further one with --channel.",
         )
 
 
@@ -251,7 +268,8 @@ def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[s
 
     metadata = engine.bundle.metadata
     found = [finding.message for finding in check_case(metadata, volumes, case.probabilities is not None)]
-    found += doubts(volumes, [channel["name"] for channel in metadata.channels])
+    if not metadata.takes_images:
+        found += doubts(volumes, [channel["name"] for channel in metadata.channels])
     if found and engine.settings.far_is_refused:
         made_for = f"the default model '{metadata.name}' is for {metadata.modality} of: {metadata.anatomy}."
         raise InputError(
@@ -272,6 +290,9 @@ def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome)
             case.probabilities,
             lambda: writing.write_probabilities(case.probabilities, result.probabilities, geometry, overwrite),
         )
+    if result.image is not None:
+        yield from image_writers(case, volume, result)
+        return
     if case.preview:
         from ..quality.pictures import write_preview
 
@@ -284,6 +305,8 @@ def _write_segmentation(path: Path, volume: Volume, result: Segmentation, overwr
     """In the format that the name says."""
     from ..volumes import writing
 
+    if write_labels(path, result, overwrite):
+        return
     more = (result.model_labels, result.provenance, overwrite)
     suffix = writing.result_suffix(path)
     if suffix == writing.RTSTRUCT_SUFFIX:

@@ -12,6 +12,7 @@ from rich.console import Console
 from ..errors import Cancelled, InputError, UsemaError
 from ..inference.speeds import EXACT, SPEEDS, overlap_of
 from ..models.label_names import chosen
+from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES
 from ..volumes.writing import RESULT_SUFFIXES
 from . import explained, report
 from .case_run import (
@@ -39,7 +40,10 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT...")
 @click.option("-o", "--output", type=click.Path(), help="File (.seg.nrrd, .nii.gz, ...) or folder/.")
 @click.option(
-    "--format", "suffix", type=click.Choice(RESULT_SUFFIXES), help="Of results in a folder.  [default: the input's]"
+    "--format",
+    "suffix",
+    type=click.Choice((*RESULT_SUFFIXES, *LABEL_PICTURE_SUFFIXES)),
+    help="Of results in a folder.  [default: the input's]",
 )
 @click.option("--sample", is_flag=True, help="Segment the sample volume that comes with USEMA.")
 @click.option("--model", help=f"Name of a model, or path of a bundle.  [default: {DEFAULT_MODEL}]")
@@ -50,7 +54,10 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.option("--mirror", is_flag=True, help="Average over mirrored copies: slower, sometimes better.")
 @click.option("--channel", "channels", multiple=True, type=click.Path(path_type=Path), help="Further input channel.")
 @click.option("--probabilities", type=click.Path(), help="Also write each class's probability here.")
-@click.option("--preview", type=click.Path(), help="Also write a picture (.png) here.")
+@click.option("--preview", "--overlay", "preview", type=click.Path(), help="Also write a picture (.png) here.")
+@click.option("--objects", type=click.Path(), help="Of an image: also write the numbers of its objects here.")
+@click.option("--table", type=click.Path(), help="Of an image: also write what each object measures (.csv).")
+@click.option("--pixel-size", type=float, metavar="MM", help="Of an image, in place of what the file says.")
 @click.option("--statistics", type=click.Path(path_type=Path), help="Also write what segments measure (.csv, .json).")
 @click.option("--interpolate-slices", is_flag=True, help="Make missing DICOM slices from their neighbours.")
 @click.option("--anyway", is_flag=True, help="Take the default model for an input that it was not made for.")
@@ -70,6 +77,9 @@ def segment(
     channels,
     probabilities,
     preview,
+    objects,
+    table,
+    pixel_size,
     statistics,
     interpolate_slices,
     anyway,
@@ -77,6 +87,8 @@ def segment(
     part,
 ):
     """Segment INPUT (NIfTI, NRRD, MHA, or a folder with a DICOM series) into OUTPUT.
+
+    A model for images takes PNG, JPEG, TIFF, single DICOM images and single slices; OUTPUT may then be .png or .tif.
 
     With several inputs, or a folder with volumes in it or below it, OUTPUT, --probabilities and --preview are folders;
     each result carries its input's name and, without --format, its format. A DICOM series can become a DICOM SEG
@@ -102,12 +114,14 @@ def segment(
         raise InputError(f"The overlap {overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
     overlap_of(speed, overlap)
     check_device_name(device)
-    places = targets(output, probabilities, preview)
     bundle = _find_bundle(model or DEFAULT_MODEL)
-    chosen(only, bundle.metadata.labels)
+    images = bundle.metadata.takes_images
+    _check_image_options(images, pixel_size, objects, table, statistics)
+    places = targets(output, probabilities, preview, objects, table, images)
+    chosen(only, bundle.metadata.result_labels)
     if channels:
         check_channels(bundle, 1 + len(channels))
-    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.channels), overwrite, suffix)
+    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.inputs), overwrite, suffix, images)
 
     many = len(cases) > 1 or part is not None
     if statistics and many:
@@ -116,7 +130,7 @@ def segment(
         cases = [replace(cases[0], statistics=statistics)]
         refuse_clashes(cases)
     far = model is None and not anyway
-    settings = Settings(device, overlap, mirror, interpolate_slices, far, only, measured=many, speed=speed)
+    settings = Settings(device, overlap, mirror, interpolate_slices, far, only, many, pixel_size, speed)
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)
@@ -137,6 +151,20 @@ def segment(
         raise SystemExit(1)
     if sample:
         compare_with_reference(cases[0])
+
+
+def _check_image_options(images: bool, pixel_size: float | None, objects, table, statistics) -> None:
+    """Refuses options that belong to models of the other kind. Raises InputError."""
+    if images and statistics:
+        raise InputError("--statistics is for volumes.", "Of images, --table writes what was measured.")
+    if not images:
+        for name, value in (("--objects", objects), ("--table", table), ("--pixel-size", pixel_size)):
+            if value is not None:
+                raise InputError(
+                    f"{name} is for two-dimensional images, and the model is for volumes.", "Leave it out."
+                )
+    if pixel_size is not None and not 0 < pixel_size < 1000:
+        raise InputError(f"A pixel of {pixel_size:g} mm is none.", "Give its side in mm, above 0.")
 
 
 def _run(cases: list[Case], engine: Engine, stop: Stop, cohort: Cohort | None) -> int:

@@ -51,6 +51,7 @@ class PublicModel:
         needs: names of models that must be here, because they find the region.
         recipe: "format" and what that format's converter wants to know.
         cpu_seconds: of one volume on one thread, as measured by the source of these facts; None: not measured.
+        publisher_seconds: what its publisher measured on a workstation that is not described; None: not told.
         note: a sentence for the user; may be empty.
         tried: whether USEMA was run on its publisher's own weights; what could not be had while it was written was
             tested on stand-ins.
@@ -74,6 +75,7 @@ class PublicModel:
     cpu_seconds: float | None
     note: str
     tried: bool = False
+    publisher_seconds: float | None = None
 
     @property
     def size(self) -> int:
@@ -121,4 +123,5 @@ def _model(entry: dict[str, Any], publisher: dict[str, str]) -> PublicModel:
         cpu_seconds=entry["cpu_seconds"],
         note=entry["note"],
         tried=publisher.get("tried", False),
+        publisher_seconds=entry.get("publisher_seconds"),
     )

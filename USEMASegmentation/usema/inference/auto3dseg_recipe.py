@@ -213,21 +213,26 @@ class Auto3DSegCase:
     axes: tuple[Axis, Axis, Axis]
     notes: list[str] = field(default_factory=list)
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> GridCollector:
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> GridCollector:
         """What leads the logits back to the grid of the array that was prepared."""
-        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input)
+        values_back = self._values_on_input if keep_margins else None
+        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input, values_back)
 
     def _on_input(self, labels: np.ndarray, kept: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-        x, y, z = np.ix_(*(axis.nearest for axis in self.axes))
-        result = np.zeros(self.input_shape, labels.dtype)
-        result[self.box] = labels[x, y, z].T
+        result = self._values_on_input(labels)
         if kept is None:
             return result, None
         probabilities = np.zeros((len(kept), *self.input_shape), kept.dtype)
         probabilities[0] = 1  # what was cut off is background
         for one, out in zip(kept, probabilities, strict=True):
-            out[self.box] = one[x, y, z].T
+            out[self.box] = self._values_on_input(one)[self.box]
         return result, probabilities
+
+    def _values_on_input(self, values: np.ndarray) -> np.ndarray:
+        x, y, z = np.ix_(*(axis.nearest for axis in self.axes))
+        result = np.zeros(self.input_shape, values.dtype)
+        result[self.box] = values[x, y, z].T
+        return result
 
 
 def _apply(normalise: Values, values: np.ndarray, out: np.ndarray) -> None:

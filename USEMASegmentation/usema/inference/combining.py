@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from ..errors import BundleError
+from ..volumes.margins import Margins
+from .logit_margins import MarginCollector
 from .logits_to_labels import LabelCanvas
 from .nnunet_recipe import Preprocessed
 from .outputs import Outputs
@@ -44,8 +46,12 @@ class _Slices:
 
 @torch.inference_mode()
 def mean_of_probabilities(
-    slabs: Sequence[Slabs], prepared: Sequence[Preprocessed], outputs: Sequence[Outputs], keep_probabilities: bool
-) -> tuple[np.ndarray, np.ndarray | None, float]:
+    slabs: Sequence[Slabs],
+    prepared: Sequence[Preprocessed],
+    outputs: Sequence[Outputs],
+    keep_probabilities: bool,
+    keep_margins: bool = False,
+) -> tuple[np.ndarray, np.ndarray | None, float, Margins | None]:
     """Labels from the mean of the probabilities of networks that ran on the same volume.
 
     The networks take turns, so that of each no more than a chunk of slices waits for the others.
@@ -55,9 +61,11 @@ def mean_of_probabilities(
         prepared: for each network the volume as its recipe prepared it.
         outputs: of each network; their values and activations are the same.
         keep_probabilities: also return the means.
+        keep_margins: also return their margins.
 
     Returns:
-        labels (z, y, x); probabilities (labels + 1, z, y, x) float16, or None; the largest probability of any label.
+        labels (z, y, x); probabilities (labels + 1, z, y, x) float16, or None; the largest probability of any label;
+        margins, or None.
 
     Raises:
         BundleError: the networks' grids lie differently in the volume.
@@ -70,11 +78,15 @@ def mean_of_probabilities(
         )
     canvas = LabelCanvas(first, shared.labels, keep_probabilities)
     sources = [_Slices(*one) for one in zip(slabs, prepared, outputs, strict=True)]
+    collected = MarginCollector(first.cropped_shape, shared) if keep_margins else None
     begin, highest = 0, 0.0
     while count := min(source.available() for source in sources):
         mean = sum(source.take(count).cpu() for source in sources) / len(sources)
         by_label = shared.by_label(mean)
         highest = max(highest, by_label[1:].amax().item())
         canvas.write(begin, shared.to_labels(mean, boundary=0.5), by_label)
+        if collected is not None:
+            collected.add(begin, mean, boundary=0.5)
         begin += count
-    return canvas.labels, canvas.probabilities, highest
+    margins = None if collected is None else canvas.on_input(collected.finish())
+    return canvas.labels, canvas.probabilities, highest, margins

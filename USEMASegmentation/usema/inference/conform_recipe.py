@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import BundleError, InputError
 from ..volumes.geometry import Geometry
 from .conform import SIDE, Conformed, averaged, conform, hounsfield_to_cormack, normalised_by_quantiles
 from .grid_collector import GridCollector
 from .outputs import Outputs
+from .postprocessing import keep_components
 from .tiling import Tiling
 
-_EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 _KNOWN = {"mask_by_previous", "largest_component", "hounsfield"}
 _STEPS = (1, 2, 4)  # voxels of 1 mm that become one
 
@@ -103,24 +102,18 @@ class ConformedCase:
     largest: bool
     notes: list[str] = field(default_factory=list)
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> GridCollector:
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> GridCollector:
         """What leads the logits back to the grid of the array that was prepared."""
-        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input)
+        values_back = self.conformed.labels_on_input if keep_margins else None
+        return GridCollector(self.data.shape[1:], outputs, keep_probabilities, self._on_input, values_back)
 
     def _on_input(self, labels: np.ndarray, kept: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         if self.mask is not None:
             labels[~self.mask] = 0
         if self.largest:
-            _keep_largest(labels)
+            # Of two that are equally large the first stays, as with the publisher.
+            keep_components(labels, lambda sizes: np.arange(len(sizes)) == sizes.argmax())
         if kept is not None:
             kept = np.stack([self.conformed.labels_on_input(one) for one in kept])
             kept[0] += kept.sum(axis=0) == 0  # beyond the conformed grid all is background
         return self.conformed.labels_on_input(labels), kept
-
-
-def _keep_largest(labels: np.ndarray) -> None:
-    components, count = ndimage.label(labels, _EVERY_NEIGHBOUR)
-    if count > 1:
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        labels[components != sizes.argmax()] = 0

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from ..volumes.margins import Margins
+from .logit_margins import MarginCollector
 from .outputs import Outputs
 from .slab_resampling import CHUNK
 
@@ -22,13 +24,26 @@ class GridCollector:
         keep_probabilities: also keep the probability of background and of each label.
         way_back: from labels (a, b, c) and probabilities (labels + 1, a, b, c) or None on the network's grid to the
             same on the grid of the array that was prepared, (z, y, x).
+        values_back: likewise from any array (a, b, c), 0 outside; keeps the margins, which are there after ``finish``.
+            None: they are not kept.
 
     Attributes:
         highest: the largest probability of any label in any voxel so far.
+        margins: on the grid of the array that was prepared; None: not kept.
     """
 
-    def __init__(self, shape: Sequence[int], outputs: Outputs, keep_probabilities: bool, way_back: Way):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        outputs: Outputs,
+        keep_probabilities: bool,
+        way_back: Way,
+        values_back: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
         self.highest = 0.0
+        self.margins: Margins | None = None
+        self._values_back = values_back
+        self._collected = None if values_back is None else MarginCollector(shape, outputs)
         self._outputs, self._way_back = outputs, way_back
         self._labels = np.zeros(shape, np.uint8 if outputs.labels <= 255 else np.uint16)
         self._probabilities = np.zeros((outputs.labels + 1, *shape), np.float16) if keep_probabilities else None
@@ -52,6 +67,8 @@ class GridCollector:
             start = planes.stop
             self._labels[planes, rows] = self._outputs.to_labels(part).cpu().numpy()
             self.highest = self._outputs.highest(part, self.highest)
+            if self._collected is not None:
+                self._collected.add(planes.start, part, row=row)
             if self._probabilities is not None:
                 probabilities = self._outputs.by_label(self._outputs.probabilities(part))
                 self._probabilities[:, planes, rows] = probabilities.half().cpu().numpy()
@@ -60,4 +77,6 @@ class GridCollector:
         """Labels (z, y, x) and probabilities (labels + 1, z, y, x) float16 or None, on the volume's grid."""
         if self._voxels != self._labels.size:
             raise ValueError(f"{self._voxels} of {self._labels.size} voxels were received")
+        if self._collected is not None:
+            self.margins = self._collected.finish().through(self._values_back)
         return self._way_back(self._labels, self._probabilities)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..volumes.margins import Margins
+from .logit_margins import MarginCollector
 from .outputs import Outputs
 from .slab_resampling import CHUNK, SlabResampler
 
@@ -31,13 +33,20 @@ class LabelCanvas:
         # Writing through a transposed, cropped view puts every voxel where it belongs on the input's grid.
         forward, crop = preprocessed.transpose_forward, preprocessed.crop
         self.labels = np.zeros(preprocessed.input_shape, np.uint8 if labels <= 255 else np.uint16)
-        self._labels_view = self.labels.transpose(forward)[crop]
+        self._forward, self._crop = forward, crop
+        self._labels_transposed = self.labels.transpose(forward)
+        self._labels_view = self._labels_transposed[crop]
         self.probabilities = None
         if keep_probabilities:
             self.probabilities = np.zeros((labels + 1, *preprocessed.input_shape), np.float16)
             self.probabilities[0] = 1  # outside the crop all is background
             transposed = self.probabilities.transpose(0, *(1 + axis for axis in forward))
             self._probabilities_view = transposed[(slice(None), *crop)]
+
+    def on_input(self, margins: Margins) -> Margins:
+        """Margins of the crop, on the input's grid."""
+        transposed = margins.pasted([part.start for part in self._crop], self._labels_transposed.shape)
+        return transposed.transposed(np.argsort(self._forward))
 
     def write(self, begin: int, labels: torch.Tensor, probabilities: torch.Tensor | None) -> None:
         """Slices from ``begin`` on: labels (n, b, c), and probabilities (labels + 1, n, b, c) where they are kept."""
@@ -57,14 +66,24 @@ class LogitsToLabels:
         preprocessed: the volume that went into the network.
         outputs: what the network's outputs mean.
         keep_probabilities: also return the probabilities.
+        keep_margins: also keep the margins; they are there after ``finish``.
 
     Attributes:
         highest: the largest probability of any label in any voxel so far, at the network's resolution: says why a
             result is empty.
+        margins: on the input's grid; None: not kept.
     """
 
-    def __init__(self, preprocessed: Preprocessed, outputs: Outputs, keep_probabilities: bool = False):
+    def __init__(
+        self,
+        preprocessed: Preprocessed,
+        outputs: Outputs,
+        keep_probabilities: bool = False,
+        keep_margins: bool = False,
+    ):
         self.highest = 0.0
+        self.margins: Margins | None = None
+        self._collected = MarginCollector(preprocessed.cropped_shape, outputs) if keep_margins else None
         self._outputs = outputs
         self._resampler = SlabResampler(preprocessed, outputs.count)
         self._canvas = LabelCanvas(preprocessed, outputs.labels, keep_probabilities)
@@ -77,6 +96,8 @@ class LogitsToLabels:
             if self._canvas.probabilities is not None:
                 probabilities = self._outputs.by_label(self._outputs.probabilities(chunk))
             self._canvas.write(begin, self._outputs.to_labels(chunk), probabilities)
+            if self._collected is not None:
+                self._collected.add(begin, chunk)
         for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
             self.highest = self._outputs.highest(part, self.highest)
 
@@ -89,4 +110,6 @@ class LogitsToLabels:
             ValueError: slabs are missing.
         """
         self._resampler.check_complete()
+        if self._collected is not None:
+            self.margins = self._canvas.on_input(self._collected.finish())
         return self._canvas.labels, self._canvas.probabilities

@@ -82,9 +82,9 @@ class Preprocessed:
     exact: bool = False
     notes: list[str] = field(default_factory=list)
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> LogitsToLabels:
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> LogitsToLabels:
         """What leads the logits back to the grid of the array that was prepared."""
-        return LogitsToLabels(self, outputs, keep_probabilities)
+        return LogitsToLabels(self, outputs, keep_probabilities, keep_margins)
 
     @property
     def cropped_shape(self) -> tuple[int, int, int]:

@@ -13,20 +13,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import BundleError, Cancelled, InputError
+from ..errors import BundleError, Cancelled
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
+from ..volumes.margins import Margins
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
-from .checks import check_case, shows_more_than_a_crop
+from .checks import check_case, refuse_separate_probabilities, shows_more_than_a_crop, why_empty
 from .device import choose_device, describe
 from .image_checks import channels_of
 from .image_results import image_result, with_rims
 from .images import run_frames
 from .intensities import values_of
 from .loading import LoadedPart, load_finder, load_parts
+from .logit_margins import margins_on
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
 from .provenance import provenance, shares
@@ -97,6 +99,7 @@ class Predictor:
         speed: str = EXACT,
         mirror: bool = False,
         probabilities: bool = False,
+        margins: bool = False,
         labels: Sequence[str] = (),
         preview: Callable[[np.ndarray], None] | None = None,
         progress: Callable[[int, int, float | None], None] | None = None,
@@ -111,6 +114,7 @@ class Predictor:
             speed: one of ``speeds.SPEEDS``.
             mirror: average over mirrored copies, along the axes that training mirrored.
             probabilities: keep them.
+            margins: keep them, as far as there are any.
             labels: names of those that are wanted; empty: all. Only the parts that hold one run, and where the model
                 says what finds them and that is here, only in their box.
             preview: with the speed "preview", called with labels as those of the result, from tiles that do not
@@ -131,19 +135,21 @@ class Predictor:
         volumes, notes = self._filled([volumes] if isinstance(volumes, Volume) else volumes)
         warnings = notes + self.check(volumes, probabilities)
         wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
-        wishes = Wishes(overlap_of(speed, overlap), mirror, probabilities, progress, should_stop, warnings)
+        margins = margins and not self.metadata.takes_images  # objects and rims are no matter of thresholds
+        wishes = Wishes(overlap_of(speed, overlap), mirror, probabilities, margins, progress, should_stop, warnings)
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         parts = self._parts_with(wanted)
         if probabilities:
-            self._refuse_separate_probabilities(parts)
+            refuse_separate_probabilities(self.metadata, [part.name for part in parts])
         if mirror and not any(part.mirror_axes(True) for part in parts):
             wishes.warn("Mirroring was asked for, but this model was not trained with it: it was left out.")
 
         self._found_by = ""
         if preview is not None and speed == PREVIEW and not self.metadata.takes_images:
+            first = replace(wishes, overlap=FIRST_PASS, probabilities=False, margins=False)
             with suppress(NoFirstPass):
-                preview(self._find(volumes, replace(wishes, overlap=FIRST_PASS, probabilities=False), wanted).labels)
+                preview(self._find(volumes, first, wanted).labels)
         begun = time.monotonic()
         found = self._find(volumes, wishes, wanted)
         seconds = time.monotonic() - begun
@@ -151,7 +157,7 @@ class Predictor:
         if self.metadata.takes_images:
             labels, image = image_result(labels, volumes[0], self.metadata, wanted, wishes)
         if not labels.any():
-            wishes.warn(self._why_empty(found.highest, wishes.warnings))
+            wishes.warn(why_empty(self.metadata, found.highest, wishes.warnings))
         return Segmentation(
             labels=labels,
             geometry=volumes[0].geometry,
@@ -163,6 +169,7 @@ class Predictor:
             | (image.provenance if image else {}),
             warnings=wishes.warnings,
             seconds_by_speed={name: seconds * share for name, share in found.tiles.items()},
+            margins=found.margins and found.margins.only([label.value for label in wanted]).agreeing(labels),
             image=image,
         )
 
@@ -268,8 +275,9 @@ class Predictor:
         if last:
             others = {name: back(other) for name, other in found.aside.items()}
             labels = postprocess(labels, last, volumes[0].geometry.spacing_zyx, others)
+        margins = found.margins and margins_on(found.margins, geometry, volumes[0].geometry)
         probabilities = None if found.probabilities is None else back(found.probabilities)
-        return Found(labels, probabilities, found.highest, tiles=found.tiles)
+        return Found(labels, probabilities, found.highest, tiles=found.tiles, margins=margins)
 
     def _run_in_region(
         self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], crop: dict, wishes: Wishes
@@ -284,7 +292,7 @@ class Predictor:
             if wishes.probabilities:
                 nowhere = np.zeros((self.num_classes, *shape), np.float16)
                 nowhere[0] = 1
-            return Found(labels, nowhere, 0.0)
+            return Found(labels, nowhere, 0.0, margins=Margins(shape, {}) if wishes.margins else None)
         found = self._run([cut(volume, box) for volume in volumes], parts, wishes)
         kept = found.probabilities
         if kept is not None:
@@ -292,7 +300,8 @@ class Predictor:
             outside = np.ones(shape, bool)
             outside[box] = False
             kept[0][outside] = 1
-        return Found(pasted(found.labels, box, shape), kept, found.highest, tiles=found.tiles)
+        margins = found.margins and found.margins.pasted([part.start for part in box], shape)
+        return Found(pasted(found.labels, box, shape), kept, found.highest, tiles=found.tiles, margins=margins)
 
     def _run_in_regions(self, volumes: Sequence[Volume], wanted: Sequence[Label], wishes: Wishes) -> Found:
         """As ``_run``, but each region alone, where the model's own finder says that it lies."""
@@ -346,15 +355,6 @@ class Predictor:
 
         return metadata.labels, self._rough.get(metadata, str(self.device), volumes, compute)
 
-    def _refuse_separate_probabilities(self, parts: Sequence[LoadedPart]) -> None:
-        results = [part for part in parts if part.name not in self.metadata.steps_on_the_way]
-        if len(results) > 1 and self.metadata.combine == "labels":
-            raise InputError(
-                f"The model '{self.metadata.name}' has {len(results)} networks for different labels, which have no "
-                "probabilities in common.",
-                "Segment without probabilities.",
-            )
-
     def _oriented(self, volume: Volume) -> Volume:
         orientation = self.metadata.orientation
         return volume if orientation is None else reorient(volume, orientation)
@@ -364,14 +364,6 @@ class Predictor:
         first, *others = volumes
         # Not the least value of all: outside the other volume there would then be one absurd voxel beside the other.
         return [first, *(resample_onto(volume, first.geometry, values_of(volume.array).low) for volume in others)]
-
-    def _why_empty(self, probability: float, warnings: list[str]) -> str:
-        reason = "nothing looked like it" if probability < 0.1 else "it was never the likeliest class"
-        hint = " See the other warnings." if warnings else " Is this the right model for the volume?"
-        return (
-            f"Nothing was found: the highest probability of any label was {probability:.2f} ({reason}). The model "
-            f"expects {self.metadata.modality} of: {self.metadata.anatomy}.{hint}"
-        )
 
     def _provenance(
         self, parts: Sequence[LoadedPart], named: Sequence[Label], wishes: Wishes, seconds: float

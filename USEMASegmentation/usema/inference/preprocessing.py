@@ -15,6 +15,7 @@ import torch
 
 from ..errors import BundleError
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from .auto3dseg_recipe import Auto3DSegRecipe
 from .conform_recipe import ConformRecipe
 from .image_recipe import ImageRecipe
@@ -27,6 +28,7 @@ class Collector(Protocol):
     """Takes the logits of one volume slab by slab; see ``logits_to_labels.LogitsToLabels``."""
 
     highest: float  # the largest probability of any label so far
+    margins: Margins | None  # after ``finish``, on the grid of the labels, if they are to be kept
 
     def add(self, start: int, logits: torch.Tensor) -> None:
         """Take the slab (outputs, d, b, c) that begins at slice ``start`` of the network's first axis.
@@ -50,7 +52,7 @@ class Prepared(Protocol):
     data: np.ndarray
     notes: list[str]
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> Collector:
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> Collector:
         """What leads back to the grid of the array that was prepared."""
 
 

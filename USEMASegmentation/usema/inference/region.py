@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..models.metadata import ModelMetadata
 from ..volumes.geometry import Geometry
 from ..volumes.volume import Volume
 
@@ -30,6 +31,26 @@ def box_around(labels: np.ndarray, wanted: Sequence[int], margin_mm: float, geom
             return None
         margin = int(margin_mm / spacing)
         box.append(slice(max(0, int(inside[0]) - margin), min(length, int(inside[-1]) + 1 + margin)))
+    return tuple(box)
+
+
+def crop_around(voxels: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> Box:
+    """A box (z, y, x) around voxels, of the size of the crops that a model with ``find_regions`` was trained on.
+
+    Args:
+        voxels: indices (n, 3) z, y, x on ``geometry``.
+    """
+    extent, margin = metadata.expected_extent_mm, metadata.find_regions["margin_mm"]
+    turned = metadata.orientation or geometry.orientation
+    # the array's axis -> the one that the extent is told along
+    limits = {2 - source: axis for axis, (source, _) in enumerate(geometry.moves_to(turned))}
+    box = []
+    for axis, (length, spacing) in enumerate(zip(geometry.shape, geometry.spacing_zyx, strict=True)):
+        first, last = int(voxels[:, axis].min()), int(voxels[:, axis].max()) + 1
+        least, most = extent["min"][limits[axis]], extent["max"][limits[axis]]
+        size = round(float(np.clip((last - first) * spacing + 2 * margin, least, most)) / spacing)
+        start = round((first + last - size) / 2)
+        box.append(slice(max(0, start), min(length, start + size)))
     return tuple(box)
 
 

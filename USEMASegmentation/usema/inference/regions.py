@@ -17,11 +17,12 @@ from scipy import ndimage
 from ..errors import InputError
 from ..models.metadata import Label, ModelMetadata
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from ..volumes.segments import millilitres
 from ..volumes.sides import asymmetry_text
 from ..volumes.volume import Volume
 from .checks import shows_more_than_a_crop
-from .region import Box, cut
+from .region import Box, crop_around, cut
 from .running import Found, Wishes
 
 Run = Callable[[Sequence[Volume], Wishes], Found]
@@ -106,7 +107,7 @@ def segment_regions(
     found = [region for region in find_regions(rough, metadata, geometry) if region.says in asked]
     labels = np.zeros(geometry.shape, np.uint8 if len(metadata.labels) <= 255 else np.uint16)
     kept = _all_background(metadata, geometry) if wishes.probabilities else None
-    highest, amounts = 0.0, {}
+    highest, amounts, margins = 0.0, {}, []
     for region in found:
         whole = run([cut(volume, region.box) for volume in volumes], replace(wishes, probabilities=True))
         chosen = _likeliest(whole, region, geometry)
@@ -116,6 +117,9 @@ def segment_regions(
         amounts[region.says["name"]] = amount
         highest = max(highest, whole.highest)
         _paste(labels, kept, whole, chosen, region)
+        if whole.margins is not None:
+            margins.append(whole.margins.renamed(dict(enumerate(region.says["labels"], 1))))
+            margins[-1] = margins[-1].pasted([part.start for part in region.box], geometry.shape)
     _tell(asked, found, amounts, how["shows"], metadata, wishes)
     said = {
         "fieldOfView": how["shows"],
@@ -123,7 +127,7 @@ def segment_regions(
     }
     if text := asymmetry_text(amounts):
         said["asymmetry"] = text
-    return Found(labels, kept, highest, said=said)
+    return Found(labels, kept, highest, said=said, margins=Margins.joined(margins) if margins else None)
 
 
 def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> list[Region]:
@@ -147,7 +151,7 @@ def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry)
         if anchor is not None:
             near = [one for one in pieces if np.linalg.norm(one.middle - anchor.middle) <= _SAME_MM]
             voxels = np.concatenate([one.voxels for one in near])
-            box = _crop_around(voxels, metadata, geometry)
+            box = crop_around(voxels, metadata, geometry)
             inside = np.zeros([part.stop - part.start for part in box], bool)
             places = voxels - [part.start for part in box]
             places = places[((places >= 0) & (places < inside.shape)).all(axis=1)]
@@ -180,23 +184,6 @@ def _sided(anchors: Sequence[_Piece], rough: np.ndarray, geometry: Geometry) -> 
             return {"left": left, "right": right}
     middle = np.argwhere(rough).mean(axis=0)[::-1]
     return {"left" if first.middle[0] > (geometry.affine[:3, :3] @ middle + geometry.origin)[0] else "right": first}
-
-
-def _crop_around(voxels: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> Box:
-    """A box around voxels with the margin, of the size of the training's crops, inside the volume."""
-    extent, margin = metadata.expected_extent_mm, metadata.find_regions["margin_mm"]
-    moves = (
-        geometry.moves_to(metadata.orientation) if metadata.orientation else tuple((axis, False) for axis in range(3))
-    )
-    limits = {2 - source: axis for axis, (source, _) in enumerate(moves)}  # the array's axis -> that of the extent
-    box = []
-    for axis, (length, spacing) in enumerate(zip(geometry.shape, geometry.spacing_zyx, strict=True)):
-        first, last = int(voxels[:, axis].min()), int(voxels[:, axis].max()) + 1
-        least, most = extent["min"][limits[axis]], extent["max"][limits[axis]]
-        size = round(float(np.clip((last - first) * spacing + 2 * margin, least, most)) / spacing)
-        start = round((first + last - size) / 2)
-        box.append(slice(max(0, start), min(length, start + size)))
-    return tuple(box)
 
 
 def _likeliest(found: Found, region: Region, geometry: Geometry) -> np.ndarray:

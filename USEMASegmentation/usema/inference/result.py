@@ -8,6 +8,7 @@ import numpy as np
 
 from ..models.metadata import Label
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from .image_results import ImageResult
 
 
@@ -25,6 +26,8 @@ class Segmentation:
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
         seconds_by_speed: about how long this case takes here with each speed; empty where there is no choice.
+        margins: agreeing with ``labels``; None unless they were asked for, and where networks for different labels have
+            no logits in common.
         image: what there is of an image beside its labels; None of a volume.
     """
 
@@ -36,4 +39,5 @@ class Segmentation:
     provenance: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     seconds_by_speed: dict[str, float] = field(default_factory=dict)
+    margins: Margins | None = None
     image: ImageResult | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..volumes.geometry import Geometry
+from ..volumes.margins import Margins
 from .combining import mean_of_probabilities
 from .loading import LoadedPart
 from .speeds import EXACT, FAST, FIRST_PASS, PAYS
@@ -27,6 +28,7 @@ class Wishes:
     overlap: float | str | None = None
     mirror: bool = False
     probabilities: bool = False
+    margins: bool = False
     progress: Progress | None = None
     should_stop: Callable[[], bool] | None = None
     warnings: list[str] = field(default_factory=list)
@@ -52,9 +54,9 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Found:
-    """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, and
-    the labels of parts that were kept aside, by name, what else is to be said of how it was found, and how many times
-    as many tiles each speed has."""
+    """Labels (z, y, x), probabilities (labels + 1, z, y, x) float16 or None, the largest probability of a label, the
+    labels of parts that were kept aside, by name, what else is to be said of how it was found, how many times as many
+    tiles each speed has, and margins or None."""
 
     labels: np.ndarray
     probabilities: np.ndarray | None
@@ -62,6 +64,7 @@ class Found:
     aside: dict[str, np.ndarray] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
     tiles: dict[str, float] = field(default_factory=dict)
+    margins: Margins | None = None
 
 
 class NoFirstPass(Exception):
@@ -104,8 +107,9 @@ def run_parts(
     for part in parts:
         if averaged and part in results:
             continue
-        keep = wishes.probabilities and part in results and len(results) == 1
-        found = _run(part, array, geometry, earlier, wishes, keep, counter.next_part())
+        alone = part in results and len(results) == 1  # else there are no logits in common
+        keep = replace(wishes, probabilities=alone and wishes.probabilities, margins=alone and wishes.margins)
+        found = _run(part, array, geometry, earlier, keep, counter.next_part())
         if part not in results:
             earlier[part.name] = found.labels
         elif total is None:
@@ -127,7 +131,6 @@ def _run(
     geometry: Geometry,
     earlier: dict[str, np.ndarray],
     wishes: Wishes,
-    keep: bool,
     progress: Progress,
 ) -> Found:
     with wishes.timed("preparing"):
@@ -135,12 +138,12 @@ def _run(
     for note in prepared.notes:
         wishes.warn(note)
     with wishes.timed("labels"):
-        collector = prepared.collector(part.outputs, keep)
+        collector = prepared.collector(part.outputs, wishes.probabilities, wishes.margins)
         for slab in _logits(part, prepared, wishes, progress):
             collector.add(*slab)
             del slab  # else it would be held while the next is computed
         labels, probabilities = collector.finish()
-    return Found(labels, probabilities, collector.highest)
+    return Found(labels, probabilities, collector.highest, margins=collector.margins)
 
 
 def _averaged(parts, array, geometry, earlier, wishes: Wishes, counter: _Counter) -> Found:
@@ -149,8 +152,12 @@ def _averaged(parts, array, geometry, earlier, wishes: Wishes, counter: _Counter
     for note in (note for one in prepared for note in one.notes):
         wishes.warn(note)
     slabs = [_logits(part, one, wishes, counter.next_part()) for part, one in zip(parts, prepared, strict=True)]
+    outputs = [part.outputs for part in parts]
     with wishes.timed("labels"):
-        return Found(*mean_of_probabilities(slabs, prepared, [part.outputs for part in parts], wishes.probabilities))
+        labels, probabilities, highest, margins = mean_of_probabilities(
+            slabs, prepared, outputs, wishes.probabilities, wishes.margins
+        )
+    return Found(labels, probabilities, highest, margins=margins)
 
 
 def _logits(part: LoadedPart, prepared, wishes: Wishes, progress: Progress):

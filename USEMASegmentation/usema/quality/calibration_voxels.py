@@ -17,16 +17,24 @@ import numpy as np
 from scipy import ndimage
 
 from ..inference.predictor import Predictor
+from ..models.metadata import ModelMetadata
 from ..volumes.bounding_box import bounding_box
 from .calibration import Voxels
 from .labelled_cases import IGNORED, LabelledCase, read_case, where_labelled
 
 MARGIN_MM = 5.0
+MARGIN_PIXELS = 5  # of images, which may not know how large a pixel is
 REGION = f"voxels within {MARGIN_MM:g} mm of the reference's or the result's foreground"
+REGION_OF_IMAGES = f"pixels within {MARGIN_PIXELS} pixels of the reference's or the result's foreground"
 _MOST = 50_000  # voxels of a case that are kept: 2 MB with 10 classes, so that hundreds of cases fit
 # Probabilities come in half precision, where all below 6e-8 are 0. At this temperature a class must be 66 logits behind
 # to become 0, and the logits of those up to 38 behind come back to 0.004.
 LOGIT_TEMPERATURE = 4.0
+
+
+def region_of(metadata: ModelMetadata) -> str:
+    """Which voxels are looked at, in words."""
+    return REGION_OF_IMAGES if metadata.takes_images else REGION
 
 
 def read_voxels(predictor: Predictor, case: LabelledCase) -> tuple[Voxels, list[str]]:
@@ -44,7 +52,8 @@ def read_voxels(predictor: Predictor, case: LabelledCase) -> tuple[Voxels, list[
     volumes, reference = read_case(case, predictor.metadata)
     result = predictor.segment(volumes, probabilities=True)
     found, drawn = where_labelled(result.labels, reference)
-    near = near_foreground((drawn > 0) | (found > 0), volumes[0].geometry.spacing_zyx)
+    spacing = (MARGIN_MM / MARGIN_PIXELS,) * 3 if predictor.metadata.takes_images else volumes[0].geometry.spacing_zyx
+    near = near_foreground((drawn > 0) | (found > 0), spacing)
     chosen = np.flatnonzero(near & (reference != IGNORED))
     if len(chosen) > _MOST:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, _MOST, replace=False))

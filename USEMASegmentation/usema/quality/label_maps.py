@@ -17,9 +17,11 @@ from ..errors import InputError
 from ..volumes.geometry import Geometry
 from ..volumes.integrity import check_file
 from ..volumes.itk_messages import itk_reason, itk_warnings_logged
+from ..volumes.picture_files import load_picture, nominal_geometry
 from ..volumes.volume import load_volume
 
-ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+_PICTURES = (".png", ".tif", ".tiff")
+ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", *_PICTURES)
 _ROUNDING = 1e-3  # a label that went through floating-point numbers, or a scale factor in single precision
 _MANY = 32  # values; above, a map of labels is told from an image by its smoothness
 _SAME_PLACE = 0.1  # of a voxel: how far apart the voxels of one lattice may lie
@@ -101,6 +103,8 @@ def read_label_map(path: Path) -> LabelMap:
     Raises:
         InputError: the file cannot be read, or what it holds are no labels.
     """
+    if path.name.lower().endswith(_PICTURES):
+        return _of_picture(path)
     header = _header(path)
     segments = _segments(header, path) if header is not None else None
     several = header is not None and header.GetNumberOfComponents() > 1
@@ -121,6 +125,15 @@ def read_label_map(path: Path) -> LabelMap:
         raise InputError(f"{path} has {array.shape[-1]} values in each voxel.", "Give a label map.")
     layers = np.moveaxis(array, -1, 0) if several else array[None]
     return LabelMap(path, whole_labels(layers, path), Geometry.of_image(image), segments)
+
+
+def _of_picture(path: Path) -> LabelMap:
+    """A label map in a picture: its grey values, or the numbers of its palette's colours, frame after frame."""
+    array = load_picture(path, numbers=True).array
+    if array.ndim == 4:
+        raise InputError(f"{path} has three values in each pixel.", "Give a label map: one number a pixel.")
+    frames, height, width = array.shape
+    return LabelMap(path, whole_labels(array, path)[None], nominal_geometry(width, height, frames))
 
 
 def on_one_grid(

@@ -12,10 +12,13 @@ import numpy as np
 
 from ..errors import InputError
 from ..models.metadata import ModelMetadata
+from ..volumes.paths import PICTURE_SUFFIXES
+from ..volumes.picture_files import read_picture
 from ..volumes.volume import Volume, read_volume
 from .label_maps import ENDINGS, brought_onto, label_files, read_label_map, same_extent
 
 IGNORED = -1  # in place of a label
+_IMAGES = tuple(dict.fromkeys((*ENDINGS, *PICTURE_SUFFIXES)))
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
     Raises:
         InputError: a file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
     """
-    volumes, drawn = [read_volume(path) for path in case.images], read_label_map(case.labels)
+    read = read_picture if metadata.takes_images else read_volume
+    volumes, drawn = [read(path) for path in case.images], read_label_map(case.labels)
     grid, names = volumes[0].geometry, {label.value: label.name for label in metadata.labels}
     layers, outside = brought_onto(drawn, grid, case.images[0])
     if outside or (drawn.segments is None and not same_extent(drawn.geometry, grid)):
@@ -84,6 +88,15 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
     return volumes, reference
 
 
+def as_result(reference: np.ndarray, metadata: ModelMetadata) -> np.ndarray:
+    """A reference as a result has it: pixels of the rims of objects belong to the objects."""
+    split = metadata.instances
+    if split is None or "boundary" not in split:
+        return reference
+    values = {label.name: label.value for label in metadata.labels}
+    return np.where(reference == values[split["boundary"]], values[split["label"]], reference)
+
+
 def where_labelled(labels: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A result and its reference (z, y, x), both background where nobody labelled: there, nothing is right or wrong."""
     if not (reference == IGNORED).any():
@@ -95,13 +108,13 @@ def _images(folder: Path, case: str, channels: int) -> tuple[Path, ...]:
     found = []
     for channel in range(channels):
         stem = f"{case}_{channel:04d}"
-        path = next((path for ending in ENDINGS if (path := folder / (stem + ending)).is_file()), None)
+        path = next((path for ending in _IMAGES if (path := folder / (stem + ending)).is_file()), None)
         if path is None:
             hint = (
                 "Images are called CASE_0000.nii.gz, CASE_0001.nii.gz, ..., one per channel of the model, and labels "
                 "CASE.nii.gz. Every case with labels needs its images. Were the two folders given in this order?"
             )
-            raise InputError(f"{folder} has no image {stem}, with any of {', '.join(ENDINGS)}.", hint)
+            raise InputError(f"{folder} has no image {stem}, with any of {', '.join(_IMAGES)}.", hint)
         found.append(path)
     return tuple(found)
 

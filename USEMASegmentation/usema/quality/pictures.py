@@ -29,6 +29,7 @@ _VIEWS = (
     ("Coronal", 1, True, ("R", "L", "S", "I")),
     ("Sagittal", 2, True, ("A", "P", "S", "I")),
 )
+_IMAGE = (("", 0, False, ()),)  # as it is stored
 _REFERENCE = (1.0, 0.25, 1.0)  # magenta: seen on black and on white, and hardly any label's colour
 _MARGIN_MM = 15  # of image that a comparison shows around what is compared
 
@@ -91,9 +92,10 @@ def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentatio
     """
     path = Path(path)
     check_preview(path, overwrite=True)
-    image = reorient(volume, "LPS")
-    found = reorient(Volume(segmentation.labels, segmentation.geometry), "LPS").array
-    drawn = reorient(Volume(reference, segmentation.geometry), "LPS").array
+    turned = [volume, *(Volume(labels, segmentation.geometry) for labels in (segmentation.labels, reference))]
+    if segmentation.image is None:
+        turned = [reorient(each, "LPS") for each in turned]
+    image, found, drawn = turned[0], turned[1].array, turned[2].array
     differing = found != drawn
     outlines, legend = [], []
     for label in segmentation.model_labels:
@@ -105,6 +107,8 @@ def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentatio
     centre = _centre(differing if differing.any() else drawn > 0)
     shown = (found > 0) | (drawn > 0)
     margin = [round(_MARGIN_MM / step) for step in image.geometry.spacing_zyx]
+    if segmentation.image is not None:
+        margin = [max(shown.shape)] * 3  # an image is shown whole
     box = bounding_box(shown, margin) if shown.any() else None
     _draw(path, image, centre, outlines, legend, box, dpi=90, grays=48)
 
@@ -149,11 +153,12 @@ def _draw(
     box = box or tuple(slice(0, size) for size in image.array.shape)
     low, high = np.percentile(image.array[box], (0.5, 99.5))
     extents = [(part.stop - part.start) * step for part, step in zip(box, spacing, strict=True)]
-    shapes = [[extents[axis] for axis in range(3) if axis != cut] for _, cut, _, _ in _VIEWS]
+    views = _IMAGE if image.array.shape[0] == 1 else _VIEWS
+    shapes = [[extents[axis] for axis in range(3) if axis != cut] for _, cut, _, _ in views]
     height = max(rows for rows, _ in shapes)
     figure = Figure(figsize=(3.6 * sum(columns for _, columns in shapes) / height + 0.6, 4.6), facecolor="black")
-    grid = figure.subplots(1, 3, width_ratios=[columns for _, columns in shapes])
-    for axes, (title, cut, flip, letters) in zip(grid, _VIEWS, strict=True):
+    grid = figure.subplots(1, len(views), width_ratios=[columns for _, columns in shapes], squeeze=False)[0]
+    for axes, (title, cut, flip, letters) in zip(grid, views, strict=True):
         rows, columns = (axis for axis in range(3) if axis != cut)
         plane = tuple(centre[cut] if axis == cut else box[axis] for axis in range(3))
         origin = "lower" if flip else "upper"
@@ -172,10 +177,11 @@ def _draw(
                 grid_y, grid_x = (np.arange(-1, size + 1) for size in mask.shape)
                 look = {"colors": [outline.color], "linewidths": outline.width, "linestyles": outline.style}
                 axes.contour(grid_x, grid_y, np.pad(mask, 1), levels=[0.5], **look)
-        axes.set_title(f"{title} {centre[cut] + 1}/{image.array.shape[cut]}", color="white", fontsize=10)
+        if title:
+            axes.set_title(f"{title} {centre[cut] + 1}/{image.array.shape[cut]}", color="white", fontsize=10)
         axes.set_axis_off()
         places = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
-        for letter, (x, y) in zip(letters, places, strict=True):
+        for letter, (x, y) in zip(letters, places[: len(letters)], strict=True):
             alignment = {"ha": "left" if x < 0.1 else "right" if x > 0.9 else "center"}
             alignment["va"] = "bottom" if y < 0.1 else "top" if y > 0.9 else "center"
             axes.text(x, y, letter, transform=axes.transAxes, color="yellow", fontsize=10, **alignment)

@@ -35,6 +35,7 @@ class RunOptions:
         mirror: average over mirrored copies.
         probabilities: keep them.
         speed: see ``usema.inference.speeds``.
+        margins: keep them, see ``usema.volumes.margins``.
     """
 
     device: str = "auto"
@@ -42,6 +43,7 @@ class RunOptions:
     mirror: bool = False
     probabilities: bool = False
     speed: str = EXACT
+    margins: bool = False
 
     def to_request(self) -> dict[str, Any]:
         """The fields of a request."""

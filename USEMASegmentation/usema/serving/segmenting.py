@@ -12,10 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import Cancelled, InputError, MissingDependencyError, OutputError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from ..store import expected
 from . import protocol
 from .protocol import RunOptions, Send, field
 
@@ -90,6 +91,7 @@ class Commands:
             preview=preview,
             mirror=options.mirror,
             probabilities=keep,
+            margins=options.margins,
             labels=_texts(request, "labels"),
             progress=throttled(send),
             should_stop=should_stop,
@@ -97,8 +99,14 @@ class Commands:
         if should_stop():
             raise Cancelled("The segmentation was stopped.")
         print(f"{result.provenance['model']}: {result.provenance['times']}", file=sys.stderr)
+        if not _texts(request, "labels"):
+            expected.remember(predictor.metadata.name, float(result.provenance["seconds"]))
+        margins = None
+        if result.margins is not None:
+            margins = _write_text(folder / "margins.txt", result.margins.to_text())
         return {
             "event": "result",
+            "margins": margins,
             "labels": _write(folder / "labels.npy", result.labels),
             "names": [label.name for label in result.model_labels],
             "probabilities": _write(folder / "probabilities.npy", result.probabilities) if keep else None,
@@ -205,16 +213,24 @@ def _check_output(folder: Path, needed: int) -> None:
 
 
 def _write(path: Path, array: np.ndarray) -> str:
-    """Under its name, the file is complete or not there."""
     import numpy as np
 
+    return _written(path, lambda stream: np.save(stream, array, allow_pickle=False))
+
+
+def _write_text(path: Path, text: str) -> str:
+    return _written(path, lambda stream: stream.write(text.encode()))
+
+
+def _written(path: Path, write: Callable[[BinaryIO], object]) -> str:
+    """Under its name, the file is complete or not there."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("wb") as stream:
-            np.save(stream, array, allow_pickle=False)
+            write(stream)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "Is the disk full?") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return str(path)

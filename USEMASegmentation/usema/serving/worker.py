@@ -12,13 +12,13 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
               (null, or name, total, free), attention
     load      model, device
               -> loaded: model, seconds
-    segment   model, inputs, output; and as it likes device, overlap, mirror, probabilities, speed
+    segment   model, inputs, output; and as it likes device, overlap, mirror, probabilities, speed, margins
               (``protocol.RunOptions``), and labels, the names of those that are wanted
               -> progress: done, total, seconds_left; ...
               -> preview: labels, a first look at them, where the speed asks for it and it pays; progress begins anew
-              -> result: labels, names (of those that there can be), probabilities, geometry, provenance, warnings,
-                 max_foreground_probability, seconds, seconds_by_speed (what this case takes here with "exact" and
-                 "fast", by the number of tiles)
+              -> result: labels, names (of those that there can be), probabilities, margins, geometry, provenance,
+                 warnings, max_foreground_probability, seconds, seconds_by_speed (what this case takes here with "exact"
+                 and "fast", by the number of tiles)
     cancel    target: the id of the request to end; it has no answer but that request's, at once if it was still waiting
     quit      -> the process ends
 

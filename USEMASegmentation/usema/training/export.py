@@ -14,6 +14,7 @@ from ..inference.plan import Plan, configuration_of
 from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
 from ..models.parts import IMAGE, SIGMOID
+from ..models.region_rules import FINDER_PREFIX
 from ..volumes.volume import read_volume
 from .raw_dataset import Labels, labels_of, read_json, visible_files
 
@@ -29,6 +30,9 @@ _LONGEST_TITLE = 200  # letters, as model.json may have them
 # Latin letters that are none of another letter and a mark.
 _WITHOUT_MARK = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"})
 
+# What of a bundle another training makes anew.
+_MADE_BY_TRAINING = ("schema_version", "weights", "architecture", "preprocessing", "inference", "training", "metrics")
+
 _CHECKPOINTS = {"final": "final", "best": "best on patches of the validation cases", "latest": "latest"}
 
 
@@ -40,6 +44,7 @@ def export_bundle(
     dataset: Path | None = None,
     fold: str = "0",
     checkpoint: str = "final",
+    like: Bundle | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Write a bundle from an nnU-Net results folder that a USEMA trainer made.
@@ -52,6 +57,8 @@ def export_bundle(
             plan's.
         dataset: the dataset's raw folder; its images tell orientation and range of spacings.
         checkpoint: "final", "best" or "latest". nnU-Net validates the final one: no other gets its figures.
+        like: the bundle that the training began with: what it says of itself is said again, with the next version and
+            the marking "tuned", and what finds its regions in whole volumes stays.
 
     Raises:
         InputError: a file of the results or the card is missing, or does not say what it should.
@@ -85,11 +92,32 @@ def export_bundle(
         document["orientation"] = "RAS"  # that reader turns every image before training sees it
     elif reader == "NaturalImage2DIO":
         document |= {"orientation": None, "preprocessing": {"kind": IMAGE, **document["preprocessing"]}}
+    if like is not None:
+        document |= _said_by(like, labels)
+        state |= {name: value for name, value in like.load_weights().items() if name.startswith(FINDER_PREFIX)}
     if card is not None:
         said = read_json(card)
         fit = {"preprocessing": {**document["preprocessing"], **said.get("preprocessing", {})}}
         document |= {**said, **fit}
     return write_bundle(folder, document, state, overwrite=overwrite)
+
+
+def _said_by(bundle: Bundle, labels: Labels) -> dict[str, Any]:
+    """What a bundle says of itself that stays true of one that was trained further.
+
+    Raises:
+        InputError: its labels are not those that were trained.
+    """
+    metadata = bundle.metadata
+    own = [label.name for label in metadata.labels if label.value not in metadata.region_values]
+    if own != list(labels.names):
+        raise InputError(
+            f"{bundle.path} has the labels {', '.join(own)}, and those trained are {', '.join(labels.names)}.",
+            "Export without --like, or train on the model's own labels.",
+        )
+    said = {key: value for key, value in metadata.to_dict().items() if key not in _MADE_BY_TRAINING}
+    major, minor, patch = metadata.version.partition("-")[0].split(".")
+    return {**said, "version": f"{major}.{minor}.{int(patch) + 1}-tuned", "title": f"{metadata.title}, tuned"}
 
 
 def model_name(title: str) -> str:

@@ -140,6 +140,24 @@ class nnUNetTrainerUSEMARobust2DUpright(nnUNetTrainerUSEMARobust2D):
         return (1,)
 
 
+class nnUNetTrainerUSEMARobust2DFinish(nnUNetTrainerUSEMARobust2D):
+    """The end of a training: from the weights of nnUNetTrainerUSEMARobust2D (``--start``), at a third of its learning
+    rate, with images more like those that it will see."""
+
+    @staticmethod
+    def get_training_transforms(*arguments, **options):
+        every = nnUNetTrainerUSEMARobust2D.get_training_transforms(*arguments, **options)
+        for each in every.transforms:
+            if isinstance(each, RandomTransform):
+                each.apply_probability *= 0.4
+        return every
+
+    def initialize(self):
+        super().initialize()
+        self.initial_lr /= 3
+        self.optimizer, self.lr_scheduler = self.configure_optimizers()
+
+
 def _beside(checkpoint: str) -> Path:
     """Where the average of the weights lies."""
     return Path(checkpoint).with_suffix(".average.safetensors")

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from .dicom_headers import ORIGINAL_SLICES, Slice
 from .dicom_pixels import read_frames
+from .file_grid import GIVE_ALL_SLICES
 from .geometry import Geometry
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def checked_stack(path: Path, slices: list[Slice], interpolate: bool) -> Stack:
         InputError: they are no stack.
     """
     if len(slices) == 1:
-        raise InputError(f"{path} holds a single DICOM slice, a 2D image.", "USEMA segments volumes: give all slices.")
+        raise InputError(f"{path} holds a single DICOM slice, a 2D image.", GIVE_ALL_SLICES)
     first = slices[0]
     if any(np.abs(one.orientation - first.orientation).max() > _SAME_ORIENTATION for one in slices):
         raise InputError(

@@ -49,8 +49,11 @@ def read_picture(path: str | Path, pixel_size: float | None = None) -> Picture:
     return picture
 
 
-def load_picture(path: Path) -> Picture:
+def load_picture(path: Path, numbers: bool = False) -> Picture:
     """As ``read_picture``, but whatever its values are: a label map may be empty.
+
+    Args:
+        numbers: of a picture with a palette, the numbers of its colours.
 
     Raises:
         InputError: there is no such file, it is of another kind, damaged, or a volume.
@@ -65,7 +68,7 @@ def load_picture(path: Path) -> Picture:
     if picture_suffix(path):
         from .picture_formats import read_format
 
-        array = read_format(path)
+        array = read_format(path, numbers)
         frames, height, width = array.shape[:3]
         return Picture(array, nominal_geometry(width, height, frames), pixel_size_known=False)
     if is_dicom(path):

@@ -21,7 +21,7 @@ from .paths import readable_by_itk
 log = logging.getLogger(__name__)
 
 _ORIENTATION = 0x112  # EXIF
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 _SAVE = "Save it as PNG or TIFF with grey values or red, green and blue."
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -35,8 +35,11 @@ _STARTS = {
 _OTHERS = {b"GIF8": "a GIF", b"RIFF": "a WebP image or a video", b"%PDF": "a PDF", b"PK\3\4": "a zip archive"}
 
 
-def read_format(path: Path) -> np.ndarray:
+def read_format(path: Path, numbers: bool = False) -> np.ndarray:
     """The pixels of a file: (n, y, x) grey, or (n, y, x, 3) red, green and blue; upright, without transparency.
+
+    Args:
+        numbers: of a palette's colours, instead of these.
 
     Raises:
         InputError: it is empty, damaged, of another kind, animated, has pages of different sizes, too many pixels, or
@@ -47,13 +50,11 @@ def read_format(path: Path) -> np.ndarray:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise MissingDependencyError("Reading images needs Pillow.", "Install it: pip install pillow.") from error
-    if _is_deep_colour(path, kind):
-        return _by_itk(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of many pixels, of odd tags
         try:
             with Image.open(path, formats=(kind, "MPO") if kind == "JPEG" else (kind,)) as image:
-                return _frames(path, kind, image)
+                return _by_itk(path) if _is_deep_colour(path, image) else _frames(path, kind, image, numbers)
         except Image.DecompressionBombError as error:
             raise InputError(f"{path} is larger than any image: {_bomb(error)}.", "Cut or shrink it first.") from error
         except UnidentifiedImageError:
@@ -81,7 +82,7 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _frames(path: Path, kind: str, image) -> np.ndarray:
+def _frames(path: Path, kind: str, image, numbers: bool) -> np.ndarray:
     count = getattr(image, "n_frames", 1)
     if count > 1 and kind == "PNG":
         raise InputError(f"{path} is an animation of {count} pictures.", "Save the picture that you want as PNG.")
@@ -91,7 +92,7 @@ def _frames(path: Path, kind: str, image) -> np.ndarray:
     frames = []
     for index in range(count):
         image.seek(index)
-        frame = _pixels(path, image)
+        frame = _pixels(path, image, numbers)
         if frames and (frame.shape != frames[0].shape or frame.dtype != frames[0].dtype):
             sizes = " and ".join(f"{one.shape[1]} x {one.shape[0]}" for one in (frames[0], frame))
             raise InputError(
@@ -102,7 +103,7 @@ def _frames(path: Path, kind: str, image) -> np.ndarray:
     return np.stack(frames) if len(frames) > 1 else frames[0][None]
 
 
-def _pixels(path: Path, image) -> np.ndarray:
+def _pixels(path: Path, image, numbers: bool) -> np.ndarray:
     """(y, x) or (y, x, 3) of the page that is open."""
     from PIL import ImageOps
 
@@ -121,6 +122,8 @@ def _pixels(path: Path, image) -> np.ndarray:
             orientation,
             *image.size,
         )
+    if mode == "P" and numbers:
+        return np.asarray(image)
     if mode in ("P", "PA"):
         image = image.convert("RGBA" if "transparency" in image.info or mode == "PA" else "RGB")
     elif mode == "1":
@@ -138,13 +141,14 @@ def _pixels(path: Path, image) -> np.ndarray:
     return np.iinfo(np.uint16).max - array if white_is_zero else array
 
 
-def _is_deep_colour(path: Path, kind: str) -> bool:
-    """Whether a PNG has colours, or grey and transparency, of 16 bits, which Pillow cuts to 8."""
-    if kind != "PNG":
+def _is_deep_colour(path: Path, image) -> bool:
+    """Whether an image has colours of 16 bits, of which Pillow keeps 8 without a word."""
+    if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa"):
         return False
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS, (8,))) > 8
     with path.open("rb") as file:
-        header = file.read(26)
-    return len(header) == 26 and header[24] == 16 and header[25] in (2, 6)
+        return image.format == "PNG" and file.read(25)[24] == 16
 
 
 def _by_itk(path: Path) -> np.ndarray:

@@ -15,6 +15,9 @@ TERMINOLOGY_TAG = "TerminologyEntry"
 LABEL_KEY = "label"  # the model's name for it, whatever the user calls the segment
 ID_KEY = "id"  # the ID under which it was written: a copy that the user makes has another
 WRITTEN_KEY = "written"  # the model's voxels, see `masks`
+RUN_KEY = "run"  # which margins are these voxels', the newest first, see `margins`
+THRESHOLD_KEY = "threshold"  # what was added to the label's margin since, in steps
+REFINED_KEY = "refined"  # the corrections that a refinement has followed already, see `masks`
 
 # The names under which 3D Slicer has the lists that SNOMED CT codes of segments come from.
 _TYPES = "Segmentation category and type - DICOM master list"

@@ -25,11 +25,21 @@ from .told import NOTHING, Told, told_of_file
 if TYPE_CHECKING:
     from .dicom_stack import Stack
 
-__all__ = ["Geometry", "Volume", "check_volume", "load_volume", "read_volume", "reorient", "resample_onto", "restore"]
+__all__ = [
+    "Geometry",
+    "Volume",
+    "check_values",
+    "check_volume",
+    "load_volume",
+    "read_volume",
+    "reorient",
+    "resample_onto",
+    "restore",
+]
 
 log = logging.getLogger(__name__)
 
-_MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
+MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +142,9 @@ def check_values(array: np.ndarray, name: str) -> None:
             f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[place]} at x {x}, y {y}, z {z}.",
             "Replace them, for example by the value of the background.",
         )
-    if max(abs(float(low)), abs(float(high))) > _MOST:
+    if max(abs(float(low)), abs(float(high))) > MOST:
         raise InputError(
-            f"{name} has values from {low:g} to {high:g}: no measurement is beyond {_MOST:.1g}.",
+            f"{name} has values from {low:g} to {high:g}: no measurement is beyond {MOST:.1g}.",
             "They are damage, or mark what was not measured: replace them by the value of the background.",
         )
     if low == high:
@@ -170,11 +180,20 @@ def restore(array: np.ndarray, from_geometry: Geometry, to_geometry: Geometry) -
     """
     if array.shape[-3:] != from_geometry.shape:
         raise ValueError(f"an array of shape {array.shape} is not on a grid of shape {from_geometry.shape}")
+    return _moved(array, moves_between(from_geometry, to_geometry))
+
+
+def moves_between(from_geometry: Geometry, to_geometry: Geometry) -> tuple[tuple[int, bool], ...]:
+    """Which axis of a grid each axis (x, y, z) of the other one is, and whether it is turned round.
+
+    Raises:
+        ValueError: the two are not one grid in different axis orders.
+    """
     cosines = from_geometry.axes.T @ to_geometry.axes  # near -1, 0 or 1: which old axis each new axis is
     moves = tuple((int(np.abs(column).argmax()), bool(column.sum() < 0)) for column in cosines.T)
     if {source for source, _ in moves} != {0, 1, 2} or not from_geometry.moved(moves).same_grid(to_geometry):
         raise ValueError(f"{from_geometry} is not {to_geometry} in another axis order")
-    return _moved(array, moves)
+    return moves
 
 
 def resample_onto(volume: Volume, geometry: Geometry, fill: float) -> Volume:

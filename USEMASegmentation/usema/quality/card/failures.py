@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ...models.card_files import PICTURES
-from .results import CaseResult, LabelResult, Results
+from .results import VOLUMES, CaseResult, LabelResult, Results, Units
 
 DISPLACED = 0.03  # gain in Dice by moving the reference one voxel from which it is told
 
@@ -18,13 +18,17 @@ def failures(results: Results, pictures: Sequence[str]) -> list[str]:
         "The cases with the lowest mean Dice follow. References are drawn by people: a case is also here if its "
         "reference is off.",
     ]
-    if any(picture in pictures for picture in PICTURES):
+    if any(picture in pictures for picture in PICTURES) and not results.images:
         blocks[-1] += " Each picture shows the slices in which result and reference differ most."
     cases = {case.case: case for case in results.cases}
+    planes = "" if results.images else " in three planes"
     for picture, shown in zip(PICTURES, results.pictured, strict=False):
         case = cases[shown.case]
         low, high = case.intensity_range
-        said = [failure(case), f"Voxels: {case.intensity_type}, {low:.0f} to {high:.0f}."]
+        said = [
+            failure(case, results.units),
+            f"{results.units.element.title()}s: {case.intensity_type}, {low:.0f} to {high:.0f}.",
+        ]
         if shown.moved_dice > case.dice + DISPLACED:
             said.append(
                 f"With the reference moved {shown.moved_to}, the mean Dice would be {shown.moved_dice:.3f}: one of "
@@ -32,27 +36,28 @@ def failures(results: Results, pictures: Sequence[str]) -> list[str]:
             )
         blocks += [f"### {shown.case}: mean Dice {case.dice:.3f}", " ".join(said)]
         if picture in pictures:
-            blocks.append(f"![{shown.case}: contours of result and reference in three planes]({picture})")
+            blocks.append(f"![{shown.case}: contours of result and reference{planes}]({picture})")
     return blocks
 
 
-def failure(case: CaseResult) -> str:
-    """Says of a case's worst segment what is missing and what was added, in ml, and what it was mistaken for."""
+def failure(case: CaseResult, units: Units = VOLUMES) -> str:
+    """Says of a case's worst segment what is missing and what was added, and what it was mistaken for."""
     worst = min((label for label in case.labels if not math.isnan(label.dice)), key=lambda label: label.dice)
     return (
-        f"Worst segment: {worst.label}, Dice {worst.dice:.3f}, with {worst.predicted_ml:.2f} ml in the result and "
-        f"{worst.reference_ml:.2f} ml in the reference. {_part(worst.missing_ml, 'missing', 'called')} "
-        f"{_part(worst.added_ml, 'added', 'in the reference')}"
+        f"Worst segment: {worst.label}, Dice {worst.dice:.3f}, with {units.amount(worst.predicted_ml)} in the "
+        f"result and {units.amount(worst.reference_ml)} in the reference. "
+        f"{_part(worst.missing_ml, units, 'missing', 'called')} "
+        f"{_part(worst.added_ml, units, 'added', 'in the reference')}"
     )
 
 
-def _part(parts: dict[str, float], what: str, how: str) -> str:
+def _part(parts: dict[str, float], units: Units, what: str, how: str) -> str:
     """ "0.38 ml are added (in the reference 0.30 ml background, 0.08 ml Posterior hippocampus)." """
     known = sorted(parts.items(), key=lambda part: -part[1])
     if not known:
         return f"Nothing is {what}."
-    names = [known[0][0]] if len(known) == 1 else [f"{size:.2f} ml {name}" for name, size in known[:3]]
-    return f"{sum(parts.values()):.2f} ml are {what} ({how} {', '.join(names)})."
+    names = [known[0][0]] if len(known) == 1 else [f"{units.amount(size)} {name}" for name, size in known[:3]]
+    return f"{units.amount(sum(parts.values()))} are {what} ({how} {', '.join(names)})."
 
 
 def _kinds_of_errors(results: Results) -> str:
@@ -66,6 +71,6 @@ def _kinds_of_errors(results: Results) -> str:
         return "Result and reference are the same in every case."
     between = f", {confused / total:.0%} is one segment taken for another" if len({x.label for x in labels}) > 1 else ""
     return (
-        f"Of all volume that is labelled wrongly, {missed / total:.0%} was left out (called background), "
-        f"{added / total:.0%} was added (background in the reference){between}."
+        f"Of all {results.units.extent} that is labelled wrongly, {missed / total:.0%} was left out (called "
+        f"background), {added / total:.0%} was added (background in the reference){between}."
     )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import METRICS, mean_of_found
-from .results import CaseResult, LabelResult, Results
+from .results import VOLUMES, CaseResult, LabelResult, Results, Units
 
 RESAMPLES = 2000
 SMALLEST_TO_BOUND = 3  # cases from which a mean gets an interval
@@ -75,8 +75,8 @@ def bootstrap_interval(values: Sequence[float], seed: int = 0) -> tuple[float, f
     return float(low), float(high)
 
 
-def groups(pairs: Pairs) -> list[Group]:
-    """The cases of one label by how their voxels are stored, and by the reference's volume, in thirds if they suffice.
+def groups(pairs: Pairs, units: Units = VOLUMES) -> list[Group]:
+    """The cases of one label by how their voxels are stored, and by the reference's size, in thirds if they suffice.
 
     Each kind of grouping holds every case once. Cases whose reference lacks the label are a group of their own.
     """
@@ -85,7 +85,7 @@ def groups(pairs: Pairs) -> list[Group]:
         members = [(case, label) for case, label in pairs if case.intensity_type == kind]
         low = min(case.intensity_range[0] for case, _ in members)
         high = max(case.intensity_range[1] for case, _ in members)
-        found.append(Group("voxels", f"{kind}, values from {low:.0f} to {high:.0f}", members))
+        found.append(Group(f"{units.element}s", f"{kind}, values from {low:.0f} to {high:.0f}", members))
     absent = [pair for pair in pairs if pair[1].reference_ml == 0]
     present = sorted((pair for pair in pairs if pair[1].reference_ml > 0), key=lambda pair: pair[1].reference_ml)
     sizes = ("small", "medium", "large") if len(present) >= SMALLEST_TO_DIVIDE else ("all sizes",)
@@ -93,7 +93,7 @@ def groups(pairs: Pairs) -> list[Group]:
         members = [present[index] for index in part]
         if members:
             low, high = members[0][1].reference_ml, members[-1][1].reference_ml
-            found.append(Group("size", f"{name}, {low:.2f} to {high:.2f} ml", members))
+            found.append(Group("size", f"{name}, {units.number(low)} to {units.amount(high)}", members))
     if absent:
         found.append(Group("size", "absent from the reference", absent))
     return found

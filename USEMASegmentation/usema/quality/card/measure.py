@@ -23,15 +23,17 @@ from ...models.bundle import Bundle
 from ...models.bundle_writing import change_metadata
 from ...models.card_files import PICTURES
 from ...volumes.bounding_box import bounding_box
+from ...volumes.pictures import Picture
 from ...volumes.segments import millilitres
 from ...volumes.volume import Volume, reorient
-from ..labelled_cases import LabelledCase, read_case, where_labelled
+from ..labelled_cases import LabelledCase, as_result, read_case, where_labelled
 from ..metrics import compare_masks
 from ..pictures import check_preview, write_comparison
 from .figures import validation_metrics
 from .results import CaseResult, LabelResult, Pictured, Results, write_results
 
 TOLERANCE_MM = 1.0  # of the surface Dice, or the coarsest voxel that training saw if that is more
+TOLERANCE_PIXELS = 2.0  # of images, which may not know how large a pixel is
 
 
 def measure(
@@ -69,7 +71,8 @@ def measure(
         raise _cannot_write(folder, error) from error
     check_preview(folder / PICTURES[0], overwrite=True)
     predictor = Predictor(bundle, device)
-    tolerance = max(TOLERANCE_MM, *bundle.metadata.expected_spacing_mm["max"])
+    images = bundle.metadata.takes_images
+    tolerance = TOLERANCE_PIXELS if images else max(TOLERANCE_MM, *bundle.metadata.expected_spacing_mm["max"])
     results: list[CaseResult] = []
     worst: list[tuple[float, LabelledCase, Segmentation]] = []  # kept until it is known that they are the worst
     for case in cases:
@@ -80,7 +83,7 @@ def measure(
         started = time.perf_counter()
         segmentation = predictor.segment(volumes)
         seconds = time.perf_counter() - started
-        labels, reference = where_labelled(segmentation.labels, reference)
+        labels, reference = where_labelled(segmentation.labels, as_result(reference, bundle.metadata))
         segmentation = replace(segmentation, labels=labels)
         results.append(_case_result(case.name, volumes[0], segmentation, reference, tolerance, seconds))
         worst.append((results[-1].dice, case, segmentation))
@@ -92,7 +95,7 @@ def measure(
         pictured = []
         for picture, (_, case, segmentation) in zip(PICTURES, worst, strict=False):
             volumes, reference = read_case(case, bundle.metadata)
-            _, reference = where_labelled(segmentation.labels, reference)
+            _, reference = where_labelled(segmentation.labels, as_result(reference, bundle.metadata))
             write_comparison(folder / picture, volumes[0], segmentation, reference)
             pictured.append(Pictured(case.name, *dice_at_best_shift(segmentation, reference)))
     except OSError as error:
@@ -107,6 +110,7 @@ def measure(
         cases_from=cases_from,
         cases=tuple(results),
         pictured=tuple(pictured),
+        images=images,
     )
     try:
         write_results(folder, document)
@@ -122,10 +126,11 @@ def _cannot_write(folder: Path, error: OSError) -> OutputError:
 def _case_result(
     name: str, volume: Volume, segmentation: Segmentation, reference: np.ndarray, tolerance_mm: float, seconds: float
 ) -> CaseResult:
-    geometry = volume.geometry
+    geometry, flat = volume.geometry, isinstance(volume, Picture)
+    spacing = (1.0, 1.0) if flat else geometry.spacing_zyx
 
     def ml(count: int) -> float:
-        return round(float(millilitres(count, geometry.spacing)), 6)
+        return float(count) if flat else round(float(millilitres(count, geometry.spacing)), 6)
 
     names = ["background", *(label.name for label in segmentation.model_labels)]
     # voxels[i, j]: those with label i in the reference and j in the result; outside the box, all are background in both
@@ -134,7 +139,8 @@ def _case_result(
     voxels = np.bincount(pairs.ravel(), minlength=len(names) ** 2).reshape(len(names), len(names))
     labels = []
     for value, label in enumerate(names[1:], 1):
-        scores = compare_masks(segmentation.labels == value, reference == value, geometry.spacing_zyx, tolerance_mm)
+        pair = [mask[0] if flat else mask for mask in (segmentation.labels == value, reference == value)]
+        scores = compare_masks(*pair, spacing, tolerance_mm)
         others = [other for other in range(len(names)) if other != value]
         missing = {names[other]: ml(voxels[value, other]) for other in others if voxels[value, other]}
         added = {names[other]: ml(voxels[other, value]) for other in others if voxels[other, value]}
@@ -158,15 +164,18 @@ def dice_at_best_shift(segmentation: Segmentation, reference: np.ndarray) -> tup
     Returns:
         the Dice, and the shift in words: "1 mm left, 1 mm superior"; empty where it fits best as it is.
     """
-    result, drawn = (
-        reorient(Volume(labels, segmentation.geometry), "LPS") for labels in (segmentation.labels, reference)
-    )
+    images = segmentation.image is not None  # whose rows and columns stay as they are stored
+    pair = [Volume(labels, segmentation.geometry) for labels in (segmentation.labels, reference)]
+    result, drawn = pair if images else [reorient(volume, "LPS") for volume in pair]
     # A border of background, so that what leaves on one side does not come back on the other.
     box = bounding_box((result.array > 0) | (drawn.array > 0))
-    found, drawn = (np.pad(volume.array[box], 1) for volume in (result, drawn))
+    found, drawn = (
+        np.pad(volume.array[box], [(int(not images), int(not images)), (1, 1), (1, 1)]) for volume in (result, drawn)
+    )
     values = [label.value for label in segmentation.model_labels if label.value in found or label.value in drawn]
     # The shift that comes first wins a draw: none.
-    shifts = sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda shift: sum(map(abs, shift)))
+    steps = [(0,) if images else (-1, 0, 1), (-1, 0, 1), (-1, 0, 1)]
+    shifts = sorted(itertools.product(*steps), key=lambda shift: sum(map(abs, shift)))
 
     def dice(shift: tuple[int, ...]) -> float:
         moved = np.roll(drawn, shift, (0, 1, 2))
@@ -175,6 +184,9 @@ def dice_at_best_shift(segmentation: Segmentation, reference: np.ndarray) -> tup
 
     scores = {shift: dice(shift) for shift in shifts}
     best = max(shifts, key=scores.__getitem__)
+    if images:
+        ways = (("", ""), ("down", "up"), ("to the right", "to the left"))
+        return scores[best], ", ".join(f"1 pixel {way[step < 0]}" for step, way in zip(best, ways, strict=True) if step)
     ways = (("superior", "inferior"), ("posterior", "anterior"), ("left", "right"))
     steps = zip(best, result.geometry.spacing_zyx, ways, strict=True)
     return scores[best], ", ".join(f"{size:g} mm {way[step < 0]}" for step, size, way in steps if step)

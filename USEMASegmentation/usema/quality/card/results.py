@@ -17,8 +17,34 @@ _MEASURE = "Measure it: usema card BUNDLE --images FOLDER --labels FOLDER"
 
 
 @dataclass(frozen=True)
+class Units:
+    """What figures of a card are in.
+
+    Attributes:
+        length, size: units of lengths, and of volumes or areas.
+        element, extent: what a case consists of, and what a segment has.
+        decimals: of a size.
+    """
+
+    length: str
+    size: str
+    element: str
+    extent: str
+    decimals: int
+
+    def number(self, size: float, sign: str = "") -> str:
+        return f"{size:{sign}.{self.decimals}f}"
+
+    def amount(self, size: float) -> str:
+        return f"{self.number(size)} {self.size}"
+
+
+VOLUMES, IMAGES = Units("mm", "ml", "voxel", "volume", 2), Units("pixels", "pixels", "pixel", "area", 0)
+
+
+@dataclass(frozen=True)
 class LabelResult:
-    """One label in one case.
+    """One label in one case. Of an image, what is called mm or ml counts pixels.
 
     Attributes:
         dice, surface_dice, hausdorff95_mm: as ``quality.metrics.compare_masks`` has them: all NaN where the label is
@@ -77,6 +103,7 @@ class Results:
         left_out: the cases are known to be those that the training left out: the validation cases of its own fold.
         cases_from: where the cases came from, in words.
         pictured: the cases in ``PICTURES``, the worst first.
+        images: the cases are images, which may not know how large a pixel is: lengths and areas are in pixels.
     """
 
     weights_sha256: str
@@ -88,6 +115,11 @@ class Results:
     cases_from: str
     cases: tuple[CaseResult, ...]
     pictured: tuple[Pictured, ...]
+    images: bool = False
+
+    @property
+    def units(self) -> Units:
+        return IMAGES if self.images else VOLUMES
 
     def of_label(self, name: str) -> list[tuple[CaseResult, LabelResult]]:
         """The cases that have a label, in the reference or the result."""

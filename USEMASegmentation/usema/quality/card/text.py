@@ -12,6 +12,7 @@ from ...errors import BundleError, OutputError
 from ...files import replace_file
 from ...models.bundle import METADATA_FILE, Bundle
 from ...models.card_files import CARD_FILE, CASES_FILE, PICTURES, RELIABILITY_PICTURE
+from ...models.image_rules import RGB
 from ...models.metadata import ModelMetadata
 from ..metrics import METRICS
 from .failures import failures
@@ -26,7 +27,7 @@ _CALIBRATION = {
     "nll": "negative log-likelihood",
     "brier": "Brier score",
 }
-_TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
+_TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95"}
 
 
 def write_card(bundle: Bundle) -> Path:
@@ -70,8 +71,9 @@ def render(metadata: ModelMetadata, results: Results, pictures: Sequence[str]) -
         ["## Training", *_training(metadata)],
         ["## How it was evaluated", *_evaluation(results)],
         ["## Results", *_results(results)],
+        ["## Measurements", *_measurements(metadata)],
         ["## Groups of cases", *_groups(results)],
-        ["## Volumes", *_volumes(results)],
+        [f"## {results.units.extent.title()}s", *_sizes(results)],
         ["## Time", _time(results)],
         ["## Calibration", *_calibration(metadata, pictures)],
         ["## Robustness", *_robustness(metadata)],
@@ -104,6 +106,17 @@ def _input(metadata: ModelMetadata) -> list[str]:
     spacing = " x ".join(f"{a:.3g}" if a == b else f"{a:.3g} to {b:.3g}" for a, b in zip(low, high, strict=True))
     network = metadata.preprocessing.get("spacing", [])
     intensity = metadata.expected_intensity_range
+    if metadata.takes_images:
+        side = metadata.preprocessing.get("fit", {}).get("longest_side")
+        rows = [
+            ("modality", metadata.modality),
+            ("must show", metadata.anatomy),
+            ("images", ", ".join(metadata.inputs)),
+            ("colours", "red, green and blue" if metadata.input_colours == RGB else "luminance"),
+            ("what the network sees", f"{side} pixels along the longest side" if side else "the image's own pixels"),
+            ("usual values", f"{intensity[0]:g} to {intensity[1]:g}" if intensity else "any scale"),
+        ]
+        return [_table(("", ""), rows)]
     rows = [
         ("modality", metadata.modality),
         ("must show", metadata.anatomy),
@@ -122,13 +135,15 @@ def _training(metadata: ModelMetadata) -> list[str]:
 
 
 def _evaluation(results: Results) -> list[str]:
+    units = results.units
     return [
         f"{_count(len(results.cases))} ({results.cases_from}), on {results.date}, with USEMA {results.engine}. "
         f"{_whether_left_out(results.left_out)}",
-        "Dice is twice the shared volume divided by the sum of both volumes; 1 is best. Surface Dice is the share of "
-        f"both surfaces that lies within {results.tolerance_mm:.3g} mm of the other, counted in voxels of the "
-        "surfaces, while published values mostly weigh them by area. HD95 is the 95 % Hausdorff distance: apart from "
-        "the farthest 5 %, the surfaces are nowhere farther apart. Intervals are 95 % bootstrap intervals of the mean "
+        f"Dice is twice the shared {units.extent} divided by the sum of both {units.extent}s; 1 is best. Surface Dice "
+        f"is the share of both surfaces that lies within {results.tolerance_mm:.3g} {units.length} of the other, "
+        f"counted in {units.element}s of the surfaces, while published values mostly weigh them by area. HD95 is the "
+        "95 % Hausdorff distance: apart from the farthest 5 %, the surfaces are nowhere farther apart. Intervals are "
+        "95 % bootstrap intervals of the mean "
         "over cases; with few cases, or several of one person, they are too narrow." + _misses(results),
     ]
 
@@ -182,58 +197,68 @@ def _results(results: Results) -> list[str]:
                 mean += f" ({found.missed} missed)"
             between = _interval(metric, found.interval)
             rows.append(
-                (name, _marked(len(pairs)), _TITLES[metric], mean, between, median, f"{worst} ({found.worst_case})")
+                (
+                    name,
+                    _marked(len(pairs)),
+                    _title(metric, results),
+                    mean,
+                    between,
+                    median,
+                    f"{worst} ({found.worst_case})",
+                )
             )
     return _noted([_table(("segment", "cases", "", "mean", "95 % interval", "median", "worst case"), rows)])
 
 
+def _title(metric: str, results: Results) -> str:
+    return _TITLES[metric] + (f" / {results.units.length}" if metric == "hausdorff95_mm" else "")
+
+
 def _groups(results: Results) -> list[str]:
-    rows = []
+    rows, units = [], results.units
     for name, pairs in _by_label(results):
-        for group in groups(pairs):
+        for group in groups(pairs, units):
             dice, surface, distance = (spread(group.members, metric) for metric in METRICS)
             means = (_metric("dice", dice.mean), _interval("dice", dice.interval), _metric("dice", surface.mean))
             distance = _metric("hausdorff95_mm", distance.median)
             rows.append((name, group.kind, group.name, _marked(len(group.members)), *means, distance))
-    columns = ("segment", "by", "group", "cases", "mean Dice", "95 % interval", "mean surface Dice", "median HD95 / mm")
+    columns = ("segment", "by", "group", "cases", "mean Dice", "95 % interval", "mean surface Dice")
+    columns = (*columns, f"median HD95 / {units.length}")
     note = (
-        "By how the file stores voxels, and by the volume of the segment in the reference, in thirds if there are "
-        f"{SMALLEST_TO_DIVIDE} cases or more. Age, sex, diagnosis and scanner are not in the files, and could not be "
-        "looked at."
+        f"By how the file stores {units.element}s, and by the {units.extent} of the segment in the reference, in "
+        f"thirds if there are {SMALLEST_TO_DIVIDE} cases or more. Age, sex, diagnosis and scanner are not in the "
+        "files, and could not be looked at."
     )
     return _noted([note, _table(columns, rows)])
 
 
-def _volumes(results: Results) -> list[str]:
-    rows = []
+def _sizes(results: Results) -> list[str]:
+    rows, units = [], results.units
     for name, pairs in _by_label(results):
         found = agreement(pairs)
         if found is not None:
-            row = [name, _marked(found.cases), f"{found.reference_ml:.2f}"]
+            row = [name, _marked(found.cases), units.number(found.reference_ml)]
             for value in (found.difference_ml, *found.limits_ml):
                 share = f" ({value / found.reference_ml:+.0%})" if found.reference_ml else ""
-                row.append(f"{value:+.2f}{share}")
+                row.append(f"{units.number(value, '+')}{share}")
             rows.append(row)
     columns = (
         "segment",
         "cases",
-        "mean reference / ml",
-        "mean difference / ml",
-        "lower limit / ml",
-        "upper limit / ml",
+        *(f"{what} / {units.size}" for what in ("mean reference", "mean difference", "lower limit", "upper limit")),
     )
     note = (
         "Result minus reference, and its limits of agreement: mean ± 1.96 standard deviations, between which 95 % of "
         "cases are expected (Bland and Altman 1986)."
     )
-    return _noted([note, _table(columns, rows)]) if rows else ["One case says nothing of how volumes agree."]
+    return _noted([note, _table(columns, rows)]) if rows else [f"One case says nothing of how {units.extent}s agree."]
 
 
 def _time(results: Results) -> str:
     seconds = [case.seconds for case in results.cases]
     return (
-        f"{statistics.median(seconds):.2f} s per case (median; {min(seconds):.2f} to {max(seconds):.2f} s) from volume "
-        f"to labels, with the model loaded and warm, on: {results.machine}."
+        f"{statistics.median(seconds):.2f} s per case (median; {min(seconds):.2f} to {max(seconds):.2f} s) from "
+        f"{'image' if results.images else 'volume'} to labels, with the model loaded and warm, on: {results.machine}."
     )
 
 
@@ -267,6 +292,17 @@ def _robustness(metadata: ModelMetadata) -> list[str]:
         return []
     note = "What the mean Dice loses where the same images come in another form. Negative: nothing is lost."
     return [note, _table(("change", "cases", "drop in Dice (95 % interval)"), rows)]
+
+
+def _measurements(metadata: ModelMetadata) -> list[str]:
+    """What was measured of what the model measures itself, by whoever published it."""
+    rows = [
+        (name, found["cases"], f"{found['mean']:g} ({found['low']:g} to {found['high']:g})")
+        for name, found in metadata.metrics.get("measurements", {}).items()
+    ]
+    if not rows:
+        return []
+    return [_table(("", "cases", "mean (95 % interval)"), rows)]
 
 
 def _terms(metadata: ModelMetadata) -> list[str]:

@@ -1,0 +1,23 @@
+"""Fixtures of the tests of reviewing; a test file takes them by ``pytest_plugins``."""
+
+from __future__ import annotations
+
+import pytest
+from review_cases import Scene
+from usema.inference.predictor import Predictor
+from usema.models.bundle import read_bundle
+from usema.resources import bundled_models, sample_volume
+from usema.volumes.volume import read_volume
+
+
+@pytest.fixture(scope="session")
+def found():
+    """What the bundled model finds in the sample, with margins."""
+    predictor = Predictor(read_bundle(bundled_models()["hippocampus-mr"]), "cpu")
+    return predictor.segment(read_volume(sample_volume()), overlap=0.0, margins=True)
+
+
+@pytest.fixture
+def scene(host, found, request):
+    """The sample and that result, fresh."""
+    return Scene(host, found, lambda: request.getfixturevalue("worker"))

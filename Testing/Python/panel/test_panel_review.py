@@ -1,0 +1,213 @@
+"""The section Review and refine, clicked through in the stand-in of the application."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from panel_cases import isShown, loadSample, waitUntil
+from slicer_cases import voxels
+from USEMASegmentationLib.Scene.ReviewPreview import ReviewPreview
+
+pytest_plugins = ["panel_fixtures", "review_fixtures"]
+
+ANTERIOR = "hippocampus-mr_1"
+
+
+@pytest.fixture
+def reviewed(app, openPanel, found):
+    """A panel with a result of the bundled model in it, its section open: (panel, volume, segmentation)."""
+    from review_cases import writeFound
+
+    panel = openPanel()
+    volume = loadSample(app)
+    node = writeFound(found, volume)
+    panel._parameterNode.segmentation = node
+    panel.reviewSection.ui.reviewCollapsibleButton.collapsed = False
+    return panel, volume, node
+
+
+def previews() -> list:
+    return [one for one in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if one.GetName() == "USEMA preview"]
+
+
+def test_an_empty_scene_and_a_segmentation_by_hand_say_what_is_needed(app, openPanel):
+    panel = openPanel()
+    ui = panel.reviewSection.ui
+    ui.reviewCollapsibleButton.collapsed = False
+    assert "Segment first" in ui.reviewHintLabel.text
+    assert not isShown(ui.thresholdGroup)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    node.GetSegmentation().AddEmptySegment("mine")
+    panel._parameterNode.segmentation = node
+    assert "No segment of this segmentation was made by a model" in ui.reviewHintLabel.text
+
+
+def test_the_slider_shows_an_outline_and_apply_writes_it_as_one_step(reviewed):
+    panel, volume, node = reviewed
+    ui, before = panel.reviewSection.ui, voxels(node, ANTERIOR, volume)
+    assert [ui.thresholdSelector.itemText(n) for n in (0, 1)] == ["Anterior hippocampus", "Posterior hippocampus"]
+    assert not ui.thresholdApplyButton.enabled
+    ui.thresholdSlider.value = 1.0
+    (preview,) = previews()
+    outlined = voxels(preview, "preview", volume)
+    assert (voxels(node, ANTERIOR, volume) == before).all()
+    assert outlined[before].all()
+    assert outlined.sum() > before.sum()
+    assert "27%" in ui.thresholdLabel.text
+    assert (
+        f"{outlined.sum() / 1000:.2f} ml (+{(outlined.sum() - before.sum()) / 1000:.2f} ml)" in ui.thresholdLabel.text
+    )
+    ui.thresholdApplyButton.click()
+    assert (voxels(node, ANTERIOR, volume) == outlined).all()
+    assert previews() == []
+    assert ui.thresholdSlider.value == 1.0
+    panel.ui.segmentEditor.undo()
+    slicer.app.processEvents()
+    assert (voxels(node, ANTERIOR, volume) == before).all()
+    assert ui.thresholdSlider.value == 0.0
+
+
+def test_the_outline_goes_with_reset_another_segment_another_module_and_the_scene(reviewed):
+    panel, _, _ = reviewed
+    ui = panel.reviewSection.ui
+    for leave in (
+        lambda: ui.thresholdResetButton.click(),
+        lambda: ui.thresholdSelector.setCurrentIndex(1),
+        lambda: setattr(ui.reviewCollapsibleButton, "collapsed", True),
+        panel.exit,
+        lambda: slicer.mrmlScene.Clear(False),
+    ):
+        ui.reviewCollapsibleButton.collapsed = False
+        ui.thresholdSlider.value = ui.thresholdSlider.value + 1.0
+        assert len(previews()) == 1
+        leave()
+        assert previews() == []
+    assert "Segment first" in ui.reviewHintLabel.text
+
+
+def test_a_stroke_while_the_outline_is_shown_is_seen(reviewed):
+    panel, volume, node = reviewed
+    ui = panel.reviewSection.ui
+    ui.thresholdSlider.value = 1.0
+    edited = voxels(node, ANTERIOR, volume).astype(np.uint8)
+    edited[:3, :3, :3] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, ANTERIOR, volume)
+    waitUntil(lambda: not previews())
+    ui.thresholdSlider.value = -1.0
+    ui.thresholdApplyButton.click()
+    assert voxels(node, ANTERIOR, volume)[:3, :3, :3].all()
+
+
+def test_a_preview_is_neither_saved_nor_listed(app, reviewed, tmp_path):
+    panel, _, _ = reviewed
+    panel.reviewSection.ui.thresholdSlider.value = 1.0
+    app.saveBundle(tmp_path / "scene.mrb")
+    app.openBundle(tmp_path / "scene.mrb")
+    assert previews() == []
+
+
+def test_what_goes_wrong_is_said(reviewed, monkeypatch):
+    panel, _, _ = reviewed
+    panel.correctSection.saveForUndo = lambda node: False
+    panel.reviewSection.cases[0]._saveForUndo = panel.correctSection.saveForUndo
+    panel.reviewSection.ui.thresholdSlider.value = 1.0
+    panel.reviewSection.ui.thresholdApplyButton.click()
+    assert "could not be saved for undo" in panel.ui.messageLabel.text
+
+
+def test_each_position_of_the_slider_makes_no_second_node(reviewed, monkeypatch):
+    made = []
+    monkeypatch.setattr(ReviewPreview, "__init__", _counted(ReviewPreview.__init__, made))
+    panel, _, _ = reviewed
+    for position in (0.5, 1.0, 1.5, -2.0):
+        panel.reviewSection.ui.thresholdSlider.value = position
+    assert len(made) == len(previews()) == 1
+
+
+def _counted(function, calls):
+    def counting(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return counting
+
+
+# Doubtful regions
+
+# What qMRMLSegmentEditorWidget takes while it is shown (installKeyboardShortcuts of 3D Slicer).
+TAKEN = {*"1234567890", *(f"Shift+{key}" for key in "1234567890"), "Esc", "Space", "Z", "Ctrl+Z", "Y", "Ctrl+Y"}
+TAKEN |= {*"QW/*,.<>I"}
+
+
+@pytest.fixture
+def mainWindow():
+    from PySide6 import QtWidgets
+
+    window = QtWidgets.QMainWindow()
+    window.setObjectName("qSlicerMainWindow")
+    window.show()
+    yield window
+    window.deleteLater()
+
+
+def keysOf(window) -> dict:
+    from PySide6 import QtGui
+
+    return {one.key().toString(): one for one in window.findChildren(QtGui.QShortcut)}
+
+
+def test_the_views_go_from_region_to_region_and_what_is_left_is_said(reviewed):
+    panel, volume, node = reviewed
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    view.SetFieldOfView(200, 100, 1)
+    ui, controls = panel.reviewSection.ui, panel.reviewSection.regions
+    assert not ui.acceptRegionButton.enabled
+    ui.findRegionsButton.click()
+    count = len(controls.review.items)
+    assert count >= 3
+    item = controls.review.current
+    width, height, _ = view.GetFieldOfView()
+    assert width == 2 * height == pytest.approx(2 * 40)
+    shown = [view.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+    assert shown == pytest.approx(item.port.worldOf(item.region.middle), abs=1)
+    assert f"0 of {count} done" in ui.regionLabel.text
+    (frame,) = previews()
+    assert voxels(frame, "preview", volume)[item.region.box].all()
+    ui.acceptRegionButton.click()
+    assert f"1 of {count} done" in ui.regionLabel.text
+    assert controls.review.current.number != item.number
+    edited = voxels(node, ANTERIOR, volume).astype(np.uint8)
+    place = tuple(slice(one, one + 1) for one in controls.review.current.region.middle)
+    edited[place] = 1 - edited[place]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, ANTERIOR, volume)
+    waitUntil(lambda: f"2 of {count} done" in ui.regionLabel.text)
+    panel.exit()
+    assert view.GetFieldOfView()[:2] == (200, 100)
+    assert previews() == []
+
+
+def test_the_keys_lead_through_the_regions_and_go_with_the_panel(reviewed, mainWindow):
+    panel, _, _ = reviewed
+    panel.exit()
+    panel.parent.qtObject.setParent(mainWindow)
+    before = set(keysOf(mainWindow))
+    panel.enter()
+    keys = keysOf(mainWindow)
+    mine = {"N", "Shift+N", "A"}
+    assert mine <= set(keys)
+    assert not mine & TAKEN
+    controls = panel.reviewSection.regions
+    panel.reviewSection.ui.findRegionsButton.click()
+    first = controls.review.current.number
+    keys["N"].activated.emit()
+    assert controls.review.current.number != first
+    keys["Shift+N"].activated.emit()
+    assert controls.review.current.number == first
+    keys["A"].activated.emit()
+    assert controls.review.done == 1
+    panel.exit()
+    slicer.app.processEvents()
+    assert set(keysOf(mainWindow)) == before
+    panel.parent.qtObject.setParent(None)

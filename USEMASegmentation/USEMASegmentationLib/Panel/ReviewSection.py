@@ -1,0 +1,114 @@
+"""Correcting with the model's help: the section before the Segment Editor. Knows the widgets, but no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from slicer.i18n import tr as _
+from usema.volumes.segments import RUN_KEY
+
+from ..Scene.EditMask import tagOf
+from ..Scene.ReviewCase import casesOf
+from ..Scene.SegmentVoxels import imageOf
+from .CorrectSection import CorrectSection
+from .RegionControls import RegionControls
+from .Signals import connect
+from .ThresholdControls import ThresholdControls
+
+
+class ReviewSection:
+    """Shows what can be reviewed in the panel's segmentation.
+
+    Args:
+        ui: its widgets.
+        correct: saves for undo, and has the masks.
+        guarded: gives a context in which errors are shown.
+    """
+
+    def __init__(self, ui, correct: CorrectSection, guarded: Callable[[], AbstractContextManager]):
+        self.ui = ui
+        self.correct = correct
+        self.cases: list = []
+        self._node, self._shown, self._voxels = None, None, None
+        self.threshold = ThresholdControls(ui, guarded, lambda: self.show(self._node))
+        self.regions = RegionControls(ui, guarded)
+        connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
+
+    def show(self, segmentationNode) -> None:
+        """What there is in this segmentation; None: nothing."""
+        self._node = segmentationNode
+        if self.ui.reviewCollapsibleButton.collapsed:
+            return
+        voxels = _voxelsOf(segmentationNode)
+        if voxels == self._voxels:
+            return
+        self._voxels = voxels
+        state = _stateOf(segmentationNode)
+        if state == self._shown:
+            self.threshold.forget()
+            self.regions.update()
+            return
+        self._shown = state
+        self.cases, reason = [], ""
+        if segmentationNode is not None:
+            editorNode = self.correct.editor.mrmlSegmentEditorNode()
+            self.cases, reason = casesOf(segmentationNode, self.correct.saveForUndo, editorNode)
+        self.ui.reviewHintLabel.text = "" if self.cases else _hint(segmentationNode, reason)
+        self.ui.reviewHintLabel.visible = not self.cases
+        self.ui.thresholdGroup.visible = self.ui.regionsGroup.visible = bool(self.cases)
+        self.threshold.show(self.cases)
+        self.regions.show(self.cases)
+
+    def onCollapsed(self, collapsed: bool) -> None:
+        if collapsed:
+            self.exit()
+        else:
+            self.enter()
+            self.show(self._node)
+
+    def enter(self) -> None:
+        """The module is opened: its keys count, where the section is open."""
+        if not self.ui.reviewCollapsibleButton.collapsed:
+            self.regions.enter()
+
+    def exit(self) -> None:
+        """Another module is opened."""
+        self.threshold.hide()
+        self.regions.exit()
+
+    def close(self) -> None:
+        """Lets go of the scene's nodes, which are about to go."""
+        self.exit()
+        self.threshold.show([])
+        self.regions.show([])
+        self.cases, self._node, self._shown, self._voxels = [], None, None, None
+
+
+def _stateOf(segmentationNode) -> tuple:
+    """What tells whether there are other results, or segments, than before."""
+    if segmentationNode is None:
+        return ()
+    segmentation = segmentationNode.GetSegmentation()
+    segments = [(one, segmentation.GetSegment(one)) for one in segmentation.GetSegmentIDs()]
+    return segmentationNode.GetID(), tuple((one, each.GetName(), tagOf(each, RUN_KEY)) for one, each in segments)
+
+
+def _voxelsOf(segmentationNode) -> tuple:
+    """What tells, without looking at voxels, whether a segment may have changed."""
+    if segmentationNode is None:
+        return ()
+    segmentation, state = segmentationNode.GetSegmentation(), [segmentationNode.GetID()]
+    for one in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(one)
+        image = imageOf(segment)
+        state.append((one, segment.GetMTime(), 0 if image is None else image.GetMTime()))
+    return tuple(state)
+
+
+def _hint(segmentationNode, reason: str) -> str:
+    if segmentationNode is None:
+        return _("Segment first: then the result can be reviewed here.")
+    if not reason:
+        return _("No segment of this segmentation was made by a model of USEMA.")
+    return _("This result cannot be reviewed: {reason}. Segment again.").format(reason=reason)

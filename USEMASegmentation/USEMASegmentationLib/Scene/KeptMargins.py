@@ -1,0 +1,102 @@
+"""The margins of results in the scene: in text nodes that nobody sees, which are saved with it.
+
+The margins of a run belong to the voxels that it wrote. So each run has a name, the segments tell it in a tag, and undo
+and redo, which bring tags back together with voxels, lead to the margins that fit, as long as they are there.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import slicer
+from usema.models.metadata import ModelMetadata
+from usema.volumes.margins import Margins
+from usema.volumes.masks import Box
+from usema.volumes.segments import PREFIX, RUN_KEY
+
+from .EditMask import tagOf
+from .VolumeBridge import shapeOf
+
+ROLE = "USEMA.margins"  # under which a segmentation refers to them
+_LABELS, _BOX = f"{PREFIX}labels", f"{PREFIX}box"
+
+
+def newRun() -> str:
+    """The name of a run."""
+    return uuid.uuid4().hex[:12]
+
+
+def commit(run: str, text: str, labels: Mapping[int, str], box: Box, segmentationNode, undo: ExitStack) -> None:
+    """Put the margins of a run into the scene; the segmentation refers to them. Closing ``undo`` takes them back.
+
+    Args:
+        text: ``Margins.to_text`` of the box.
+        labels: names by value.
+        box: which voxels of the volume they are of.
+    """
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{segmentationNode.GetName()} margins")
+    undo.callback(slicer.mrmlScene.RemoveNode, node)
+    node.SetHideFromEditors(True)
+    node.SetAttribute(PREFIX + RUN_KEY, run)
+    node.SetAttribute(_LABELS, json.dumps(labels))
+    node.SetAttribute(_BOX, json.dumps([[part.start, part.stop] for part in box]))
+    node.SetText(text)
+    segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
+
+
+def namesOf(metadata: ModelMetadata) -> dict[int, str]:
+    """The labels of a model, by value."""
+    return {label.value: label.name for label in metadata.labels}
+
+
+def runsOf(segmentationNode) -> set[str]:
+    """The runs that the segments tell of."""
+    segmentation = segmentationNode.GetSegmentation()
+    tags = (tagOf(segmentation.GetSegment(one), RUN_KEY) for one in segmentation.GetSegmentIDs())
+    return {run for tag in tags for run in tag.split()}
+
+
+def forget(segmentationNode, runs: set[str]) -> None:
+    """Remove the margins of all runs but these: undo does not lead that far."""
+    for run, node in _nodes(segmentationNode).items():
+        if run not in runs:
+            slicer.mrmlScene.RemoveNode(node)
+
+
+def labelsOf(segmentationNode, tag: str) -> dict[int, str]:
+    """The names of the labels, by value, that the margins of a segment with this tag are of; none: they are gone."""
+    nodes = _nodes(segmentationNode)
+    if not tag or any(run not in nodes for run in tag.split()):
+        return {}
+    return {int(value): name for value, name in json.loads(nodes[tag.split()[0]].GetAttribute(_LABELS)).items()}
+
+
+def read(segmentationNode, tag: str, volumeNode) -> Margins:
+    """The margins that a segment with this tag has, on the volume's grid.
+
+    Raises:
+        ValueError: they are gone or damaged, or of another grid.
+    """
+    nodes, margins = _nodes(segmentationNode), None
+    for run in reversed(tag.split()):
+        if run not in nodes:
+            raise ValueError("these margins are not in the scene")
+        box = tuple(slice(*ends) for ends in json.loads(nodes[run].GetAttribute(_BOX)))
+        if any(part.stop > length for part, length in zip(box, shapeOf(volumeNode), strict=True)):
+            raise ValueError("these margins are of a larger volume")
+        start = [part.start for part in box]
+        newer = Margins.from_text(nodes[run].GetText() or "", start, shapeOf(volumeNode))
+        margins = newer if margins is None else margins.under(newer, box)
+    if margins is None:
+        raise ValueError("no margins were kept")
+    return margins
+
+
+def _nodes(segmentationNode) -> dict:
+    """The nodes that the segmentation refers to, by run."""
+    number = segmentationNode.GetNumberOfNodeReferences(ROLE)
+    nodes = (segmentationNode.GetNthNodeReference(ROLE, n) for n in range(number))
+    return {node.GetAttribute(PREFIX + RUN_KEY): node for node in nodes if node is not None}

@@ -1,0 +1,264 @@
+"""A result in the scene, to be reviewed: the port of `Review` on segments, text nodes and the user's masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from usema.errors import InputError
+from usema.volumes.margins import Margins
+from usema.volumes.masks import Box, PlacedMask, box_around, mask_to_text, text_to_mask
+from usema.volumes.segments import (
+    ID_KEY,
+    LABEL_KEY,
+    PREFIX,
+    REFINED_KEY,
+    RUN_KEY,
+    THRESHOLD_KEY,
+    WRITTEN_KEY,
+    tag_text,
+)
+
+from ..Review.Port import Change, Notes
+from . import KeptMargins
+from .EditMask import Edits, editsOn, tagOf
+from .SegmentVoxels import SegmentVoxels, affineOf, arrayOf, imageOf, newImage, offsetBetween
+from .VolumeBridge import ijkToRas, shapeOf
+
+_STATE = f"{PREFIX}review"
+
+
+class ReviewCase:
+    """The segments of a segmentation that tell of the same run. A port, see `Review.Port`.
+
+    Args:
+        segmentationNode: has them.
+        tag: what they tell.
+        saveForUndo: called with the segmentation right before it is changed; False: its state could not be saved.
+        editorNode: whose masks count; None: there are none.
+
+    Raises:
+        ValueError: the margins of this run, or the volume, are gone.
+    """
+
+    def __init__(
+        self, segmentationNode, tag: str, saveForUndo: Callable[[Any], Any] | None = None, editorNode: Any = None
+    ):
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        self.node, self.tag, self.volume = segmentationNode, tag, segmentationNode.GetNodeReference(role)
+        if self.volume is None or self.volume.GetImageData() is None:
+            raise ValueError("the volume is not in the scene")
+        self.margins: Margins = KeptMargins.read(segmentationNode, tag, self.volume)
+        self.spacing = self.volume.GetSpacing()[::-1]
+        self._saveForUndo, self._editorNode = saveForUndo, editorNode
+        self._ids = _segmentsOf(segmentationNode, tag)
+        if any(editsOn(self._segment(value), self.volume) is None for value in self._ids):
+            raise ValueError("the segments do not lie on the volume's grid")
+
+    @property
+    def names(self) -> dict[int, str]:
+        return {value: self._segment(value).GetName() for value in self._ids if value in self.margins.of}
+
+    def segmentId(self, value: int) -> str:
+        """The ID of a label's segment."""
+        return self._ids[value]
+
+    def color(self, value: int) -> tuple[float, float, float]:
+        """Of a label's segment."""
+        return self._segment(value).GetColor()
+
+    @property
+    def thresholds(self) -> dict[int, int]:
+        tags = {value: tagOf(self._segment(value), THRESHOLD_KEY) for value in self._ids}
+        return {value: int(tag) for value, tag in tags.items() if tag.lstrip("-").isdigit()}
+
+    @property
+    def overlaps(self) -> bool:
+        mode = slicer.vtkMRMLSegmentEditorNode.OverwriteNone
+        return self._editorNode is not None and self._editorNode.GetOverwriteMode() == mode
+
+    def image(self, box: Box) -> np.ndarray:
+        return slicer.util.arrayFromVolume(self.volume)[box]
+
+    def edits(self) -> dict[int, Edits]:
+        voxels = SegmentVoxels()
+        found = {value: editsOn(self._segment(value), self.volume, voxels) for value in self._ids}
+        return {value: edits for value, edits in found.items() if edits is not None}
+
+    def refined(self) -> dict[int, PlacedMask]:
+        found = {}
+        for value in self._ids:
+            try:
+                mask, affine = text_to_mask(tagOf(self._segment(value), REFINED_KEY))
+            except ValueError:
+                continue
+            found[value] = mask.shifted(offsetBetween(affine, ijkToRas(self.volume)) or (0, 0, 0))
+        return found
+
+    def others(self, box: Box) -> np.ndarray:
+        found, voxels = np.zeros([part.stop - part.start for part in box], bool), SegmentVoxels()
+        segmentation = self.node.GetSegmentation()
+        for one in set(segmentation.GetSegmentIDs()) - set(self._ids.values()):
+            segment = segmentation.GetSegment(one)
+            image = imageOf(segment)
+            offset = None if image is None else offsetBetween(affineOf(image), ijkToRas(self.volume))
+            if offset is not None:
+                found |= voxels.of(segment).shifted(offset).on(box)
+        return found
+
+    def editable(self, value: int, box: Box) -> np.ndarray | None:
+        node = self._editorNode
+        everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        if node is None or (node.GetMaskMode() == everywhere and not node.GetSourceVolumeIntensityMask()):
+            return None
+        allowed = np.ones([part.stop - part.start for part in box], bool)
+        if not allowed.size:
+            return allowed
+        if node.GetMaskMode() != everywhere:
+            grid = newImage(np.zeros(allowed.shape, np.uint8), box, ijkToRas(self.volume))
+            mask = slicer.vtkOrientedImageData()
+            # Slicer's own rule; 1 is where nothing may be edited
+            self.node.GenerateEditMask(mask, node.GetMaskMode(), grid, self._ids[value], node.GetMaskSegmentID() or "")
+            allowed &= arrayOf(mask) == 0
+        if node.GetSourceVolumeIntensityMask():
+            allowed &= self._inIntensityRange(box)
+        return allowed
+
+    def yields(self, value: int) -> bool:
+        node, kinds = self._editorNode, slicer.vtkMRMLSegmentEditorNode
+        mode = kinds.OverwriteAllSegments if node is None else node.GetOverwriteMode()
+        if mode == kinds.OverwriteVisibleSegments and self.node.GetDisplayNode() is not None:
+            return bool(self.node.GetDisplayNode().GetSegmentVisibility(self._ids[value]))
+        return mode != kinds.OverwriteNone
+
+    def write(self, changes: Mapping[int, Change], notes: Notes) -> None:
+        edits = self.edits()
+        if self._saveForUndo is not None and self._saveForUndo(self.node) is False:
+            raise InputError(
+                f"'{self.node.GetName()}' could not be saved for undo: nothing was changed.",
+                "Open it in the section Correct, then do it again.",
+            )
+        with slicer.util.NodeModify(self.node):
+            for value, change in changes.items():
+                self._modify(value, change.removed, False)
+            for value, change in changes.items():
+                self._modify(value, change.added, True)
+            for value, change in changes.items():
+                self._remember(value, edits[value].written, change)
+            for value, steps in notes.thresholds.items():
+                self._tag(value, THRESHOLD_KEY, str(steps))
+            for value, mask in notes.refined.items():
+                self._tag(value, REFINED_KEY, mask_to_text(mask, ijkToRas(self.volume)))
+            if notes.margins is not None:
+                self._keep(notes.margins, notes.box)
+
+    # The list of regions
+
+    @property
+    def state(self) -> dict:
+        """What the user has said of regions; kept with the segmentation."""
+        try:
+            states = json.loads(self.node.GetAttribute(_STATE) or "{}")
+            return dict(states.get(self.tag.split()[-1], {}))
+        except (ValueError, TypeError, AttributeError):
+            return {}
+
+    @state.setter
+    def state(self, state: dict) -> None:
+        try:
+            states = dict(json.loads(self.node.GetAttribute(_STATE) or "{}"))
+        except (ValueError, TypeError):
+            states = {}
+        runs = KeptMargins.runsOf(self.node)
+        states = {run: one for run, one in states.items() if run in runs} | {self.tag.split()[-1]: state}
+        self.node.SetAttribute(_STATE, json.dumps(states))
+
+    def worldOf(self, index: tuple[float, float, float]) -> tuple[float, float, float]:
+        """RAS millimetres in the world of a voxel (z, y, x), the volume's transforms applied."""
+        point = (ijkToRas(self.volume) @ [*index[::-1], 1.0])[:3]
+        if self.volume.GetParentTransformNode() is None:
+            return tuple(point)
+        toWorld = vtk.vtkGeneralTransform()
+        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(self.volume.GetParentTransformNode(), None, toWorld)
+        return tuple(toWorld.TransformPoint(point))
+
+    # Steps
+
+    def _segment(self, value: int):
+        return self.node.GetSegmentation().GetSegment(self._ids[value])
+
+    def _tag(self, value: int, key: str, text: str) -> None:
+        self._segment(value).SetTag(PREFIX + key, text)
+
+    def _modify(self, value: int, mask: PlacedMask, add: bool) -> None:
+        mask = mask.trimmed()
+        if not mask.array.size:
+            return
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        array = mask.array.astype(np.uint8) if add else np.where(mask.array, 0, 255).astype(np.uint8)
+        image = newImage(array, mask.box, ijkToRas(self.volume))
+        mode = logic.MODE_MERGE_MASK if add else logic.MODE_MERGE_MIN
+        logic.SetBinaryLabelmapToSegment(image, self.node, self._ids[value], mode, image.GetExtent())
+
+    def _remember(self, value: int, written: PlacedMask, change: Change) -> None:
+        """What was changed counts as written by the model, as it is now: what could not be changed was not."""
+        now = editsOn(self._segment(value), self.volume).now
+        box = box_around(written.box, change.added.box, change.removed.box)
+        changed = change.added.on(box) | change.removed.on(box)
+        array = np.where(changed, now.on(box), written.on(box))
+        mask = PlacedMask(array, tuple(part.start for part in box[::-1]))
+        self._tag(value, WRITTEN_KEY, mask_to_text(mask, ijkToRas(self.volume)))
+
+    def _keep(self, margins: Margins, box: Box) -> None:
+        """Margins over those that were kept, under a run of their own."""
+        run, before = KeptMargins.newRun(), KeptMargins.runsOf(self.node)
+        labels = KeptMargins.labelsOf(self.node, self.tag)
+        text = margins.pasted([-part.start for part in box], [part.stop - part.start for part in box]).to_text()
+        KeptMargins.commit(run, text, labels, box, self.node, ExitStack())
+        for value in self._ids:
+            self._tag(value, RUN_KEY, f"{run} {self.tag}")
+        KeptMargins.forget(self.node, before | {run})
+
+    def _inIntensityRange(self, box: Box) -> np.ndarray:
+        source = self._editorNode.GetSourceVolumeNode()
+        fits = source is not None and source.GetImageData() is not None and shapeOf(source) == shapeOf(self.volume)
+        if not fits or offsetBetween(ijkToRas(source), ijkToRas(self.volume)) != (0, 0, 0):
+            raise InputError(
+                "The intensity range that limits editing is of a volume on another grid than the one segmented.",
+                "Choose the segmented volume there, or switch the range off, in the section Correct under Masking.",
+            )
+        low, high = self._editorNode.GetSourceVolumeIntensityMaskRange()
+        values = slicer.util.arrayFromVolume(source)[box]
+        return (values >= low) & (values <= high)
+
+
+def casesOf(segmentationNode, saveForUndo=None, editorNode=None) -> tuple[list[ReviewCase], str]:
+    """The results in a segmentation that can be reviewed, and why others cannot; empty: there are no others."""
+    segmentation = segmentationNode.GetSegmentation()
+    segments = [segmentation.GetSegment(one) for one in segmentation.GetSegmentIDs()]
+    cases, reason = [], ""
+    for tag in dict.fromkeys(tagOf(segment, RUN_KEY) for segment in segments if tagOf(segment, "model")):
+        try:
+            case = ReviewCase(segmentationNode, tag, saveForUndo, editorNode)
+            if case.names:
+                cases.append(case)
+        except ValueError as error:
+            reason = str(error)
+    return cases, reason
+
+
+def _segmentsOf(segmentationNode, tag: str) -> dict[int, str]:
+    """IDs of the segments by label; copies that the user made are not among them."""
+    segmentation, found = segmentationNode.GetSegmentation(), {}
+    values = {tag_text(name): value for value, name in KeptMargins.labelsOf(segmentationNode, tag).items()}
+    for one in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(one)
+        value = values.get(tagOf(segment, LABEL_KEY))
+        if value is not None and tagOf(segment, RUN_KEY) == tag and tagOf(segment, ID_KEY) == one:
+            found.setdefault(value, one)
+    return found

@@ -1,0 +1,52 @@
+"""What a segment would become, as an outline in the slice views: a segmentation that is neither saved nor listed."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+from usema.volumes.masks import Box
+
+from .SegmentVoxels import LABELMAP, arrayOf, newImage
+from .VolumeBridge import ijkToRas
+
+_COLOR = (1.0, 0.9, 0.1)
+
+
+class ReviewPreview:
+    """An outline over a volume, in a box of its voxels.
+
+    Attributes:
+        array: bool (z, y, x), to be changed in place; ``refresh`` shows it.
+    """
+
+    def __init__(self, segmentationNode, volumeNode, box: Box, color: tuple[float, float, float] = _COLOR):
+        image = newImage(np.zeros([part.stop - part.start for part in box], np.uint8), box, ijkToRas(volumeNode))
+        node = slicer.vtkMRMLSegmentationNode()
+        node.SetName("USEMA preview")
+        node.SetHideFromEditors(True)
+        node.SetSaveWithScene(False)
+        self._node = slicer.mrmlScene.AddNode(node)
+        self._node.SetAndObserveTransformNodeID(segmentationNode.GetTransformNodeID())
+        self._node.CreateDefaultDisplayNodes()
+        display = self._node.GetDisplayNode()
+        display.SetSaveWithScene(False)
+        display.SetVisibility3D(False)
+        display.SetVisibility2DFill(False)
+        display.SetSliceIntersectionThickness(2)
+        segment = slicer.vtkSegment()
+        segment.SetName("Preview")
+        segment.SetColor(*color)
+        segment.AddRepresentation(LABELMAP, image)
+        self._node.GetSegmentation().AddSegment(segment, "preview")
+        self._image = self._node.GetSegmentation().GetSegment("preview").GetRepresentation(LABELMAP)
+        self.array = arrayOf(self._image).view(bool)
+
+    def refresh(self) -> None:
+        """Show what the array holds now."""
+        self._image.GetPointData().GetScalars().Modified()
+        self._image.Modified()
+
+    def remove(self) -> None:
+        """Take the outline away."""
+        if slicer.mrmlScene.IsNodePresent(self._node):
+            slicer.mrmlScene.RemoveNode(self._node)

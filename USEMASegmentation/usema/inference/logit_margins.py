@@ -1,0 +1,155 @@
+"""Margins from logits, slab by slab, without ever holding the logits of a volume; see ``usema.volumes.margins``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..models.parts import SIGMOID
+from ..volumes.geometry import Geometry
+from ..volumes.margins import BACKGROUND, HIGHEST, LOWEST, NEAR, STEP, Margins, PlacedMargins
+from ..volumes.masks import box_around, relative
+from ..volumes.volume import moves_between
+from .outputs import Outputs
+from .pre_resampling import back_to
+
+# What all boxes together may take. Where that is not enough, the labels with the largest boxes go without.
+MOST_BYTES = 768 * 2**20
+_LEAST_PROBABILITY = 1e-6  # so that a mean of probabilities has a logarithm
+
+
+def margins_of(outputs: Outputs, scores: torch.Tensor, boundary: float = 0.0) -> tuple[list[int], torch.Tensor]:
+    """The margins of labels, in 8 bits.
+
+    Args:
+        scores: (outputs, ...) logits, or with the boundary 0.5 probabilities.
+
+    Returns:
+        the labels in the order in which later ones are written over earlier ones, without background for regions;
+        int8 (labels, ...).
+    """
+    temperatures = torch.tensor(outputs.temperatures, dtype=torch.float32, device=scores.device)
+    temperatures = temperatures.reshape(-1, *[1] * (scores.ndim - 1))
+    if outputs.activation == SIGMOID:
+        positive = scores > boundary
+        if boundary:
+            margins = scores.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).logit()
+        else:
+            margins = scores.float() / temperatures
+        values = list(outputs.values)
+        return values, _in_steps(margins, positive)
+    values = list(dict.fromkeys(outputs.values))
+    if len(values) < outputs.count:  # classes that share a label: the likeliest counts
+        rows = torch.tensor([values.index(value) for value in outputs.values], device=scores.device)
+        shape = (len(values), *scores.shape[1:])
+        merged = torch.full(shape, -math.inf, device=scores.device, dtype=scores.dtype)
+        for row, one in zip(rows.tolist(), scores, strict=True):
+            torch.maximum(merged[row], one, out=merged[row])
+        scores = merged
+    scores = scores.clamp_min(_LEAST_PROBABILITY).log() if boundary else scores.float()
+    best, winner = scores.max(dim=0, keepdim=True)  # as ``Outputs.to_labels`` chooses
+    second = scores.scatter(0, winner, -math.inf).amax(dim=0, keepdim=True)
+    margins = (scores - best).scatter_(0, winner, best - second)
+    if not boundary:
+        margins /= temperatures
+    positive = torch.zeros_like(margins, dtype=torch.bool).scatter_(0, winner, True)
+    return values, _in_steps(margins, positive)
+
+
+def _in_steps(margins: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+    steps = (margins / STEP).floor_()
+    won, lost = steps.clamp(0, HIGHEST), steps.clamp_(LOWEST, -1)
+    return torch.where(positive, won, lost).to(torch.int8)
+
+
+def margins_on(margins: Margins, geometry: Geometry, input_geometry: Geometry) -> Margins:
+    """Margins as the network gave them, on the input's grid.
+
+    Args:
+        geometry: the input's grid with its axes as the model wants them; where they are not on it, it was resampled.
+    """
+    if margins.shape != geometry.shape:
+        margins = margins.through(lambda values: back_to(values, geometry.shape))
+    return margins.moved(moves_between(geometry, input_geometry))
+
+
+class MarginCollector:
+    """Takes the logits of a volume, slices at a time, and keeps the margins near each label.
+
+    Args:
+        shape: (a, b, c) of the grid that the slices are of.
+        outputs: what the network's outputs mean.
+        most_bytes: what the boxes of all labels may take.
+
+    Attributes:
+        left_out: labels that would have taken too much.
+    """
+
+    def __init__(self, shape: Sequence[int], outputs: Outputs, most_bytes: int = MOST_BYTES):
+        self.left_out: set[int] = set()
+        self._shape, self._outputs, self._most = tuple(shape), outputs, most_bytes
+        self._pieces: dict[int, list[PlacedMargins]] = {}
+        self._bytes = 0
+
+    @torch.inference_mode()
+    def add(self, begin: int, scores: torch.Tensor, boundary: float = 0.0, row: int = 0) -> None:
+        """Take slices (outputs, n, rows, c) from ``begin`` and ``row`` on; see `margins_of`."""
+        values, found = margins_of(self._outputs, scores, boundary)
+        margins, near = found.cpu().numpy(), (found > NEAR).cpu().numpy()
+        boxes = []
+        for value, own, there in zip(values, margins, near, strict=True):
+            if value == BACKGROUND:
+                continue
+            planes = np.flatnonzero(there.any(axis=(1, 2)))
+            if not len(planes):
+                continue
+            box = [slice(int(planes[0]), int(planes[-1]) + 1)]
+            for axis in (1, 2):
+                lines = np.flatnonzero(there.any(axis=(0, 3 - axis)))
+                box.append(slice(int(lines[0]), int(lines[-1]) + 1))
+            boxes.append(tuple(box))
+            self._keep(value, (begin, row), own, tuple(box))
+        if boxes and BACKGROUND in values:
+            self._keep(BACKGROUND, (begin, row), margins[values.index(BACKGROUND)], box_around(*boxes))
+
+    def finish(self) -> Margins:
+        """What was kept, each label in the box around its pieces; what the pieces took is free again."""
+        self._leave_out()
+        order = None if self._outputs.activation != SIGMOID else tuple(dict.fromkeys(self._outputs.values))
+        parts = {}
+        for value in sorted(self._pieces):
+            pieces = self._pieces.pop(value)
+            box = box_around(*(piece.box for piece in pieces))
+            start = tuple(part.start for part in box)
+            whole = PlacedMargins(np.full([part.stop - part.start for part in box], LOWEST, np.int8), start)
+            while pieces:
+                piece = pieces.pop()
+                target = whole.array[relative(piece.box, whole.box)]
+                np.maximum(target, piece.array, out=target)  # of a region with two outputs the larger one
+            parts[value] = whole
+        return Margins(self._shape, parts, order)
+
+    def _keep(self, value: int, first: tuple[int, int], margins: np.ndarray, box) -> None:
+        if value in self.left_out:
+            return
+        start = (first[0] + box[0].start, first[1] + box[1].start, box[2].start)
+        self._pieces.setdefault(value, []).append(PlacedMargins(margins[box].copy(), start))
+        self._bytes += self._pieces[value][-1].array.size
+        if self._bytes > self._most:
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        """The largest labels, until the boxes around the others are not too much."""
+
+        def size(pieces: list[PlacedMargins]) -> int:
+            return math.prod(part.stop - part.start for part in box_around(*(piece.box for piece in pieces)))
+
+        sizes = {value: size(pieces) for value, pieces in self._pieces.items()}
+        while sum(sizes.values()) > self._most:
+            largest = max(sizes, key=sizes.get)
+            self._bytes -= sum(piece.array.size for piece in self._pieces.pop(largest))
+            del sizes[largest]
+            self.left_out.add(largest)
