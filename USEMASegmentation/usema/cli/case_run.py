@@ -210,6 +210,7 @@ def write_case(
         found += f"; {asymmetry}"
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
+    engine.progress.say(f"{case.name}: {result.provenance['times']}", "dim")
 
 
 @contextmanager
