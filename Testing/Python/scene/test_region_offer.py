@@ -35,17 +35,14 @@ def parameters(host, resources, monkeypatch):
 
 def views(*offsets) -> None:
     """Sagittal, coronal and axial slices at R, A, S."""
-    for name, orientation, offset in zip(
-        ("Yellow", "Green", "Red"), ("Sagittal", "Coronal", "Axial"), offsets, strict=True
-    ):
+    for axis, (name, offset) in enumerate(zip(("Yellow", "Green", "Red"), offsets, strict=True)):
         node = slicer.vtkMRMLSliceNode()
         node.SetSingletonTag(name)
         node.SetName(name)
         node.SetLayoutName(name)
         node = slicer.mrmlScene.AddNode(node)
-        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(slicer.mrmlScene)
-        getattr(node, f"SetOrientationTo{orientation}")()
-        node.SetSliceOffset(offset)
+        normal, along = np.eye(3)[axis], np.eye(3)[axis - 1]
+        node.SetSliceToRASByNTP(*normal, *along, *(offset * normal), 0)
 
 
 def test_the_region_has_a_crops_size_and_lies_where_the_slices_cross(parameters):
