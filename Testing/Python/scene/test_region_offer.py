@@ -47,11 +47,11 @@ def views(*offsets) -> None:
 
 def test_the_region_has_a_crops_size_and_lies_where_the_slices_cross(parameters):
     parameters, _ = parameters
-    views(25.0, -12.0, 4.0)
+    views(25.0, -12.0, 5.0)
     assert RegionOffer.sizeOffered(parameters) == (36.0, 50.0, 36.0)
     assert any("far more than the model is for" in warning for warning in Preflight.check(parameters).warnings)
     roi = RegionOffer.place(parameters)
-    np.testing.assert_allclose(roi.GetCenter(), (25, -12, 4))
+    np.testing.assert_allclose(roi.GetCenter(), (25, -12, 5))
     assert roi.GetSize() == (36.0, 50.0, 36.0)
     parameters.roi = roi
     assert [part.stop - part.start for part in roiBox(roi, parameters.inputVolume)] == [18, 25, 18]
