@@ -147,6 +147,7 @@ BELOW = {
         "store",
         "converters",
         "inference",
+        "measure",
         "models",
         "volumes",
         "networks",

@@ -17,11 +17,12 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
+from ..Scene.Sequences import frameOf
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
-from .Failure import failureWidgets
+from .Failure import showFailure
 from .Installer import Installer
 from .LabelsList import LabelsList
 from .ManageForm import loadManageSection
@@ -69,12 +70,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if getattr(self.parent, "isEntered", False):  # reloaded: the application does not enter it again
                 self.enter()
         except Exception as error:
-            logging.exception("USEMA Segmentation cannot be opened")
             self.cleanup()
             if uiWidget is not None:
                 uiWidget.visible = False
-            for widget in failureWidgets(error):
-                self.layout.addWidget(widget)
+            showFailure(self.layout, error)
 
     def _build(self, uiWidget) -> None:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -143,10 +142,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if not self.binding.isCurrent():
                 self.initializeParameterNode()
             self.correctSection.enter()
+            self.reviewSection.enter()
             self.updateState()
         if self._missing and self.installer.isPending():
-            # not from here: a dialog would keep the application from showing the module
-            qt.QTimer.singleShot(0, self.onInstall)
+            qt.QTimer.singleShot(0, self.onInstall)  # a dialog from here would keep the module from being shown
 
     def exit(self) -> None:
         # A run goes on; its result is there when the user comes back.
@@ -206,6 +205,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             Parameters.copyOf(self._parameterNode),
             device=self.advancedSection.device(),
             show3D=self.ui.show3DButton.checked,
+            allFrames=self._parameterNode.allFrames and frameOf(self._parameterNode.inputVolume) is not None,
         )
 
     # Showing
@@ -218,7 +218,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.showModel()
         ui.setupSection.visible = bool(self._missing)
         ui.setupLabel.text = self._missing
-
         if not busy and self._subject != (subject := self._subjectNow()):
             self._subject = subject
             self.runSection.say("")
@@ -228,6 +227,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.trainingSection.update(busy)
         self.advancedSection.update(node)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
+        ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None

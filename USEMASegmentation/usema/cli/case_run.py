@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 from ..errors import Cancelled, InputError, OutputError
 from ..inference.speeds import EXACT
 from ..models.bundle import Bundle, read_bundle
+from ..store import expected
 from ..volumes.segments import millilitres
+from .case_images import columns, image_writers, read_images, told, write_labels
 from .cases import Case
 from .progress import RunProgress
 from .statistics import check_statistics, write_statistics
@@ -40,6 +43,7 @@ class Settings:
         speed: one of ``usema.inference.speeds``.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
         measured: what is found is measured, too.
+        pixel_size: of two-dimensional images, mm; None: what each says itself.
     """
 
     device: str
@@ -49,6 +53,7 @@ class Settings:
     far_is_refused: bool
     only: tuple[str, ...] = ()
     measured: bool = False
+    pixel_size: float | None = None
     speed: str = EXACT
 
 
@@ -61,6 +66,7 @@ class Outcome:
         written: the files that are complete, in order.
         millilitres: name of a label -> its volume.
         measures: name of a label -> what it measures, where that was asked for.
+        numbers: of a two-dimensional image, column of a table -> what was measured.
         seconds: of segmenting.
     """
 
@@ -68,6 +74,7 @@ class Outcome:
     written: list[Path] = field(default_factory=list)
     millilitres: dict[str, float] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
 
 
@@ -104,6 +111,11 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     from ..volumes import writing
     from ..volumes.volume import read_volume
 
+    if engine.bundle.metadata.takes_images:
+        check_channels(engine.bundle, len(case.inputs))
+        pictures = read_images(case, engine.settings.pixel_size)
+        _warn(case, engine, outcome, _far_from_model(case, pictures, engine))
+        return pictures
     for path in filter(None, (case.output, case.probabilities)):
         writing.check_writable(path, case.overwrite)
     if case.preview:
@@ -113,7 +125,13 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     if case.statistics:
         check_statistics(case.statistics, case.overwrite)
     check_channels(engine.bundle, len(case.inputs))
-    volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
+    interpolate = engine.settings.interpolate_slices
+    if case.frame:
+        from ..volumes.frames import read_frame
+
+        volumes = [read_frame(case.inputs[0], *case.frame, interpolate_slices=interpolate)]
+    else:
+        volumes = [read_volume(path, interpolate_slices=interpolate) for path in case.inputs]
     if case.output.name.lower().endswith(writing.DICOM_SUFFIX):
         from ..volumes.dicom_results import check_dicom_result
 
@@ -122,19 +140,14 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     return volumes
 
 
-def segment_case(
-    case: Case,
-    volumes: list[Volume],
-    engine: Engine,
-    outcome: Outcome,
-    should_stop: Callable[[], bool],
-    when_written: Callable[[], None] = lambda: None,
-) -> None:
-    """Segments and writes; ``outcome`` holds what was written even where this raises, ``when_written`` hears of each.
+def predict_case(
+    case: Case, volumes: list[Volume], engine: Engine, outcome: Outcome, should_stop: Callable[[], bool]
+) -> Segmentation:
+    """Segments, and tells volumes and measures to ``outcome``.
 
     Raises:
         UsemaError: of any kind.
-        Cancelled: ``should_stop`` said so; each file is whole or not there.
+        Cancelled: ``should_stop`` said so.
     """
     settings = engine.settings
     with _preview_beside(case, volumes[0], engine) as preview:
@@ -151,16 +164,38 @@ def segment_case(
         )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
-    for label in result.model_labels:
+    if not settings.only:
+        expected.remember(engine.bundle.metadata.name, outcome.seconds)
+    if result.image is not None:
+        outcome.numbers = columns(result)
+    for label in result.model_labels if result.image is None else ():
         voxels = int((result.labels == label.value).sum())
         outcome.millilitres[label.name] = millilitres(voxels, result.geometry.spacing)
-    if settings.measured or case.statistics:
+    if result.image is None and (settings.measured or case.statistics):
         from ..volumes.measures import measure
 
         values = {label.name: label.value for label in result.model_labels}
         found = measure(result.labels, volumes[0].array, result.geometry, list(values.values()))
         outcome.measures = {name: found[value] for name, value in values.items()}
-    for path, write in _writers(case, volumes[0], result, outcome):
+    return result
+
+
+def write_case(
+    case: Case,
+    volume: Volume,
+    result: Segmentation,
+    engine: Engine,
+    outcome: Outcome,
+    should_stop: Callable[[], bool],
+    when_written: Callable[[], None],
+) -> None:
+    """Writes; ``outcome`` holds what was written even where this raises, ``when_written`` hears of each.
+
+    Raises:
+        OutputError: a file cannot be written.
+        Cancelled: ``should_stop`` said so; each file is whole or not there.
+    """
+    for path, write in _writers(case, volume, result, outcome):
         if should_stop():
             raise Cancelled("Stopped.")
         for note in write() or ():
@@ -168,12 +203,14 @@ def segment_case(
         outcome.written.append(path)
         when_written()
     found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in outcome.millilitres.items())
+    found = found if result.image is None else told(result)
     seen = result.provenance.get("fieldOfView")  # of a model that takes a whole volume or a crop
     found = f"seen as a {seen}: {found}" if seen else found
     if asymmetry := result.provenance.get("asymmetry"):
         found += f"; {asymmetry}"
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
+    engine.progress.say(f"{case.name}: {result.provenance['times']}", "dim")
 
 
 @contextmanager
@@ -202,38 +239,42 @@ def _preview_beside(case: Case, volume: Volume, engine: Engine) -> Iterator[Call
 
 def check_channels(bundle: Bundle, given: int) -> None:
     """Raises InputError where a model takes another number of volumes."""
-    names = [channel["name"] for channel in bundle.metadata.channels]
+    names = bundle.metadata.inputs
     if given != len(names):
+        what = "image" if bundle.metadata.takes_images else "volume"
         raise InputError(
-            f"The model '{bundle.metadata.name}' takes {len(names)} volume(s) ({', '.join(names)}), not {given}.",
-            "Give one volume per channel, in this order: the first as INPUT, each further one with --channel.",
+            f"The model '{bundle.metadata.name}' takes {len(names)} {what}(s) ({', '.join(names)}), not {given}.",
+            f"Give one {what} per channel, in this order: the first as INPUT, each further one with --channel.",
         )
 
 
+def make_folders(case: Case) -> None:
+    """Makes the folders of a case's results. Raises OutputError."""
+    for path in case.outputs:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
+
+
 @contextmanager
-def folders_for(case: Case) -> Iterator[None]:
-    """Makes the folders of a case's results; those that stay empty, because the case failed, go again."""
-    made = []
+def folders_for(cases: Iterable[Case]) -> Iterator[None]:
+    """At the end, folders that were made for results and stay empty, because cases failed, go again."""
+    places = {folder for case in cases for path in case.outputs for folder in path.parents}
+    missing = [folder for folder in places if not folder.exists()]
     try:
-        for path in case.outputs:
-            missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-            for folder in reversed(missing):
-                try:
-                    folder.mkdir(exist_ok=True)
-                except OSError as error:
-                    raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-                made.append(folder)
         yield
     finally:
-        for folder in reversed(made):
-            with suppress(OSError):  # not empty: it holds a result
+        for folder in sorted(missing, key=lambda one: -len(one.parts)):
+            with suppress(OSError):  # not empty: it holds a result; or never made
                 folder.rmdir()
 
 
 @contextmanager
 def said_by_the_engine(outcome: Outcome) -> Iterator[None]:
-    """What the engine logs as a warning (of how a file was read, for example) belongs to the case."""
-    handler = logging.Handler(logging.WARNING)
+    """What the engine logs as a warning (of how a file was read, for example) in this thread belongs to the case."""
+    handler, thread = logging.Handler(logging.WARNING), threading.get_ident()
+    handler.addFilter(lambda record: record.thread == thread)
     handler.emit = lambda record: outcome.warnings.append(record.getMessage())
     logger = logging.getLogger("usema")
     logger.addHandler(handler)
@@ -250,7 +291,8 @@ def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[s
 
     metadata = engine.bundle.metadata
     found = [finding.message for finding in check_case(metadata, volumes, case.probabilities is not None)]
-    found += doubts(volumes, [channel["name"] for channel in metadata.channels])
+    if not metadata.takes_images:
+        found += doubts(volumes, [channel["name"] for channel in metadata.channels])
     if found and engine.settings.far_is_refused:
         made_for = f"the default model '{metadata.name}' is for {metadata.modality} of: {metadata.anatomy}."
         raise InputError(
@@ -271,6 +313,9 @@ def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome)
             case.probabilities,
             lambda: writing.write_probabilities(case.probabilities, result.probabilities, geometry, overwrite),
         )
+    if result.image is not None:
+        yield from image_writers(case, volume, result)
+        return
     if case.preview:
         from ..quality.pictures import write_preview
 
@@ -283,6 +328,8 @@ def _write_segmentation(path: Path, volume: Volume, result: Segmentation, overwr
     """In the format that the name says."""
     from ..volumes import writing
 
+    if write_labels(path, result, overwrite):
+        return
     more = (result.model_labels, result.provenance, overwrite)
     suffix = writing.result_suffix(path)
     if suffix == writing.RTSTRUCT_SUFFIX:

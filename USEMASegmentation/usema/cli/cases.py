@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError, OutputError
-from ..volumes.paths import volume_suffix
+from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, OBJECT_SUFFIXES, PNG_SUFFIX
+from ..volumes.paths import PICTURE_SUFFIXES, picture_suffix, volume_suffix
 from ..volumes.writing import IMAGE_SUFFIXES, RESULT_SUFFIXES, SEGMENTATION_SUFFIX
 from .finding import Found, find
 
@@ -22,6 +23,9 @@ _WRITTEN = {
     ".img": ".nii",
     ".hdr.gz": ".nii.gz",
     ".img.gz": ".nii.gz",
+    **dict.fromkeys(PICTURE_SUFFIXES, PNG_SUFFIX),
+    ".tif": ".tif",
+    ".tiff": ".tiff",
 }
 _CHANNEL = re.compile(r"_(\d{4})$")  # nnU-Net's number of a channel, at the end of a stem
 
@@ -33,6 +37,8 @@ class Case:
     Attributes:
         name: what messages call it: its path from the folder that the user gave.
         overwrite: whether outputs that exist are replaced.
+        frame: which one of a file or series of several volumes, from 0, and of how many; None: it is one volume.
+        objects, table: of two-dimensional images, the numbers of objects, and what each measures.
     """
 
     name: str
@@ -42,11 +48,14 @@ class Case:
     preview: Path | None
     overwrite: bool = False
     statistics: Path | None = None
+    frame: tuple[int, int] | None = None
+    objects: Path | None = None
+    table: Path | None = None
 
     @property
     def outputs(self) -> tuple[Path, ...]:
         """All that is written."""
-        places = (self.output, self.probabilities, self.preview, self.statistics)
+        places = (self.output, self.probabilities, self.preview, self.statistics, self.objects, self.table)
         return tuple(path for path in places if path is not None)
 
 
@@ -97,12 +106,25 @@ class Target:
         return self.path if self.is_file else self.path / name
 
 
-def targets(output: str, probabilities: str | None, preview: str | None) -> tuple[Target | None, ...]:
-    """What the three options mean. Raises OutputError as :class:`Target` does."""
+def targets(
+    output: str,
+    probabilities: str | None,
+    preview: str | None,
+    objects: str | None = None,
+    table: str | None = None,
+    images: bool = False,
+) -> tuple[Target | None, ...]:
+    """What the options mean; ``images``: of a model for images. Raises OutputError as :class:`Target` does."""
+
+    def target(text: str | None, *suffixes: str) -> Target | None:
+        return None if text is None else Target(text, suffixes)
+
     return (
-        Target(output, RESULT_SUFFIXES),
-        None if probabilities is None else Target(probabilities, IMAGE_SUFFIXES),
-        None if preview is None else Target(preview, (".png",)),
+        Target(output, (*RESULT_SUFFIXES, *(LABEL_PICTURE_SUFFIXES if images else ()))),
+        target(probabilities, *IMAGE_SUFFIXES),
+        target(preview, ".png"),
+        target(objects, *OBJECT_SUFFIXES),
+        target(table, ".csv"),
     )
 
 
@@ -113,6 +135,7 @@ def plan_cases(
     expected: int = 1,
     overwrite: bool = False,
     suffix: str | None = None,
+    images: bool = False,
 ) -> tuple[list[Case], list[str]]:
     """One case per volume that lies in the inputs, or per group of channels in nnU-Net's naming.
 
@@ -126,6 +149,7 @@ def plan_cases(
         expected: how many channels the model takes.
         overwrite: replace results that exist.
         suffix: of results in a folder; None: the input's.
+        images: two-dimensional images are wanted, not volumes.
 
     Returns:
         the cases, and sentences about what was left out.
@@ -136,7 +160,7 @@ def plan_cases(
     """
     found, left_out = [], []
     for path in inputs:
-        more, words = find(path, [place.path for place in places if place is not None])
+        more, words = find(path, [place.path for place in places if place is not None], images)
         found += more
         left_out += words
     if channels and len(found) != 1:
@@ -148,17 +172,22 @@ def plan_cases(
     names = [one.relative for one, _ in grouped]
     if len({_result_name(name, suffix) for name in names}) < len(names):
         names = _from_common_folder([one for one, _ in grouped])
-    output, probabilities, preview = places
+    shown = names
+    if images:
+        names = _names_of_pictures(names, suffix)
+    output, probabilities, preview, objects, table = (*places, None, None)[:5]
     cases = [
         Case(
-            str(name),
+            str(said),
             paths,
             output.place(_result_name(name, suffix)),
-            probabilities and probabilities.place(_result_name(name)),
+            probabilities and probabilities.place(_volume_name(name)),
             preview and preview.place(name.with_name(f"{_stem(name)}.png")),
             overwrite,
+            objects=objects and objects.place(_result_name(name, suffix if suffix in OBJECT_SUFFIXES else None)),
+            table=table and table.place(name.with_name(f"{_stem(name)}.csv")),
         )
-        for name, (_, paths) in zip(names, grouped, strict=True)
+        for name, said, (_, paths) in zip(names, shown, grouped, strict=True)
     ]
     refuse_clashes(cases)
     return cases, left_out
@@ -176,7 +205,7 @@ def _by_channel(found: Sequence[Found]) -> list[tuple[Found, tuple[Path, ...]]]:
             cases += [(one, (one.path,)) for one in group]
             continue
         first, *others = (one for _, one in sorted(zip(numbers, group, strict=True), key=lambda pair: pair[0]))
-        name = _CHANNEL.sub("", _stem(first.relative)) + volume_suffix(first.relative)
+        name = _CHANNEL.sub("", _stem(first.relative)) + _suffix(first.relative)
         cases.append((replace(first, relative=first.relative.with_name(name)), (first.path, *(o.path for o in others))))
     return cases
 
@@ -208,9 +237,30 @@ def refuse_clashes(cases: Sequence[Case]) -> None:
 
 
 def _stem(path: Path) -> str:
-    return path.name[: len(path.name) - len(volume_suffix(path))] or path.name
+    return path.name[: len(path.name) - len(_suffix(path))] or path.name
+
+
+def _suffix(path: Path) -> str:
+    return volume_suffix(path) or picture_suffix(path)
+
+
+def _names_of_pictures(names: Sequence[Path], suffix: str | None) -> list[Path]:
+    """Without the ending of DICOM; with it as a word where two would become one result: cell.png and cell.dcm."""
+    parts = []
+    for name in names:
+        ending = _suffix(name) or ".dcm" * (name.suffix.lower() == ".dcm")
+        parts.append((name, name.name[: len(name.name) - len(ending)], ending, _suffix(name)))
+    plain = [name.with_name(stem + written) for name, stem, _, written in parts]
+    if len({_result_name(name, suffix) for name in plain}) == len(plain):
+        return plain
+    return [name.with_name(f"{stem}_{ending.strip('.')}{written}") for name, stem, ending, written in parts]
+
+
+def _volume_name(path: Path) -> Path:
+    """Of a result that only formats of volumes can hold."""
+    return _result_name(path, ".nii.gz" if picture_suffix(path) else None)
 
 
 def _result_name(path: Path, suffix: str | None = None) -> Path:
-    own = volume_suffix(path)
+    own = _suffix(path)
     return path.with_name(_stem(path) + (suffix or _WRITTEN.get(own, own) or ".nii.gz"))

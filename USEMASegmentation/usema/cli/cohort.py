@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError, UsemaError
-from ..files import replace_file
+from ..files import remove_abandoned, replace_file
 from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -53,13 +54,17 @@ class Cohort:
             "mirror": settings.mirror,
             "interpolate_slices": settings.interpolate_slices,
         }
+        if settings.pixel_size is not None:
+            self._settings["pixel_size"] = settings.pixel_size
         if settings.speed == FAST:  # absent as before where it is exact, which a preview does not change
             self._settings["speed"] = settings.speed
         if settings.only:  # absent as before where all labels are wanted
-            self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.labels)]
+            self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.result_labels)]
 
     def left_to_do(self, cases: Sequence[Case]) -> list[Case]:
         """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""
+        for folder in (self._folder, self._folder / STATUS_FOLDER):
+            remove_abandoned(folder)
         return [self._replaceable(case) for case in cases if not self._is_done(case)]
 
     def record(self, case: Case, outcome: Outcome, state: str, error: UsemaError | None = None) -> None:
@@ -71,6 +76,7 @@ class Cohort:
             "outputs": {self._place(path): _state(path) for path in outcome.written},
             "millilitres": {name: round(volume, 4) for name, volume in outcome.millilitres.items()},
             "measures": {name: rounded(asdict(measures)) for name, measures in outcome.measures.items()},
+            "numbers": outcome.numbers,
             "seconds": outcome.seconds,
             "warnings": outcome.warnings,
             "error": str(error) if error else "",
@@ -90,6 +96,7 @@ class Cohort:
         if not rows:
             return None
         labels = list(dict.fromkeys(name for row in rows for name in row["millilitres"]))
+        numbers = list(dict.fromkeys(name for row in rows for name in row.get("numbers", ())))
         table = []
         for row in rows:
             told = {
@@ -101,9 +108,10 @@ class Cohort:
                 "version": row["model"]["version"],
             }
             volumes = [row["millilitres"].get(name, "") for name in labels]
-            table.append([*(told[column] for column in _COLUMNS), *volumes, *cells(row["measures"], labels)])
+            own = [row.get("numbers", {}).get(name, "") for name in numbers]
+            table.append([*(told[column] for column in _COLUMNS), *volumes, *cells(row["measures"], labels), *own])
         path = self._folder / TABLE
-        header = [*_COLUMNS, *(f"{name} / ml" for name in labels), *columns(labels)]
+        header = [*_COLUMNS, *(f"{name} / ml" for name in labels), *columns(labels), *numbers]
         replace_file(path, as_csv(header, table).encode("utf-8"))
         return path
 
@@ -111,21 +119,33 @@ class Cohort:
         """What decides what the results are."""
         metadata = self._bundle.metadata
         model = {"name": metadata.name, "version": metadata.version, "sha256": self._bundle.metadata_sha256}
-        asked = [kind for kind in ("output", "probabilities", "preview") if getattr(case, kind) is not None]
+        kinds = ("output", "probabilities", "preview", "objects", "table")
+        asked = [kind for kind in kinds if getattr(case, kind) is not None]
         inputs = {str(path.resolve()): _state(path) for path in case.inputs}
-        return {"inputs": inputs, "model": model, "settings": {**self._settings, "results": asked}}
+        settings = {**self._settings, "results": asked}
+        if case.frame:
+            settings["frame"] = list(case.frame)
+        return {"inputs": inputs, "model": model, "settings": settings}
 
-    def _told(self, case: Case) -> dict[str, Any] | None:
+    def forget(self, cases: Sequence[Case]) -> None:
+        """Removes their statuses and the table, which must be of these cases alone, and the folder if it is empty."""
+        for path in (*map(self._status, cases), self._folder / TABLE):
+            path.unlink(missing_ok=True)
+        for folder in (self._folder / STATUS_FOLDER, self._folder):
+            with suppress(OSError):  # something else lies in it
+                folder.rmdir()
+
+    def told(self, case: Case) -> dict[str, Any] | None:
         """The status of a case, if it is of the same inputs, model and settings."""
         document, identity = _read(self._status(case)), self._identity(case)
         return document if document and all(document[key] == value for key, value in identity.items()) else None
 
     def _is_done(self, case: Case) -> bool:
-        told = self._told(case)
+        told = self.told(case)
         return bool(told) and told["state"] == DONE and not case.overwrite and all(map(Path.is_file, case.outputs))
 
     def _replaceable(self, case: Case) -> Case:
-        told = self._told(case)
+        told = self.told(case)
         there = [path for path in case.outputs if path.exists()]
         own = told and all(told["outputs"].get(self._place(path)) == _state(path) for path in there)
         return replace(case, overwrite=True) if own else case

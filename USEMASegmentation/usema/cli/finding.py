@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..volumes.tree import find_volumes
+from ..volumes.tree import find_pictures, find_volumes
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Found:
     relative: Path
 
 
-def find(root: Path, without: Sequence[Path] = ()) -> tuple[list[Found], list[str]]:
+def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tuple[list[Found], list[str]]:
     """A file itself, or the volumes in a folder and below it; the folder itself where nothing is found.
 
     The labels of a data set and other programs' derivatives are no images: they are left out, with a word.
@@ -31,6 +31,7 @@ def find(root: Path, without: Sequence[Path] = ()) -> tuple[list[Found], list[st
     Args:
         root: what the user gave.
         without: files and folders that are not looked at: where the results go.
+        images: two-dimensional images are wanted, not volumes.
 
     Returns:
         the volumes, and sentences about what was left out.
@@ -44,7 +45,7 @@ def find(root: Path, without: Sequence[Path] = ()) -> tuple[list[Found], list[st
     if not root.is_dir():
         return [Found(root, own_name)], []
     skipped = {path.resolve() for path in without if path.resolve() != root.resolve()}
-    found = find_volumes(root, skipped)
+    found = (find_pictures if images else find_volumes)(root, skipped)
     volumes = [path for path in found.volumes if path.resolve() not in skipped]
     no_images = {folder for path in volumes if (folder := _folder_of_no_images(path, root))}
     words = [f"{path} is left out: {reason}." for path, reason in found.left_out]

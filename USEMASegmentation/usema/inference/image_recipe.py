@@ -100,13 +100,15 @@ class FittedImage:
     def notes(self) -> list[str]:
         return self.fitted.notes
 
-    def collector(self, outputs: Outputs, keep_probabilities: bool) -> FittedCollector:
-        """What leads the logits back to the grid of the array that was prepared."""
+    def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> FittedCollector:
+        """What leads the logits back to the grid of the array that was prepared; it keeps no margins."""
         return FittedCollector(self, outputs, keep_probabilities)
 
 
 class FittedCollector:
     """Takes the logits of a fitted image and turns them into labels on its own grid, rows at a time."""
+
+    margins = None
 
     def __init__(self, image: FittedImage, outputs: Outputs, keep_probabilities: bool):
         self.highest = 0.0
@@ -121,7 +123,7 @@ class FittedCollector:
     def add(self, start: int, logits: torch.Tensor) -> None:
         """The slab (outputs, 1, b, c): there is no other."""
         fitted = self._image.fitted
-        self.highest = max(self.highest, self._outputs.highest(logits))
+        self.highest = self._outputs.highest(logits, self.highest)
         forward = fitted.transpose_forward
         plane = logits[:, 0].float()
         if forward[1] > forward[2]:

@@ -13,6 +13,7 @@ from .values import Measurement, Scale
 
 COMPONENTS, WATERSHED = "components", "watershed"
 _NEIGHBOURS = np.ones((3, 3))
+_COLUMNS = ("frame", "object", "pixels", "x", "y", "left", "top", "width", "height", "diameter", "at_border")
 _NECK = 1.0  # pixels: two round objects that touch are cut where their neck is narrower than they are by twice this
 
 
@@ -52,6 +53,11 @@ def object_sizes(objects: np.ndarray, scale: Scale) -> list[Measurement]:
         found.append(Measurement(name, float(np.percentile(areas, share)), scale.area))
     found.append(Measurement("Share of the image", 100 * float(sizes.sum()) / objects.size, "%"))
     return found
+
+
+def object_columns(scale: Scale) -> list[str]:
+    """The columns of ``object_rows``."""
+    return [*_COLUMNS, *(["area / mm2"] if scale.known else [])]
 
 
 def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]]:

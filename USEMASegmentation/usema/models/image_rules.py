@@ -10,7 +10,7 @@ from .parts import IMAGE, NNUNET
 RGB = "rgb"
 _ONLY_IMAGES = ("input_colours", "instances", "measurements")
 # What needs a third dimension, or lengths in millimetres that an image may not have.
-_NEVER_IMAGES = ("crop_first", "find_wanted", "pre_resample", "expected_extent_mm")
+_NEVER_IMAGES = ("crop_first", "find_wanted", "find_regions", "pre_resample", "expected_extent_mm")
 
 
 def has_images(document: Mapping[str, Any]) -> bool:

@@ -46,7 +46,7 @@ _TAGS = [
             *TEXTS,
         ),
         *("Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
-        *("SamplesPerPixel", "NumberOfFrames", "BitsAllocated", *_PHASES, *_GROUPS),
+        *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", *_PHASES, *_GROUPS),
     )
 ]
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
@@ -231,6 +231,8 @@ def _read(path: Path, file) -> DicomFile:
         frames = int(dataset.get("NumberOfFrames") or 1)
         samples = int(dataset.get("SamplesPerPixel") or 1)
         needed = dataset.Rows * dataset.Columns * samples * frames * dataset.BitsAllocated // 8
+        if str(dataset.get("PhotometricInterpretation") or "").endswith("_422"):
+            needed = needed * 2 // 3  # two pixels share their colour
     except (AttributeError, TypeError, ValueError):
         return DicomFile(**told, fault="it does not say how many voxels it has")
     length, start = pixels[0]

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import InputError
 from .dicom_headers import ORIGINAL_SLICES, Slice
 from .dicom_pixels import read_frames
+from .file_grid import GIVE_ALL_SLICES
 from .geometry import Geometry
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def checked_stack(path: Path, slices: list[Slice], interpolate: bool) -> Stack:
         InputError: they are no stack.
     """
     if len(slices) == 1:
-        raise InputError(f"{path} holds a single DICOM slice, a 2D image.", "USEMA segments volumes: give all slices.")
+        raise InputError(f"{path} holds a single DICOM slice, a 2D image.", GIVE_ALL_SLICES)
     first = slices[0]
     if any(np.abs(one.orientation - first.orientation).max() > _SAME_ORIENTATION for one in slices):
         raise InputError(
@@ -153,7 +154,8 @@ def _without_copies(path: Path, slices: list[Slice], normal: np.ndarray) -> list
                 f"The series in {path} has more than one image at the same place "
                 f"({one.position @ normal:.2f} mm along the stack): several phases, echoes or time points. "
                 f"{last.file.name} and {one.file.name} differ in {', '.join(told[:3]) or 'their voxels'}.",
-                "Give the images of one of them.",
+                "`usema segment` takes phases one after the other if every place has all of them. Else give the images "
+                "of one of them.",
             )
     if copies:
         named = ", ".join(copies[:5]) + (f" and {len(copies) - 5} more" if len(copies) > 5 else "")

@@ -15,6 +15,7 @@ from .geometry import SHEAR_TOLERANCE_DEGREES, Geometry, shear_degrees
 log = logging.getLogger(__name__)
 
 COPY_AGAIN = "Copy or export it again."
+GIVE_ALL_SLICES = "The model is for volumes: give all slices, or choose a model for images."
 
 # Units of length as files write them, in lower case, in millimetres; what says nothing is taken as millimetres.
 _UNITS = {
@@ -41,7 +42,8 @@ def check_dimensions(path: Path, size: Sequence[int], components: int, kind: str
     if len(size) > 3:
         raise InputError(
             f"{path} is {len(size)}D, size {size}: it holds {size[3]} volumes (time points).",
-            "Choose one of them and save it as a volume of its own.",
+            "`usema segment` takes them as frames, one after the other, for a model of one channel. Where one volume "
+            "is needed, save one of them as a file of its own.",
         )
     refuse_single_slice(size, str(path))
     if components > 1:
@@ -56,7 +58,7 @@ def check_dimensions(path: Path, size: Sequence[int], components: int, kind: str
 def refuse_single_slice(size: Sequence[int], name: str) -> None:
     """Raises InputError where ``size`` is that of a 2D image."""
     if len(size) < 3 or 1 in size:
-        raise InputError(f"{name} is a 2D image, size {tuple(size)}.", "USEMA segments volumes: give all slices.")
+        raise InputError(f"{name} is a 2D image, size {tuple(size)}.", GIVE_ALL_SLICES)
 
 
 def grid_of_file(path: Path, size: Sequence[int], spacing: Sequence[float], origin, direction: np.ndarray) -> Geometry:

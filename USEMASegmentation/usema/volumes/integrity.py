@@ -13,7 +13,7 @@ from .content import starts_with
 from .file_grid import COPY_AGAIN
 from .metaimage import check_metaimage
 from .nrrd import check_nrrd
-from .paths import VOLUME_SUFFIXES, volume_suffix
+from .paths import VOLUME_SUFFIXES, picture_suffix, volume_suffix
 
 NIFTI, NRRD, METAIMAGE = "NIfTI", "NRRD", "MetaImage"
 
@@ -26,6 +26,11 @@ def file_format(path: Path) -> str:
     """
     suffix = volume_suffix(path)
     if not suffix:
+        if picture_suffix(path):
+            raise InputError(
+                f"{path} is a two-dimensional image, and the model is for volumes.",
+                "Name a model for images with --model (`usema models list`), or give a volume.",
+            )
         raise InputError(
             f"{path} is no kind of file that USEMA reads.",
             f"Give a file that ends in {', '.join(VOLUME_SUFFIXES)}, or a folder with one DICOM series.",

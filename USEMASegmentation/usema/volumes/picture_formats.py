@@ -21,7 +21,7 @@ from .paths import readable_by_itk
 log = logging.getLogger(__name__)
 
 _ORIENTATION = 0x112  # EXIF
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 _SAVE = "Save it as PNG or TIFF with grey values or red, green and blue."
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -50,13 +50,11 @@ def read_format(path: Path, numbers: bool = False) -> np.ndarray:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise MissingDependencyError("Reading images needs Pillow.", "Install it: pip install pillow.") from error
-    if _is_deep_colour(path, kind):
-        return _by_itk(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of many pixels, of odd tags
         try:
             with Image.open(path, formats=(kind, "MPO") if kind == "JPEG" else (kind,)) as image:
-                return _frames(path, kind, image, numbers)
+                return _by_itk(path) if _is_deep_colour(path, image) else _frames(path, kind, image, numbers)
         except Image.DecompressionBombError as error:
             raise InputError(f"{path} is larger than any image: {_bomb(error)}.", "Cut or shrink it first.") from error
         except UnidentifiedImageError:
@@ -143,13 +141,14 @@ def _pixels(path: Path, image, numbers: bool) -> np.ndarray:
     return np.iinfo(np.uint16).max - array if white_is_zero else array
 
 
-def _is_deep_colour(path: Path, kind: str) -> bool:
-    """Whether a PNG has colours, or grey and transparency, of 16 bits, which Pillow cuts to 8."""
-    if kind != "PNG":
+def _is_deep_colour(path: Path, image) -> bool:
+    """Whether an image has colours of 16 bits, of which Pillow keeps 8 without a word."""
+    if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa"):
         return False
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS, (8,))) > 8
     with path.open("rb") as file:
-        header = file.read(26)
-    return len(header) == 26 and header[24] == 16 and header[25] in (2, 6)
+        return image.format == "PNG" and file.read(25)[24] == 16
 
 
 def _by_itk(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import InputError
 from .dicom import folders, is_small, scan
 from .dicom_headers import DicomFile
-from .paths import SEGMENTATION_SUFFIXES, volume_suffix
+from .paths import SEGMENTATION_SUFFIXES, picture_suffix, volume_suffix
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,27 @@ class Found:
 
     volumes: tuple[Path, ...]
     left_out: tuple[tuple[Path, str], ...]
+
+
+def find_pictures(top: Path, skip: Collection[Path] = ()) -> Found:
+    """As :func:`find_volumes`, for two-dimensional images: each DICOM image is one, of whatever series."""
+    skipped = {os.path.realpath(path) for path in skip}
+    pictures, left_out = [], []
+    for folder in folders(top, skipped):
+        dicom = {file.path: file for file in scan(folder)}
+        try:
+            files = sorted(path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir())
+        except OSError as error:
+            raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+        for path in files:
+            own, named = dicom.get(path), picture_suffix(path) or volume_suffix(path)
+            if path.name.lower().endswith(SEGMENTATION_SUFFIXES):
+                left_out.append((path, "a segmentation, not an image"))
+            elif own is not None and own.other:
+                left_out.append((path, f"not a DICOM image but: {own.other}"))
+            elif own is not None or (named and not _is_second_of_pair(path, files)):
+                pictures.append(path)
+    return Found(tuple(sorted(pictures)), tuple(sorted(left_out)))
 
 
 def find_volumes(top: Path, skip: Collection[Path] = ()) -> Found:

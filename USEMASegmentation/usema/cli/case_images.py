@@ -1,0 +1,121 @@
+"""What is different where `usema segment` segments two-dimensional images: reading, numbers, and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import OutputError
+from ..files import refuse_existing, replace_file
+from .cases import Case
+from .statistics import as_csv
+
+if TYPE_CHECKING:
+    from ..inference.predictor import Segmentation
+    from ..volumes.pictures import Picture
+
+
+def read_images(case: Case, pixel_size: float | None) -> list[Picture]:
+    """The images of a case, where all that is asked for can be written.
+
+    Raises:
+        InputError: one cannot be read.
+        OutputError: there is something of the name, or the format cannot hold what there is.
+    """
+    from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, OBJECT_SUFFIXES, refuse_frames
+    from ..volumes.picture_files import read_picture
+    from ..volumes.writing import RESULT_SUFFIXES, check_writable
+
+    check_writable(case.output, case.overwrite, (*RESULT_SUFFIXES, *LABEL_PICTURE_SUFFIXES))
+    if case.probabilities:
+        check_writable(case.probabilities, case.overwrite)
+    for path, suffixes in ((case.preview, (".png",)), (case.objects, OBJECT_SUFFIXES), (case.table, (".csv",))):
+        if path:
+            check_writable(path, case.overwrite, suffixes)
+    pictures = [read_picture(path, pixel_size) for path in case.inputs]
+    for path in filter(None, (case.output, case.objects)):
+        refuse_frames(path, pictures[0].geometry.size[2])
+    return pictures
+
+
+def columns(result: Segmentation) -> dict[str, float]:
+    """Numbers of a result for a table of cases, by the titles of their columns; of several frames, their mean."""
+    scale, frames = result.image.scale, len(result.labels)
+    found = {}
+    for label in result.model_labels:
+        area = float((result.labels == label.value).sum()) * scale.x * scale.y / frames
+        found[f"{label.name} / {scale.area}"] = area
+    values: dict[str, list[float]] = {}
+    for one in (one for frame in result.image.measurements for one in frame):
+        values.setdefault(one.column, []).append(one.value)
+    found |= {name: float(np.mean(each)) for name, each in values.items()}
+    return {name if frames == 1 else f"{name}, mean of frames": round(value, 4) for name, value in found.items()}
+
+
+def told(result: Segmentation) -> str:
+    """What was found, in a line."""
+    from ..measure import Measurement
+    from ..measure import told as measurements_told
+
+    scale, parts = result.image.scale, []
+    for label in result.model_labels:
+        pixels = int((result.labels == label.value).sum())
+        area = Measurement(label.name, pixels * scale.x * scale.y, scale.area)
+        parts.append(f"{area} ({pixels / result.labels.size:.1%})")
+    measured = measurements_told(result.image.measurements)
+    return ", ".join(parts) + (f"; {measured}" if measured else "")
+
+
+def write_labels(path: Path, result: Segmentation, overwrite: bool) -> bool:
+    """Whether the name is that of a picture, as which the labels were then written."""
+    from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, write_label_picture
+
+    if not path.name.lower().endswith(LABEL_PICTURE_SUFFIXES):
+        return False
+    write_label_picture(path, result.labels, result.model_labels, result.provenance, overwrite)
+    return True
+
+
+def image_writers(case: Case, picture: Picture, result: Segmentation) -> Iterator[tuple[Path, Callable]]:
+    """Each file beside the labels, with what writes it."""
+    from ..volumes.label_pictures import write_objects, write_overlay
+
+    if case.preview:
+        shown = (result.labels, result.model_labels)
+        yield case.preview, lambda: write_overlay(case.preview, picture, *shown, case.overwrite)
+    if case.objects:
+        yield case.objects, lambda: write_objects(case.objects, _objects(result), result.geometry, case.overwrite)
+    if case.table:
+        yield case.table, lambda: _write_table(case.table, result, case.overwrite)
+
+
+def _objects(result: Segmentation) -> np.ndarray:
+    if result.image.objects is None:
+        raise OutputError(
+            "The model does not split what it finds into objects, or not what --only asks for.",
+            "Leave out --objects.",
+        )
+    return result.image.objects
+
+
+def _write_table(path: Path, result: Segmentation, overwrite: bool) -> None:
+    """A row an object; of a model without objects, a row a frame with what was measured."""
+    from ..measure.objects import object_columns, object_rows
+
+    scale = result.image.scale
+    if result.image.objects is not None:
+        header = object_columns(scale)
+        rows = [[row[name] for name in header] for row in object_rows(result.image.objects, scale)]
+    else:
+        names = list(dict.fromkeys(one.column for frame in result.image.measurements for one in frame))
+        values = [{one.column: round(one.value, 4) for one in frame} for frame in result.image.measurements]
+        header = ["frame", *names]
+        rows = [[number, *(row.get(name) for name in names)] for number, row in enumerate(values, 1)]
+    refuse_existing(path, overwrite)
+    try:
+        replace_file(path, as_csv(header, rows).encode("utf-8"))
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
