@@ -84,14 +84,14 @@ def test_a_second_signal_stops_at_once(arguments, tmp_path, monkeypatch, moment)
 def test_a_stop_between_cases_says_how_many_were_done(model, small_volume, tmp_path, monkeypatch):
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.nii.gz").write_bytes(small_volume.read_bytes())
-    read = importlib.import_module("usema.volumes.volume").read_volume
+    predict = importlib.import_module("usema.cli.work").predict_case
 
-    def stop_at_the_second(path, **options):
-        if path.name == "b.nii.gz":
+    def stop_at_the_second(case, *rest):
+        if case.name == "b.nii.gz":
             os.kill(os.getpid(), signal.SIGINT)
-        return read(path, **options)
+        return predict(case, *rest)
 
-    monkeypatch.setattr("usema.volumes.volume.read_volume", stop_at_the_second)
+    monkeypatch.setattr("usema.cli.work.predict_case", stop_at_the_second)
     result = CliRunner().invoke(main, ["segment", str(tmp_path), "-o", f"{tmp_path}/out", "--model", model])
     assert result.exit_code == 130
     assert "1 of 3 cases were done before" in result.output

@@ -17,22 +17,25 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
+from ..Scene.Sequences import frameOf
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
-from .Failure import failureWidgets
+from .Failure import showFailure
 from .Installer import Installer
 from .LabelsList import LabelsList
-from .ManageSection import ManageSection
+from .ManageForm import loadManageSection
 from .MeasureSection import MeasureSection
 from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
+from .RegionSection import RegionSection
 from .ReviewSection import ReviewSection
 from .RunSection import RunSection
 from .ShelfSection import ShelfSection
 from .Signals import connect
+from .TrainingSection import TrainingSection
 
 POLL_MILLISECONDS = 100
 
@@ -67,12 +70,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if getattr(self.parent, "isEntered", False):  # reloaded: the application does not enter it again
                 self.enter()
         except Exception as error:
-            logging.exception("USEMA Segmentation cannot be opened")
             self.cleanup()
             if uiWidget is not None:
                 uiWidget.visible = False
-            for widget in failureWidgets(error):
-                self.layout.addWidget(widget)
+            showFailure(self.layout, error)
 
     def _build(self, uiWidget) -> None:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -82,7 +83,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._missing = self.installer.words()
         self.timer, self.storeTimer = self._timer(self.onTimer), self._timer(self.onStoreTimer)  # both may be at work
         self.modelSection = ModelSection(self.ui, self.logic.store, self.installer, qt.QSettings(), self.onStoreStarted)
-        self.manageSection = self._loadManageSection()
+        self.manageSection = loadManageSection(self)
         self.channelSelectors = ChannelSelectors(self.ui.channelsSection, self.onChannelsChosen)
         self.shelfSection = ShelfSection(self.ui, self.logic.store, self.onShelfChosen)
         self.labelsList = LabelsList(self.ui, self.onLabelTicked)
@@ -93,6 +94,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.measureSection = MeasureSection(self.ui, self.runSection)
+        self.regionSection = RegionSection(self.ui, self.runSection, self.parameters)
+        self.trainingSection = TrainingSection(self.ui, self.runSection, self.parameters)
         reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
         self.reviewSection = ReviewSection(reviewUi, self.correctSection, self.runSection.errorsShown)
         self._endings.callback(self.reviewSection.close)
@@ -110,21 +113,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         connect(timer, "timeout()", slot)
         self._endings.callback(timer.stop)
         return timer
-
-    def _loadManageSection(self) -> ManageSection:
-        ui = self._form("UI/Models.ui", self.ui.manageFrame)
-        ui.modelsTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        return ManageSection(
-            ui,
-            self.logic.store,
-            self.installer,
-            started=self.onStoreStarted,
-            changed=self.showModels,
-            newItem=qt.QTableWidgetItem,
-            chooseFile=lambda: qt.QFileDialog.getOpenFileName(
-                slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip *.pth *.json)")
-            ),
-        )
 
     def _form(self, name: str, frame):
         """Loads a section of its own into the panel."""
@@ -217,6 +205,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             Parameters.copyOf(self._parameterNode),
             device=self.advancedSection.device(),
             show3D=self.ui.show3DButton.checked,
+            allFrames=self._parameterNode.allFrames and frameOf(self._parameterNode.inputVolume) is not None,
         )
 
     # Showing
@@ -229,14 +218,16 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.showModel()
         ui.setupSection.visible = bool(self._missing)
         ui.setupLabel.text = self._missing
-
         if not busy and self._subject != (subject := self._subjectNow()):
             self._subject = subject
             self.runSection.say("")
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
+        self.regionSection.update(busy)
+        self.trainingSection.update(busy)
         self.advancedSection.update(node)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
+        ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None

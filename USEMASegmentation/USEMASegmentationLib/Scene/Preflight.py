@@ -25,7 +25,7 @@ from .Hierarchy import toldOf
 from .Kinds import refuseOtherKinds
 from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
-from .VolumeBridge import isBent, roiBox, wholeBox, worldGeometries
+from .VolumeBridge import boxOf, cropped, isBent, worldGeometries
 
 # Python with torch and a small network in memory, before it has seen a volume.
 _WORKER_BYTES = GIB // 2
@@ -78,9 +78,11 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warn
     geometry = worldGeometries(volumes)[0]
     _checkOptions(parameters, bundle.metadata, devices)
     _checkMemory(parameters, bundle)
+    if parameters.roi is not None:
+        geometry = cropped(geometry, boxOf(parameters))
     intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
     return Warnings(
-        scene=_sceneWarnings(volumes, bundle.metadata),
+        scene=_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
         engine=input_warnings(bundle.metadata, geometry, intensities),
         target=_targetWarnings(parameters),
     )
@@ -184,8 +186,7 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     - 0.5 GiB for the worker itself.
     """
     volume = parameters.inputVolume
-    box = wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
-    shape = [part.stop - part.start for part in box]
+    shape = [part.stop - part.start for part in boxOf(parameters)]
     voxels, classes = math.prod(shape), len(metadata.labels) + 1
     needed = needed_bytes(metadata, shape, volume.GetSpacing()[::-1]) + 2 * voxels
     if parameters.keepProbabilities:
@@ -193,7 +194,7 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     return needed + _WORKER_BYTES
 
 
-def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
+def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata, allFrames: bool) -> list[str]:
     told = toldOf(volumes[0])
     warnings = list(filter(None, [modality_doubt(metadata, told), region_doubt(metadata, told)]))
     if len({node.GetID() for node in volumes}) < len(volumes):
@@ -201,7 +202,7 @@ def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
     if any(map(isBent, volumes)):
         warnings.append("The transform above the volume is not linear: it is segmented as it is stored, not as shown.")
     frames = [frame for frame in map(frameOf, volumes) if frame]
-    if frames:
+    if frames and not allFrames:
         warnings.append("Only the frame that is shown is segmented: {} of {} of a sequence.".format(*frames[0]))
     return warnings
 

@@ -7,6 +7,7 @@ or may be missing: the worker answers before torch is there, and can say why it 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -97,6 +98,7 @@ class Commands:
         )
         if should_stop():
             raise Cancelled("The segmentation was stopped.")
+        print(f"{result.provenance['model']}: {result.provenance['times']}", file=sys.stderr)
         if not _texts(request, "labels"):
             expected.remember(predictor.metadata.name, float(result.provenance["seconds"]))
         margins = None

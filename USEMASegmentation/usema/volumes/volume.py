@@ -77,12 +77,23 @@ def read_volume(path: str | Path, *, interpolate_slices: bool = False) -> Volume
     """
     if str(path).lower().endswith(SEGMENTATION_SUFFIXES):
         raise InputError(f"{path} is a segmentation, not an image.", "Give the volume that it was drawn on.")
-    volume = load_volume(path, interpolate_slices=interpolate_slices)
-    array, said = fill_outside(volume.array, str(path))
+    return checked_volume(load_volume(path, interpolate_slices=interpolate_slices), str(path))
+
+
+def checked_volume(volume: Volume, name: str) -> Volume:
+    """A volume as it was read, made ready to be segmented: NaN outside the field of view is background.
+
+    Args:
+        name: what messages call it.
+
+    Raises:
+        InputError: as :func:`check_volume`.
+    """
+    array, said = fill_outside(volume.array, name)
     if said:
         log.warning("%s", said)
     volume = replace(volume, array=array)
-    check_volume(volume, str(path))
+    check_volume(volume, name)
     return volume
 
 

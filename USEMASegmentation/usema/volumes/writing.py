@@ -70,6 +70,30 @@ def write_label_map(path: str | Path, labels: np.ndarray, geometry: Geometry, ov
         _write(image, temporary, path)
 
 
+def write_label_frames(
+    path: str | Path, frames: Sequence[np.ndarray], geometry: Geometry, step: float = 1.0, overwrite: bool = False
+) -> None:
+    """Write the label maps of several points in time as one image of four dimensions.
+
+    Args:
+        path: .nii.gz, .nii, .nrrd or .mha.
+        frames: integers (z, y, x), one after the other.
+        geometry: the grid of each.
+        step: from one frame to the next.
+
+    Raises:
+        OutputError: as :func:`check_writable`, or writing failed.
+    """
+    image = sitk.GetImageFromArray(_compact(np.stack(frames), geometry), isVector=False)
+    image.SetSpacing((*geometry.spacing, step))
+    image.SetOrigin((*geometry.origin, 0.0))
+    direction = np.eye(4)
+    direction[:3, :3] = geometry.axes
+    image.SetDirection(direction.ravel().tolist())
+    with complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
+        _write(image, temporary, path)
+
+
 def write_segmentation(
     path: str | Path,
     labels: np.ndarray,
@@ -204,7 +228,7 @@ def _check_shape(shape: tuple[int, ...], geometry: Geometry) -> None:
 
 
 def _compact(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
-    _check_shape(labels.shape, geometry)
+    _check_shape(labels.shape[-3:], geometry)
     low, high = int(labels.min()), int(labels.max())
     if labels.dtype.kind not in "biu" or low < 0 or high > np.iinfo(np.uint16).max:
         raise ValueError(f"labels are integers from 0 to 65535, not {labels.dtype} from {low} to {high}")
