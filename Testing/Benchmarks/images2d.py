@@ -99,7 +99,7 @@ def predicted_scores(data: DataSet, predictions: Path, runs: Path) -> list[dict]
     for case in cases(data):
         found = np.asarray(Image.open(predictions / f"{case.name}.png"))
         if "boundary" in data.labels:
-            objects = split_objects(found == 1, found == 2, "watershed", 12)
+            objects = split_objects(found == 1, found == 2, "watershed", 25)
             scores.append(object_scores(case, objects))
             continue
         drawn = np.asarray(Image.open(runs / "raw" / data.name / "labelsTr" / f"{case.name}.png"))
