@@ -155,7 +155,7 @@ def segmented(predictor, case: Case):
     rows, columns = case.image.shape
     pixel = case.pixel_mm or 1.0
     grid = Geometry((columns, rows, 1), (pixel, pixel, 1.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    return predictor.segment(Picture(case.image[None], grid, case.pixel_mm is not None))
+    return predictor.segment(Picture(case.image[None], grid, pixel_size_known=case.pixel_mm is not None))
 
 
 def product_score(data: DataSet, predictor, case: Case) -> dict:
