@@ -18,8 +18,11 @@ def showOnce(segmentationNode) -> None:
         return
     volumeNode.SetAttribute(SHOWN, "1")
     views, flat = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"), isFlat(volumeNode)
+    if flat:  # else an oblique one is a line
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            view.RotateToVolumePlane(volumeNode)
     if flat or any(view.GetBackgroundVolumeID() != volumeNode.GetID() for view in views):
-        slicer.util.setSliceViewerLayers(background=volumeNode, fit=True, rotateToVolumePlane=flat)
+        slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
     bounds = [0.0] * 6
     segmentationNode.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]

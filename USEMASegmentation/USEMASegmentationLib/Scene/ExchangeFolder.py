@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import slicer
 from usema.errors import OutputError, UsemaError
-from usema.models.metadata import ModelMetadata
 from usema.serving.exchange import make_folder, remove_abandoned, remove_folder
 
 from .Images import described, withoutTransparency
@@ -34,11 +33,11 @@ class ExchangeFolder:
                 f"Nothing can be written to the temporary folder {parent}: {error.strerror}.", _FREE_SPACE
             ) from error
 
-    def export(self, volumeNodes: Sequence, box: Box, metadata: ModelMetadata) -> list[dict]:
+    def export(self, volumeNodes: Sequence, box: Box, images: bool = False) -> list[dict]:
         """Write the volumes for the worker; the box is of the first, the others are resampled onto it there.
 
         Args:
-            metadata: of the model that will see them.
+            images: a model for two-dimensional images will see them.
 
         Returns:
             the request's ``inputs``: path of the array and geometry, for each volume.
@@ -61,7 +60,7 @@ class ExchangeFolder:
                     _FREE_SPACE,
                 ) from error
             geometry = cropped(geometry, part).to_dict()
-            inputs.append({"array": str(path), "geometry": geometry, **described(node, metadata)})
+            inputs.append({"array": str(path), "geometry": geometry, **(described(node) if images else {})})
         return inputs
 
     @staticmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 from usema.errors import InputError
-from usema.models.metadata import ModelMetadata
 from usema.volumes.file_grid import refuse_single_slice
 
 _COLOURS = (1, 3, 4)  # values in each pixel: grey; red, green, blue; and how far it is not transparent
@@ -54,6 +53,6 @@ def withoutTransparency(array: np.ndarray) -> np.ndarray:
     return array[..., :3] if array.ndim == 4 else array
 
 
-def described(volumeNode, metadata: ModelMetadata) -> dict:
-    """What the engine is told of an image beside its array and geometry; nothing of a volume."""
-    return {"picture": {"pixel_size_known": isPixelSizeKnown(volumeNode)}} if metadata.takes_images else {}
+def described(volumeNode) -> dict:
+    """What the engine is told of an image beside its array and geometry."""
+    return {"picture": {"pixel_size_known": isPixelSizeKnown(volumeNode)}}
