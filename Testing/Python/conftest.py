@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -19,10 +20,22 @@ os.environ.setdefault("USEMA_CPU_BACKEND", "pytorch")
 SLOW_SECONDS = 1200  # a slow test's limit where it has none of its own; others have that of pyproject.toml
 
 
+def pytest_configure(config):
+    """Files go to xdist's processes in the order below; by itself it takes those of many tests first, and has one
+    process wait for a single long test of the other at the end."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Slow tests run last: whoever waits for a mistake hears of most of them within minutes."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Slow tests run last: whoever waits for a mistake hears of most of them within minutes. Of those, files that take
+    long come first, so that two processes end at about the same time."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    seconds: dict[Path, float] = {}
+    for item in slow:
+        seconds[item.path] = seconds.get(item.path, 0) + sum(item.get_closest_marker("slow").args or (10,))
+    items.sort(key=lambda item: -seconds[item.path] if item.get_closest_marker("slow") else -math.inf)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
@@ -52,6 +65,17 @@ def empty_store(tmp_path_factory, monkeypatch) -> Path:
     monkeypatch.setenv("USEMA_SETTINGS", str(folder / "settings.json"))
     monkeypatch.setenv("USEMA_CACHE", str(folder / "Compiled"))
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_volume(tmp_path_factory) -> Path:
+    """The middle of the sample, which the tiny models of the tests segment in one tile of 24 x 32 x 24 voxels."""
+    import SimpleITK as sitk
+    from usema.resources import sample_volume
+
+    path = tmp_path_factory.mktemp("small") / "hippocampus_149.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(sample_volume()))[4:28, 8:40, 4:28], str(path))
+    return path
 
 
 @pytest.fixture(scope="session")

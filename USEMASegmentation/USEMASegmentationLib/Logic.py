@@ -27,8 +27,9 @@ from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Preview import Preview
 from .Scene.Summary import describeBox, summary
-from .Scene.VolumeBridge import Box, roiBox, wholeBox
+from .Scene.VolumeBridge import Box, boxOf
 from .Scene.Watch import Watch
+from .SequenceTask import SequenceTask
 from .WorkerTask import WorkerTask
 
 
@@ -76,6 +77,7 @@ class USEMASegmentationLogic(WorkerTask):
         self._preview: Preview | None = None
         self._counted: tuple = (None, Corrections())
         self._leftFolders: list[ExchangeFolder] = []
+        self._frames = SequenceTask(hold, self._busyText, self._remove)
         removeAbandoned()
 
     def __enter__(self) -> USEMASegmentationLogic:
@@ -131,7 +133,7 @@ class USEMASegmentationLogic(WorkerTask):
         if target is None or volume is None or parameters.existing != "replace":
             return Corrections()
         try:
-            metadata, box = Preflight.modelHere(parameters.modelName).metadata, _boxOf(parameters)
+            metadata, box = Preflight.modelHere(parameters.modelName).metadata, boxOf(parameters)
             if ResultWriter.whyNot(target, volume):
                 return Corrections()
             state = (*EditMask.stateOf(target, metadata), volume.GetID(), box, tuple(parameters.labels))
@@ -140,6 +142,10 @@ class USEMASegmentationLogic(WorkerTask):
         except UsemaError:  # ``check`` says so
             return Corrections()
         return self._counted[1]
+
+    @property
+    def busy(self) -> bool:
+        return super().busy or self._frames.busy
 
     @property
     def status(self) -> Status:
@@ -160,8 +166,12 @@ class USEMASegmentationLogic(WorkerTask):
         """
         self._refuseIfBusy()
         parameters = _parametersOf(parameters, options)
+        if parameters.allFrames:
+            self._frames.start(parameters, self._devices())
+            self._takeFrames()
+            return
         warnings = Preflight.verify(parameters, self._devices())
-        bundle, box = Preflight.modelHere(parameters.modelName), _boxOf(parameters)
+        bundle, box = Preflight.modelHere(parameters.modelName), boxOf(parameters)
         volumes = [parameters.inputVolume, *parameters.channels]
         folder = ExchangeFolder()
         try:
@@ -170,7 +180,7 @@ class USEMASegmentationLogic(WorkerTask):
                 "segment",
                 Status("starting", message="Starting the engine", warnings=warnings.all),
                 model=str(bundle.path.resolve()),
-                inputs=folder.export(volumes, box, bundle.metadata.takes_images),
+                inputs=folder.export(volumes, box, images=bundle.metadata.takes_images),
                 output=str(folder.path),
                 labels=parameters.labels,
                 **parameters.runOptions().to_request(),
@@ -184,6 +194,10 @@ class USEMASegmentationLogic(WorkerTask):
     def poll(self) -> Status:
         """Take what the worker has sent; on a result, write the segmentation. Call it every 100 ms while ``busy``."""
         run, changing = self._run, _isSceneChanging()
+        if self._frames.busy:
+            if not changing or self._frames.stopping:  # results go into the scene as they come
+                self._frames.poll()
+            return self._takeFrames()
         if run is not None and not changing and not slicer.mrmlScene.IsNodePresent(run.parameters.inputVolume):
             self._cancel("The volume was removed, or the scene closed, while it was being segmented.")
         super().poll()
@@ -191,6 +205,12 @@ class USEMASegmentationLogic(WorkerTask):
             event, self._result = self._result, None
             self._take(event)
         return self.status
+
+    def cancel(self) -> None:
+        if self._frames.busy:
+            self._frames.cancel()
+            self._takeFrames()
+        super().cancel()
 
     def segment(self, inputVolume=None, modelName: str | None = None, *, wait=None, **options):
         """Segment a volume and return the segmentation node, for scripts: blocks, and shows nothing.
@@ -266,7 +286,20 @@ class USEMASegmentationLogic(WorkerTask):
         """Versions, devices and the last log, to be sent to somebody; without names of patients, users or volumes."""
         return report(self._worker.hello, self._lastFailure, f"{self._worker.log_tail}\n{self.store.log}")
 
+    def _giveUp(self) -> None:
+        if self._frames.busy:
+            self._frames.giveUp()
+            self._takeFrames()
+        super()._giveUp()
+
     # The steps in between
+
+    def _takeFrames(self) -> Status:
+        self._status = self._frames.status
+        self._written.Set(self._status.segmentation)
+        if self._status.state == "failed":
+            self._lastFailure = f"{self._status.code}\n{self._status.detail}"
+        return self.status
 
     def _devices(self) -> list[str] | None:
         """Those that the worker has found; None: it has not run yet."""
@@ -354,11 +387,6 @@ def _newClient() -> WorkerClient:
 def _isSceneChanging() -> bool:
     """Whether the scene is being loaded or closed, or a script is in the middle of a batch of changes."""
     return bool(slicer.mrmlScene.IsBatchProcessing())
-
-
-def _boxOf(parameters: Parameters) -> Box:
-    volume = parameters.inputVolume
-    return wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
 
 
 def _parametersOf(parameters, options: dict) -> Parameters:

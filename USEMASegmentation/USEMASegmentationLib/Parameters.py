@@ -37,6 +37,8 @@ class Parameters:
             the result is there.
         overlap: of neighbouring tiles, 0 to 0.9 of their side; None: as the model and the speed say.
         mirror: average over mirrored copies.
+        allFrames: of a volume that shows a frame of a sequence, segment every frame: the result is a sequence too. With
+            ``existing`` "replace", frames that ``segmentation`` has stay as they are.
         keepProbabilities: also make a volume with the probability of each label.
         keepMargins: keep, in 8 bits, how sure the model was where it was not quite: thresholds, the list of doubtful
             regions and refining need it.
@@ -57,6 +59,7 @@ class Parameters:
         default=RunOptions.overlap, metadata={"span": (0, 0.9), "unless": "overlapOfModel", "shown": 0.5}
     )
     mirror: bool = RunOptions.mirror
+    allFrames: bool = False
     keepProbabilities: bool = RunOptions.probabilities
     keepMargins: bool = True
     show3D: bool = False
@@ -145,11 +148,14 @@ class Status(TaskStatus):
         segmentation: the node that was written, as long as it is there.
         millilitres: what was found, by the name of the label.
         keptVoxels: how many voxels that the user had changed were left as they are.
+        frame: which frame of a sequence is being segmented, from 1, of ``frames``; 0 of 0 where it is one volume.
     """
 
     segmentation: Any = None
     millilitres: dict[str, float] = field(default_factory=dict)
     keptVoxels: int = 0
+    frame: int = 0
+    frames: int = 0
 
 
 def errorOf(status: TaskStatus) -> UsemaError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from usema.store import expected, shelf
+from usema.store.expected import NOTHING, Expected
 from usema.store.library import AVAILABLE, KnownModel, Library
 from usema.store.shelf import PublicEntry
 
@@ -23,7 +24,7 @@ class Found:
         needs: titles of further models that are downloaded with it.
         size: bytes to download, with those; 0: nothing is to be downloaded, or nothing is known.
         isSizeKnown: whether that is all.
-        seconds: expected for one volume on the processor of this computer; None: not known.
+        takes: what is known of time and memory of one run on this computer.
     """
 
     model: KnownModel
@@ -32,7 +33,7 @@ class Found:
     needs: tuple[str, ...] = ()
     size: int = 0
     isSizeKnown: bool = True
-    seconds: float | None = None
+    takes: Expected = NOTHING
 
     @property
     def isHere(self) -> bool:
@@ -66,12 +67,14 @@ def search(known: Library, text: str = "", modality: str = "", region: str = "")
     here, offered = [], []
     for model in known.models:
         public = publicOf(model)
-        if public is None:
+        isMeant = public is not None and public.name in place
+        if public is None or (
+            model.path and not isMeant
+        ):  # of some, the shelf does not know the structures: its file did
             labels = [label.name for label in model.labels]
-            isMeant = not region or bool(text.strip())  # other models do not say their region
+            regions = ("", public.model.region) if public else ("",)  # other models do not say their region
+            isMeant = region in regions or bool(text.strip() and (public is None or public.model.region == _EVERYWHERE))
             isMeant = isMeant and modality in ("", model.modality) and shelf.finds(text, model.title, labels)
-        else:
-            isMeant = public.name in place
         if isMeant:
             (here if model.path else offered).append(model)
     here.sort(key=lambda model: place.get(model.name, -1))
@@ -100,5 +103,5 @@ def _found(model: KnownModel, known: Library, text: str) -> Found:
     here = {one.name for one in known.models if one.path}
     together = [] if model.path else shelf.needed(public, here)
     size, isSizeKnown = shelf.to_download(together)
-    seconds = expected.seconds(public.model)
-    return Found(model, structures, public, tuple(one.title for one in together[:-1]), size, isSizeKnown, seconds)
+    takes = expected.of(public.model)
+    return Found(model, structures, public, tuple(one.title for one in together[:-1]), size, isSizeKnown, takes)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 from .errors import MissingDependencyError, NoPlaceError, OutputError
 
 _CHUNK = 2**20  # bytes that are hashed at a time
+_TEMPORARY = re.compile(r"\.usema-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}(\.[a-z.]+)?")
+_ABANDONED_SECONDS = 24 * 3600  # nothing is written for so long
 
 
 def user_place(variable: str, kind: str, name: str, *, title: str, what: str) -> Path:
@@ -64,10 +70,37 @@ def refuse_existing(path: Path, overwrite: bool, kind: str = "file") -> None:
         raise OutputError(f"{path} exists already.", f"Name another {kind}, or ask to overwrite it (--overwrite).")
 
 
+def temporary_beside(path: Path, suffix: str = "") -> Path:
+    """A name that nothing has, on the same disk, for what shall be called ``path`` when it is whole.
+
+    It tells whose it is, so that what a killed process left can go. It is shorter than a name may be, however long that
+    of ``path`` is.
+    """
+    return path.with_name(f".usema-{_numbering()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove from a folder what processes that are gone left under names of ``temporary_beside``.
+
+    The number of the process tells it on this computer, and the age of what it left where the folder is shared.
+    """
+    with suppress(OSError):  # it may be another user's, or not be there any more
+        for path in folder.glob(".usema-*"):
+            found = _TEMPORARY.fullmatch(path.name)
+            if found is None:
+                continue
+            gone = found[1] == _numbering() and not _is_running(int(found[2]))
+            if gone or time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all, whatever stood there; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".usema-{uuid.uuid4().hex[:12]}")  # shorter than a name may be, however long that is
+    temporary = temporary_beside(path)
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
@@ -90,6 +123,28 @@ def move_into_place(temporary: Path, folder: Path) -> None:
         old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@cache
+def _numbering() -> str:
+    """Where the numbers of processes mean what they mean here: this computer since it started, and this container."""
+    places = [platform.node()]
+    with suppress(OSError):  # only Linux tells
+        places += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    return hashlib.sha256(" ".join(places).encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def _is_running(number: int) -> bool:
+    """Whether there is a process of this number; True where that cannot be asked without harm."""
+    if os.name == "nt":  # there, 0 is Ctrl+C
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def sha256_of(stream: IO[bytes]) -> str:

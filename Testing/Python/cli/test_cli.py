@@ -15,11 +15,10 @@ import pytest
 import SimpleITK as sitk
 from bundles import write_tiny_bundle
 from click.testing import CliRunner
-from usema.cli import main
+from dicom_files import write_series
+from usema.cli import main, networks
 from usema.models.bundle import read_bundle
 from usema.volumes.volume import load_volume, read_volume
-
-CASES = "nnUNet_raw/Dataset004_Hippocampus/imagesTr"
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,8 @@ def model(tmp_path_factory) -> str:
 
 
 @pytest.fixture
-def volume(data) -> Path:
-    return data / CASES / "hippocampus_003_0000.nii.gz"
+def volume(small_volume) -> Path:
+    return small_volume
 
 
 def usema(*arguments):
@@ -67,13 +66,15 @@ def test_probabilities_and_preview_are_written_on_request(model, volume, tmp_pat
         assert (np.abs(picture[..., :3] - color).max(-1) < 0.02).sum() > 100
 
 
-def test_many_volumes_go_to_a_folder_under_their_own_names(model, data, tmp_path):
+def test_many_volumes_go_to_a_folder_under_their_own_names(model, volume, tmp_path):
     source = tmp_path / "in with ünicode"
     source.mkdir()
     for number in ("003", "004"):
-        shutil.copy(data / CASES / f"hippocampus_{number}_0000.nii.gz", source)
-    sitk.WriteImage(sitk.ReadImage(str(data / CASES / "hippocampus_007_0000.nii.gz")), str(source / "c.mha"))
-    dicom = data / "volumes/sarcoma_ct_dicom/MR_T1/image"
+        shutil.copy(volume, source / f"hippocampus_{number}_0000.nii.gz")
+    image = sitk.ReadImage(str(volume))
+    sitk.WriteImage(image, str(source / "c.mha"))
+    dicom = tmp_path / "patient" / "image"
+    write_series(dicom, sitk.GetArrayFromImage(image))
     result = usema("segment", source, dicom, "-o", tmp_path / "out", "--model", model, "--overlap", 0)
     assert result.exit_code == 0, result.output
     names = sorted(path.name for path in (tmp_path / "out").iterdir() if path.name not in ("cohort.csv", "status"))
@@ -172,7 +173,7 @@ def test_interrupting_leaves_nothing_behind(model, data, tmp_path):
     line = process.stderr.readline()
     while "Model" not in line and process.poll() is None:
         line = process.stderr.readline()
-    time.sleep(3)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -208,11 +209,15 @@ def test_doctor_reports_what_runs_without_naming_the_user():
 
 
 @pytest.mark.slow
-def test_networks_prints_the_published_control_and_what_sema_adds():
+def test_networks_prints_the_published_control_and_what_sema_adds(monkeypatch):
+    """Of the plan that it was published for, and of one in 3D; the others only differ in numbers."""
+    monkeypatch.setattr(networks, "PLANS", (networks.PLANS[0], networks.PLANS[-1]))
     result = usema("networks", "--no-value-projection")
     assert result.exit_code == 0
     assert "106.76" in result.output  # residual control on the 9-stage endoscopy plan, last stride (1, 2)
     assert "125.10" in result.output  # with a SEMA block on each stage
+    assert "Hippocampus 3D" in result.output
+    assert result.output.count("Attention-Mamba") == 1  # it is 2D
 
 
 def test_a_model_shows_what_it_says_of_itself(model):

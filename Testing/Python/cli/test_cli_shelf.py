@@ -45,3 +45,28 @@ def test_a_name_that_is_not_on_the_shelf_is_refused():
     result = run("fetch-list", "brain-mask", "hippocampus-mr")
     assert result.exit_code == 1
     assert "'hippocampus-mr' is no public model" in result.output
+
+
+def test_the_card_of_a_public_model_says_whose_it_is_before_it_is_downloaded():
+    result = run("card", "totalsegmentator-teeth")
+    assert result.exit_code == 0
+    assert "**Made by:** TotalSegmentator, University Hospital Basel" in result.output
+    assert "**Stated in:** README of github.com/wasserth/TotalSegmentator" in result.output
+    assert "**Please cite:** Wasserthal et al. 2023" in result.output
+    assert "Region found by" in result.output
+    shown = run("show", "auto3dseg-prostate").output
+    assert "made by" in shown
+    assert "stated in" in shown
+    assert "size not stated" in shown
+
+
+def test_the_bundled_model_has_its_card_too_and_a_wrong_name_none():
+    assert "hippocampus" in run("card", "hippocampus-mr").output
+    assert run("card", "banana").exit_code == 1
+
+
+def test_memory_is_told_beside_the_time_with_what_is_free():
+    result = run("list", "--search", "brain mask")
+    (line,) = [line for line in result.output.splitlines() if "│ brain-mask " in line]
+    assert "at least 1.7 GB" in line or "at least 1.8 GB" in line
+    assert "GB of memory are free" in result.stderr

@@ -18,7 +18,6 @@ from bundles import write_tiny_bundle
 from click.testing import CliRunner
 from usema.cli import cohort, main
 from usema.errors import InputError
-from usema.resources import sample_volume
 from usema.volumes.volume import load_volume
 
 
@@ -28,11 +27,11 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def source(tmp_path) -> Path:
+def source(tmp_path, small_volume) -> Path:
     """Three volumes in folders and one that is none."""
     for name in ("x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(sample_volume(), tmp_path / "in" / name)
+        shutil.copy(small_volume, tmp_path / "in" / name)
     (tmp_path / "in" / "broken.nii").write_text("no volume")
     return tmp_path / "in"
 
@@ -51,7 +50,7 @@ def done_now(result) -> list[str]:
     return sorted(re.findall(r"^(.*?): Anterior hippocampus .* ml \(", result.output, re.MULTILINE))
 
 
-def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model):
+def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model, small_volume):
     result = run(source, model)
     assert result.exit_code == 1
     assert "1 of 4 failed" in result.output
@@ -65,7 +64,7 @@ def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model
         assert row["state"] == "done"
         assert float(row["seconds"]) > 0
         assert float(row["Anterior hippocampus / ml"]) == pytest.approx((labels.array == 1).sum() * voxel, abs=1e-3)
-    row, inside = rows["x/a.nii.gz"], load_volume(sample_volume()).array[labels.array == 1].astype(float)
+    row, inside = rows["x/a.nii.gz"], load_volume(small_volume).array[labels.array == 1].astype(float)
     told = [float(row[f"Anterior hippocampus {name}"]) for name in ("voxels", "mean", "sd", "median")]
     expected = [len(inside), inside.mean(), inside.std(ddof=1), np.median(inside)]
     assert told == pytest.approx(expected, abs=1e-3)
@@ -75,12 +74,12 @@ def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model
     assert float(said[1]) == pytest.approx((labels.array == 1).sum() * voxel, abs=0.01)
 
 
-def test_the_same_command_does_what_is_not_done(source, model):
+def test_the_same_command_does_what_is_not_done(source, model, small_volume):
     assert len(done_now(run(source, model))) == 3
     again = run(source, model)
     assert done_now(again) == []
     assert "3 of 4 were done before" in again.output
-    shutil.copy(sample_volume(), source / "broken.nii.gz")
+    shutil.copy(small_volume, source / "broken.nii.gz")
     (source / "broken.nii").unlink()
     (source.parent / "out" / "x" / "a.nii.gz").unlink()
     result = run(source, model)
@@ -170,10 +169,10 @@ def test_a_status_that_is_damaged_is_none(source, model, text):
     assert list(table(source)) == ["broken.nii", "x/a.nii.gz", "y/a.nii.gz", "ü [1].nii.gz"]
 
 
-def test_one_volume_into_a_folder_is_no_cohort(model, tmp_path):
-    command = ["segment", str(sample_volume()), "-o", f"{tmp_path}/out/", "--model", str(model)]
+def test_one_volume_into_a_folder_is_no_cohort(model, small_volume, tmp_path):
+    command = ["segment", str(small_volume), "-o", f"{tmp_path}/out/", "--model", str(model)]
     assert CliRunner().invoke(main, command).exit_code == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [sample_volume().name]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [small_volume.name]
 
 
 def test_a_status_of_an_older_version_tells_what_it_has(source, model):
@@ -189,9 +188,9 @@ def test_a_status_of_an_older_version_tells_what_it_has(source, model):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
-def test_statistics_of_one_volume_are_a_file(model, tmp_path, suffix):
+def test_statistics_of_one_volume_are_a_file(model, small_volume, tmp_path, suffix):
     file = tmp_path / f"s{suffix}"
-    command = ["segment", str(sample_volume()), "-o", f"{tmp_path}/r.nii.gz", "--model", str(model)]
+    command = ["segment", str(small_volume), "-o", f"{tmp_path}/r.nii.gz", "--model", str(model)]
     assert CliRunner().invoke(main, [*command, "--statistics", str(file)]).exit_code == 0
     text, labels = file.read_text("utf-8"), load_volume(tmp_path / "r.nii.gz").array
     rows = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
@@ -206,9 +205,9 @@ def test_statistics_of_one_volume_are_a_file(model, tmp_path, suffix):
     assert not (tmp_path / "other.nii.gz").exists()
 
 
-def test_statistics_of_many_volumes_are_in_the_table_and_of_other_kinds_refused(source, model, tmp_path):
+def test_statistics_of_many_volumes_are_in_the_table_and_of_other_kinds_refused(source, model, small_volume, tmp_path):
     assert "cohort.csv has them" in run(source, model, "--statistics", str(tmp_path / "s.csv")).output
-    command = ["segment", str(sample_volume()), "-o", f"{tmp_path}/r.nii.gz", "--model", str(model)]
+    command = ["segment", str(small_volume), "-o", f"{tmp_path}/r.nii.gz", "--model", str(model)]
     result = CliRunner().invoke(main, [*command, "--statistics", str(tmp_path / "s.xlsx")])
     assert "'s.xlsx'" in result.output
     assert not (tmp_path / "r.nii.gz").exists()

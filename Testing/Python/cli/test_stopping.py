@@ -9,14 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 from bundles import write_tiny_bundle
 from click.testing import CliRunner
 from usema.cli import main
 from usema.cli.interrupt import Stopped, signals_raise, stop_on_interrupt
-from usema.resources import sample_volume
 from usema.volumes.volume import load_volume
 
 COMMAND = [sys.executable, "-c", "from usema.cli import main; main()"]
@@ -27,9 +25,10 @@ def model(tmp_path_factory) -> str:
     return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path)
 
 
-def arguments(folder: Path, model: str) -> list[str]:
-    outputs = ["-o", folder / "a.nii", "--probabilities", folder / "p.nii", "--preview", folder / "a.png"]
-    return ["segment", *map(str, [sample_volume(), *outputs, "--model", model])]
+@pytest.fixture
+def arguments(tmp_path, model, small_volume) -> list[str]:
+    outputs = ["-o", tmp_path / "a.nii", "--probabilities", tmp_path / "p.nii", "--preview", tmp_path / "a.png"]
+    return ["segment", *map(str, [small_volume, *outputs, "--model", model])]
 
 
 def stop_at(monkeypatch, place: str, number: int, times: int = 1) -> None:
@@ -60,9 +59,9 @@ MOMENTS = [
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("moment", "written"), MOMENTS)
-def test_a_stop_leaves_whole_files_and_says_which(model, tmp_path, monkeypatch, moment, written, number):
+def test_a_stop_leaves_whole_files_and_says_which(arguments, tmp_path, monkeypatch, moment, written, number):
     stop_at(monkeypatch, moment, number)
-    result = CliRunner().invoke(main, arguments(tmp_path, model))
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 128 + number
     assert "Stopped" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == written
@@ -74,25 +73,25 @@ def test_a_stop_leaves_whole_files_and_says_which(model, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("moment", [moment for moment, written in MOMENTS if "a.png" not in written])
-def test_a_second_signal_stops_at_once(model, tmp_path, monkeypatch, moment):
+def test_a_second_signal_stops_at_once(arguments, tmp_path, monkeypatch, moment):
     stop_at(monkeypatch, moment, signal.SIGINT, times=2)
-    result = CliRunner().invoke(main, arguments(tmp_path, model))
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 130
     assert "Stopped" in result.output
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
 
 
-def test_a_stop_between_cases_says_how_many_were_done(model, tmp_path, monkeypatch):
+def test_a_stop_between_cases_says_how_many_were_done(model, small_volume, tmp_path, monkeypatch):
     for name in ("a", "b", "c"):
-        (tmp_path / f"{name}.nii.gz").write_bytes(sample_volume().read_bytes())
-    read = importlib.import_module("usema.volumes.volume").read_volume
+        (tmp_path / f"{name}.nii.gz").write_bytes(small_volume.read_bytes())
+    predict = importlib.import_module("usema.cli.work").predict_case
 
-    def stop_at_the_second(path, **options):
-        if path.name == "b.nii.gz":
+    def stop_at_the_second(case, *rest):
+        if case.name == "b.nii.gz":
             os.kill(os.getpid(), signal.SIGINT)
-        return read(path, **options)
+        return predict(case, *rest)
 
-    monkeypatch.setattr("usema.volumes.volume.read_volume", stop_at_the_second)
+    monkeypatch.setattr("usema.cli.work.predict_case", stop_at_the_second)
     result = CliRunner().invoke(main, ["segment", str(tmp_path), "-o", f"{tmp_path}/out", "--model", model])
     assert result.exit_code == 130
     assert "1 of 3 cases were done before" in result.output
@@ -133,18 +132,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(redirect):
     assert "Broken pipe" not in run.stderr
 
 
-def test_two_runs_into_one_output_leave_one_whole_file(model, tmp_path):
+def test_two_runs_into_one_output_leave_one_whole_file(model, small_volume, tmp_path):
     command = [
         *COMMAND,
         "segment",
-        str(sample_volume()),
+        str(small_volume),
         "-o",
         str(tmp_path / "a.nii.gz"),
         "--model",
         model,
     ]
     runs = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    errors = [run.communicate(timeout=120)[1] for run in runs]
+    errors = [run.communicate(timeout=280)[1] for run in runs]
     codes = sorted(run.returncode for run in runs)
     assert codes[0] == 0, errors
     assert codes[1] == 0 or "exists already" in "".join(errors)
@@ -152,14 +151,14 @@ def test_two_runs_into_one_output_leave_one_whole_file(model, tmp_path):
     assert load_volume(tmp_path / "a.nii.gz").array.any()
 
 
-def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(model, tmp_path):
+def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(model, small_volume, tmp_path):
     """A limit on the size of files stands in for a full disk: writing fails in the middle of a file."""
 
     def limited():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
-    command = [*COMMAND, "segment", str(sample_volume()), "-o", str(tmp_path / "o/a.nii"), "--model", model]
+    command = [*COMMAND, "segment", str(small_volume), "-o", str(tmp_path / "o/a.nii"), "--model", model]
     run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited, timeout=120)
     assert run.returncode == 1
     assert "cannot be written" in run.stderr

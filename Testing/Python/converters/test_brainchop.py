@@ -99,7 +99,7 @@ def test_the_regions_take_the_mask_along_or_say_that_it_is_missing(published, tm
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(20)
 @pytest.mark.parametrize("head", ["whole_head", "whole_head_oblique"])
 def test_a_whole_head_gets_the_publishers_labels(published, data, tmp_path, head):
     """The smallest model; Testing/Benchmarks/whole_heads.py has them all."""

@@ -123,14 +123,19 @@ def impatient_worker() -> WorkerClient:
     return WorkerClient([sys.executable, "-c", program])
 
 
-def worker_at(place: str, instead: str) -> WorkerClient:
-    """The real worker of the store; the files of public models that lie at ``instead`` it gets from ``place``."""
+def worker_at(place: str, instead: str, any_size: bool = False) -> WorkerClient:
+    """The real worker of the store; the files of public models that lie at ``instead`` it gets from ``place``.
+
+    Args:
+        any_size: small stand-ins take the place of the publisher's weights.
+    """
     program = (
         "from dataclasses import replace\n"
         "from usema.converters import public\n"
         "def moved(model):\n"
         f"    urls = [file.url.replace({instead!r}, {place!r}) for file in model.files]\n"
         "    files = [replace(file, url=url) for file, url in zip(model.files, urls)]\n"
+        f"    files = [replace(file, size=None, sha256=None) if {any_size} else file for file in files]\n"
         "    return replace(model, files=tuple(files))\n"
         "models = tuple(map(moved, public.public_models()))\n"
         "public.public_models = lambda: models\n"

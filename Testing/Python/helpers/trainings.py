@@ -1,13 +1,24 @@
-"""A small data set of real hippocampi, trainings of it that take seconds, and single steps of trainers."""
+"""A small data set of real hippocampi, planned by nnU-Net within seconds, and single steps of trainers.
+
+All in this process: each further one loads PyTorch and nnU-Net again, which takes longer than what it is there for.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
+import multiprocessing
 import shutil
-import subprocess
 import sys
+from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from usema.training import run
 
 CASES = ("003", "004", "007", "008", "011", "015")
 
@@ -29,47 +40,81 @@ def make_dataset(data: Path, folder: Path, **description) -> Path:
     return dataset
 
 
-# One step of every trainer on a real slice, in a process of its own, because nnU-Net reads its folders when imported.
-STEP = """
-import json, sys
-from pathlib import Path
-import numpy as np
-import torch
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from usema.training import neighbours, robust, robust_2d, trainers as usual
+@contextmanager
+def folders_of_nnunet(**folders: Path | str):
+    """nnU-Net asks the environment for its folders when it is imported; here they are changed where it keeps them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [module for name, module in sys.modules.items() if name.split(".")[0] == "nnunetv2"]:
+            for name, folder in folders.items():
+                if name in vars(module):
+                    patch.setattr(module, name, str(folder))
+        yield
 
-trainers = {**vars(usual), **vars(neighbours), **vars(robust), **vars(robust_2d)}
-if sys.argv[2]:
-    sys.path.append(sys.argv[2])
-    import accuracy_trainers
-    trainers |= vars(accuracy_trainers)
-preprocessed = Path(sys.argv[1])
-plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
-dataset = json.loads((preprocessed / "dataset.json").read_text())
-case = np.load(next((preprocessed / "nnUNetPlans_2d").glob("*.npz")))
-window = np.s_[:, 10:12, :48, :32]  # two slices
-image, labels = (torch.from_numpy(case[name][window].astype("f4")).movedim(1, 0) for name in ("data", "seg"))
-for name in sys.argv[3:]:
-    trainer = trainers[name](plans=plans, configuration="2d", fold=0, dataset_json=dataset, device=torch.device("cpu"))
-    trainer.initialize()
-    trainer.lr_scheduler.step(0)
+
+def in_this_process(code: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """In place of ``usema.training.run._run``: nnU-Net's own command, with threads where it starts processes."""
+    importlib.import_module("nnunetv2.experiment_planning.plan_and_preprocess_entrypoints")
+    names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    with folders_of_nnunet(**{name: environment[name] for name in names}), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", lambda method: SimpleNamespace(Pool=ThreadPool))
+        patch.setattr(sys, "argv", ["nnU-Net", *arguments])
+        exec(code, {})
+
+
+def plan_only(code: str, *rest) -> None:
+    """In place of ``usema.training.run._run``: plans, and trains nothing."""
+    if code == run._PLAN:
+        in_this_process(code, *rest)
+
+
+def step(results: Path, trainer: type, **variables: str) -> dict:
+    """What a trainer says after a step on two slices of a real case.
+
+    Args:
+        results: where nnU-Net would put what it trains on a data set that is planned.
+        variables: of the environment. With USEMA_MINUTES no step is taken: the learning rates are told as after one
+            epoch of a minute, and then after nine.
+    """
+    runs = results.parents[2]
+    preprocessed = runs / "preprocessed" / results.parent.name
+    plans, dataset = (json.loads((preprocessed / name).read_text()) for name in ("nnUNetPlans.json", "dataset.json"))
+    threads = torch.get_num_threads()
+    try:
+        with (
+            folders_of_nnunet(nnUNet_preprocessed=preprocessed.parent, nnUNet_results=runs / "steps"),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            made = trainer(plans=plans, configuration="2d", fold=0, dataset_json=dataset, device=torch.device("cpu"))
+            made.initialize()
+            made.lr_scheduler.step(0)
+            return {"rates": _rates(made)} if made.budget_seconds is not None else _step(made, preprocessed)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _rates(trainer) -> list[tuple[int, float]]:
+    rates = []
+    for done in (1, 9):
+        log = trainer.logger.my_fantastic_logging
+        log["epoch_start_timestamps"] = [60.0 * epoch for epoch in range(done)]
+        log["epoch_end_timestamps"] = [60.0 * epoch + 60 for epoch in range(done)]
+        trainer.current_epoch = done
+        trainer.on_epoch_start()
+        trainer.lr_scheduler.step(done)
+        rates.append((trainer.num_epochs, trainer.optimizer.param_groups[0]["lr"] / trainer.initial_lr))
+    return rates
+
+
+def _step(trainer, preprocessed: Path) -> dict:
+    case = np.load(next((preprocessed / "nnUNetPlans_2d").glob("*.npz")))
+    window = np.s_[:, 10:12, :48, :32]  # two slices
+    image, labels = (torch.from_numpy(case[name][window].astype("f4")).movedim(1, 0) for name in ("data", "seg"))
     scales = trainer._get_deep_supervision_scales()
     target = labels.clamp(0)
     if scales:
         target = [torch.nn.functional.interpolate(target, scale_factor=tuple(scale)) for scale in scales]
-    if trainer.budget_seconds is not None:
-        # As after one epoch of a minute, and then after nine.
-        rates = []
-        for done in (1, 9):
-            log = trainer.logger.my_fantastic_logging
-            log["epoch_start_timestamps"] = [60.0 * epoch for epoch in range(done)]
-            log["epoch_end_timestamps"] = [60.0 * epoch + 60 for epoch in range(done)]
-            trainer.current_epoch = done
-            trainer.on_epoch_start()
-            trainer.lr_scheduler.step(done)
-            rates.append([trainer.num_epochs, trainer.optimizer.param_groups[0]["lr"] / trainer.initial_lr])
-        print(json.dumps({"trainer": name, "rates": rates}))
-        continue
     before = {key: value.clone() for key, value in trainer.network.state_dict().items()}
     loss = float(trainer.train_step({"data": image, "target": target})["loss"])
     moved = sum(not value.equal(before[key]) for key, value in trainer.network.state_dict().items())
@@ -79,28 +124,11 @@ for name in sys.argv[3:]:
     transforms = trainer.get_training_transforms((56, 40), (-1, 1), scales, mirrored, False)
     # nnU-Net's own U-Net, a control, is never exported.
     described = trainer._description() if hasattr(trainer.bare_network(), "config") else {}
-    print(json.dumps({
-        "trainer": name,
+    return {
         "loss": loss,
         "moved": moved / len(before),
         "epochs": trainer.num_epochs,
         "outputs": len(output) if isinstance(output, list) else 1,
         "transforms": [type(transform).__name__ for transform in transforms.transforms],
         **{key: json.loads(value) for key, value in described.items()},
-    }))
-"""
-
-
-def take_steps(results: Path, *trainers: str, folder: Path | str = "", **variables: str) -> dict[str, dict]:
-    """What the trainers say after a step each, by name; in ``folder`` lie those of the accuracy experiment."""
-    runs = results.parents[2]
-    preprocessed = runs / "preprocessed" / results.parent.name
-    folders = {"nnUNet_raw": runs, "nnUNet_preprocessed": preprocessed.parent, "nnUNet_results": runs / "steps"}
-    environment = {**os.environ, **{name: str(path) for name, path in folders.items()}, **variables}
-    run = subprocess.run(
-        [sys.executable, "-c", STEP, str(preprocessed), str(folder), *trainers],
-        env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    rows = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"trainer"')]
-    return {row["trainer"]: row for row in rows}
+    }

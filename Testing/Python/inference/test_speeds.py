@@ -9,6 +9,7 @@ import pytest
 from bundles import plan, write_tiny_bundle
 from usema.errors import InputError
 from usema.inference.predictor import Predictor
+from usema.inference.provenance import shares
 from usema.inference.speeds import EXACT, FAST, FIRST_PASS, overlap_between
 from usema.volumes.volume import Volume, read_volume
 
@@ -54,7 +55,7 @@ def test_a_first_look_comes_before_a_result_that_it_does_not_change(predictor, s
     assert (seen[0] != expected.labels).any()
     np.testing.assert_array_equal(result.labels, expected.labels)
     assert result.max_foreground_probability == expected.max_foreground_probability
-    changing = {"seconds", "time"}
+    changing = {"seconds", "time", "times"}
     told = [{k: v for k, v in one.provenance.items() if k not in changing} for one in (result, expected)]
     assert told[0] == told[1]
 
@@ -75,3 +76,15 @@ def test_a_speed_that_is_none_and_two_overlaps_are_refused(predictor, spine):
 def test_fast_never_takes_more_tiles_than_the_model_asks_for():
     assert [overlap_between(own, FAST) for own in (0.625, 0.5, 0.25, 0.1)] == [0.25, 0.25, 0.25, 0.1]
     assert [overlap_between(0.5, wish) for wish in (None, 0.7, FIRST_PASS)] == [0.5, 0.7, 0.0]
+
+
+def test_what_the_time_was_spent_on_adds_up_to_all_of_it(predictor, spine):
+    told = predictor.segment(spine, overlap=0.0).provenance
+    parts, seconds = told["times"].split(" = ")
+    percents = dict(part.rsplit(" ", 2)[:2] for part in parts.split(", "))
+    assert set(percents) == {"preparing", "network", "labels", "rest"}
+    assert sum(map(int, percents.values())) == 100
+    assert int(percents["network"]) > int(percents["labels"])
+    assert seconds == f"{told['seconds']} s"
+    assert shares({"network": 1.0, "labels": 0.5}, 2.0) == "network 50 %, labels 25 %, rest 25 % = 2.0 s"
+    assert shares({"a": 1.0}, 1.0) == "a 100 %, rest 0 % = 1.0 s"

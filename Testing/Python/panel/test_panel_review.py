@@ -132,3 +132,82 @@ def _counted(function, calls):
         return function(*arguments)
 
     return counting
+
+
+# Doubtful regions
+
+# What qMRMLSegmentEditorWidget takes while it is shown (installKeyboardShortcuts of 3D Slicer).
+TAKEN = {*"1234567890", *(f"Shift+{key}" for key in "1234567890"), "Esc", "Space", "Z", "Ctrl+Z", "Y", "Ctrl+Y"}
+TAKEN |= {*"QW/*,.<>I"}
+
+
+@pytest.fixture
+def mainWindow():
+    from PySide6 import QtWidgets
+
+    window = QtWidgets.QMainWindow()
+    window.setObjectName("qSlicerMainWindow")
+    window.show()
+    yield window
+    window.deleteLater()
+
+
+def keysOf(window) -> dict:
+    from PySide6 import QtGui
+
+    return {one.key().toString(): one for one in window.findChildren(QtGui.QShortcut)}
+
+
+def test_the_views_go_from_region_to_region_and_what_is_left_is_said(reviewed):
+    panel, volume, node = reviewed
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    view.SetFieldOfView(200, 100, 1)
+    ui, controls = panel.reviewSection.ui, panel.reviewSection.regions
+    assert not ui.acceptRegionButton.enabled
+    ui.findRegionsButton.click()
+    count = len(controls.review.items)
+    assert count >= 3
+    item = controls.review.current
+    width, height, _ = view.GetFieldOfView()
+    assert width == 2 * height == pytest.approx(2 * 40)
+    shown = [view.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+    assert shown == pytest.approx(item.port.worldOf(item.region.middle), abs=1)
+    assert f"0 of {count} done" in ui.regionLabel.text
+    (frame,) = previews()
+    assert voxels(frame, "preview", volume)[item.region.box].all()
+    ui.acceptRegionButton.click()
+    assert f"1 of {count} done" in ui.regionLabel.text
+    assert controls.review.current.number != item.number
+    edited = voxels(node, ANTERIOR, volume).astype(np.uint8)
+    place = tuple(slice(one, one + 1) for one in controls.review.current.region.middle)
+    edited[place] = 1 - edited[place]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, ANTERIOR, volume)
+    waitUntil(lambda: f"2 of {count} done" in ui.regionLabel.text)
+    panel.exit()
+    assert view.GetFieldOfView()[:2] == (200, 100)
+    assert previews() == []
+
+
+def test_the_keys_lead_through_the_regions_and_go_with_the_panel(reviewed, mainWindow):
+    panel, _, _ = reviewed
+    panel.exit()
+    panel.parent.qtObject.setParent(mainWindow)
+    before = set(keysOf(mainWindow))
+    panel.enter()
+    keys = keysOf(mainWindow)
+    mine = {"N", "Shift+N", "A"}
+    assert mine <= set(keys)
+    assert not mine & TAKEN
+    controls = panel.reviewSection.regions
+    panel.reviewSection.ui.findRegionsButton.click()
+    first = controls.review.current.number
+    keys["N"].activated.emit()
+    assert controls.review.current.number != first
+    keys["Shift+N"].activated.emit()
+    assert controls.review.current.number == first
+    keys["A"].activated.emit()
+    assert controls.review.done == 1
+    panel.exit()
+    slicer.app.processEvents()
+    assert set(keysOf(mainWindow)) == before
+    panel.parent.qtObject.setParent(None)

@@ -214,7 +214,7 @@ def test_a_file_that_is_not_the_publishers_is_refused_and_nothing_is_kept(app, o
     assert cache.installed() == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow(30)
 def test_one_click_downloads_converts_and_segments_a_whole_head(app, openPanel, asked, carried, data):
     panel = openPanel(script=None)
     volume = app.loadVolume(data / "volumes" / "whole_head" / "t1_whole_head.nii.gz")

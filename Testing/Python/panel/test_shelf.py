@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from html import escape
+
 import pytest
 from bundles import label, write_tiny_bundle
 from usema.store import shelf
@@ -68,11 +71,24 @@ def test_modality_and_region_narrow_it_and_the_whole_body_holds_each_region():
     assert names("liver", "US") == names("liver")  # no model is for ultrasound: the filter would hide all
 
 
+def test_a_model_that_is_here_is_found_by_structures_that_only_its_file_named(tmp_path):
+    name = "auto3dseg-muscles-3mm"
+    assert name not in names("hippocampus")
+    install_file(write_tiny_bundle(tmp_path / "muscles", name=name, title="Muscles", modality="CT").path)
+    assert name in names("hippocampus")
+    assert name in names("hippocampus", "CT", "head")  # it is of the whole body
+    assert name not in names("hippocampus", "MR")
+    assert name not in names("liver")
+    assert name in names("", "CT")
+    assert one(name, "posterior hippocampus").structures == ("Posterior hippocampus",)
+
+
 # What is said of them
 
 
 def test_a_row_says_what_it_finds_where_how_much_how_long_and_by_whom(words, monkeypatch):
-    monkeypatch.setattr(Shelf.expected, "seconds", lambda model: 185.0)
+    monkeypatch.setattr(Shelf.expected, "rate", lambda: Shelf.expected.REFERENCE_FLOPS)
+    monkeypatch.setattr(Shelf.expected, "threads", lambda: 140 / 185)
     assert words.row(one("totalsegmentator-total-3mm", "left adrenal")).splitlines() == [
         "Whole body, 117 structures, 3 mm",
         "    Left adrenal gland (of 117 structures)",
@@ -81,7 +97,8 @@ def test_a_row_says_what_it_finds_where_how_much_how_long_and_by_whom(words, mon
     ]
     assert words.row(one("hippocampus-mr")).splitlines() == [
         "Hippocampus, head and body (MR T1) – bundled",
-        "    Anterior hippocampus, Posterior hippocampus",
+        "    6 structures: Anterior hippocampus, Posterior hippocampus, Left anterior hippocampus, "
+        "Left posterior hippocampus, …",
         "    MR · CC-BY-SA-4.0",
         "    USEMA",
     ]
@@ -92,6 +109,43 @@ def test_what_was_run_on_the_publishers_weights_is_not_warned_of(words):
     assert "stand-ins" not in words.details(one("brain-mask"))
     for name in ("totalsegmentator-total-3mm", "auto3dseg-lungs"):
         assert "not yet run on the publisher's weights" in words.row(one(name))
+
+
+def test_memory_is_told_and_what_is_free_where_that_is_less(words, monkeypatch):
+    monkeypatch.setattr(words, "free_memory", lambda: 64e9)
+    enough = words.details(one("totalsegmentator-total-3mm"))
+    assert "Needs at least 2.3 GB of memory.<br>" in enough
+    assert not words.memoryIsShort(one("totalsegmentator-total-3mm"))
+    monkeypatch.setattr(words, "free_memory", lambda: 1.5e9)
+    assert "Needs at least 2.3 GB of memory, of which only 1.5 are free." in words.details(
+        one("totalsegmentator-total-3mm")
+    )
+    assert words.memoryIsShort(one("totalsegmentator-total-3mm"))
+    assert words.memory(one("auto3dseg-lungs")) == ""
+    assert not words.memoryIsShort(one("auto3dseg-lungs"))
+
+
+@pytest.mark.parametrize("name", ["totalsegmentator-teeth", "auto3dseg-prostate", "brain-mask"])
+def test_its_card_says_who_made_it_where_the_licence_stands_and_how_to_cite_it(words, name):
+    model = shelf.find(name).model
+    for text in (words.card(one(name)), "<br>".join(words.origin(one(name)))):
+        assert escape(model.publisher) in text
+        assert escape(model.citation) in text
+        assert escape(model.licence["stated_at"]) in text
+    assert words.card(one("hippocampus-mr")) == "" == "".join(words.origin(one("hippocampus-mr")))
+
+
+def test_nothing_that_a_publisher_writes_is_markup(words):
+    hostile = "<b onclick='x'>&"
+    found = one("brain-mask")
+    model = replace(
+        found.public.model,
+        publisher=hostile, citation=hostile, note=hostile, licence={**found.public.model.licence, "stated_at": hostile},
+    )  # fmt: skip
+    found = replace(found, public=replace(found.public, model=model))
+    for text, count in ((words.details(found), 2), (words.card(found), 4), ("".join(words.origin(found)), 3)):
+        assert hostile not in text
+        assert text.count(escape(hostile)) == count
 
 
 def test_the_size_counts_the_models_that_come_with_it(words):

@@ -25,7 +25,7 @@ FORMS = sorted((MODULE / "Resources" / "UI").glob("*.ui"))
 API = json.loads((HOST / "slicer_api_used.json").read_text("utf-8"))
 CLASSES = API["classes"]
 # Values, items and enumerators; PythonQt has them all, and the list of the running Slicer leaves them out.
-VALUES = {"Qt", "QColor", "QIcon", "QPixmap", "QHeaderView", "QTableWidgetItem"}
+VALUES = {"Qt", "QShortcut", "QKeySequence", "QColor", "QIcon", "QPixmap", "QHeaderView", "QTableWidgetItem"}
 # Which parameter types Slicer can connect to a widget: its parameterNodeWrapper/guiConnectors.py.
 CONNECTED = {"qMRMLNodeComboBox": r"vtkMRML\w+", "QCheckBox": "bool", "ctkSliderWidget": r"Annotated\[float,.*"}
 # What the module may import from the application beside qt and slicer itself.

@@ -17,20 +17,6 @@ from usema.errors import InputError, OutputError
 from usema.quality.evaluation import Score, evaluate_folders, summary, write_csv
 
 
-@pytest.fixture
-def folders(tmp_path):
-    predictions, references = tmp_path / "predictions", tmp_path / "references"
-    predictions.mkdir()
-    references.mkdir()
-    return predictions, references
-
-
-@pytest.fixture
-def labels(data):
-    """The label file of a hippocampus case. Cases 1 and 351 happen to have the same grid."""
-    return lambda number: data / f"nnUNet_raw/Dataset004_Hippocampus/labelsTr/hippocampus_{number:03}.nii.gz"
-
-
 def test_two_hippocampi_are_compared_as_by_hand(folders, labels):
     predictions, references = folders
     image = sitk.ReadImage(str(labels(351)))

@@ -14,20 +14,6 @@ from usema.quality.label_maps import read_label_map
 from usema.quality.metrics import METRICS
 
 
-@pytest.fixture
-def folders(tmp_path):
-    predictions, references = tmp_path / "predictions", tmp_path / "references"
-    predictions.mkdir()
-    references.mkdir()
-    return predictions, references
-
-
-@pytest.fixture
-def labels(data):
-    """The label file of a hippocampus case. Cases 1 and 351 happen to have the same grid."""
-    return lambda number: data / f"nnUNet_raw/Dataset004_Hippocampus/labelsTr/hippocampus_{number:03}.nii.gz"
-
-
 def as_it_is(image):
     return image
 

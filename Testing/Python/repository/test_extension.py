@@ -194,7 +194,7 @@ def test_the_icons_have_the_sizes_that_slicer_documents(root):
     assert pngSize(icons / "USEMAHippocampusMR.png") == (260, 280)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(12)
 def test_the_panel_can_be_photographed(root, tmp_path):
     command = [sys.executable, root / "Testing" / "Host" / "photograph_panel.py", tmp_path]
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}

@@ -31,16 +31,6 @@ pytest_plugins = ["slicer_fixtures"]
 STROKE = (slice(2, 6), slice(10, 14), slice(2, 9))  # of it, nothing is in a blob
 
 
-@pytest.fixture
-def volume(head):
-    return head
-
-
-@pytest.fixture
-def node(result):
-    return result
-
-
 def paint(node, segmentId, volume, place, value=1) -> None:
     array = voxels(node, segmentId, volume).astype(np.uint8)
     array[place] = value

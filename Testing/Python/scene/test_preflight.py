@@ -21,6 +21,7 @@ from USEMASegmentationLib.Scene import Preflight
 pytest_plugins = ["slicer_fixtures"]
 
 SHAPE = (24, 32, 24)
+RAMP = np.arange(24 * 32 * 24, dtype=np.float32).reshape(SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,44 @@ def test_a_single_slice_is_refused_before_anything_is_loaded(host):
     )
 
 
+def with_values(value, at=np.s_[:], kind=np.float32):
+    array = RAMP.astype(kind)
+    array[at] = value
+    return addVolume(array, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ("value", "at", "kind", "said"),
+    [
+        (7, np.s_[:], np.int16, "The volume 'Volume' has the value 7 in every voxel"),
+        (0, np.s_[:], np.float64, "The volume 'Volume' has the value 0.0 in every voxel"),
+        (np.nan, np.s_[:], np.float32, "The volume 'Volume' is NaN in every voxel"),
+        (np.inf, np.s_[3, 4, 5], np.float32, "1 NaN or infinite voxels; the first is inf at x 5, y 4, z 3"),
+        (-np.inf, np.s_[:], np.float32, "18432 NaN or infinite voxels"),
+        (1e300, np.s_[3, 4, 5], np.float64, "The volume 'Volume' has values from 0 to 1e+300"),
+    ],
+)
+def test_a_volume_that_holds_nothing_to_segment_is_refused_before_the_click(host, value, at, kind, said):
+    assert said in reasonFor(inputVolume=with_values(value, at, kind))
+
+
+def test_a_channel_that_holds_nothing_is_refused_by_its_name(volume):
+    channel = addVolume(np.ones(SHAPE, np.int16), np.eye(4), "Second")
+    reason = reasonFor(inputVolume=volume, channels=[channel], modelName="two-channels")
+    assert "The volume 'Second' has the value 1 in every voxel" in reason
+
+
+def test_nan_that_may_be_outside_the_field_of_view_is_no_reason_and_new_values_count_at_once(host):
+    volume = with_values(np.nan, np.s_[:3])
+    assert reasonFor(inputVolume=volume) == ""
+    slicer.util.arrayFromVolume(volume)[3:] = 5  # the engine takes what is outside for 0, and has two values then
+    slicer.util.arrayFromVolumeModified(volume)
+    assert reasonFor(inputVolume=volume) == ""
+    slicer.util.arrayFromVolume(volume)[:] = 5
+    slicer.util.arrayFromVolumeModified(volume)
+    assert "has the value 5.0 in every voxel" in reasonFor(inputVolume=volume)
+
+
 def test_a_volume_that_is_not_in_the_scene_is_refused(volume):
     slicer.mrmlScene.RemoveNode(volume)
     assert "'Head' is not in the scene" in reasonFor(inputVolume=volume)
@@ -134,7 +173,7 @@ def test_an_option_of_another_kind_is_named(volume, option, value, message):
 
 
 def test_the_number_of_channels_has_to_be_the_models(volume):
-    other = addVolume(np.ones(SHAPE, np.int16), np.eye(4))
+    other = addVolume(RAMP, np.eye(4))
     assert "1 volume(s) (T1), not 2" in reasonFor(inputVolume=volume, channels=[other])
     assert "2 volume(s) (T1, T2), not 1" in reasonFor(inputVolume=volume, modelName="two-channels")
     assert "has no volume" in reasonFor(inputVolume=volume, channels=[None], modelName="two-channels")
@@ -142,7 +181,7 @@ def test_the_number_of_channels_has_to_be_the_models(volume):
 
 
 def test_channels_that_transforms_bend_differently_are_refused(volume):
-    other = addVolume(np.ones(SHAPE, np.int16), np.eye(4))
+    other = addVolume(RAMP, np.eye(4))
     other.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode").GetID())
     assert "not linear" in reasonFor(inputVolume=volume, channels=[other], modelName="two-channels")
 
@@ -160,7 +199,7 @@ def test_a_transform_that_leaves_no_grid_is_the_reason(volume, place, value):
 @pytest.mark.parametrize("spacing", [0.0, np.nan, np.inf])
 @pytest.mark.parametrize("further", [False, True])
 def test_a_spacing_that_leaves_no_grid_is_the_reason(volume, spacing, further):
-    other = addVolume(np.ones(SHAPE, np.int16), np.eye(4), "Other")
+    other = addVolume(RAMP, np.eye(4), "Other")
     (other if further else volume).SetSpacing(spacing, 1, 1)
     reason = reasonFor(inputVolume=volume, channels=[other], modelName="two-channels")
     assert f"'{'Other' if further else 'Head'}' has no grid: its spacing" in reason

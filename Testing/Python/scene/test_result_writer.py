@@ -32,16 +32,6 @@ pytest_plugins = ["slicer_fixtures"]
 LATER = blobs()[::-1].copy()
 
 
-@pytest.fixture
-def volume(head):
-    return head
-
-
-@pytest.fixture
-def node(result):
-    return result
-
-
 def probabilities(seed=0, shape=LATER.shape) -> np.ndarray:
     return np.random.default_rng(seed).random((3, *shape)).astype(np.float16)
 

@@ -28,11 +28,6 @@ from USEMASegmentationLib.Scene.EditMask import tagOf
 pytest_plugins = ["slicer_fixtures"]
 
 
-@pytest.fixture
-def volume(head):
-    return head
-
-
 def idsOf(node) -> list[str]:
     return list(node.GetSegmentation().GetSegmentIDs())
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
 
 import pytest
+from small_disk import mounted
 from usema.converters import public
 from usema.converters.public import PublicFile, PublicModel, public_models
-from usema.errors import BundleError, StoreError
+from usema.errors import BundleError, StoreError, UsemaError
 from usema.store import cache, shelf, shelf_install
 from usema.store.consent import ConsentNeeded
+from usema.store.importing import import_model
 from usema.store.install import install, question_of_entry
 from usema.store.library import find_entry, find_model, library
 
@@ -114,6 +117,12 @@ def test_models_whose_licence_is_not_open_are_not_offered(data):
         ("prostate", "totalsegmentator-total-3mm"),
         ("lung nodules", "totalsegmentator-lung-nodules"),
         ("brain mask", "brain-mask"),
+        ("Niere links", "totalsegmentator-total-3mm"),
+        ("kidneys", "totalsegmentator-total-3mm"),
+        ("Lebersegmente", "totalsegmentator-liver-segments"),
+        ("Pleuraerguss", "totalsegmentator-pleural-pericard-effusion"),
+        ("Wirbelkörper", "totalsegmentator-vertebrae-body"),
+        ("weisse Substanz", "brain-subcortical"),
     ],
 )
 def test_a_structure_finds_the_models_that_segment_it(words, first):
@@ -125,6 +134,12 @@ def test_the_structures_that_were_searched_for_are_named():
     assert shelf.matching("left adrenal", whole_body) == ["Left adrenal gland"]
     assert shelf.matching("linke Niere", whole_body) == ["Left kidney", "Left kidney cyst"]
     assert shelf.matching("mandible", whole_body) == []
+    assert shelf.matching("LWK 3", whole_body) == []
+    for words in ("LWK3", "lwk3", "vertebra L3"):
+        assert shelf.matching(words, whole_body) == ["Vertebrae L3"]
+    for words in ("Zwölffingerdarm", "zwoelffingerdarm"):
+        assert shelf.matching(words, whole_body) == ["Duodenum"]
+    assert shelf.matching("linkes Schulterblatt", whole_body) == shelf.matching("left scapula", whole_body)
 
 
 def test_modality_and_region_narrow_the_search():
@@ -150,6 +165,9 @@ def test_a_publishers_file_becomes_a_model_that_says_where_it_comes_from(offered
     steps = []
     bundle = install(entry, progress=steps.append)
     bundle.verify()
+    card = (bundle.path / "card.md").read_text("utf-8")
+    for words in ("brainchop", "MIT", "**Stated in:**", "**Please cite:** Masoud"):
+        assert words in card
     assert (bundle.metadata.name, bundle.metadata.title) == (LIGHT, entry.title)
     assert [label.name for label in bundle.metadata.labels] == ["White matter", "Grey matter"]
     assert bundle.metadata.source["publisher"] == "neuroneural/brainchop-models"
@@ -211,6 +229,69 @@ def test_what_is_no_model_is_refused_and_leaves_nothing(offered, publisher, cont
     assert cache.installed() == []
     assert [one for one in cache.sources().rglob("*") if one.is_file()] == []
     assert not list(cache.parts().glob("*.converted"))
+
+
+class Evil:
+    """Unpickled, it would leave a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_pickle_with_code_is_refused_and_never_run(offered, publisher, tmp_path):
+    torch = pytest.importorskip("torch")
+    path = publisher / "model5_gw_ae" / "model.pth"
+    torch.save({"model.0.weight": Evil(tmp_path / "ran")}, path)
+    (entry,) = offered(at(known(LIGHT), path, sha256=None))
+    with pytest.raises(BundleError, match="could not be made"):
+        install(entry)
+    assert not (tmp_path / "ran").exists()
+    assert nothing_is_here()
+
+
+@pytest.mark.parametrize("pages", [3, 7, 9, 11])
+def test_a_full_disk_is_told_and_nothing_half_stays(offered, publisher, tmp_path, monkeypatch, pages):
+    (entry,) = offered(at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth", sha256=None))
+    with mounted(tmp_path / "disk", f"size={4 * pages}k") as place:
+        monkeypatch.setenv("USEMA_MODELS", str(place))
+        with pytest.raises(UsemaError, match="The disk is full") as refused:
+            install(entry)
+        assert refused.value.hint
+        assert "Errno" not in str(refused.value)
+        assert cache.installed() == []
+        assert not list(cache.parts().glob("*.converted"))
+
+
+def test_an_import_onto_a_full_disk_is_told_in_the_same_words(publisher, tmp_path, monkeypatch):
+    with mounted(tmp_path / "disk", "size=20k") as place:
+        monkeypatch.setenv("USEMA_MODELS", str(place))
+        with pytest.raises(StoreError, match="The disk is full"):
+            import_model(publisher / "model5_gw_ae" / "model.pth")
+        assert cache.installed() == []
+        assert list(cache.parts().iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["mindgrab", "model5_gw_ae/model.json", "model20chan3cls", "model5_gw_ae.zip"])
+def test_a_publishers_own_model_json_is_not_taken_for_a_bundles(publisher, place):
+    if place.endswith(".zip"):
+        shutil.make_archive(str(publisher / "model5_gw_ae"), "zip", publisher / "model5_gw_ae")
+    assert import_model(publisher / place).metadata.source["format"] == "brainchop"
+
+
+def test_a_licence_that_is_refused_leaves_nothing(offered, publisher):
+    model = at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth")
+    (entry,) = offered(replace(model, licence={**model.licence, "open": "not stated", "commercial_use": False}))
+    with pytest.raises(ConsentNeeded):
+        install(entry, consent=None)
+    assert nothing_is_here()
+
+
+def nothing_is_here() -> bool:
+    files = [one for one in cache.sources().rglob("*") if one.is_file()]
+    return cache.installed() == [] and files == [] and not list(cache.parts().glob("*.converted"))
 
 
 def test_a_licence_that_is_not_stated_is_asked_about_once(offered, publisher):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
-from trainings import CASES, make_dataset, take_steps
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from trainings import CASES, make_dataset, plan_only, step
 from usema.cli import main
 from usema.errors import InputError
 from usema.models.bundle import read_bundle
@@ -23,6 +22,7 @@ from usema.training import neighbours, robust, robust_2d
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
+from usema.training.trainers import nnUNetTrainerUSEMASmall
 from usema.volumes.volume import load_volume, read_volume
 
 pytestmark = pytest.mark.slow  # real trainings
@@ -33,21 +33,36 @@ def epochs_logged(results: Path) -> list[int]:
     return [int(number) for log in logs for number in re.findall(r": Epoch (\d+)", log.read_text())]
 
 
+IN_2D = {"configuration": "2d", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
+
+
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    """One epoch in 2D, then the same command with a larger budget."""
+def planned(data, tmp_path_factory):
+    """A data set, and where nnU-Net would put what it trains on it; in batches of 4: the plan's 32 take long."""
     folder = tmp_path_factory.mktemp("training")
     dataset = make_dataset(data, folder / "raw")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_run", plan_only)
+        results = train_dataset(dataset, folder / "runs", **IN_2D)
+    path = folder / "runs/preprocessed" / dataset.name / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    plans["configurations"]["2d"]["batch_size"] = 4
+    path.write_text(json.dumps(plans))
+    return dataset, results
+
+
+@pytest.fixture(scope="module")
+def trained(planned):
+    """One epoch in 2D, then the same command with a larger budget."""
+    dataset, results = planned
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_n_proc_DA", "1")
         patch.setenv("USEMA_THREADS", "1")
         patch.setenv("nnUNet_def_n_proc", "1")  # of its validation
-        patch.setattr(training.os, "cpu_count", lambda: 1)  # of planning; each further process loads PyTorch again
-        options = {"configuration": "2d", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
-        results = train_dataset(dataset, folder / "runs", iterations=6, **options)
+        train_dataset(dataset, results.parents[2], iterations=6, **IN_2D)
         first = epochs_logged(results)
         spent = float(re.findall(r"Epoch time: ([\d.]+)", next((results / "fold_0").glob("*.txt")).read_text())[-1])
-        train_dataset(dataset, folder / "runs", minutes=(spent + 0.2) / 60, **options)
+        train_dataset(dataset, results.parents[2], minutes=(spent + 0.2) / 60, **IN_2D)
     return dataset, results, first
 
 
@@ -78,7 +93,8 @@ def test_an_export_is_a_bundle_that_segments(trained, tmp_path):
 
     image = dataset / "imagesTr/hippocampus_011_0000.nii.gz"
     arguments = ["segment", str(image), "-o", str(tmp_path / "a.nii.gz"), "--model", str(tmp_path / "bundle")]
-    assert CliRunner().invoke(main, arguments).exit_code == 0
+    run = CliRunner().invoke(main, arguments)
+    assert run.exit_code == 0, run.output
     assert load_volume(tmp_path / "a.nii.gz").geometry.same_grid(read_volume(image).geometry)
 
 
@@ -105,40 +121,43 @@ def test_only_the_final_checkpoint_is_exported_with_the_figures_that_nnunet_meas
     ]
 
 
-def test_nnunets_own_command_line_finds_the_trainers(trained):
-    code = (
-        "from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor; import torch; "
-        "p = nnUNetPredictor(device=torch.device('cpu'), allow_tqdm=False); "
-        f"p.initialize_from_trained_model_folder({str(trained[1])!r}, (0,)); print(type(p.network).__name__)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.stdout.split()[-1:] == ["USEMA"], run.stderr
+def test_nnunets_own_predictor_finds_the_trainers(trained):
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(trained[1]), (0,))
+    assert type(predictor.network).__name__ == "USEMA"
 
 
 NEIGHBOURS = [name for name in vars(neighbours) if re.match("nnUNetTrainer(MLLA|AttentionMamba)", name)]
 ROBUST = sorted(name for name in {**vars(robust), **vars(robust_2d)} if name.startswith("nnUNetTrainerUSEMARobust"))
 
 
-def test_every_trainer_takes_a_step(trained):
+@pytest.fixture(scope="module")
+def steps(planned) -> dict[str, dict]:
+    """A step of each trainer."""
+    trainers = {**vars(neighbours), **vars(robust), **vars(robust_2d)}
+    settings = {"USEMA_ITERATIONS": "101", "USEMA_THREADS": "1"}
+    return {name: step(planned[1], trainers[name], **settings) for name in NEIGHBOURS + ROBUST}
+
+
+def test_every_trainer_takes_a_step(steps):
     assert sorted(NEIGHBOURS) == sorted(training.PLAIN_LABELS_ONLY)
     assert len(ROBUST) == 6
-    steps = take_steps(trained[1], *NEIGHBOURS, *ROBUST, USEMA_ITERATIONS="101", USEMA_THREADS="1")
-    assert list(steps) == NEIGHBOURS + ROBUST
-    for name, step in steps.items():
-        assert math.isfinite(step["loss"]), name
-        assert step["moved"] > 0.5, name
-        assert step["epochs"] == 3, name
+    for name, told in steps.items():
+        assert math.isfinite(told["loss"]), name
+        assert told["moved"] > 0.5, name
+        assert told["epochs"] == 3, name
         # A neighbour's further outputs are for training alone.
-        assert step["outputs"] == (1 if name in NEIGHBOURS else 3), name
+        assert told["outputs"] == (1 if name in NEIGHBOURS else 3), name
 
 
-def test_the_learning_rate_falls_to_nothing_when_the_time_budget_ends(trained):
+def test_the_learning_rate_falls_to_nothing_when_the_time_budget_ends(planned):
     """Ten minutes, after one epoch of a minute: ten epochs, whatever the recipe's own number is."""
-    small, mamba = "nnUNetTrainerUSEMASmall", "nnUNetTrainerAttentionMamba"
-    steps = take_steps(trained[1], small, mamba, USEMA_MINUTES="10", USEMA_THREADS="1")
-    for done, (epochs, rate) in zip((1, 9), steps[small]["rates"], strict=True):
+    settings = {"USEMA_MINUTES": "10", "USEMA_THREADS": "1"}
+    small = step(planned[1], nnUNetTrainerUSEMASmall, **settings)["rates"]
+    mamba = step(planned[1], neighbours.nnUNetTrainerAttentionMamba, **settings)["rates"]
+    for done, (epochs, rate) in zip((1, 9), small, strict=True):
         assert (epochs, rate) == (10, pytest.approx((1 - done / 10) ** 0.9))
-    for done, (epochs, rate) in zip((1, 9), steps[mamba]["rates"], strict=True):
+    for done, (epochs, rate) in zip((1, 9), mamba, strict=True):
         cosine = (1 + math.cos(math.pi * 3 * done / 10)) / 2
         assert (epochs, rate) == (10, pytest.approx((1e-5 + (5e-4 - 1e-5) * cosine) / 5e-4))
 
@@ -151,10 +170,9 @@ def test_a_trainer_of_plain_labels_is_refused_for_regions_before_anything_is_pla
     assert not (tmp_path / "runs").exists()
 
 
-def test_each_robust_recipe_mirrors_what_its_labels_allow(trained):
-    steps = take_steps(trained[1], *ROBUST)
-    mirrored = {name: step["inference"]["mirror_axes"] for name, step in steps.items()}
-    assert {name: "MirrorTransform" in step["transforms"] for name, step in steps.items()} == {
+def test_each_robust_recipe_mirrors_what_its_labels_allow(steps):
+    mirrored = {name: steps[name]["inference"]["mirror_axes"] for name in ROBUST}
+    assert {name: "MirrorTransform" in steps[name]["transforms"] for name in ROBUST} == {
         name: bool(axes) for name, axes in mirrored.items()
     }
     assert mirrored == {
@@ -167,9 +185,8 @@ def test_each_robust_recipe_mirrors_what_its_labels_allow(trained):
     }
 
 
-def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
-    name = "nnUNetTrainerAttentionMamba"
-    transforms = take_steps(trained[1], name, USEMA_THREADS="1")[name]["transforms"]
+def test_attention_mambas_own_recipe_augments_in_space_alone(steps):
+    transforms = steps["nnUNetTrainerAttentionMamba"]["transforms"]
     assert "SpatialTransform" in transforms
     assert "MirrorTransform" in transforms
     assert "RandomTransform" not in transforms
@@ -177,25 +194,17 @@ def test_attention_mambas_own_recipe_augments_in_space_alone(trained):
 
 def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained, tmp_path):
     bundle = export_bundle(trained[1], tmp_path / "bundle").path
-    name = "nnUNetTrainerUSEMASmall"
-    from_bundle = take_steps(trained[1], name, USEMA_START=str(bundle))[name]
-    from_nothing = take_steps(trained[1], name)[name]
+    from_bundle = step(trained[1], nnUNetTrainerUSEMASmall, USEMA_START=str(bundle))
+    from_nothing = step(trained[1], nnUNetTrainerUSEMASmall)
     assert from_bundle["loss"] < from_nothing["loss"] - 0.1
     assert from_bundle["training"]["started_from"] == "hippocampus 0.1.0"
     assert "started_from" not in from_nothing["training"]
-    with pytest.raises(AssertionError, match="cannot start this training: its network is another one"):
-        take_steps(trained[1], "nnUNetTrainerUSEMA", USEMA_START=str(bundled_models()["hippocampus-mr"]))
+    with pytest.raises(InputError, match="cannot start this training: its network is another one"):
+        step(trained[1], nnUNetTrainerUSEMASmall, USEMA_START=str(bundled_models()["hippocampus-mr"]))
 
 
 def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data, tmp_path, monkeypatch):
-    nnunet = training._run
-
-    def plan_only(code, arguments, environment):
-        if code == training._PLAN:
-            nnunet(code, arguments, environment)
-
     monkeypatch.setattr(training, "_run", plan_only)
-    monkeypatch.setattr(training.os, "cpu_count", lambda: 1)  # each further process loads PyTorch again
     dataset = make_dataset(data, tmp_path / "raw")
     request = {"configuration": "3d_fullres", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
     train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.0), **request)

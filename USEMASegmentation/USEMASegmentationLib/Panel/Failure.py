@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 
 import qt
@@ -10,8 +11,9 @@ from slicer.i18n import tr as _
 from . import RunTexts
 
 
-def failureWidgets(error: Exception) -> list:
-    """A sentence and, below it, where it happened; to be called while the error is handled."""
+def showFailure(layout, error: Exception) -> None:
+    """A sentence and, below it, where it happened, into a layout; to be called while the error is handled."""
+    logging.exception("USEMA Segmentation cannot be opened")
     label, details = qt.QLabel(), qt.QPlainTextEdit()
     label.wordWrap = True
     label.textFormat = qt.Qt.RichText
@@ -22,4 +24,5 @@ def failureWidgets(error: Exception) -> list:
     )
     details.readOnly = True
     details.setPlainText(traceback.format_exc())
-    return [label, details]
+    for widget in (label, details):
+        layout.addWidget(widget)

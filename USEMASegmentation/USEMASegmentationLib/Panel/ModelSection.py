@@ -94,7 +94,9 @@ class ModelSection:
                 reason = _("This model is being downloaded; then the volume is segmented.")
             return Readiness(False, reason)
         text = _("This model is not on this computer yet. Segment downloads it first ({size}).")
-        return Readiness(True, warnings=[text.format(size=ShelfTexts.sizeOf(self.store.describe(model)))])
+        found = self.store.describe(model)
+        warnings = [ShelfTexts.memory(found)] if ShelfTexts.memoryIsShort(found) else []
+        return Readiness(True, warnings=[text.format(size=ShelfTexts.sizeOf(found)), *warnings])
 
     def show(self, name: str) -> None:
         """The description of a model, and what can be done to get it."""

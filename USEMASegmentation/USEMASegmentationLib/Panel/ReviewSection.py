@@ -12,6 +12,7 @@ from ..Scene.EditMask import tagOf
 from ..Scene.ReviewCase import casesOf
 from ..Scene.SegmentVoxels import imageOf
 from .CorrectSection import CorrectSection
+from .RegionControls import RegionControls
 from .Signals import connect
 from .ThresholdControls import ThresholdControls
 
@@ -31,6 +32,7 @@ class ReviewSection:
         self.cases: list = []
         self._node, self._shown, self._voxels = None, None, None
         self.threshold = ThresholdControls(ui, guarded, lambda: self.show(self._node))
+        self.regions = RegionControls(ui, guarded)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
 
     def show(self, segmentationNode) -> None:
@@ -45,6 +47,7 @@ class ReviewSection:
         state = _stateOf(segmentationNode)
         if state == self._shown:
             self.threshold.forget()
+            self.regions.update()
             return
         self._shown = state
         self.cases, reason = [], ""
@@ -53,22 +56,32 @@ class ReviewSection:
             self.cases, reason = casesOf(segmentationNode, self.correct.saveForUndo, editorNode)
         self.ui.reviewHintLabel.text = "" if self.cases else _hint(segmentationNode, reason)
         self.ui.reviewHintLabel.visible = not self.cases
-        self.ui.thresholdGroup.visible = bool(self.cases)
+        self.ui.thresholdGroup.visible = self.ui.regionsGroup.visible = bool(self.cases)
         self.threshold.show(self.cases)
+        self.regions.show(self.cases)
 
     def onCollapsed(self, collapsed: bool) -> None:
         if collapsed:
-            self.threshold.hide()
+            self.exit()
         else:
+            self.enter()
             self.show(self._node)
+
+    def enter(self) -> None:
+        """The module is opened: its keys count, where the section is open."""
+        if not self.ui.reviewCollapsibleButton.collapsed:
+            self.regions.enter()
 
     def exit(self) -> None:
         """Another module is opened."""
         self.threshold.hide()
+        self.regions.exit()
 
     def close(self) -> None:
         """Lets go of the scene's nodes, which are about to go."""
+        self.exit()
         self.threshold.show([])
+        self.regions.show([])
         self.cases, self._node, self._shown, self._voxels = [], None, None, None
 
 

@@ -30,6 +30,8 @@ def progress(status: Status) -> str:
     if not status.total:
         return ""
     text = _("Tile {done} of {total}").format(done=status.done, total=status.total)
+    if status.frames:
+        text = _("Frame {frame} of {frames}").format(frame=status.frame, frames=status.frames)
     left = status.secondsLeft
     return text if left is None else _("{tile}, {time} left").format(tile=text, time=duration(left))
 

@@ -77,6 +77,7 @@ class ShelfSection:
         """All about the one that is marked, and what can be done with it."""
         ui, found = self.ui, self._marked()
         ui.shelfDetailsLabel.text = ShelfTexts.details(found) if found else ""
+        ui.shelfDetailsLabel.toolTip = ShelfTexts.card(found) if found else ""
         ui.shelfDetailsLabel.visible = bool(ui.shelfDetailsLabel.text)
         ui.useButton.enabled = found is not None
         some = found is not None and 0 < len(found.structures) < found.labelCount

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from slicer.i18n import tr as _
+from usema.converters import public_card
+from usema.inference.memory import free_memory
 from usema.store import expected
 from usema.store.index import Licence
 from usema.store.library import BUNDLED
@@ -63,14 +65,31 @@ def _facts(found: Found) -> str:
     where = found.model.modality
     if found.public is not None:
         where = f"{where}, {found.public.model.region}"
-    time = expected.in_words(found.seconds)
     parts = [
         where,
         "" if found.isHere else sizeOf(found),
-        time and _("{time} here").format(time=time),
+        time(found),
         _licence(found.model.licence),
     ]
     return " · ".join(filter(None, parts))
+
+
+def time(found: Found) -> str:
+    """What a run takes on this computer, as far as it is known."""
+    words = expected.in_words(found.takes)
+    return _("{time} here").format(time=words) if words and found.takes.seconds is not None else words
+
+
+def memory(found: Found) -> str:
+    """What a run needs of this computer's memory, and what is free where that is less."""
+    words = expected.memory_in_words(found.takes, free_memory())
+    return _("Needs {memory}.").format(memory=words) if words else ""
+
+
+def memoryIsShort(found: Found) -> bool:
+    """Whether a run certainly needs more memory than is free."""
+    free = free_memory()
+    return None not in (free, found.takes.memory) and free < found.takes.memory
 
 
 def _licence(licence: Licence | None) -> str:
@@ -115,6 +134,8 @@ def details(found: Found) -> str:
     model, lines = found.public.model, []
     if model.note:
         lines.append(escape(model.note))
+    if memory(found):
+        lines.append(escape(memory(found)))
     if found.needs:
         needs = _("Comes with what it needs: {titles}.").format(titles=", ".join(found.needs))
         lines.append(escape(needs))
@@ -132,6 +153,27 @@ def details(found: Found) -> str:
         terms=terms(found.model.licence),
     )
     return "<br>".join([*lines, made])
+
+
+def card(found: Found) -> str:
+    """The model card of a public model, as rich text; empty for another."""
+    if found.public is None:
+        return ""
+    rows = public_card.facts(found.public.model)
+    return "<qt>" + "<br>".join(f"<b>{escape(what)}:</b> {escape(sentence)}" for what, sentence in rows) + "</qt>"
+
+
+def origin(found: Found) -> list[str]:
+    """Of a public model: that its publisher made it, where its licence stands, how to cite it; lines of rich text."""
+    if found.public is None:
+        return []
+    model = found.public.model
+    publisher = f'<a href="{escape(model.publisher_url)}">{escape(model.publisher)}</a>'
+    return [
+        _("<b>Made by:</b> {publisher}, not by USEMA").format(publisher=publisher),
+        _("<b>Licence stated in:</b> {place}").format(place=escape(model.licence.get("stated_at", ""))),
+        _("<b>Please cite:</b> {citation}").format(citation=escape(model.citation)),
+    ]
 
 
 def count(found: Sequence[Found], text: str) -> str:

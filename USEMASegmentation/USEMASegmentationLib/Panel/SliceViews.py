@@ -29,3 +29,29 @@ def showOnce(segmentationNode) -> None:
     if all(first <= last for first, last in zip(low, high, strict=True)):  # else the segments are empty
         middle = [(first + last) / 2 for first, last in zip(low, high, strict=True)]
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *middle, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+
+
+_before: dict[str, tuple[float, float, float]] = {}  # ID of a slice node -> its field of view before `lookAt`
+_LEAST_MM, _AROUND = 40.0, 3.0  # what is shown around a place: so much at the least, or so many times its size
+
+
+def lookAt(world, sizeMm: float) -> None:
+    """Centres all slice views on a place (RAS millimetres) and shows it with its surroundings."""
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *world, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    wanted = max(_LEAST_MM, _AROUND * sizeMm)
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        width, height, depth = node.GetFieldOfView()
+        if min(width, height) <= 0:
+            continue
+        _before.setdefault(node.GetID(), (width, height, depth))
+        scale = wanted / min(width, height)
+        node.SetFieldOfView(width * scale, height * scale, depth)
+
+
+def lookAway() -> None:
+    """Gives the slice views the field of view back that they had."""
+    for name, field in _before.items():
+        node = slicer.mrmlScene.GetNodeByID(name)
+        if node is not None:
+            node.SetFieldOfView(*field)
+    _before.clear()

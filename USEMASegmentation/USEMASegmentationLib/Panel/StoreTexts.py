@@ -56,6 +56,7 @@ def termsOf(model: KnownModel) -> str:
     if model.bundle:
         lines.append(f"<b>{_('Limits')}:</b> {escape(model.bundle.metadata.limits)}")
     lines.append(f"<b>{_('Licence')}:</b> {link}, {ShelfTexts.terms(model.licence)}")
+    lines += ShelfTexts.origin(Found(model, public=publicOf(model)))
     lines.append(f"<b>{_('Version')}:</b> {escape(describeState(model))}")
     if model.bundle and (card := Path(model.bundle.path).absolute() / CARD_FILE).is_file():
         lines.append(f'<a href="{escape(card.as_uri())}">{_("Model card")}</a>')

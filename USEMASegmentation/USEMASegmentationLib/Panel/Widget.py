@@ -18,11 +18,12 @@ from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
 from ..Scene.Images import isFlat
+from ..Scene.Sequences import frameOf
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
-from .Failure import failureWidgets
+from .Failure import showFailure
 from .Installer import Installer
 from .LabelsList import LabelsList
 from .ManageSection import ManageSection
@@ -68,12 +69,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if getattr(self.parent, "isEntered", False):  # reloaded: the application does not enter it again
                 self.enter()
         except Exception as error:
-            logging.exception("USEMA Segmentation cannot be opened")
             self.cleanup()
             if uiWidget is not None:
                 uiWidget.visible = False
-            for widget in failureWidgets(error):
-                self.layout.addWidget(widget)
+            showFailure(self.layout, error)
 
     def _build(self, uiWidget) -> None:
         self.ui = slicer.util.childWidgetVariables(uiWidget)
@@ -155,10 +154,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             if not self.binding.isCurrent():
                 self.initializeParameterNode()
             self.correctSection.enter()
+            self.reviewSection.enter()
             self.updateState()
         if self._missing and self.installer.isPending():
-            # not from here: a dialog would keep the application from showing the module
-            qt.QTimer.singleShot(0, self.onInstall)
+            qt.QTimer.singleShot(0, self.onInstall)  # a dialog from here would keep the module from being shown
 
     def exit(self) -> None:
         # A run goes on; its result is there when the user comes back.
@@ -218,6 +217,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             Parameters.copyOf(self._parameterNode),
             device=self.advancedSection.device(),
             show3D=self.ui.show3DButton.checked,
+            allFrames=self._parameterNode.allFrames and frameOf(self._parameterNode.inputVolume) is not None,
         )
 
     # Showing
@@ -230,7 +230,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.showModel()
         ui.setupSection.visible = bool(self._missing)
         ui.setupLabel.text = self._missing
-
         if not busy and self._subject != (subject := self._subjectNow()):
             self._subject = subject
             self.runSection.say("")
@@ -238,6 +237,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
         self.advancedSection.update(node)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
+        ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.show3DButton.visible = not isFlat(node.inputVolume)
         ui.segmentEditor.visible = node.segmentation is not None

@@ -33,10 +33,13 @@ class ExchangeFolder:
                 f"Nothing can be written to the temporary folder {parent}: {error.strerror}.", _FREE_SPACE
             ) from error
 
-    def export(self, volumeNodes: Sequence, box: Box, images: bool = False) -> list[dict]:
+    def export(
+        self, volumeNodes: Sequence, box: Box, under: Sequence | None = None, images: bool = False
+    ) -> list[dict]:
         """Write the volumes for the worker; the box is of the first, the others are resampled onto it there.
 
         Args:
+            under: see `worldGeometries`.
             images: a model for two-dimensional images will see them.
 
         Returns:
@@ -46,8 +49,8 @@ class ExchangeFolder:
             OutputError: the disk is full, or not writable.
             InputError: see `worldGeometries`.
         """
-        inputs = []
-        for index, (node, geometry) in enumerate(zip(volumeNodes, worldGeometries(volumeNodes), strict=True)):
+        inputs, geometries = [], worldGeometries(volumeNodes, under)
+        for index, (node, geometry) in enumerate(zip(volumeNodes, geometries, strict=True)):
             part = wholeBox(node) if index else box
             path = self.path / _channel(index)
             try:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import slicer
 from usema.errors import BundleError, InputError, OutputError, UsemaError
 from usema.inference.checks import input_warnings, needed_bytes
@@ -15,6 +16,8 @@ from usema.inference.speeds import overlap_of
 from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
+from usema.volumes.outside import fill_outside
+from usema.volumes.volume import MOST, check_values
 
 from ..Parameters import EXISTING, Parameters, Readiness
 from .Hierarchy import toldOf
@@ -22,7 +25,7 @@ from .Images import checkImage, checkVolume
 from .Kinds import refuseOtherKinds
 from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
-from .VolumeBridge import isBent, roiBox, wholeBox, worldGeometries
+from .VolumeBridge import boxOf, isBent, worldGeometries
 
 # Python with torch and a small network in memory, before it has seen a volume.
 _WORKER_BYTES = GIB // 2
@@ -77,7 +80,7 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warn
     _checkMemory(parameters, bundle)
     intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
     return Warnings(
-        scene=_sceneWarnings(volumes, bundle.metadata),
+        scene=_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
         engine=input_warnings(bundle.metadata, geometry, intensities),
         target=_targetWarnings(parameters),
     )
@@ -111,6 +114,7 @@ def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:
         if node.IsA("vtkMRMLLabelMapVolumeNode"):
             raise InputError(f"'{name}' is a label map, not an image.", "Choose the volume that it was drawn on.")
         (checkImage if metadata.takes_images else checkVolume)(node)
+        _refuseWithoutValues(node)
     expected = metadata.inputs
     if len(volumes) != len(expected):
         raise InputError(
@@ -118,6 +122,19 @@ def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:
             f"not {len(volumes)}.",
             "Choose one volume for each channel, in this order.",
         )
+
+
+def _refuseWithoutValues(node) -> None:
+    """One value everywhere, nothing but NaN, infinity: as the engine refuses it. Other NaN it looks at by itself."""
+    # VTK remembers it until the voxels change, and passes over NaN; of nothing but NaN the least is the largest number.
+    low, high = node.GetImageData().GetPointData().GetScalars().GetRange(0)
+    if -MOST <= low < high <= MOST:
+        return
+    array = slicer.util.arrayFromVolume(node)
+    if low == high and array.dtype.kind == "f" and np.isnan(array).any():
+        return
+    name = f"The volume '{node.GetName()}'"
+    check_values(fill_outside(array, name)[0], name)
 
 
 def _checkOptions(parameters: Parameters, metadata: ModelMetadata, devices: Sequence[str] | None) -> None:
@@ -161,8 +178,7 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     - 0.5 GiB for the worker itself.
     """
     volume = parameters.inputVolume
-    box = wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
-    shape = [part.stop - part.start for part in box]
+    shape = [part.stop - part.start for part in boxOf(parameters)]
     voxels, classes = math.prod(shape), len(metadata.labels) + 1
     needed = needed_bytes(metadata, shape, volume.GetSpacing()[::-1]) + 2 * voxels
     if parameters.keepProbabilities:
@@ -170,7 +186,7 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     return needed + _WORKER_BYTES
 
 
-def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
+def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata, allFrames: bool) -> list[str]:
     told = toldOf(volumes[0])
     warnings = list(filter(None, [modality_doubt(metadata, told), region_doubt(metadata, told)]))
     if len({node.GetID() for node in volumes}) < len(volumes):
@@ -178,7 +194,7 @@ def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata) -> list[str]:
     if any(map(isBent, volumes)):
         warnings.append("The transform above the volume is not linear: it is segmented as it is stored, not as shown.")
     frames = [frame for frame in map(frameOf, volumes) if frame]
-    if frames:
+    if frames and not allFrames:
         warnings.append("Only the frame that is shown is segmented: {} of {} of a sequence.".format(*frames[0]))
     return warnings
 

@@ -19,7 +19,7 @@ class ReviewPreview:
         array: bool (z, y, x), to be changed in place; ``refresh`` shows it.
     """
 
-    def __init__(self, segmentationNode, volumeNode, box: Box):
+    def __init__(self, segmentationNode, volumeNode, box: Box, color: tuple[float, float, float] = _COLOR):
         image = newImage(np.zeros([part.stop - part.start for part in box], np.uint8), box, ijkToRas(volumeNode))
         node = slicer.vtkMRMLSegmentationNode()
         node.SetName("USEMA preview")
@@ -35,7 +35,7 @@ class ReviewPreview:
         display.SetSliceIntersectionThickness(2)
         segment = slicer.vtkSegment()
         segment.SetName("Preview")
-        segment.SetColor(*_COLOR)
+        segment.SetColor(*color)
         segment.AddRepresentation(LABELMAP, image)
         self._node.GetSegmentation().AddSegment(segment, "preview")
         self._image = self._node.GetSegmentation().GetSegment("preview").GetRepresentation(LABELMAP)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import slicer
+import vtk
 from usema.errors import OutputError
 from usema.volumes.segments import PREFIX
 
@@ -49,6 +50,28 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
         node.CreateClosedSurfaceRepresentation()
         node.GetDisplayNode().SetVisibility3D(True)
     return node, lambda: [step() for step in last]
+
+
+def fill(node, prepared: Prepared) -> None:
+    """Write what was prepared into an empty segmentation that is in no scene, as a frame of a sequence.
+
+    Raises:
+        OutputError: a segment cannot be added.
+    """
+    segmentation, image = node.GetSegmentation(), slicer.vtkOrientedImageData()
+    matrix = vtk.vtkMatrix4x4()
+    prepared.volume.GetIJKToRASMatrix(matrix)
+    image.SetImageToWorldMatrix(matrix)
+    image.SetExtent(prepared.volume.GetImageData().GetExtent())
+    segmentation.SetConversionParameter(
+        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
+        slicer.vtkSegmentationConverter.SerializeImageGeometry(image),
+    )
+    with ExitStack() as undo:
+        for one in prepared.written:
+            _write(node, one, undo)
+        _setAttributes(node, prepared.provenance, undo)
+        undo.pop_all()
 
 
 def _newNode(prepared: Prepared, undo: ExitStack):

@@ -16,6 +16,8 @@ import vtk
 from usema.errors import InputError
 from usema.volumes.geometry import Geometry
 
+from ..Parameters import Parameters
+
 Box = tuple[slice, slice, slice]
 
 VOLUME_KINDS = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")  # the latter are pictures in colour
@@ -49,12 +51,16 @@ def wholeBox(volumeNode) -> Box:
     return tuple(slice(0, length) for length in shapeOf(volumeNode))
 
 
-def worldGeometries(volumeNodes: Sequence) -> list[Geometry]:
+def worldGeometries(volumeNodes: Sequence, under: Sequence | None = None) -> list[Geometry]:
     """Where volumes lie in the world, their parent transforms applied: orientation and spacing as the model needs them.
 
     A transform that shears leaves no grid that the engine could work on. Then the first volume gets the perpendicular
     axes nearest to its own, which is close enough for orientation and spacing, and the others keep their place beside
     it. A transform that is not linear bends the grid; the volumes are then taken as they are stored.
+
+    Args:
+        under: nodes under whose parent transforms the volumes lie: frames of a sequence have none of their own. None:
+            the volumes themselves.
 
     Raises:
         InputError: volumes under different transforms that are not linear; a spacing or a transform that leaves no
@@ -66,9 +72,10 @@ def worldGeometries(volumeNodes: Sequence) -> list[Geometry]:
             f"The volume '{node.GetName()}' has no grid: its spacing is {node.GetSpacing()}.",
             "Correct it in the module Volumes, or load the volume again.",
         )
-    transforms = [_linearTransformToWorld(node) for node in volumeNodes]
+    placed = volumeNodes if under is None else under
+    transforms = [_linearTransformToWorld(node) for node in placed]
     if any(transform is None for transform in transforms):
-        if len({node.GetTransformNodeID() for node in volumeNodes}) > 1:
+        if len({node.GetTransformNodeID() for node in placed}) > 1:
             raise InputError(
                 "The volumes lie under different transforms, one of which is not linear.",
                 "Harden the transforms (in the Transforms module), then segment again.",
@@ -127,6 +134,12 @@ def roiBox(roiNode, volumeNode) -> Box:
             "Move it onto the anatomy, or choose no ROI.",
         )
     return tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))
+
+
+def boxOf(parameters: Parameters) -> Box:
+    """The voxels of the input volume that are to be segmented. Raises InputError as `roiBox` does."""
+    volume = parameters.inputVolume
+    return wholeBox(volume) if parameters.roi is None else roiBox(parameters.roi, volume)
 
 
 def isBent(volumeNode) -> bool:

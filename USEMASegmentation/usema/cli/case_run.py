@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import Cancelled, InputError, OutputError
 from ..inference.speeds import EXACT
 from ..models.bundle import Bundle, read_bundle
+from ..store import expected
 from ..volumes.segments import millilitres
 from .case_images import columns, image_writers, read_images, told, write_labels
 from .cases import Case
@@ -123,7 +125,13 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     if case.statistics:
         check_statistics(case.statistics, case.overwrite)
     check_channels(engine.bundle, len(case.inputs))
-    volumes = [read_volume(path, interpolate_slices=engine.settings.interpolate_slices) for path in case.inputs]
+    interpolate = engine.settings.interpolate_slices
+    if case.frame:
+        from ..volumes.frames import read_frame
+
+        volumes = [read_frame(case.inputs[0], *case.frame, interpolate_slices=interpolate)]
+    else:
+        volumes = [read_volume(path, interpolate_slices=interpolate) for path in case.inputs]
     if case.output.name.lower().endswith(writing.DICOM_SUFFIX):
         from ..volumes.dicom_results import check_dicom_result
 
@@ -132,19 +140,14 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     return volumes
 
 
-def segment_case(
-    case: Case,
-    volumes: list[Volume],
-    engine: Engine,
-    outcome: Outcome,
-    should_stop: Callable[[], bool],
-    when_written: Callable[[], None] = lambda: None,
-) -> None:
-    """Segments and writes; ``outcome`` holds what was written even where this raises, ``when_written`` hears of each.
+def predict_case(
+    case: Case, volumes: list[Volume], engine: Engine, outcome: Outcome, should_stop: Callable[[], bool]
+) -> Segmentation:
+    """Segments, and tells volumes and measures to ``outcome``.
 
     Raises:
         UsemaError: of any kind.
-        Cancelled: ``should_stop`` said so; each file is whole or not there.
+        Cancelled: ``should_stop`` said so.
     """
     settings = engine.settings
     with _preview_beside(case, volumes[0], engine) as preview:
@@ -161,6 +164,8 @@ def segment_case(
         )
     _warn(case, engine, outcome, result.warnings)
     outcome.seconds = float(result.provenance["seconds"])
+    if not settings.only:
+        expected.remember(engine.bundle.metadata.name, outcome.seconds)
     if result.image is not None:
         outcome.numbers = columns(result)
     for label in result.model_labels if result.image is None else ():
@@ -172,7 +177,25 @@ def segment_case(
         values = {label.name: label.value for label in result.model_labels}
         found = measure(result.labels, volumes[0].array, result.geometry, list(values.values()))
         outcome.measures = {name: found[value] for name, value in values.items()}
-    for path, write in _writers(case, volumes[0], result, outcome):
+    return result
+
+
+def write_case(
+    case: Case,
+    volume: Volume,
+    result: Segmentation,
+    engine: Engine,
+    outcome: Outcome,
+    should_stop: Callable[[], bool],
+    when_written: Callable[[], None],
+) -> None:
+    """Writes; ``outcome`` holds what was written even where this raises, ``when_written`` hears of each.
+
+    Raises:
+        OutputError: a file cannot be written.
+        Cancelled: ``should_stop`` said so; each file is whole or not there.
+    """
+    for path, write in _writers(case, volume, result, outcome):
         if should_stop():
             raise Cancelled("Stopped.")
         for note in write() or ():
@@ -187,6 +210,7 @@ def segment_case(
         found += f"; {asymmetry}"
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
+    engine.progress.say(f"{case.name}: {result.provenance['times']}", "dim")
 
 
 @contextmanager
@@ -224,30 +248,33 @@ def check_channels(bundle: Bundle, given: int) -> None:
         )
 
 
+def make_folders(case: Case) -> None:
+    """Makes the folders of a case's results. Raises OutputError."""
+    for path in case.outputs:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
+
+
 @contextmanager
-def folders_for(case: Case) -> Iterator[None]:
-    """Makes the folders of a case's results; those that stay empty, because the case failed, go again."""
-    made = []
+def folders_for(cases: Iterable[Case]) -> Iterator[None]:
+    """At the end, folders that were made for results and stay empty, because cases failed, go again."""
+    places = {folder for case in cases for path in case.outputs for folder in path.parents}
+    missing = [folder for folder in places if not folder.exists()]
     try:
-        for path in case.outputs:
-            missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-            for folder in reversed(missing):
-                try:
-                    folder.mkdir(exist_ok=True)
-                except OSError as error:
-                    raise OutputError(f"The folder {folder} cannot be made: {error.strerror}.") from error
-                made.append(folder)
         yield
     finally:
-        for folder in reversed(made):
-            with suppress(OSError):  # not empty: it holds a result
+        for folder in sorted(missing, key=lambda one: -len(one.parts)):
+            with suppress(OSError):  # not empty: it holds a result; or never made
                 folder.rmdir()
 
 
 @contextmanager
 def said_by_the_engine(outcome: Outcome) -> Iterator[None]:
-    """What the engine logs as a warning (of how a file was read, for example) belongs to the case."""
-    handler = logging.Handler(logging.WARNING)
+    """What the engine logs as a warning (of how a file was read, for example) in this thread belongs to the case."""
+    handler, thread = logging.Handler(logging.WARNING), threading.get_ident()
+    handler.addFilter(lambda record: record.thread == thread)
     handler.emit = lambda record: outcome.warnings.append(record.getMessage())
     logger = logging.getLogger("usema")
     logger.addHandler(handler)

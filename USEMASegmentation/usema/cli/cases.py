@@ -37,6 +37,7 @@ class Case:
     Attributes:
         name: what messages call it: its path from the folder that the user gave.
         overwrite: whether outputs that exist are replaced.
+        frame: which one of a file or series of several volumes, from 0, and of how many; None: it is one volume.
         objects, table: of two-dimensional images, the numbers of objects, and what each measures.
     """
 
@@ -47,6 +48,7 @@ class Case:
     preview: Path | None
     overwrite: bool = False
     statistics: Path | None = None
+    frame: tuple[int, int] | None = None
     objects: Path | None = None
     table: Path | None = None
 

@@ -16,6 +16,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError, UsemaError
-from ..files import replace_file
+from ..files import remove_abandoned, replace_file
 from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -62,6 +63,8 @@ class Cohort:
 
     def left_to_do(self, cases: Sequence[Case]) -> list[Case]:
         """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""
+        for folder in (self._folder, self._folder / STATUS_FOLDER):
+            remove_abandoned(folder)
         return [self._replaceable(case) for case in cases if not self._is_done(case)]
 
     def record(self, case: Case, outcome: Outcome, state: str, error: UsemaError | None = None) -> None:
@@ -119,19 +122,30 @@ class Cohort:
         kinds = ("output", "probabilities", "preview", "objects", "table")
         asked = [kind for kind in kinds if getattr(case, kind) is not None]
         inputs = {str(path.resolve()): _state(path) for path in case.inputs}
-        return {"inputs": inputs, "model": model, "settings": {**self._settings, "results": asked}}
+        settings = {**self._settings, "results": asked}
+        if case.frame:
+            settings["frame"] = list(case.frame)
+        return {"inputs": inputs, "model": model, "settings": settings}
 
-    def _told(self, case: Case) -> dict[str, Any] | None:
+    def forget(self, cases: Sequence[Case]) -> None:
+        """Removes their statuses and the table, which must be of these cases alone, and the folder if it is empty."""
+        for path in (*map(self._status, cases), self._folder / TABLE):
+            path.unlink(missing_ok=True)
+        for folder in (self._folder / STATUS_FOLDER, self._folder):
+            with suppress(OSError):  # something else lies in it
+                folder.rmdir()
+
+    def told(self, case: Case) -> dict[str, Any] | None:
         """The status of a case, if it is of the same inputs, model and settings."""
         document, identity = _read(self._status(case)), self._identity(case)
         return document if document and all(document[key] == value for key, value in identity.items()) else None
 
     def _is_done(self, case: Case) -> bool:
-        told = self._told(case)
+        told = self.told(case)
         return bool(told) and told["state"] == DONE and not case.overwrite and all(map(Path.is_file, case.outputs))
 
     def _replaceable(self, case: Case) -> Case:
-        told = self._told(case)
+        told = self.told(case)
         there = [path for path in case.outputs if path.exists()]
         own = told and all(told["outputs"].get(self._place(path)) == _state(path) for path in there)
         return replace(case, overwrite=True) if own else case

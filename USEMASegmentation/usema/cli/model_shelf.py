@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ..converters import public_card
+from ..converters.public_cost import USUAL_CT
 from ..errors import BundleError, InputError
+from ..inference.memory import free_memory
+from ..models.card_files import CARD_FILE
 from ..store import expected, shelf, shelf_install
-from ..store.library import library
+from ..store.library import find_model, library
 
 
 def print_found(text: str, modality: str, region: str) -> None:
@@ -25,22 +31,47 @@ def print_found(text: str, modality: str, region: str) -> None:
             f"No public model is found by {' '.join(filter(None, [text, modality, region]))!r}.",
             f"Search for a structure (liver, left adrenal), --modality CT or MR, --region {', '.join(regions)}.",
         )
-    whole = {"name", "download", "time here"}
-    names = ("name", "title", "modality", "structures", "licence", "download", "time here")
+    whole = {"name", "download"}
+    names = ("name", "title", "modality", "structures", "licence", "download", "memory", "time here")
     table = Table(*(Column(name, no_wrap=name in whole, overflow="fold") for name in names))
     here = {model.name for model in library().models if model.path}
     for entry in found:
         model = entry.model
         structures = ", ".join(shelf.matching(text, model)[:3]) or f"{model.label_count}"
         size = "is here" if entry.name in here else _download(entry, here)
-        time = expected.in_words(expected.seconds(model))
-        row = (entry.name, entry.title, model.modality, structures, model.licence["name"], size, time)
+        takes = expected.of(model)
+        memory = expected.memory_in_words(takes).removesuffix(" of memory")
+        time = expected.in_words(takes)
+        row = (entry.name, entry.title, model.modality, structures, model.licence["name"], size, memory, time)
         table.add_row(*map(escape, row))
     console = Console()
     if not console.is_terminal:  # nobody looks: one line per model, for grep
         console.width = max(console.width, 200)
     console.print(table)
-    click.echo("`usema models download NAME` gets one from its publisher.", err=True)
+    free = free_memory()
+    lines = [
+        f"Memory and time are those of a head, or of a CT of {' x '.join(map(str, USUAL_CT[0][::-1]))} voxels.",
+        "" if free is None else f"{free / 1e9:.1f} GB of memory are free.",
+        "`usema models card NAME` says whose a model is, `usema models download NAME` gets it from its publisher.",
+    ]
+    click.echo(" ".join(filter(None, lines)), err=True)
+
+
+@click.command()
+@click.argument("name")
+def card(name: str) -> None:
+    """Print the model card of NAME: who made it, on which terms, how to cite it, and what was measured.
+
+    Public models have theirs before they are downloaded.
+    """
+    model, entry = library().get(name), shelf.find(name)
+    if model is not None and model.path is not None and (place := Path(model.path) / CARD_FILE).is_file():
+        click.echo(place.read_text(encoding="utf-8"))
+    elif entry is not None:
+        click.echo(public_card.markdown(entry.model))
+    else:
+        find_model(name)  # says what is wrong with the name
+        raise BundleError(f"The model '{name}' has no card.", f"`usema models show {name}` tells what there is.")
 
 
 @click.command("fetch-list")

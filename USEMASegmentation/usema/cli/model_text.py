@@ -42,7 +42,7 @@ def of_entry(document: Mapping[str, Any]) -> str:
 
 def _start(document: Mapping[str, Any], size: int) -> list[tuple[str, str]]:
     return [
-        ("name", f"{document['name']} {document['version']}, {size / 1e6:.1f} MB"),
+        ("name", f"{document['name']} {document['version']}, {f'{size / 1e6:.1f} MB' if size else 'size not stated'}"),
         ("title", document["title"]),
         ("description", document["description"]),
         ("input", f"{document['modality']} of: {document['anatomy']}"),
@@ -55,9 +55,19 @@ def _end(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     use = "" if licence["commercial_use"] else ", not for commercial use"
     return [
         ("measured", _some(_figures(document["metrics"]), _MOST_FIGURES) or "nothing reported"),
+        ("made by", _made_by(document)),
         ("licence", f"{licence['name']}{use}: {licence['url']}"),
+        ("stated in", licence.get("stated_at") or ""),
         ("citation", document["citation"]),
     ]
+
+
+def _made_by(document: Mapping[str, Any]) -> str:
+    """The publisher of a model that is not of USEMA's own format."""
+    for source in (document.get("model") or {}, document.get("source") or {}):
+        if isinstance(source, Mapping) and source.get("publisher"):
+            return ", ".join(filter(None, [source["publisher"], source.get("publisher_url") or source.get("url")]))
+    return ""
 
 
 def _figures(metrics: Mapping[str, Any], name: str = "") -> Iterator[str]:
@@ -82,6 +92,8 @@ def _some(texts, most: int) -> str:
 def _text(rows: list[tuple[str, str]]) -> str:
     lines = []
     for name, value in rows:
+        if not value and name:
+            continue
         folded = textwrap.wrap(
             value,
             _WIDTH - 16,

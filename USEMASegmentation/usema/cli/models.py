@@ -21,7 +21,7 @@ from . import model_text, report
 from .model_compare import compare
 from .model_files import download, export, import_file, publish
 from .model_indexes import index
-from .model_shelf import fetch_list, print_found
+from .model_shelf import card, fetch_list, print_found
 
 
 @click.group()
@@ -29,7 +29,7 @@ def models() -> None:
     """List, download, check and publish models."""
 
 
-for _command in (compare, download, export, fetch_list, import_file, publish, index):
+for _command in (card, compare, download, export, fetch_list, import_file, publish, index):
     models.add_command(_command)
 
 

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from ..errors import Cancelled, InputError, UsemaError
+from ..errors import InputError
 from ..inference.speeds import EXACT, SPEEDS, overlap_of
 from ..models.label_names import chosen
 from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES
 from ..volumes.writing import RESULT_SUFFIXES
-from . import explained, report
-from .case_run import (
-    Engine,
-    Outcome,
-    Settings,
-    check_channels,
-    folders_for,
-    read_case,
-    said_by_the_engine,
-    segment_case,
-)
-from .cases import Case, plan_cases, refuse_clashes, targets
-from .cohort import BEGUN, DONE, FAILED, TABLE, Cohort, part_of
+from .case_run import Settings, check_channels, folders_for
+from .cases import plan_cases, refuse_clashes, targets
+from .cohort import TABLE, Cohort, part_of
 from .device_names import check_device_name
-from .interrupt import Stop, stop_on_interrupt
+from .engines import Choice, engine_options
+from .frames import split_into_frames
+from .interrupt import stop_on_interrupt
 from .progress import RunProgress
 from .sample import compare_with_reference, sample_arguments
 from .tables import say
@@ -63,6 +54,7 @@ DEFAULT_MODEL = "hippocampus-mr"
 @click.option("--anyway", is_flag=True, help="Take the default model for an input that it was not made for.")
 @click.option("--overwrite", is_flag=True, help="Replace results that exist.")
 @click.option("--part", metavar="I/N", help="Of many cases only the I-th of N parts: one for each computer.")
+@engine_options
 def segment(
     inputs,
     output,
@@ -85,6 +77,7 @@ def segment(
     anyway,
     overwrite,
     part,
+    **engine,
 ):
     """Segment INPUT (NIfTI, NRRD, MHA, or a folder with a DICOM series) into OUTPUT.
 
@@ -94,7 +87,8 @@ def segment(
     each result carries its input's name and, without --format, its format. A DICOM series can become a DICOM SEG
     (.dcm) or an RT Structure Set (.rtstruct.dcm). Folders are made. A case that fails does not stop the rest; the
     exit code is 1 if any failed. Given again, the command does what is not done yet. OUTPUT/cohort.csv tells of each
-    case: volumes, warnings, seconds, and why it failed.
+    case: volumes, warnings, seconds, and why it failed. Each frame of a 4D file, or of a DICOM series of several
+    phases, is a case: OUTPUT becomes a 4D label map or, a folder, gets a file a frame.
 
     --speed fast lets tiles overlap by a quarter, which takes a third to a half of the time; the model's card tells what
     that costs. --speed preview writes a first look beside the result, which is the same as with exact and replaces it.
@@ -114,6 +108,7 @@ def segment(
         raise InputError(f"The overlap {overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
     overlap_of(speed, overlap)
     check_device_name(device)
+    choice = Choice(**engine)
     bundle = _find_bundle(model or DEFAULT_MODEL)
     images = bundle.metadata.takes_images
     _check_image_options(images, pixel_size, objects, table, statistics)
@@ -122,8 +117,9 @@ def segment(
     if channels:
         check_channels(bundle, 1 + len(channels))
     cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.inputs), overwrite, suffix, images)
-
-    many = len(cases) > 1 or part is not None
+    cases, sequences = (cases, []) if images else split_into_frames(cases, places[0], len(bundle.metadata.inputs))
+    together = any(sequence.together for sequence in sequences)
+    many = len(cases) > 1 or part is not None or not choice.is_local
     if statistics and many:
         raise click.UsageError(f"--statistics is for one volume; of several, {places[0].path / TABLE} has them.")
     if statistics:
@@ -134,14 +130,18 @@ def segment(
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)
-    cohort = Cohort(places[0].path, bundle, settings) if many else None
+    folder = sequences[0].folder if together else places[0].path
+    cohort = Cohort(folder, bundle, settings) if many else None
     wanted = cases if part is None else part_of(cases, part)
     to_do = cohort.left_to_do(wanted) if cohort else wanted
     if len(to_do) < len(wanted):
         say(console, f"{len(wanted) - len(to_do)} of {len(wanted)} were done before.")
-    with stop_on_interrupt() as stop, RunProgress(console) as progress:
+    with stop_on_interrupt() as stop, RunProgress(console) as progress, folders_for(to_do):
         try:
-            failed = _run(to_do, Engine(bundle, settings, progress), stop, cohort)
+            failed = choice.run(to_do, bundle, settings, cohort, folder, stop, progress)
+            for sequence in sequences:
+                if made := sequence.finish(cohort):
+                    say(console, f"{sequence.source.name}: all frames -> {', '.join(map(str, made))}")
         finally:
             if cohort and (table := cohort.write_table()):
                 say(console, f"Table of all cases: {table}")
@@ -165,66 +165,6 @@ def _check_image_options(images: bool, pixel_size: float | None, objects, table,
                 )
     if pixel_size is not None and not 0 < pixel_size < 1000:
         raise InputError(f"A pixel of {pixel_size:g} mm is none.", "Give its side in mm, above 0.")
-
-
-def _run(cases: list[Case], engine: Engine, stop: Stop, cohort: Cohort | None) -> int:
-    """Segments each case and returns how many failed. Raises SystemExit where a signal asked to stop."""
-    failed = 0
-    for number, case in enumerate(cases):
-        outcome = Outcome()
-
-        def record(state: str, error: UsemaError | None = None, case=case, outcome=outcome) -> None:
-            if cohort:
-                cohort.record(case, outcome, state, error)
-
-        try:
-            with folders_for(case), said_by_the_engine(outcome):
-                volumes = read_case(case, engine, outcome)
-                if stop.is_set():
-                    raise Cancelled("Stopped.")
-                _load(engine)
-                segment_case(case, volumes, engine, outcome, stop.is_set, lambda record=record: record(BEGUN))
-            record(DONE)
-        except (Cancelled, KeyboardInterrupt) as stopped:
-            _report_stop(case, outcome, number, len(cases))
-            raise SystemExit(getattr(stopped, "exit_code", stop.exit_code)) from None
-        except _NoEngine as error:
-            raise error.__cause__ from None
-        except Exception as error:  # whatever it is, one case must not cost the others
-            failed += 1
-            error = explained(error)
-            _report_failure(error, case, outcome, len(cases))
-            with suppress(OSError):  # the disk that the case failed on may be the one that this goes to
-                record(FAILED, error)
-    if stop.is_set():
-        report(UsemaError("Stopped, after all was written."))
-        raise SystemExit(stop.exit_code)
-    return failed
-
-
-class _NoEngine(Exception):
-    """The model cannot be loaded: no case can be segmented."""
-
-
-def _load(engine: Engine) -> None:
-    try:
-        engine.predictor  # noqa: B018, loads it
-    except Exception as error:
-        raise _NoEngine from error
-
-
-def _report_failure(error: UsemaError, case: Case, outcome: Outcome, cases: int) -> None:
-    report(error, case.name if cases > 1 else "")
-    if outcome.written:
-        click.echo(f"       Written before: {', '.join(map(str, outcome.written))}", err=True)
-
-
-def _report_stop(case: Case, outcome: Outcome, done: int, cases: int) -> None:
-    """What is there, and what is not."""
-    missing = [str(path) for path in case.outputs if path not in outcome.written]
-    there = f"Written: {', '.join(map(str, outcome.written))}. " if outcome.written else ""
-    count = f"{done} of {cases} cases were done before. " if cases > 1 else ""
-    report(UsemaError(f"Stopped. {count}{there}Not written: {', '.join(missing)}."))
 
 
 def _find_bundle(model: str):

@@ -248,5 +248,10 @@ def _as_torch(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 @cache
+def architecture_of(sha256: str) -> dict[str, Any]:
+    """The configuration of the MeshNet whose file has that hash."""
+    return _table()["models"][sha256]["architecture"]
+
+
 def _table() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("brainchop_models.json").read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
-"""Models that others publish: who, where, under which licence, and how USEMA runs them. Standard library only.
+"""Models that others publish: who, where, which licence, and how USEMA runs them. Standard library only.
 
-The facts stand in ``public_models.json``, each with its source; weights are nowhere in USEMA. A model is downloaded
-from its own publisher and converted on the user's computer.
+The facts stand in ``public_models.json``, which is kept by hand: a publisher's new release is another address there,
+and tests hold every entry to what a user has to know. Weights are nowhere in USEMA. A model is downloaded from its own
+publisher and converted on the user's computer.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class PublicModel:
         needs: names of models that must be here, because they find the region.
         recipe: "format" and what that format's converter wants to know.
         cpu_seconds: of one volume on one thread, as measured by the source of these facts; None: not measured.
+        publisher_seconds: what its publisher measured on a workstation that is not described; None: not told.
         note: a sentence for the user; may be empty.
         tried: whether USEMA was run on its publisher's own weights; what could not be had while it was written was
             tested on stand-ins.
@@ -74,6 +76,7 @@ class PublicModel:
     cpu_seconds: float | None
     note: str
     tried: bool = False
+    publisher_seconds: float | None = None
 
     @property
     def size(self) -> int:
@@ -121,4 +124,5 @@ def _model(entry: dict[str, Any], publisher: dict[str, str]) -> PublicModel:
         cpu_seconds=entry["cpu_seconds"],
         note=entry["note"],
         tried=publisher.get("tried", False),
+        publisher_seconds=entry.get("publisher_seconds"),
     )

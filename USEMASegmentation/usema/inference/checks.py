@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..models.metadata import ModelMetadata
-from ..models.parts import NNUNET, Part
+from ..models.parts import NNUNET, Part, head_bytes
 from ..volumes.geometry import Geometry
 from ..volumes.told import NOTHING, Told
 from ..volumes.volume import Volume, check_volume
@@ -183,20 +183,13 @@ def check_memory(
 
 def _part_bytes(part: Part, channels: int, shape: Sequence[int], spacing: Sequence[float]) -> float:
     if part.kind == _HEADS:
-        return _head_bytes(part.architecture["config"])
+        return head_bytes(part.architecture["config"])
     plan = _plan(part)
     if plan is None or plan.dimensions == 2:
         return 0  # a 2D network holds the logits of one slice, and which axes it resamples depends on the volume
     resampled = math.prod(shape) * math.prod(spacing) / math.prod(plan.spacing)
     longest = max(n * mm for n, mm in zip(shape, spacing, strict=True)) / min(plan.spacing)
     return 4 * channels * resampled + 4 * part.outputs * resampled * min(1, plan.patch_size[0] / longest)
-
-
-def _head_bytes(config: dict) -> float:
-    """Of a MeshNet on 256^3 voxels: all of a layer where it has norms, else the planes that are kept at a time."""
-    channels, dilations = math.ceil(config["channels"] / 8) * 8, config["dilations"]
-    planes = 256 if config.get("norm", "none") != "none" else min(60, 2 * sum(dilations))
-    return 4 * 256**2 * channels * planes + 3 * 4 * 256**3
 
 
 def _plan(part: Part) -> Plan | None:

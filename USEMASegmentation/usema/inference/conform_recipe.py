@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import BundleError, InputError
 from ..volumes.geometry import Geometry
 from .conform import SIDE, Conformed, averaged, conform, hounsfield_to_cormack, normalised_by_quantiles
 from .grid_collector import GridCollector
 from .outputs import Outputs
+from .postprocessing import keep_components
 from .tiling import Tiling
 
-_EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 _KNOWN = {"mask_by_previous", "largest_component", "hounsfield"}
 _STEPS = (1, 2, 4)  # voxels of 1 mm that become one
 
@@ -112,16 +111,9 @@ class ConformedCase:
         if self.mask is not None:
             labels[~self.mask] = 0
         if self.largest:
-            _keep_largest(labels)
+            # Of two that are equally large the first stays, as with the publisher.
+            keep_components(labels, lambda sizes: np.arange(len(sizes)) == sizes.argmax())
         if kept is not None:
             kept = np.stack([self.conformed.labels_on_input(one) for one in kept])
             kept[0] += kept.sum(axis=0) == 0  # beyond the conformed grid all is background
         return self.conformed.labels_on_input(labels), kept
-
-
-def _keep_largest(labels: np.ndarray) -> None:
-    components, count = ndimage.label(labels, _EVERY_NEIGHBOUR)
-    if count > 1:
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
-        labels[components != sizes.argmax()] = 0

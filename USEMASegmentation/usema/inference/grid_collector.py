@@ -66,7 +66,7 @@ class GridCollector:
             planes = slice(start, start + part.shape[1])
             start = planes.stop
             self._labels[planes, rows] = self._outputs.to_labels(part).cpu().numpy()
-            self.highest = max(self.highest, self._outputs.highest(part))
+            self.highest = self._outputs.highest(part, self.highest)
             if self._collected is not None:
                 self._collected.add(planes.start, part, row=row)
             if self._probabilities is not None:

@@ -123,7 +123,7 @@ class FittedCollector:
     def add(self, start: int, logits: torch.Tensor) -> None:
         """The slab (outputs, 1, b, c): there is no other."""
         fitted = self._image.fitted
-        self.highest = max(self.highest, self._outputs.highest(logits))
+        self.highest = self._outputs.highest(logits, self.highest)
         forward = fitted.transpose_forward
         plane = logits[:, 0].float()
         if forward[1] > forward[2]:

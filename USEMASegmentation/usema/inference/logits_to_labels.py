@@ -99,7 +99,7 @@ class LogitsToLabels:
             if self._collected is not None:
                 self._collected.add(begin, chunk)
         for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
-            self.highest = max(self.highest, self._outputs.highest(part))
+            self.highest = self._outputs.highest(part, self.highest)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:
         """The labels (z, y, x), uint8 (uint16 beyond 255 labels), and the probabilities or None.

@@ -33,31 +33,43 @@ def postprocess(
     return labels
 
 
-def _kept(labels, step, spacing_zyx, keeps: Callable[[np.ndarray, float], np.ndarray]) -> None:
-    """Removes the components that do not stay, given the voxels of each (of background, 0) and a voxel's mm3."""
-    wanted = step.get("labels")
+def keep_components(
+    labels: np.ndarray,
+    keeps: Callable[[np.ndarray], np.ndarray],
+    wanted: Sequence[int] | None = None,
+    connectivity: int = 26,
+) -> None:
+    """Remove the connected components that do not stay.
+
+    Args:
+        labels: (z, y, x); changed in place.
+        keeps: given the voxels of each component (of background, the first, 0), which stay.
+        wanted: values whose union is looked at as one; None: all but 0.
+        connectivity: 6, 18 or 26 neighbours of a voxel.
+    """
     mask = np.isin(labels, wanted) if wanted else labels != 0
-    components, count = ndimage.label(mask, _neighbours(step.get("connectivity", 26)))
+    components, count = ndimage.label(mask, _neighbours(connectivity))
     if count:
         sizes = np.bincount(components.ravel(), minlength=count + 1)
         sizes[0] = 0
-        keep = keeps(sizes, math.prod(spacing_zyx))
+        keep = keeps(sizes)
         keep[0] = True
         labels[mask & ~keep[components]] = 0
+
+
+def _kept(labels, step, keeps: Callable[[np.ndarray], np.ndarray]) -> None:
+    keep_components(labels, keeps, step.get("labels"), step.get("connectivity", 26))
 
 
 def _keep_largest(labels, step, spacing_zyx, others) -> None:
     """As many of the largest as ``count`` says (1); those as large as the last of them stay too, as in nnU-Net."""
 
-    def keeps(sizes: np.ndarray, voxel_mm3: float) -> np.ndarray:
-        return sizes >= np.sort(sizes[1:])[-min(step.get("count", 1), len(sizes) - 1)]
-
-    _kept(labels, step, spacing_zyx, keeps)
+    _kept(labels, step, lambda sizes: sizes >= np.sort(sizes[1:])[-min(step.get("count", 1), len(sizes) - 1)])
 
 
 def _remove_small(labels, step, spacing_zyx, others) -> None:
     """Components of ``volume_mm3`` or less go."""
-    _kept(labels, step, spacing_zyx, lambda sizes, voxel_mm3: sizes * voxel_mm3 > step["volume_mm3"])
+    _kept(labels, step, lambda sizes: sizes * math.prod(spacing_zyx) > step["volume_mm3"])
 
 
 def _number_downwards(labels, step, spacing_zyx, others) -> None:

@@ -31,7 +31,7 @@ from .loading import LoadedPart, load_finder, load_parts
 from .logit_margins import margins_on
 from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
-from .provenance import provenance
+from .provenance import provenance, shares
 from .region import Box, box_around, cut, pasted
 from .regions import meant, segment_regions
 from .result import Segmentation
@@ -309,7 +309,7 @@ class Predictor:
         def rough() -> np.ndarray:
             if self._finder is None:
                 self._finder = load_finder(self._bundle, self.device)
-            asked = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+            asked = wishes.for_finding()
             array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
             return run_parts([self._finder], array, volumes[0].geometry, asked).labels
 
@@ -319,7 +319,7 @@ class Predictor:
         )
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
-        rough = Wishes(progress=wishes.progress, should_stop=wishes.should_stop, warnings=wishes.warnings)
+        rough = wishes.for_finding()
         if "part" in crop:
             labels = self.metadata.labels
             finder = [part for part in self.parts if part.name == crop["part"]]
@@ -373,6 +373,7 @@ class Predictor:
             "device": describe(self.device),
             "attention": self.backend,
             "seconds": f"{seconds:.1f}",
+            "times": shares(wishes.spent, seconds),
         }
         if named and len(named) < len(self.metadata.result_labels):
             said["labels"] = ", ".join(label.name for label in named)

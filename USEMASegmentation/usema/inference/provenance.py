@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from .. import __version__
@@ -11,7 +11,7 @@ from .loading import LoadedPart
 
 
 def provenance(
-    metadata: ModelMetadata, parts: Sequence[LoadedPart], overlap: float | None, mirror: bool
+    metadata: ModelMetadata, parts: Sequence[LoadedPart], overlap: float | str | None, mirror: bool
 ) -> dict[str, str]:
     """Text by name.
 
@@ -40,3 +40,13 @@ def provenance(
     if metadata.source:
         described |= {"sourceFormat": metadata.source["format"], "sourceSha256": metadata.source["sha256"]}
     return described
+
+
+def shares(spent: Mapping[str, float], seconds: float) -> str:
+    """What a run's time was spent on, most first, in percent that add up; whatever is not named is the rest."""
+    named = {**spent, "rest": max(0.0, seconds - sum(spent.values()))}
+    whole = max(sum(named.values()), 1e-9)
+    percents = {name: round(100 * one / whole) for name, one in named.items()}
+    percents["rest"] = max(0, 100 - sum(share for name, share in percents.items() if name != "rest"))
+    told = sorted(percents.items(), key=lambda item: (item[0] == "rest", -item[1]))
+    return f"{', '.join(f'{name} {share} %' for name, share in told)} = {seconds:.1f} s"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +22,7 @@ Progress = Callable[[int, int, "float | None"], None]
 class Wishes:
     """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user.
 
-    ``overlap`` may also be one of ``speeds``.
+    ``overlap`` may also be one of ``speeds``. ``spent`` receives seconds, by what they were spent on.
     """
 
     overlap: float | str | None = None
@@ -30,6 +32,19 @@ class Wishes:
     progress: Progress | None = None
     should_stop: Callable[[], bool] | None = None
     warnings: list[str] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    def for_finding(self) -> Wishes:
+        """How the region is found that a case is then run in."""
+        return Wishes(progress=self.progress, should_stop=self.should_stop, warnings=self.warnings, spent=self.spent)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Counts the time inside for ``name``, and for nothing around that."""
+        begun, before = time.monotonic(), sum(self.spent.values())
+        yield
+        inner = sum(self.spent.values()) - before
+        self.spent[name] = self.spent.get(name, 0.0) + time.monotonic() - begun - inner
 
     def warn(self, message: str) -> None:
         """Each sentence once, whichever part says it."""
@@ -118,30 +133,35 @@ def _run(
     wishes: Wishes,
     progress: Progress,
 ) -> Found:
-    prepared = part.recipe.prepare(array, geometry, earlier.get(part.part.previous))
+    with wishes.timed("preparing"):
+        prepared = part.recipe.prepare(array, geometry, earlier.get(part.part.previous))
     for note in prepared.notes:
         wishes.warn(note)
-    collector = prepared.collector(part.outputs, wishes.probabilities, wishes.margins)
-    for slab in _logits(part, prepared, wishes, progress):
-        collector.add(*slab)
-    labels, probabilities = collector.finish()
+    with wishes.timed("labels"):
+        collector = prepared.collector(part.outputs, wishes.probabilities, wishes.margins)
+        for slab in _logits(part, prepared, wishes, progress):
+            collector.add(*slab)
+            del slab  # else it would be held while the next is computed
+        labels, probabilities = collector.finish()
     return Found(labels, probabilities, collector.highest, margins=collector.margins)
 
 
 def _averaged(parts, array, geometry, earlier, wishes: Wishes, counter: _Counter) -> Found:
-    prepared = [part.recipe.prepare(array, geometry, earlier.get(part.part.previous)) for part in parts]
+    with wishes.timed("preparing"):
+        prepared = [part.recipe.prepare(array, geometry, earlier.get(part.part.previous)) for part in parts]
     for note in (note for one in prepared for note in one.notes):
         wishes.warn(note)
     slabs = [_logits(part, one, wishes, counter.next_part()) for part, one in zip(parts, prepared, strict=True)]
     outputs = [part.outputs for part in parts]
-    labels, probabilities, highest, margins = mean_of_probabilities(
-        slabs, prepared, outputs, wishes.probabilities, wishes.margins
-    )
+    with wishes.timed("labels"):
+        labels, probabilities, highest, margins = mean_of_probabilities(
+            slabs, prepared, outputs, wishes.probabilities, wishes.margins
+        )
     return Found(labels, probabilities, highest, margins=margins)
 
 
 def _logits(part: LoadedPart, prepared, wishes: Wishes, progress: Progress):
-    return part.logits(
+    slabs = part.logits(
         prepared,
         overlap=wishes.overlap,
         mirror=wishes.mirror,
@@ -149,6 +169,12 @@ def _logits(part: LoadedPart, prepared, wishes: Wishes, progress: Progress):
         should_stop=wishes.should_stop,
         report=wishes.warn,
     )
+    while True:
+        with wishes.timed("network"):
+            slab = [next(slabs, None)]
+        if slab[0] is None:
+            return
+        yield slab.pop()  # not held here, too
 
 
 class _Counter:

@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, OutputError
-from ..files import move_into_place, refuse_existing, replace_file
+from ..files import move_into_place, refuse_existing, remove_abandoned, replace_file, temporary_beside
 from .bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
 from .metadata import ModelMetadata, least_schema_version
 
@@ -57,14 +56,17 @@ def write_bundle(
         },
     }
     text = _checked_text(document)
-    temporary = folder.with_name(f".usema-{uuid.uuid4().hex[:12]}")
+    remove_abandoned(folder.parent)
+    temporary = temporary_beside(folder)
     try:
         temporary.mkdir()
         (temporary / METADATA_FILE).write_text(text, encoding="utf-8")
         (temporary / WEIGHTS_FILE).write_bytes(data)
         move_into_place(temporary, folder)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written: {error}.") from error
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}.", "Make room on its disk, or take another folder."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return read_bundle(folder)

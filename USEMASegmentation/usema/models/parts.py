@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,3 +107,10 @@ def _part(described: Mapping[str, Any], count: int) -> Part:
         values=tuple(map(int, values)),
         previous=described.get("previous"),
     )
+
+
+def head_bytes(config: dict) -> float:
+    """Of a MeshNet on 256^3 voxels: all of a layer where it has norms, else the planes that are kept at a time."""
+    channels, dilations = math.ceil(config["channels"] / 8) * 8, config["dilations"]
+    planes = 256 if config.get("norm", "none") != "none" else min(60, 2 * sum(dilations))
+    return 4 * 256**2 * channels * planes + 3 * 4 * 256**3

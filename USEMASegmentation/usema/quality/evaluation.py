@@ -198,4 +198,4 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
     try:
         replace_file(path, text.getvalue().encode("utf-8"))
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error

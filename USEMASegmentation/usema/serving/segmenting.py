@@ -7,6 +7,7 @@ or may be missing: the worker answers before torch is there, and can say why it 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import Cancelled, InputError, MissingDependencyError, OutputError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from ..store import expected
 from . import protocol
 from .protocol import RunOptions, Send, field
 
@@ -96,6 +98,9 @@ class Commands:
         )
         if should_stop():
             raise Cancelled("The segmentation was stopped.")
+        print(f"{result.provenance['model']}: {result.provenance['times']}", file=sys.stderr)
+        if not _texts(request, "labels"):
+            expected.remember(predictor.metadata.name, float(result.provenance["seconds"]))
         margins = None
         if result.margins is not None:
             margins = _write_text(folder / "margins.txt", result.margins.to_text())
@@ -231,7 +236,7 @@ def _written(path: Path, write: Callable[[BinaryIO], object]) -> str:
             write(stream)
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}.", "Is the disk full?") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)
     return str(path)

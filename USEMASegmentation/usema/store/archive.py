@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import BundleError, OutputError
+from ..files import temporary_beside
 from ..models.archive_safety import members
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
 from ..models.card_files import FILES as CARD_FILES
@@ -52,7 +52,7 @@ def pack(bundle_folder: str | os.PathLike, file: str | os.PathLike) -> Path:
             f"{folder} is no bundle's folder.", "A .usema file is imported first, then named by its name."
         )
     read_bundle(folder).verify()
-    temporary = file.with_name(f".usema-{uuid.uuid4().hex[:12]}")
+    temporary = temporary_beside(file)
     try:
         # Not compressed: weights in float16 would become a few per cent smaller, and take ten times as long to unpack.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from ..errors import StoreError
+from ..errors import OutputError, StoreError, UsemaError
 from ..files import sha256_of
 from . import web
 from .faults import Fault, shown
@@ -109,8 +109,12 @@ def _announced(urls: Sequence[str], ca_bundle: str | os.PathLike | None, in_clea
     raise _no_mirror(faults, 0)
 
 
-def disk_error(error: OSError, folder: Path) -> StoreError:
-    """What a failed write into a folder of the store means."""
+def disk_error(error: OSError | OutputError, folder: Path) -> UsemaError:
+    """What a failed write into a folder of the store means, also one that whoever made a bundle there told of."""
+    if isinstance(error, OutputError):
+        if not isinstance(error.__cause__, OSError):
+            return error
+        error = error.__cause__
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreError(
             f"The disk is full: {folder} takes no more data.",

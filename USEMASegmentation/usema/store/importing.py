@@ -6,11 +6,13 @@ scope.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import uuid
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from .. import converters
 from ..converters import Model, Options, Work
-from ..errors import InputError, StoreError
+from ..errors import InputError, OutputError, StoreError
 from ..files import move_into_place
 from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import archive, cache
@@ -30,6 +32,8 @@ from .meter import Meter, Progress
 from .shelf import PublicEntry
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_OURS = {"schema_version", "labels", "weights", "preprocessing", "architecture"}  # keys of a bundle's model.json
+_MOST_JSON = 2**24  # bytes
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,28 @@ def is_own(path: str | os.PathLike) -> bool:
     """Whether a file or folder is a bundle of USEMA's, by what it is called or holds; it need not be whole."""
     path = _bundle_folder(path)
     if path.is_dir() or path.suffix == archive.ENDING:
-        return path.suffix == archive.ENDING or (path / METADATA_FILE).is_file()
+        return path.suffix == archive.ENDING or _says_ours(path / METADATA_FILE)
     if not path.is_file():  # a named pipe would never end
         return False
     try:
         with zipfile.ZipFile(path) as zipped:
             places = [PurePosixPath(name) for name in zipped.namelist()]
+            ours = [place for place in places if place.name == METADATA_FILE and len(place.parts) <= 2]
+            return any(_says_ours(zipfile.Path(zipped, str(place))) for place in ours)
     except (zipfile.BadZipFile, OSError):
         return False
-    return any(place.name == METADATA_FILE and len(place.parts) <= 2 for place in places)
+
+
+def _says_ours(file: Path | zipfile.Path) -> bool:
+    """Whether a ``model.json`` is a bundle's, as a damaged one is taken to be: other programs have that name too."""
+    if not file.is_file():
+        return False
+    try:
+        with file.open("rb") as stream:
+            document = json.loads(stream.read(_MOST_JSON))
+    except (OSError, ValueError, RecursionError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile):
+        return True
+    return not isinstance(document, dict) or not document or not _OURS.isdisjoint(document)
 
 
 def question_of(path: str | os.PathLike) -> Question | None:
@@ -169,7 +186,7 @@ def _staging():
     try:
         folder.mkdir(parents=True)
         yield folder
-    except OSError as error:
+    except (OSError, OutputError) as error:
         raise disk_error(error, cache.folder()) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

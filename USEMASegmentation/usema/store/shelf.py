@@ -18,20 +18,37 @@ from .index import Entry, EntryFile, EntryLabel, Licence
 SOURCE = "public"  # what the library calls where they come from
 VERSION = "1.0.0"  # of what the converters make; a publisher's own version stands in the address of its file
 
-# What radiologists type in German, and the word in the labels that it means.
+# What radiologists type in German, and the words in the labels that it means; compounds are taken apart.
 _GERMAN = {
     "leber": "liver", "milz": "spleen", "niere": "kidney", "nieren": "kidney", "nebenniere": "adrenal",
-    "bauchspeicheldrüse": "pancreas", "pankreas": "pancreas", "magen": "stomach", "lunge": "lung", "herz": "heart",
-    "gehirn": "brain", "hirn": "brain", "hirnstamm": "brainstem", "schädel": "skull", "wirbel": "vertebrae",
-    "wirbelsäule": "vertebrae", "rippe": "rib", "rippen": "rib", "gallenblase": "gallbladder", "blase": "bladder",
-    "harnblase": "bladder", "prostata": "prostate", "darm": "bowel", "dickdarm": "colon", "dünndarm": "small",
-    "speiseröhre": "esophagus", "luftröhre": "trachea", "schilddrüse": "thyroid", "muskel": "muscle",
-    "zähne": "teeth", "zahn": "teeth", "hüfte": "hip", "oberschenkel": "femur", "gefäße": "vessels", "tumor": "tumor",
-    "kleinhirn": "cerebellum", "hippokampus": "hippocampus", "ventrikel": "ventricle", "rechts": "right",
-    "links": "left", "rechte": "right", "linke": "left", "knoten": "nodules", "blutung": "hemorrhage",
-    "erguss": "effusion", "körper": "body", "kopf": "head", "hals": "neck", "bauch": "abdomen", "brust": "breast",
+    "nebennieren": "adrenal", "bauchspeicheldruese": "pancreas", "pankreas": "pancreas", "magen": "stomach",
+    "lunge": "lung", "lungen": "lung", "herz": "heart", "vorhof": "atri", "herzvorhof": "atri", "kammer": "ventric",
+    "gehirn": "brain", "hirn": "brain", "hirnstamm": "brainstem", "schaedel": "skull", "wirbel": "vertebrae",
+    "wirbelsaeule": "vertebrae", "rippe": "rib", "rippen": "rib", "rippenknorpel": "costal", "knorpel": "cartilage",
+    "gallenblase": "gallbladder", "blase": "bladder", "harnblase": "bladder", "prostata": "prostate", "darm": "bowel",
+    "dickdarm": "colon", "duenndarm": "small", "zwoelffingerdarm": "duodenum", "speiseroehre": "esophagus",
+    "luftroehre": "trachea", "schilddruese": "thyroid", "speicheldruese": "gland", "druese": "gland",
+    "druesen": "gland", "muskel": "muscle", "muskeln": "muscle", "zaehne": "teeth", "zahn": "teeth", "huefte": "hip",
+    "becken": "hip", "oberschenkel": "femur", "oberschenkelknochen": "femur", "oberarm": "humerus",
+    "oberarmknochen": "humerus", "schulterblatt": "scapula", "schluesselbein": "clavicula", "brustbein": "sternum",
+    "kreuzbein": "sacrum", "unterkiefer": "mandible", "kiefer": "jawbone", "knochen": "bone",
+    "rueckenmark": "spinal cord", "hauptschlagader": "aorta", "gefaess": "vessels", "gefaesse": "vessels",
+    "arterie": "artery", "vene": "vein", "pfortader": "portal", "tumor": "tumor", "tumoren": "tumor",
+    "laesion": "lesion", "laesionen": "lesion", "zyste": "cyst", "zysten": "cyst", "segment": "segment",
+    "segmente": "segment", "lappen": "lobe", "koerper": "body", "implantat": "implant", "kleinhirn": "cerebellum",
+    "hippokampus": "hippocampus", "ventrikel": "ventricle", "hirnventrikel": "ventricle", "rinde": "cortex",
+    "hirnrinde": "cortex", "weisse": "white", "graue": "grey", "substanz": "matter", "rechts": "right",
+    "links": "left", "rechte": "right", "linke": "left", "rechter": "right", "linker": "left", "rechtes": "right",
+    "linkes": "left", "knoten": "nodules", "blutung": "hemorrhage", "hirnblutung": "hemorrhage", "erguss": "effusion",
+    "pleura": "pleura", "kopf": "head", "hals": "neck", "bauch": "abdomen", "brust": "breast",
 }  # fmt: skip
-_SPELLINGS = {"oesophagus": "esophagus", "haemorrhage": "hemorrhage", "vertebra": "vertebrae", "gray": "grey"}
+_JOINTS = ("", "n", "s")  # between the parts of a German compound
+_PLAIN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+_VERTEBRAE = {"h": "c", "b": "t", "l": "l"}  # HWK 7 is C7
+_SPELLINGS = {
+    "oesophagus": "esophagus", "haemorrhage": "hemorrhage", "vertebra": "vertebrae", "gray": "grey",
+    "oesophageal": "esophageal", "tumour": "tumor", "clavicle": "clavicula",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -121,14 +138,30 @@ def _rank_of(words: list[str], title: str, labels: Iterable[str]) -> int | None:
 
 
 def _holds(text: str, word: str) -> bool:
-    """Whether a word of the text begins so: "ventric" finds ventricles, "rib" no tribute to fibrosis."""
-    return any(part.startswith(word) for part in re.split(r"[^\w]+|_", text.lower()))
+    """Whether a word of the text begins so: "ventric" finds ventricles, "rib" no tribute to fibrosis; "ribs" finds
+    a rib."""
+    parts = re.split(r"[^\w]+|_", text.lower())
+    return any(part.startswith(word) or (word.endswith("s") and part == word[:-1]) for part in parts)
 
 
 def _words(text: str) -> Iterator[str]:
     for word in re.findall(r"\w+", text.lower()):
-        word = _GERMAN.get(word, word)
-        yield _SPELLINGS.get(word, word)
+        for one in _english(word.translate(_PLAIN)):
+            yield _SPELLINGS.get(one, one)
+
+
+def _english(word: str) -> list[str]:
+    """What a German word means, if it is one or made of two."""
+    if word in _GERMAN:
+        return _GERMAN[word].split()
+    if vertebra := re.fullmatch(r"([hbl])wk(\d+)", word):
+        return ["vertebrae", f"{_VERTEBRAE[vertebra[1]]}{vertebra[2]}"]
+    for end in range(len(word) - 3, 3, -1):
+        rest = next((word[end + len(joint) :] for joint in _JOINTS if word[end:].startswith(joint)
+                     and word[end + len(joint) :] in _GERMAN), None)  # fmt: skip
+        if word[:end] in _GERMAN and rest is not None:
+            return [*_GERMAN[word[:end]].split(), *_GERMAN[rest].split()]
+    return [word]
 
 
 def _entry(model: PublicModel) -> PublicEntry:

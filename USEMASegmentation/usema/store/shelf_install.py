@@ -19,10 +19,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from .. import converters, strict_json
+from ..converters import public_card
 from ..converters.public import PublicFile, PublicModel, public_models
-from ..errors import BundleError, StoreError, UsemaError
+from ..errors import BundleError, OutputError, StoreError, UsemaError
 from ..files import move_into_place, replace_file, sha256_of
 from ..models.bundle import Bundle, read_bundle
+from ..models.card_files import CARD_FILE
 from . import cache, settings, shelf
 from .consent import Question, about_entry, check
 from .download import disk_error, fetch
@@ -172,6 +174,7 @@ def _converted(entry: shelf.PublicEntry, fetched: list[tuple[Path, str]], meter:
     try:
         staging.mkdir(parents=True)
         bundle = converters.convert_public(files, entry.name, staging / "model", work)
+        (bundle.path / CARD_FILE).write_text(public_card.markdown(entry.model), encoding="utf-8")
         place.parent.mkdir(parents=True, exist_ok=True)
         move_into_place(bundle.path, place)
     except BundleError as error:
@@ -179,7 +182,7 @@ def _converted(entry: shelf.PublicEntry, fetched: list[tuple[Path, str]], meter:
             if file.sha256 is None:  # a web page, or half a file: the next download has to begin anew
                 shutil.rmtree(path.parent, ignore_errors=True)
         raise BundleError(f"{entry.title} could not be made: {error.message}", error.hint) from error
-    except OSError as error:
+    except (OSError, OutputError) as error:
         raise disk_error(error, cache.folder()) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from .dicom_headers import ORIGINAL_SLICES, DicomFile, looks_like_dicom, read_header
+from .dicom_headers import ORIGINAL_SLICES, DicomFile, Slice, looks_like_dicom, read_header
 from .dicom_stack import Stack, checked_stack
 from .dicom_straight import straight_voxels
 from .told import NOTHING, Told, told_by
 
-__all__ = ["folders_of_series", "is_dicom", "read_series", "told_of_series"]
+__all__ = ["folders_of_series", "is_dicom", "read_series", "slices_of_series", "told_of_series"]
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,14 @@ def read_series(path: Path, interpolate: bool = False):
     Raises:
         InputError: no series or several, broken files, a colour series, or slices that are no even stack.
     """
-    files = _of_file(path) if path.is_file() else _of_folder(path)
-    stack = checked_stack(path, [one for file in files for one in file.slices()], interpolate)
+    stack = checked_stack(path, slices_of_series(path), interpolate)
     return straight_voxels(stack), stack.geometry, stack
+
+
+def slices_of_series(path: Path) -> list[Slice]:
+    """The images of the one series in a folder, or of a file's series. Raises InputError as :func:`read_series`."""
+    files = _of_file(path) if path.is_file() else _of_folder(path)
+    return [one for file in files for one in file.slices()]
 
 
 def told_of_series(stack: Stack) -> Told:

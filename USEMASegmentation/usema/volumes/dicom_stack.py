@@ -154,7 +154,8 @@ def _without_copies(path: Path, slices: list[Slice], normal: np.ndarray) -> list
                 f"The series in {path} has more than one image at the same place "
                 f"({one.position @ normal:.2f} mm along the stack): several phases, echoes or time points. "
                 f"{last.file.name} and {one.file.name} differ in {', '.join(told[:3]) or 'their voxels'}.",
-                "Give the images of one of them.",
+                "`usema segment` takes phases one after the other if every place has all of them. Else give the images "
+                "of one of them.",
             )
     if copies:
         named = ", ".join(copies[:5]) + (f" and {len(copies) - 5} more" if len(copies) > 5 else "")

@@ -42,7 +42,8 @@ def check_dimensions(path: Path, size: Sequence[int], components: int, kind: str
     if len(size) > 3:
         raise InputError(
             f"{path} is {len(size)}D, size {size}: it holds {size[3]} volumes (time points).",
-            "Choose one of them and save it as a volume of its own.",
+            "`usema segment` takes them as frames, one after the other, for a model of one channel. Where one volume "
+            "is needed, save one of them as a file of its own.",
         )
     refuse_single_slice(size, str(path))
     if components > 1:

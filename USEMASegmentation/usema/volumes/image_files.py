@@ -43,7 +43,7 @@ def read_image_file(path: Path) -> tuple[np.ndarray, Geometry]:
             reader.ReadImageInformation()
             kind_of_voxel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
             size = check_dimensions(path, reader.GetSize(), reader.GetNumberOfComponents(), kind_of_voxel)
-            geometry = _grid(path, kind, reader, size)
+            geometry = grid_of_image(path, kind, reader, size)
             image = reader.Execute()
         except RuntimeError as error:
             raise InputError(
@@ -53,7 +53,7 @@ def read_image_file(path: Path) -> tuple[np.ndarray, Geometry]:
     return sitk.GetArrayFromImage(image).reshape(size[::-1]), geometry
 
 
-def _grid(path: Path, kind: str, reader: sitk.ImageFileReader, size: tuple[int, int, int]) -> Geometry:
+def grid_of_image(path: Path, kind: str, reader: sitk.ImageFileReader, size: tuple[int, int, int]) -> Geometry:
     """The grid in millimetres, whatever unit the header names."""
     dimensions = reader.GetDimension()
     direction = np.array(reader.GetDirection()).reshape(dimensions, dimensions)[:3, :3]

@@ -28,6 +28,7 @@ from .nifti_grid import nifti_grid
 # Codes of datatypes: number type, or (for what is refused) how many values a voxel has.
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _COMPONENTS = {32: 2, 1792: 2, 2048: 2, 128: 3, 2304: 4}
+_PER_SECOND = {8: 1, 16: 1000, 24: 1e6}  # NIfTI's codes of units of time
 _BITS = {code: 8 * np.dtype(kind).itemsize for code, kind in _TYPES.items()} | {32: 64, 1792: 128, 128: 24, 2304: 32}
 
 
@@ -60,15 +61,59 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
     if len(lengths) > 4 and math.prod(lengths) == math.prod(lengths[:3]) * lengths[4]:
         lengths, components = lengths[:3], components * lengths[4]  # the fifth dimension is that of vectors
     size = check_dimensions(path, lengths, components)
+    (array,) = _arrays(path, layout, size)
+    return array, nifti_grid(path, layout.header, size)
+
+
+def frames_in_nifti(path: Path) -> tuple[int, float | None]:
+    """How many volumes the fourth dimension holds, and seconds from one to the next where the header says so.
+
+    Raises:
+        InputError: the header is damaged.
+    """
+    layout = _read_layout(path)
+    if len(layout.lengths) < 4 or math.prod(layout.lengths) != math.prod(layout.lengths[:4]):
+        return 1, None
+    header = layout.header
+    per_second = None if type(header) is AnalyzeHeader else _PER_SECOND.get(int(header["xyzt_units"]) & 0x38)
+    step = float(header["pixdim"][4])
+    known = per_second is not None and math.isfinite(step) and step > 0
+    return layout.lengths[3], step / per_second if known else None
+
+
+def read_nifti_frames(path: Path) -> Iterator[tuple[np.ndarray, Geometry]]:
+    """The volumes of the fourth dimension, one after the other, each as :func:`read_nifti` gives one.
+
+    Raises:
+        InputError: the file is incomplete or damaged, which may show only at the last one.
+    """
+    layout = _read_layout(path)
+    size = check_dimensions(path, layout.lengths[:3], _COMPONENTS.get(layout.code, 1))
+    geometry = nifti_grid(path, layout.header, size)
+    for array in _arrays(path, layout, size):
+        yield array, geometry
+
+
+def _arrays(path: Path, layout: _Layout, size: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """The voxels, volume by volume (z, y, x)."""
     if layout.code not in _TYPES:
         raise InputError(f"{path} holds voxels of NIfTI datatype {layout.code}.", "Save it as whole numbers or float.")
     dtype = np.dtype(layout.header.endianness + _TYPES[layout.code])
-    geometry = nifti_grid(path, layout.header, size)
-    raw, filled = np.empty(layout.voxel_bytes, np.uint8), 0
+    length = math.prod(size) * dtype.itemsize
+    raw, filled = np.empty(length, np.uint8), 0
     for part in _voxels(path, layout):
-        raw[filled : filled + len(part)] = np.frombuffer(part, np.uint8)
-        filled += len(part)
-    array = raw.view(dtype).reshape(size[::-1])
+        rest = np.frombuffer(part, np.uint8)
+        while len(rest):
+            taken = rest[: length - filled]
+            raw[filled : filled + len(taken)] = taken
+            filled, rest = filled + len(taken), rest[len(taken) :]
+            if filled == length:
+                yield _scaled(raw.view(dtype).reshape(size[::-1]), layout)
+                raw, filled = np.empty(length, np.uint8), 0  # pages of the last one are never touched
+
+
+def _scaled(array: np.ndarray, layout: _Layout) -> np.ndarray:
+    dtype = array.dtype
     if not dtype.isnative:
         array = array.byteswap(inplace=True).view(dtype.newbyteorder("="))
     if (layout.slope, layout.intercept) != (1, 0):
@@ -76,7 +121,7 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
         exact = np.float32 if dtype.itemsize <= 2 or array.dtype == np.float32 else np.float64
         with np.errstate(over="ignore"):  # what is too large is infinite, and refused as that
             array = (array * np.float64(layout.slope) + layout.intercept).astype(exact)
-    return array, geometry
+    return array
 
 
 def check_nifti(path: Path) -> None:

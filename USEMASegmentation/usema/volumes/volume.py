@@ -25,11 +25,21 @@ from .told import NOTHING, Told, told_of_file
 if TYPE_CHECKING:
     from .dicom_stack import Stack
 
-__all__ = ["Geometry", "Volume", "check_volume", "load_volume", "read_volume", "reorient", "resample_onto", "restore"]
+__all__ = [
+    "Geometry",
+    "Volume",
+    "check_values",
+    "check_volume",
+    "load_volume",
+    "read_volume",
+    "reorient",
+    "resample_onto",
+    "restore",
+]
 
 log = logging.getLogger(__name__)
 
-_MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
+MOST = float(np.finfo(np.float32).max)  # networks compute in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +77,23 @@ def read_volume(path: str | Path, *, interpolate_slices: bool = False) -> Volume
     """
     if str(path).lower().endswith(SEGMENTATION_SUFFIXES):
         raise InputError(f"{path} is a segmentation, not an image.", "Give the volume that it was drawn on.")
-    volume = load_volume(path, interpolate_slices=interpolate_slices)
-    array, said = fill_outside(volume.array, str(path))
+    return checked_volume(load_volume(path, interpolate_slices=interpolate_slices), str(path))
+
+
+def checked_volume(volume: Volume, name: str) -> Volume:
+    """A volume as it was read, made ready to be segmented: NaN outside the field of view is background.
+
+    Args:
+        name: what messages call it.
+
+    Raises:
+        InputError: as :func:`check_volume`.
+    """
+    array, said = fill_outside(volume.array, name)
     if said:
         log.warning("%s", said)
     volume = replace(volume, array=array)
-    check_volume(volume, str(path))
+    check_volume(volume, name)
     return volume
 
 
@@ -132,9 +153,9 @@ def check_values(array: np.ndarray, name: str) -> None:
             f"{name} has {bad.sum()} NaN or infinite voxels; the first is {array[place]} at x {x}, y {y}, z {z}.",
             "Replace them, for example by the value of the background.",
         )
-    if max(abs(float(low)), abs(float(high))) > _MOST:
+    if max(abs(float(low)), abs(float(high))) > MOST:
         raise InputError(
-            f"{name} has values from {low:g} to {high:g}: no measurement is beyond {_MOST:.1g}.",
+            f"{name} has values from {low:g} to {high:g}: no measurement is beyond {MOST:.1g}.",
             "They are damage, or mark what was not measured: replace them by the value of the background.",
         )
     if low == high:

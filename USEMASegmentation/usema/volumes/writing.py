@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
-from ..files import refuse_existing
+from ..files import refuse_existing, remove_abandoned, temporary_beside
 from .geometry import Geometry
 from .integrity import check_file
 from .itk_messages import itk_reason
@@ -46,7 +45,8 @@ def check_writable(path: str | Path, overwrite: bool = False, suffixes: tuple[st
     refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
-    probe = _temporary_name(path, ".tmp")
+    remove_abandoned(path.parent)
+    probe = temporary_beside(path, ".tmp")
     try:
         probe.touch()
         probe.unlink()
@@ -66,6 +66,30 @@ def write_label_map(path: str | Path, labels: np.ndarray, geometry: Geometry, ov
         OutputError: as :func:`check_writable`, or writing failed.
     """
     image = Volume(_compact(labels, geometry), geometry).to_image()
+    with complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
+        _write(image, temporary, path)
+
+
+def write_label_frames(
+    path: str | Path, frames: Sequence[np.ndarray], geometry: Geometry, step: float = 1.0, overwrite: bool = False
+) -> None:
+    """Write the label maps of several points in time as one image of four dimensions.
+
+    Args:
+        path: .nii.gz, .nii, .nrrd or .mha.
+        frames: integers (z, y, x), one after the other.
+        geometry: the grid of each.
+        step: from one frame to the next.
+
+    Raises:
+        OutputError: as :func:`check_writable`, or writing failed.
+    """
+    image = sitk.GetImageFromArray(_compact(np.stack(frames), geometry), isVector=False)
+    image.SetSpacing((*geometry.spacing, step))
+    image.SetOrigin((*geometry.origin, 0.0))
+    direction = np.eye(4)
+    direction[:3, :3] = geometry.axes
+    image.SetDirection(direction.ravel().tolist())
     with complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
         _write(image, temporary, path)
 
@@ -158,7 +182,7 @@ def complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) 
     path = Path(path)
     suffix = _suffix(path, suffixes)
     check_writable(path, overwrite, suffixes)
-    temporary = _temporary_name(path, suffix)
+    temporary = temporary_beside(path, suffix)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -168,7 +192,8 @@ def complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) 
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a disk that takes no writes, that error would hide the one above
+            temporary.unlink(missing_ok=True)
 
 
 def _write(image: sitk.Image, temporary: Path, path: str | Path) -> None:
@@ -197,17 +222,13 @@ def _suffix(path: Path, supported: tuple[str, ...]) -> str:
     return suffix
 
 
-def _temporary_name(path: Path, suffix: str) -> Path:
-    return path.with_name(f".usema-{uuid.uuid4().hex[:12]}{suffix}")
-
-
 def _check_shape(shape: tuple[int, ...], geometry: Geometry) -> None:
     if shape != geometry.shape:
         raise ValueError(f"an array of shape {shape} is not on a grid of shape {geometry.shape}")
 
 
 def _compact(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
-    _check_shape(labels.shape, geometry)
+    _check_shape(labels.shape[-3:], geometry)
     low, high = int(labels.min()), int(labels.max())
     if labels.dtype.kind not in "biu" or low < 0 or high > np.iinfo(np.uint16).max:
         raise ValueError(f"labels are integers from 0 to 65535, not {labels.dtype} from {low} to {high}")

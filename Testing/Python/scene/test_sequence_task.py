@@ -1,0 +1,138 @@
+"""All frames of a real sequence in a real scene, with the real worker: what the user looks at stays as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from slicer_cases import addVolume, pollUntil, transformNode
+from usema.errors import InputError
+from USEMASegmentationLib.Scene.EditMask import tagOf
+from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf
+
+pytest_plugins = ["slicer_fixtures"]
+
+FRAMES = 3
+IJK_TO_RAS = np.array([[-0.9, 0, 0, 5], [0, -1.0, 0, 7], [0, 0, 1.5, 9], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture
+def sequence(host):
+    """(browser, the volume that shows frame 2 of 3): pieces with a bright box that grows."""
+    random = np.random.default_rng(0)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Heart")
+    node.SetIndexName("time")
+    node.SetIndexUnit("ms")
+    for number in range(FRAMES):
+        array = random.integers(0, 100, (8, 20, 24)).astype(np.int16)
+        array[2:5, 4 : 8 + 4 * number, 5:15] += 500
+        frame = addVolume(array, IJK_TO_RAS, "Heart")
+        node.SetDataNodeAtValue(frame, str(40 * number))
+        slicer.mrmlScene.RemoveNode(frame)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(node.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    browser.SetSelectedItemNumber(1)
+    return browser, browser.GetProxyNode(node)
+
+
+def volumesOf(node) -> dict[str, int]:
+    """Voxels of each segment."""
+    segmentation, found = node.GetSegmentation(), {}
+    for name in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(name)
+        array = arrayOf(segment.GetRepresentation("Binary labelmap"))
+        found[segment.GetName()] = int((array == segment.GetLabelValue()).sum())
+    return found
+
+
+def test_every_frame_becomes_a_segmentation_that_follows_the_browser(logic, sequence):
+    browser, volume = sequence
+    shown = slicer.util.arrayFromVolume(volume).copy()
+    node = logic.segment(volume, "tiny", allFrames=True)
+    assert browser.GetSelectedItemNumber() == 1
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(volume), shown)
+    results = browser.GetSequenceNode(node)
+    assert results.GetNumberOfDataNodes() == FRAMES
+    assert [results.GetNthIndexValue(i) for i in range(FRAMES)] == ["0", "40", "80"]
+    assert (results.GetIndexName(), results.GetIndexUnit()) == ("time", "ms")
+    alone = []
+    for number in range(FRAMES):
+        browser.SetSelectedItemNumber(number)
+        slicer.modules.sequences.logic().UpdateAllProxyNodes()
+        assert volumesOf(node) == volumesOf(results.GetNthDataNode(number))
+        segment = node.GetSegmentation().GetNthSegment(0)
+        assert tagOf(segment, "frame") == str(40 * number)
+        assert tagOf(segment, "model") == "tiny" or tagOf(segment, "model")
+        alone.append(volumesOf(logic.segment(volume, "tiny")))
+        assert volumesOf(node) == alone[-1]
+    assert len({tuple(one.values()) for one in alone}) > 1
+    assert browser.GetSaveChanges(results)
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    assert node.GetNodeReference(role) is volume
+    assert logic.status.state == "done"
+
+
+def test_volumes_over_time_are_a_table_and_a_plot(logic, sequence):
+    browser, volume = sequence
+    node = logic.segment(volume, "tiny", allFrames=True)
+    (table,) = (one for one in slicer.util.getNodesByClass("vtkMRMLTableNode") if "volumes" in one.GetName())
+    assert [table.GetCellText(row, 0) for row in range(FRAMES)] == ["0", "40", "80"]
+    assert table.GetColumnName(0) == "time (ms)"
+    names = [table.GetColumnName(i) for i in range(1, table.GetNumberOfColumns())]
+    assert names == ["Anterior hippocampus (ml)", "Posterior hippocampus (ml)"]
+    results = browser.GetSequenceNode(node)
+    for row in range(FRAMES):
+        counted = volumesOf(results.GetNthDataNode(row))["Anterior hippocampus"] * 0.9 * 1.5 / 1000
+        assert float(table.GetCellText(row, 1)) == pytest.approx(counted, abs=1e-3)
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    assert chart.GetNumberOfPlotSeriesNodes() == 2
+    assert chart.GetNthPlotSeriesNode(0).GetTableNode() is table
+    assert chart.GetNthPlotSeriesNode(0).GetYColumnName() == names[0]
+
+
+def test_a_cancel_keeps_finished_frames_and_the_next_run_goes_on(logic, sequence):
+    browser, volume = sequence
+    logic.start(inputVolume=volume, modelName="tiny", allFrames=True)
+    while logic.status.frame < 2:
+        logic.poll()
+    assert logic.busy
+    logic.cancel()
+    status = pollUntil(logic, "cancelled")
+    assert f"1 of {FRAMES} frames were finished: they stay" in status.message
+    node = status.segmentation
+    results = browser.GetSequenceNode(node)
+    assert results.GetNumberOfDataNodes() == 1
+    first = volumesOf(results.GetNthDataNode(0))
+    logic.segment(volume, "tiny", allFrames=True, segmentation=node)
+    assert results.GetNumberOfDataNodes() == FRAMES
+    assert volumesOf(results.GetNthDataNode(0)) == first
+    assert browser.GetSequenceNode(node) is results
+    with pytest.raises(InputError, match="has all 3 frames already"):
+        logic.segment(volume, "tiny", allFrames=True, segmentation=node)
+
+
+def test_frames_lie_under_the_transform_of_the_volume(logic, sequence):
+    _, volume = sequence
+    transform = transformNode(np.array([[0, 1, 0, 3], [-1, 0, 0, 2], [0, 0, 1, 1], [0, 0, 0, 1.0]]))
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    node = logic.segment(volume, "tiny", allFrames=True)
+    assert node.GetTransformNodeID() == transform.GetID()
+    assert volumesOf(node) == volumesOf(logic.segment(volume, "tiny"))
+
+
+def test_a_volume_that_is_no_frame_is_refused(logic, host):
+    volume = addVolume(np.zeros((8, 9, 10), np.int16), np.eye(4), "Alone")
+    with pytest.raises(InputError, match="'Alone' belongs to no sequence"):
+        logic.segment(volume, "tiny", allFrames=True)
+    assert not logic.busy
+
+
+def test_a_sequence_that_is_removed_ends_the_run(logic, sequence):
+    browser, volume = sequence
+    logic.start(inputVolume=volume, modelName="tiny", allFrames=True)
+    slicer.mrmlScene.RemoveNode(browser)
+    status = pollUntil(logic, "cancelled")
+    assert "The sequence was removed" in status.message
+    assert status.segmentation is None

@@ -1,0 +1,144 @@
+"""From one doubtful region to the next: buttons, keys, and what is left. The only file of the section that knows Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+from usema.quality.review_regions import GAP, PIECE
+
+from ..Review.GuidedReview import ACCEPTED, FIXED, SKIPPED, GuidedReview, Item
+from ..Scene.ReviewCase import ReviewCase
+from ..Scene.ReviewPreview import ReviewPreview
+from . import SliceViews
+from .Signals import connect
+
+
+class RegionControls:
+    """Finds the regions, leads the views to them, and takes what the user says.
+
+    Args:
+        ui: the widgets of the section.
+        guarded: gives a context in which errors are shown.
+    """
+
+    def __init__(self, ui, guarded: Callable[[], AbstractContextManager]):
+        self.ui = ui
+        self.guarded = guarded
+        self.review = GuidedReview([])
+        self._frame: ReviewPreview | None = None
+        self._shortcuts: list = []
+        connect(ui.findRegionsButton, "clicked(bool)", self.onFind)
+        connect(ui.nextRegionButton, "clicked(bool)", self.onNext)
+        connect(ui.previousRegionButton, "clicked(bool)", self.onPrevious)
+        connect(ui.acceptRegionButton, "clicked(bool)", self.onAccept)
+        connect(ui.skipRegionButton, "clicked(bool)", self.onSkip)
+
+    def show(self, cases: Sequence[ReviewCase]) -> None:
+        """The lists of these results."""
+        self.hide()
+        self.review = GuidedReview(cases)
+        self._tell()
+
+    def update(self) -> None:
+        """Voxels were changed."""
+        self.review.update()
+        self._tell()
+
+    def hide(self) -> None:
+        """Take the frame around the region away."""
+        if self._frame is not None:
+            self._frame.remove()
+            self._frame = None
+
+    def enter(self) -> None:
+        """Keys that the Segment Editor leaves free: N, Shift+N and A."""
+        window = slicer.util.mainWindow()
+        if window is None or self._shortcuts:
+            return
+        for keys, slot in (("N", self.onNext), ("Shift+N", self.onPrevious), ("A", self.onAccept)):
+            shortcut = qt.QShortcut(window)
+            shortcut.setKey(qt.QKeySequence(keys))
+            connect(shortcut, "activated()", slot)
+            self._shortcuts.append(shortcut)
+
+    def exit(self) -> None:
+        """Keys and frame go, and the views get their field of view back."""
+        for shortcut in self._shortcuts:
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self._shortcuts = []
+        self.hide()
+        SliceViews.lookAway()
+
+    def onFind(self, checked: bool = False) -> None:
+        with self.guarded():
+            self.review.search()
+            self._go(self.review.next())
+
+    def onNext(self, checked: bool = False) -> None:
+        with self.guarded():
+            self._go(self.review.next())
+
+    def onPrevious(self, checked: bool = False) -> None:
+        with self.guarded():
+            self._go(self.review.next(-1))
+
+    def onAccept(self, checked: bool = False) -> None:
+        self._say(ACCEPTED)
+
+    def onSkip(self, checked: bool = False) -> None:
+        self._say(SKIPPED)
+
+    def _say(self, status: str) -> None:
+        with self.guarded():
+            if self.review.current is not None:
+                self.review.say(status)
+                self._go(self.review.next())
+
+    def _go(self, item: Item | None) -> None:
+        self.hide()
+        if item is not None:
+            case, region = item.port, item.region
+            self._frame = ReviewPreview(case.node, case.volume, region.box, (1.0, 1.0, 1.0))
+            self._frame.array[...] = True
+            self._frame.refresh()
+            sizes = [(part.stop - part.start) * mm for part, mm in zip(region.box, case.spacing, strict=True)]
+            SliceViews.lookAt(case.worldOf(region.middle), max(sizes))
+        self._tell()
+
+    def _tell(self) -> None:
+        review, ui = self.review, self.ui
+        item, count = review.current, len(review.items)
+        for button in (ui.nextRegionButton, ui.previousRegionButton):
+            button.enabled = review.done < count
+        for button in (ui.acceptRegionButton, ui.skipRegionButton):
+            button.enabled = item is not None
+        ui.regionLabel.text = _progress(review) if item is None else f"{_about(item)}\n{_progress(review)}"
+
+
+def _progress(review: GuidedReview) -> str:
+    count, done = len(review.items), review.done
+    if not review.searched:
+        return _("Leads from one doubtful place to the next, the largest expected error first.")
+    if not count:
+        return _("The model doubts nothing here. It may be wrong all the same.")
+    if done == count:
+        return _("All {count} regions are done.").format(count=count)
+    return _("{done} of {count} done, about {ml:.2f} ml of expected error left.").format(
+        done=done, count=count, ml=review.millilitresLeft
+    )
+
+
+def _about(item: Item) -> str:
+    names = item.port.names
+    kinds = {PIECE: _("A piece that lies apart"), GAP: _("A slice that was left out")}
+    states = {ACCEPTED: _("accepted"), FIXED: _("corrected"), SKIPPED: _("skipped")}
+    where = ", ".join(names[value] for value in item.region.values if value in names)
+    text = _("{kind}, {where}: about {ml:.2f} ml").format(
+        kind=kinds.get(item.region.why, _("Doubtful")), where=where, ml=item.region.ml
+    )
+    return f"{text} ({states[item.status]})" if item.status in states else text

@@ -1,0 +1,129 @@
+"""A list of places where the model is most likely wrong, and what the user has said of each.
+
+It is kept with the segmentation. A region is done when the user accepts it, or changes a voxel in it, which is read
+from the voxels themselves, so that undo opens it again. One that was skipped comes again when all others are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from usema.quality.review_regions import Region, find
+from usema.volumes.masks import common_box, relative
+
+from .Port import Port
+
+OPEN, SKIPPED, ACCEPTED, FIXED = "open", "skipped", "accepted", "fixed"
+_DONE = (ACCEPTED, FIXED)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A region of the list, where it comes from, and what has become of it."""
+
+    port: Port
+    number: int
+    region: Region
+    status: str
+
+    @property
+    def done(self) -> bool:
+        return self.status in _DONE
+
+
+class GuidedReview:
+    """The lists of several results as one.
+
+    Args:
+        ports: the results. Beside what `Port` says, each keeps a ``state``.
+    """
+
+    def __init__(self, ports: Sequence[Port]):
+        self.ports = list(ports)
+        self.items: list[Item] = []
+        self.index = -1  # of the item that is looked at; -1: none
+        self.update()
+
+    def search(self) -> int:
+        """Find the regions anew; what was said of earlier ones is forgotten. Gives how many there are."""
+        for port in self.ports:
+            regions = [{**one.to_dict(), "edited": _edited(port, one)} for one in find(port.margins, port.spacing)]
+            port.state = {"regions": regions, "said": {}}
+        self.index = -1
+        self.update()
+        return len(self.items)
+
+    def update(self) -> None:
+        """What there is now: after an edit, undo, or another scene."""
+        self.items = [item for port in self.ports for item in _itemsOf(port)]
+        self.items.sort(key=lambda item: -item.region.ml if len(self.ports) > 1 else item.number)
+        self.index = min(self.index, len(self.items) - 1)
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search was made, also one that found nothing."""
+        return any("regions" in port.state for port in self.ports)
+
+    @property
+    def current(self) -> Item | None:
+        return self.items[self.index] if 0 <= self.index < len(self.items) else None
+
+    @property
+    def done(self) -> int:
+        """How many are done."""
+        return sum(item.done for item in self.items)
+
+    @property
+    def millilitresLeft(self) -> float:
+        """The expected error in those that are not."""
+        return sum(item.region.ml for item in self.items if not item.done)
+
+    def next(self, step: int = 1) -> Item | None:
+        """Go on to the next region that is not done, or with -1 back; those that were skipped come last. None: all are
+        done."""
+        count = len(self.items)
+        begin = self.index if self.index >= 0 else (-1 if step > 0 else count)
+        for statuses in ((OPEN,), (SKIPPED,)):
+            for away in range(1, count + 1):
+                index = (begin + step * away) % count
+                if self.items[index].status in statuses:
+                    self.index = index
+                    return self.items[index]
+        self.index = -1
+        return None
+
+    def say(self, status: str) -> None:
+        """ACCEPTED, SKIPPED or OPEN: of the region that is looked at."""
+        item = self.current
+        if item is not None:
+            state = item.port.state
+            said = {**state.get("said", {}), str(item.number): status}
+            item.port.state = {**state, "said": said}
+            self.update()
+
+
+def _itemsOf(port: Port) -> Iterator[Item]:
+    state, shape = port.state, port.margins.shape
+    for number, document in enumerate(state.get("regions", ())):
+        try:
+            region = Region.from_dict({key: value for key, value in document.items() if key != "edited"})
+        except (KeyError, TypeError, ValueError):
+            continue  # of another USEMA
+        if any(end >= length for end, length in zip(region.high, shape, strict=True)):
+            continue
+        status = state.get("said", {}).get(str(number), OPEN)
+        if _edited(port, region) != document.get("edited", 0):
+            status = FIXED
+        yield Item(port, number, region, status)
+
+
+def _edited(port: Port, region: Region) -> int:
+    """How many voxels of the region the user has changed."""
+    count = 0
+    for edits in port.edits().values():
+        changed = edits.changed
+        inner = common_box(changed.box, region.box) if changed.array.size else None
+        if inner is not None:
+            count += int(changed.array[relative(inner, changed.box)].sum())
+    return count

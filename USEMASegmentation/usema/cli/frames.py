@@ -1,0 +1,169 @@
+"""A file or series of several volumes, such as a beating heart: each frame is a case, then all are put together.
+
+Into a folder, each frame becomes a file, and ``volumes.csv`` tells the volumes over time. Into one file, frames wait in
+a folder beside it until all are done, so that a run that was stopped goes on; then the folder goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import OutputError
+from ..files import refuse_existing, replace_file
+from ..volumes.frames import FrameList, find_frames
+from ..volumes.writing import IMAGE_SUFFIXES, result_suffix
+from .cases import Case, Target
+from .cohort import Cohort
+from .statistics import as_csv
+
+_VOLUMES = "volumes.csv"
+
+
+@dataclass(frozen=True)
+class Sequence4D:
+    """The frames of one input.
+
+    Attributes:
+        source: the case as if it were one volume.
+        names: what tells each frame from the others.
+        cases: one a frame.
+        together: they become one file in the end.
+    """
+
+    source: Case
+    names: tuple[str, ...]
+    cases: tuple[Case, ...]
+    together: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where the frames go."""
+        return self.cases[0].output.parent
+
+    @property
+    def table(self) -> Path:
+        """Of the volumes over time."""
+        if not self.together:
+            return self.folder / _VOLUMES
+        return self.source.output.with_name(f"{_stem(self.source.output)}.{_VOLUMES}")
+
+    def check(self) -> None:
+        """Refuse, before the run, what could not be put together after it. Raises OutputError."""
+        if not self.together:
+            return
+        if result_suffix(self.source.output) not in IMAGE_SUFFIXES:
+            raise OutputError(
+                f"{self.source.name} has {len(self.cases)} frames, which {self.source.output.name} cannot hold.",
+                f"Give {', '.join(IMAGE_SUFFIXES)}, or a folder for a file a frame (-o FOLDER/ --format .seg.nrrd).",
+            )
+        if self.source.probabilities or self.source.preview or self.source.statistics:
+            raise OutputError(
+                f"{self.source.name} has {len(self.cases)} frames; probabilities, previews and statistics are of one.",
+                "Give folders for them and for the result (-o FOLDER/).",
+            )
+        for path in (self.source.output, self.table):
+            refuse_existing(path, self.source.overwrite)
+
+    def finish(self, cohort: Cohort) -> tuple[Path, ...]:
+        """Tell the volumes over time and, where that was asked for, make one file of all frames.
+
+        Returns:
+            what was written; nothing where a frame is missing.
+
+        Raises:
+            OutputError: a file cannot be written; the frames stay.
+        """
+        told = [cohort.told(case) for case in self.cases]
+        if not all(document and document["state"] == "done" for document in told):
+            return ()
+        labels = list(dict.fromkeys(name for document in told for name in document["millilitres"]))
+        rows = [
+            [number, name, *(document["millilitres"].get(label) for label in labels)]
+            for number, (name, document) in enumerate(zip(self.names, told, strict=True), 1)
+        ]
+        text = as_csv(["frame", "at", *(f"{label} / ml" for label in labels)], rows)
+        try:
+            replace_file(self.table, text.encode("utf-8"))
+        except OSError as error:
+            raise OutputError(f"{self.table} cannot be written: {error.strerror}.") from error
+        if not self.together:
+            return (self.table,)
+        self._put_together()
+        for case in self.cases:
+            case.output.unlink(missing_ok=True)
+        cohort.forget(self.cases)
+        return self.source.output, self.table
+
+    def _put_together(self) -> None:
+        from ..volumes.volume import load_volume
+        from ..volumes.writing import write_label_frames
+
+        volumes = [load_volume(case.output) for case in self.cases]
+        first = volumes[0].geometry
+        for case, volume in zip(self.cases, volumes, strict=True):
+            if not volume.geometry.same_grid(first):
+                raise OutputError(
+                    f"The frames of {self.source.name} do not lie on one grid: {case.output.name} differs.",
+                    f"Take them from {self.folder}, one by one.",
+                )
+        path, overwrite = self.source.output, self.source.overwrite
+        write_label_frames(path, [volume.array for volume in volumes], first, self._step, overwrite)
+
+    @property
+    def _step(self) -> float:
+        """Seconds from frame to frame, where the names are those; else 1."""
+        number, _, unit = self.names[1].partition(" ")
+        return float(number) if unit == "s" else 1.0
+
+
+def split_into_frames(cases: Sequence[Case], output: Target, channels: int) -> tuple[list[Case], list[Sequence4D]]:
+    """Each case of several frames as so many cases.
+
+    Args:
+        output: where the results go, as the user said it.
+        channels: of the model. With more than one, a fourth dimension may be that of channels: it is refused when it
+            is read.
+
+    Raises:
+        OutputError: the results could not be put together.
+    """
+    split, sequences = [], []
+    for case in cases:
+        found = find_frames(case.inputs[0]) if channels == len(case.inputs) == 1 else None
+        if found is None:
+            split.append(case)
+            continue
+        sequence = Sequence4D(case, found.names, _frames(case, found, output.is_file), output.is_file)
+        sequence.check()
+        split += sequence.cases
+        sequences.append(sequence)
+    return split, sequences
+
+
+def _frames(case: Case, found: FrameList, together: bool) -> tuple[Case, ...]:
+    digits = len(str(len(found)))
+
+    def place(path: Path | None, number: int) -> Path | None:
+        if path is None:
+            return None
+        folder = path.with_name(f"{path.name}.frames" if together else _stem(path))
+        return folder / f"frame-{number:0{digits}}{path.name[len(_stem(path)) :]}"
+
+    return tuple(
+        replace(
+            case,
+            name=f"{case.name}, frame {number} of {len(found)}",
+            output=place(case.output, number),
+            probabilities=place(case.probabilities, number),
+            preview=place(case.preview, number),
+            frame=(number - 1, len(found)),
+        )
+        for number in range(1, len(found) + 1)
+    )
+
+
+def _stem(path: Path) -> str:
+    suffix = result_suffix(path) or path.suffix
+    return path.name[: len(path.name) - len(suffix)] or path.name
