@@ -41,7 +41,7 @@ def test_a_picture_is_segmented_and_told_in_pixels(app, openPanel, tmp_path, mon
     assert not isShown(panel.ui.measureButton)
     (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert node.GetSegmentation().GetNthSegment(0).GetName() == "Disc"
-    volume = slicer.util.addVolumeFromArray(np.arange(4 * 5 * 6).reshape(4, 5, 6), name="Head")
+    volume = slicer.util.addVolumeFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6), name="Head")
     panel.ui.inputSelector.setCurrentNode(volume)
     assert isShown(panel.ui.show3DButton)
     assert not panel.ui.segmentButton.enabled
