@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a thread does not survive a fork
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +112,8 @@ def words(seen: Counter) -> str:
 
 
 def try_command(folder: Path, model: Path, moments: int, report: Report) -> None:
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
     import torch  # noqa: F401
     from usema.cli import main, segment  # noqa: F401
     from usema.inference import predictor  # noqa: F401
@@ -118,8 +121,13 @@ def try_command(folder: Path, model: Path, moments: int, report: Report) -> None
 
     def command(out: Path, *more: str) -> Callable[[], None]:
         results = ["-o", out / "a.nii.gz", "--probabilities", out / "p.nii.gz", "--preview", out / "a.png"]
-        return lambda: main(["segment", *map(str, [sample_volume(), *results, "--model", model, *more])])
+        return lambda: main(["segment", *map(str, [volume, *results, "--model", model, *more])])
 
+    def cut_out() -> None:
+        sitk.WriteImage(sitk.ReadImage(str(sample_volume()))[4:28, 8:40, 4:28], str(volume))
+
+    volume = folder / "volume.nii.gz"
+    wait_for(forked(cut_out))  # not here: ITK's threads do not survive a fork
     (folder / "whole").mkdir()
     code, whole = wait_for(forked(command(folder / "whole")))
     expected = contents(folder / "whole")

@@ -67,12 +67,14 @@ def search(known: Library, text: str = "", modality: str = "", region: str = "")
     here, offered = [], []
     for model in known.models:
         public = publicOf(model)
-        if public is None:
+        isMeant = public is not None and public.name in place
+        if public is None or (
+            model.path and not isMeant
+        ):  # of some, the shelf does not know the structures: its file did
             labels = [label.name for label in model.labels]
-            isMeant = not region or bool(text.strip())  # other models do not say their region
+            regions = ("", public.model.region) if public else ("",)  # other models do not say their region
+            isMeant = region in regions or bool(text.strip() and (public is None or public.model.region == _EVERYWHERE))
             isMeant = isMeant and modality in ("", model.modality) and shelf.finds(text, model.title, labels)
-        else:
-            isMeant = public.name in place
         if isMeant:
             (here if model.path else offered).append(model)
     here.sort(key=lambda model: place.get(model.name, -1))

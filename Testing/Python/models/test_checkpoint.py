@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from usema.errors import BundleError
+from usema.models import inert_pickle
 from usema.models.checkpoint import open_checkpoint
 from usema.models.inert_pickle import TensorRecord, plain, tensors
 
@@ -183,7 +184,8 @@ def test_a_made_up_pickle_ends_in_a_sentence(tmp_path, program, said):
         assert read().tolist() == [1, 1, 1]
 
 
-def test_plain_values_without_an_end_are_refused(tmp_path):
+def test_plain_values_without_an_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(inert_pickle, "_MAX_VALUES", 10_000)  # it takes seconds to count to a million
     itself, doubled = [], [0]
     itself.append(itself)
     for _ in range(60):

@@ -57,7 +57,7 @@ def test_without_the_stores_packages_the_panel_opens_and_shows_what_came_with_it
         monkeypatch.setitem(sys.modules, name, None)
     panel = openPanel()
     assert choices(panel) == OURS
-    assert rows(panel) == [["Hippocampus, head and body (MR T1)", BUNDLED_VERSION, "3.9 MB", "bundled"]]
+    assert rows(panel) == [["Hippocampus, head and body (MR T1)", BUNDLED_VERSION, "4.1 MB", "bundled"]]
     assert panel.manageSection.ui.folderLabel.text == ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from html import escape
 
+import our_models
 import pytest
 from bundles import label, write_tiny_bundle
 from usema.store import shelf
@@ -37,8 +38,9 @@ def one(name: str, *search: str) -> Shelf.Found:
 def test_what_is_here_comes_first_then_what_lists_offer_then_the_shelf():
     found = names("hippocampus")
     assert found[:2] == ["hippocampus-mr", "brain-subcortical"]
-    assert names()[:2] == ["hippocampus-mr", "sarcoma-mr"]
-    assert len(names()) == 2 + len(shelf.entries())
+    count = len(our_models.OFFERED)
+    assert names()[:count] == ["hippocampus-mr", *our_models.WAITING]
+    assert len(names()) == count + len(shelf.entries())
 
 
 @pytest.mark.parametrize("text", ["left adrenal", "linke Nebenniere"])
@@ -71,6 +73,18 @@ def test_modality_and_region_narrow_it_and_the_whole_body_holds_each_region():
     assert names("liver", "US") == names("liver")  # no model is for ultrasound: the filter would hide all
 
 
+def test_a_model_that_is_here_is_found_by_structures_that_only_its_file_named(tmp_path):
+    name = "auto3dseg-muscles-3mm"
+    assert name not in names("hippocampus")
+    install_file(write_tiny_bundle(tmp_path / "muscles", name=name, title="Muscles", modality="CT").path)
+    assert name in names("hippocampus")
+    assert name in names("hippocampus", "CT", "head")  # it is of the whole body
+    assert name not in names("hippocampus", "MR")
+    assert name not in names("liver")
+    assert name in names("", "CT")
+    assert one(name, "posterior hippocampus").structures == ("Posterior hippocampus",)
+
+
 # What is said of them
 
 
@@ -85,7 +99,8 @@ def test_a_row_says_what_it_finds_where_how_much_how_long_and_by_whom(words, mon
     ]
     assert words.row(one("hippocampus-mr")).splitlines() == [
         "Hippocampus, head and body (MR T1) – bundled",
-        "    Anterior hippocampus, Posterior hippocampus",
+        "    6 structures: Anterior hippocampus, Posterior hippocampus, Left anterior hippocampus, "
+        "Left posterior hippocampus, …",
         "    MR · CC-BY-SA-4.0",
         "    USEMA",
     ]

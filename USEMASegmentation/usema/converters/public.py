@@ -1,7 +1,8 @@
-"""Models that others publish: who, where, under which licence, and how USEMA runs them. Standard library only.
+"""Models that others publish: who, where, which licence, and how USEMA runs them. Standard library only.
 
-The facts stand in ``public_models.json``, each with its source; weights are nowhere in USEMA. A model is downloaded
-from its own publisher and converted on the user's computer.
+The facts stand in ``public_models.json``, which is kept by hand: a publisher's new release is another address there,
+and tests hold every entry to what a user has to know. Weights are nowhere in USEMA. A model is downloaded from its own
+publisher and converted on the user's computer.
 """
 
 from __future__ import annotations
