@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from usema.errors import InputError, UsemaError
+from usema.errors import InputError
 from usema.inference.training_crops import examples, own_labels
 from usema.volumes.training_set import add_case, check_training_set
 
@@ -19,13 +19,9 @@ CONSENT = (
 )
 
 
-def why(parameters: Parameters) -> str:
-    """Why the segmentation cannot be added; empty: it can."""
-    try:
-        _case(parameters)
-    except UsemaError as error:
-        return str(error)
-    return ""
+def check(parameters: Parameters) -> None:
+    """Refuse what cannot be added. Raises UsemaError: says why and what to do."""
+    _case(parameters)
 
 
 def add(parameters: Parameters, folder, consent: bool) -> list[str]:

@@ -66,11 +66,13 @@ class Scene:
         return self.voxels(ANTERIOR) + 2 * self.voxels(POSTERIOR).astype(np.uint8)
 
     def paint(self, place, segmentId: str = ANTERIOR, value: int = 1) -> None:
-        """As the user would: a step of its own."""
+        """As the user would: a step of its own, and other segments lose what this one wins."""
         self.editor.SaveStateForUndo()
-        array = self.voxels(segmentId).astype(np.uint8)
-        array[place] = value
-        slicer.util.updateSegmentBinaryLabelmapFromArray(array, self.node, segmentId, self.volume)
+        others = [one for one in (ANTERIOR, POSTERIOR) if value and one != segmentId and self.voxels(one)[place].any()]
+        for one, label in [(segmentId, value), *((one, 0) for one in others)]:
+            array = self.voxels(one).astype(np.uint8)
+            array[place] = label
+            slicer.util.updateSegmentBinaryLabelmapFromArray(array, self.node, one, self.volume)
 
     def reload(self, path) -> None:
         """Save the scene, close it and open it again."""

@@ -33,8 +33,11 @@ def result(request, **changes):
     labels[1:3, 2:5, 2:6] = 1
     path = os.path.join(request["output"], "labels.npy")
     np.save(path, labels.astype(changes.pop("dtype", np.uint8)))
+    metadata = read_bundle(request["model"]).metadata
+    own = [label.name for label in metadata.labels if label.value not in metadata.region_values]  # as of a crop
     answer = {
         "labels": path,
+        "names": request["labels"] or own,
         "probabilities": None,
         "geometry": request["inputs"][0]["geometry"],
         "provenance": {"model": "hippocampus-mr", "device": "cpu", "attention": "none (a script)"},

@@ -211,3 +211,33 @@ def test_the_keys_lead_through_the_regions_and_go_with_the_panel(reviewed, mainW
     slicer.app.processEvents()
     assert set(keysOf(mainWindow)) == before
     panel.parent.qtObject.setParent(None)
+
+
+# Refining
+
+
+def test_refine_follows_strokes_and_says_how_far(reviewed):
+    from scipy import ndimage
+
+    panel, volume, node = reviewed
+    ui = panel.reviewSection.ui
+    assert not ui.refineButton.enabled
+    inside = voxels(node, ANTERIOR, volume)
+    distance = ndimage.distance_transform_cdt(~inside, "taxicab")
+    distance[voxels(node, "hippocampus-mr_2", volume)] = 0
+    z, y, x = np.argwhere(distance[:, 4:-4, 4:-4] == 2)[0] + [0, 4, 4]
+    panel.ui.segmentEditor.saveStateForUndo()
+    edited = inside.astype(np.uint8)
+    edited[z, y - 1 : y + 2, x - 1 : x + 2] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, ANTERIOR, volume)
+    waitUntil(lambda: ui.refineButton.enabled)
+    assert "voxels of new strokes" in ui.refineLabel.text
+    ui.refineButton.click()
+    after = voxels(node, ANTERIOR, volume)
+    assert after[edited > 0].all()
+    assert "have followed" in ui.refineLabel.text
+    assert not ui.refineButton.enabled
+    if (after != (edited > 0)).any():
+        panel.ui.segmentEditor.undo()
+        waitUntil(lambda: ui.refineButton.enabled)
+    assert (voxels(node, ANTERIOR, volume) == (edited > 0)).all()

@@ -62,11 +62,12 @@ def test_without_consent_nothing_is_written(parameters, tmp_path):
 
 
 def refused(parameters, tmp_path) -> str:
-    reason = TrainingSet.why(parameters)
+    with pytest.raises(InputError) as error:
+        TrainingSet.check(parameters)
     with pytest.raises(InputError):
         TrainingSet.add(parameters, tmp_path / "Dataset500_Mine", consent=True)
     assert not (tmp_path / "Dataset500_Mine").exists()
-    return reason
+    return str(error.value)
 
 
 def test_a_segment_that_is_none_of_the_models_is_named(parameters, tmp_path):

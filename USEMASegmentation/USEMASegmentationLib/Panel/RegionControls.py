@@ -40,7 +40,9 @@ class RegionControls:
     def show(self, cases: Sequence[ReviewCase]) -> None:
         """The lists of these results."""
         self.hide()
-        self.review = GuidedReview(cases)
+        before, self.review = self.review, GuidedReview(cases)
+        if len(before.items) == len(self.review.items):  # after a refinement the user goes on where he was
+            self.review.index = before.index
         self._tell()
 
     def update(self) -> None:

@@ -12,6 +12,7 @@ from ..Scene.EditMask import tagOf
 from ..Scene.ReviewCase import casesOf
 from ..Scene.SegmentVoxels import imageOf
 from .CorrectSection import CorrectSection
+from .RefineControls import RefineControls
 from .RegionControls import RegionControls
 from .Signals import connect
 from .ThresholdControls import ThresholdControls
@@ -33,6 +34,7 @@ class ReviewSection:
         self._node, self._shown, self._voxels = None, None, None
         self.threshold = ThresholdControls(ui, guarded, lambda: self.show(self._node))
         self.regions = RegionControls(ui, guarded)
+        self.refine = RefineControls(ui, guarded, lambda: self.show(self._node))
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
 
     def show(self, segmentationNode) -> None:
@@ -48,6 +50,7 @@ class ReviewSection:
         if state == self._shown:
             self.threshold.forget()
             self.regions.update()
+            self.refine.update()
             return
         self._shown = state
         self.cases, reason = [], ""
@@ -56,9 +59,11 @@ class ReviewSection:
             self.cases, reason = casesOf(segmentationNode, self.correct.saveForUndo, editorNode)
         self.ui.reviewHintLabel.text = "" if self.cases else _hint(segmentationNode, reason)
         self.ui.reviewHintLabel.visible = not self.cases
-        self.ui.thresholdGroup.visible = self.ui.regionsGroup.visible = bool(self.cases)
+        for group in (self.ui.thresholdGroup, self.ui.regionsGroup, self.ui.refineGroup):
+            group.visible = bool(self.cases)
         self.threshold.show(self.cases)
         self.regions.show(self.cases)
+        self.refine.show(self.cases)
 
     def onCollapsed(self, collapsed: bool) -> None:
         if collapsed:
@@ -82,6 +87,7 @@ class ReviewSection:
         self.exit()
         self.threshold.show([])
         self.regions.show([])
+        self.refine.show([])
         self.cases, self._node, self._shown, self._voxels = [], None, None, None
 
 

@@ -26,15 +26,17 @@ from .CorrectSection import CorrectSection
 from .Failure import showFailure
 from .Installer import Installer
 from .LabelsList import LabelsList
-from .ManageSection import ManageSection
+from .ManageForm import loadManageSection
 from .MeasureSection import MeasureSection
 from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
+from .RegionSection import RegionSection
 from .ReviewSection import ReviewSection
 from .RunSection import RunSection
 from .ShelfSection import ShelfSection
 from .Signals import connect
+from .TrainingSection import TrainingSection
 
 POLL_MILLISECONDS = 100
 
@@ -82,7 +84,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._missing = self.installer.words()
         self.timer, self.storeTimer = self._timer(self.onTimer), self._timer(self.onStoreTimer)  # both may be at work
         self.modelSection = ModelSection(self.ui, self.logic.store, self.installer, qt.QSettings(), self.onStoreStarted)
-        self.manageSection = self._loadManageSection()
+        self.manageSection = loadManageSection(self)
         self.channelSelectors = ChannelSelectors(self.ui.channelsSection, self.onChannelsChosen)
         self.shelfSection = ShelfSection(self.ui, self.logic.store, self.onShelfChosen)
         self.labelsList = LabelsList(self.ui, self.onLabelTicked)
@@ -93,10 +95,12 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.measureSection = MeasureSection(self.ui, self.runSection)
+        self.regionSection = RegionSection(self.ui, self.runSection, self.parameters)
+        self.trainingSection = TrainingSection(self.ui, self.runSection, self.parameters)
         reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
         self.reviewSection = ReviewSection(reviewUi, self.correctSection, self.runSection.errorsShown)
         self._endings.callback(self.reviewSection.close)
-        self.advancedSection = AdvancedSection(self.ui, self.logic, qt.QSettings(), self.updateState)
+        self.advancedSection = AdvancedSection(self.ui, self.logic, self.installer, qt.QSettings(), self.updateState)
         self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)
         self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
         self._endings.callback(self.binding.release)
@@ -110,21 +114,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         connect(timer, "timeout()", slot)
         self._endings.callback(timer.stop)
         return timer
-
-    def _loadManageSection(self) -> ManageSection:
-        ui = self._form("UI/Models.ui", self.ui.manageFrame)
-        ui.modelsTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
-        return ManageSection(
-            ui,
-            self.logic.store,
-            self.installer,
-            started=self.onStoreStarted,
-            changed=self.showModels,
-            newItem=qt.QTableWidgetItem,
-            chooseFile=lambda: qt.QFileDialog.getOpenFileName(
-                slicer.util.mainWindow(), _("Model file"), "", _("Models (*.usema *.zip *.pth *.json)")
-            ),
-        )
 
     def _form(self, name: str, frame):
         """Loads a section of its own into the panel."""
@@ -235,6 +224,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             self.runSection.say("")
         self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
+        self.regionSection.update(busy)
+        self.trainingSection.update(busy)
         self.advancedSection.update(node)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
         ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None

@@ -6,13 +6,13 @@ from the voxels themselves, so that undo opens it again. One that was skipped co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from usema.quality.review_regions import Region, find
 from usema.volumes.masks import common_box, relative
 
-from .Port import Port
+from .Port import Edits, Port
 
 OPEN, SKIPPED, ACCEPTED, FIXED = "open", "skipped", "accepted", "fixed"
 _DONE = (ACCEPTED, FIXED)
@@ -48,7 +48,9 @@ class GuidedReview:
     def search(self) -> int:
         """Find the regions anew; what was said of earlier ones is forgotten. Gives how many there are."""
         for port in self.ports:
-            regions = [{**one.to_dict(), "edited": _edited(port, one)} for one in find(port.margins, port.spacing)]
+            edits = port.edits()
+            found = find(port.margins, port.spacing)
+            regions = [{**one.to_dict(), "edited": _edited(edits, one)} for one in found]
             port.state = {"regions": regions, "said": {}}
         self.index = -1
         self.update()
@@ -105,6 +107,7 @@ class GuidedReview:
 
 def _itemsOf(port: Port) -> Iterator[Item]:
     state, shape = port.state, port.margins.shape
+    edits = port.edits() if state.get("regions") else {}
     for number, document in enumerate(state.get("regions", ())):
         try:
             region = Region.from_dict({key: value for key, value in document.items() if key != "edited"})
@@ -113,16 +116,16 @@ def _itemsOf(port: Port) -> Iterator[Item]:
         if any(end >= length for end, length in zip(region.high, shape, strict=True)):
             continue
         status = state.get("said", {}).get(str(number), OPEN)
-        if _edited(port, region) != document.get("edited", 0):
+        if _edited(edits, region) != document.get("edited", 0):
             status = FIXED
         yield Item(port, number, region, status)
 
 
-def _edited(port: Port, region: Region) -> int:
+def _edited(edits: Mapping[int, Edits], region: Region) -> int:
     """How many voxels of the region the user has changed."""
     count = 0
-    for edits in port.edits().values():
-        changed = edits.changed
+    for one in edits.values():
+        changed = one.changed
         inner = common_box(changed.box, region.box) if changed.array.size else None
         if inner is not None:
             count += int(changed.array[relative(inner, changed.box)].sum())

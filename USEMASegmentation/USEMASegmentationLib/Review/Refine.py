@@ -28,33 +28,29 @@ MARGIN_MM = 15.0  # of the box around the strokes
 
 @dataclass(frozen=True, eq=False)
 class Strokes:
-    """What the user has said since the model's result or the last refinement.
+    """What the user has changed since the model's result or the last refinement.
 
     Attributes:
-        new: voxels that were changed since, by label.
-        count: how many voxels that are.
+        mask: the voxels.
+        values: the labels whose segments were changed.
     """
 
-    new: Mapping[int, Edits]
-    count: int
+    mask: PlacedMask
+    values: tuple[int, ...]
 
     @classmethod
     def of(cls, port: Port) -> Strokes:
         refined, new = port.refined(), {}
-        places: list[PlacedMask] = []
         for value, edits in port.edits().items():
-            since = _without(edits.changed, refined.get(value, NOTHING))
-            if since.array.any():
-                new[value] = edits
-                places.append(since)
-        box = box_around(*(one.box for one in places))
-        union = np.zeros([part.stop - part.start for part in box], bool)
-        for one in places:
-            union |= one.on(box)
-        found = cls(new, int(union.sum()))
-        object.__setattr__(found, "box", box)
-        object.__setattr__(found, "mask", union)
-        return found
+            since = edits.changed
+            since = PlacedMask(since.array & ~refined.get(value, NOTHING).on(since.box), since.start).trimmed()
+            if since.array.size:
+                new[value] = since
+        box = box_around(*(one.box for one in new.values()))
+        mask = np.zeros([part.stop - part.start for part in box], bool)
+        for one in new.values():
+            mask |= one.on(box)
+        return cls(PlacedMask(mask, tuple(part.start for part in box[::-1])), tuple(new))
 
 
 def refine(port: Port) -> int:
@@ -67,11 +63,11 @@ def refine(port: Port) -> int:
         InputError: there are no strokes.
     """
     strokes = Strokes.of(port)
-    if not strokes.count:
+    if not strokes.values:
         raise InputError(
             "There are no new corrections to follow.", "Paint or erase a little where the result is wrong, then refine."
         )
-    box = _around(strokes.box, port)
+    box = _around(strokes.mask.box, port)
     edits = port.edits()
     edited = np.zeros([part.stop - part.start for part in box], bool)
     for one in edits.values():
@@ -79,11 +75,11 @@ def refine(port: Port) -> int:
     fixed = edited.copy()
     if not port.overlaps:
         fixed |= port.others(box)
-    for value in strokes.new:
+    for value in strokes.values:
         editable = port.editable(value, box)
         if editable is not None:
             fixed |= ~editable
-    touched = PlacedMask(strokes.mask, tuple(part.start for part in strokes.box[::-1])).on(box)
+    touched = strokes.mask.on(box)
     seeds = {value: one.added.on(box) for value, one in edits.items()}
     nots = {value: one.removed.on(box) for value, one in edits.items()}
     before = {value: margins_in(port.margins, value, box, port.thresholds) for value in port.margins.of}
@@ -149,14 +145,14 @@ def costs(image: np.ndarray, spacing) -> np.ndarray:
 
 
 def geodesic(cost: np.ndarray, mask: np.ndarray, spacing) -> np.ndarray:
-    """The cost of the cheapest way from a mask, up to 1."""
+    """The cost of the cheapest way from a mask; 2 where it is more than 1."""
     speed = sitk.GetImageFromArray((1 / cost).astype(np.float32))
     speed.SetSpacing(tuple(float(mm) for mm in spacing[::-1]))
     march = sitk.FastMarchingImageFilter()
     march.SetTrialPoints([tuple(int(one) for one in place[::-1]) for place in np.argwhere(mask)])
     march.SetStoppingValue(1.0)
     distance = sitk.GetArrayFromImage(march.Execute(speed))
-    return np.where(mask, 0, distance)
+    return np.where(mask, 0, np.minimum(distance, 2))  # what was not reached is the largest number that there is
 
 
 def weight(distance: np.ndarray) -> np.ndarray:
@@ -212,7 +208,3 @@ def _around(box: Box, port: Port) -> Box:
 
 def _placed(mask: np.ndarray, box: Box) -> PlacedMask:
     return PlacedMask(mask, tuple(part.start for part in box[::-1])).trimmed()
-
-
-def _without(mask: PlacedMask, other: PlacedMask) -> PlacedMask:
-    return PlacedMask(mask.array & ~other.on(mask.box), mask.start).trimmed()

@@ -25,7 +25,7 @@ from .Images import checkImage, checkVolume
 from .Kinds import refuseOtherKinds
 from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
-from .VolumeBridge import boxOf, isBent, worldGeometries
+from .VolumeBridge import boxOf, cropped, isBent, worldGeometries
 
 # Python with torch and a small network in memory, before it has seen a volume.
 _WORKER_BYTES = GIB // 2
@@ -78,6 +78,8 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warn
     geometry = worldGeometries(volumes)[0]
     _checkOptions(parameters, bundle.metadata, devices)
     _checkMemory(parameters, bundle)
+    if parameters.roi is not None:
+        geometry = cropped(geometry, boxOf(parameters))
     intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
     return Warnings(
         scene=_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
