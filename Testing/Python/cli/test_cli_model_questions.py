@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import our_models
 import pytest
 from bundles import BUNDLED_VERSION, write_tiny_bundle
 from cli_cases import NON_COMMERCIAL, said, usema
@@ -95,7 +96,7 @@ def test_a_changed_model_is_downloaded_again_when_that_is_wanted(tmp_path):
 # A screenful
 
 
-@pytest.mark.parametrize("name", ["hippocampus-mr", "sarcoma-mr"])
+@pytest.mark.parametrize("name", our_models.OFFERED)
 def test_a_model_is_shown_on_a_screen_and_the_rest_where_it_is_asked_for(name):
     shown = usema("models", "show", name).stdout
     assert len(shown.splitlines()) <= 40

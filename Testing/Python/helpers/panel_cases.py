@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Host"))
 
+import our_models
 import pythonqt
 import slicer
 import slicer_host
@@ -47,11 +48,7 @@ def waitForStore(panel) -> None:
     waitUntil(lambda: not panel.logic.store.busy and not panel.storeTimer.active)
 
 
-# What USEMA itself brings and offers, as it is shown.
-OURS = [
-    "Hippocampus, head and body (MR T1) – bundled",
-    "Soft-tissue sarcoma, tumour volume (MR T1) – 3.8 MB, not downloaded",
-]
+OURS = our_models.CHOICES  # what USEMA itself brings and offers, as it is shown
 
 
 def choices(panel) -> list[str]:

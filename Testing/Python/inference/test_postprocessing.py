@@ -190,3 +190,15 @@ def test_vertebrae_are_totalsegmentators(shift, mixed_up, vertebrae):
     steps = [{"step": "grow", "distance_mm": 2}, {"step": "keep_within", "part": "bodies", "part_labels": [1]}]
     found = postprocess(found, steps, spacing[::-1], {"bodies": bodies})
     np.testing.assert_array_equal(found, expected.T)
+
+
+def test_a_label_of_an_image_becomes_the_ellipse_along_its_outline():
+    y, x = np.indices((60, 80))
+    whole = ((x - 40) / 30) ** 2 + ((y - 28) / 20) ** 2 <= 1
+    labels = np.where(whole, 1, 0).astype(np.uint8)[None]
+    labels[0, 26:30, 60:70] = 0  # a dent
+    labels[0, 2:4, 2:4] = 1  # a speck
+    labels[0, 28, 40] = 2  # of another label, which stays
+    found = postprocess(labels, [{"step": "ellipse", "labels": [1]}], (1, 1, 1))[0]
+    assert found[28, 40] == 2
+    assert ((found != 0) ^ whole).sum() < 20  # of 45 that were wrong

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import special
 from usema.measure import Scale, measure
-from usema.measure.ellipse import Ellipse, fit_ellipse, head_circumference, outline
+from usema.measure.ellipse import Ellipse, as_ellipse, ellipse_along, fit_ellipse, head_circumference, outline
 
 
 def drawn(shape, ellipse: Ellipse) -> np.ndarray:
@@ -94,3 +94,26 @@ def test_real_heads_are_measured_to_a_twentieth_of_a_pixel(data):
     assert len(larger) > 15
     assert np.mean(larger) == pytest.approx(0.89, abs=0.03)
     assert np.std(larger) < 0.05
+
+
+def test_dents_and_bumps_do_not_pull_the_ellipse():
+    truth = Ellipse(100, 90, 70, 52, 0.4)
+    mask = drawn((180, 200), truth)
+    mask[:, :42] = False  # a dent
+    mask[125:150, 100:125] = True  # a bump
+    spoiled = outline(mask)
+    error = abs(fit_ellipse(spoiled).circumference - exact(truth))
+    assert error > 0.01 * exact(truth)
+    assert abs(ellipse_along(spoiled).circumference - exact(truth)) < 0.1 * error
+    filled = as_ellipse(mask)
+    assert (filled ^ drawn((180, 200), truth)).sum() < 0.1 * (mask ^ drawn((180, 200), truth)).sum()
+
+
+def test_only_what_is_nearly_an_ellipse_becomes_one():
+    square = np.zeros((120, 160), bool)
+    square[20:100, 10:150] = True
+    cross = np.zeros((120, 160), bool)
+    cross[50:70, 10:150] = cross[10:110, 70:90] = True
+    assert as_ellipse(cross).sum() == cross.sum()
+    assert not as_ellipse(np.zeros((9, 9), bool)).any()
+    assert (as_ellipse(square) == square).all()

@@ -77,3 +77,11 @@ def test_fit_is_nothing_for_volumes():
     document = {key: value for key, value in IMAGE_MODEL.items() if key not in keys}
     with pytest.raises(BundleError, match=r"preprocessing\.fit belongs to models for images"):
         ModelMetadata.from_dict({**document, "preprocessing": {**PLAN, "fit": {"longest_side": 256}}})
+
+
+def test_only_images_have_ellipses():
+    steps = {"postprocess": [{"step": "ellipse", "labels": [1]}]}
+    assert ModelMetadata.from_dict({**IMAGE_MODEL, **steps}).postprocess
+    volumes = {**METADATA, "schema_version": SCHEMA_VERSION, "weights": IMAGE_MODEL["weights"]}
+    with pytest.raises(BundleError, match="ellipse, which belongs to models for images"):
+        ModelMetadata.from_dict({**volumes, **steps})

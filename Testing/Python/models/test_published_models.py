@@ -14,6 +14,7 @@ from usema.models.bundle import read_bundle
 from usema.models.card_files import CARD_FILE, CASES_FILE
 from usema.resources import bundled_models, resources_folder
 from usema.store import archive, versions
+from usema.volumes.picture_files import load_picture, read_picture
 from usema.volumes.volume import load_volume, read_volume
 
 INDEX = json.loads((resources_folder() / "models.json").read_text(encoding="utf-8"))
@@ -89,3 +90,36 @@ def test_the_sarcoma_model_reaches_the_dice_of_its_card(sarcoma, data):
         result = predictor.segment(read_volume(source / "imagesTr" / f"{case}_0000.nii.gz"))
         reference = load_volume(source / "labelsTr" / f"{case}.nii.gz").array
         np.testing.assert_allclose(dice(result.labels, reference, (1,)), said[case]["labels"][0]["dice"], atol=0.002)
+
+
+# Model for images -> data set, where in it labels lie, a validation image, and the least Dice of it.
+IMAGES = {
+    "fetal-head-us": ("hc18", "masks", "005_HC", 0.95),
+    "lungs-cxr": ("cxr_lungs", "masks", "CHNCXR_0002_0", 0.95),
+    "nuclei-fluo": ("dsb2018_nuclei", "instances", "04acab7636c4cf61", 0.9),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_model_for_images_is_small_comes_with_its_card_and_finds_what_it_is_for(name, data, tmp_path):
+    if file_of(name).name not in RELEASES:
+        pytest.skip(LEFT)
+    assert RELEASES[file_of(name).name].stat().st_size < 4e6
+    bundle = archive.unpack(file_of(name), tmp_path / name)
+    bundle.verify()
+    metadata = bundle.metadata
+    assert metadata.takes_images
+    assert metadata.inference["temperature"] != 1
+    assert metadata.metrics == OFFERED[name]["metrics"]
+    card = (bundle.path / CARD_FILE).read_text(encoding="utf-8")
+    assert f"{metadata.metrics['validation']['mean_dice']:.3f}" in card
+    folder, labels, case, least = IMAGES[name]
+    source = data / "images2d" / folder
+    if not source.is_dir():
+        pytest.skip(f"{source} is not here")
+    result = Predictor(bundle, "cpu").segment(read_picture(source / "images" / f"{case}.png"))
+    drawn = load_picture(source / labels / f"{case}.png").array
+    assert dice(result.labels, (drawn > 0).astype(int), (1,))[0] > least
+    if metadata.instances is not None:
+        counted, there = result.image.objects.max(), len(np.unique(drawn)) - 1
+        assert abs(counted - there) <= 0.1 * there

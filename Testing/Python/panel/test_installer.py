@@ -204,6 +204,51 @@ def test_without_internet_the_store_says_how_its_packages_get_here(installer, as
         installer.installForStore()
 
 
+# What is only faster
+
+
+def test_what_is_only_faster_is_asked_for_alone_and_never_called_missing(installer, installed, asked, pip, root):
+    from USEMASegmentationLib.Panel.Installer import FASTER
+
+    assert "OpenVINO" not in installer.words()
+    asked.answer = False
+    with pytest.raises(Cancelled, match="Nothing was installed"):
+        installer.installFaster()
+    asked.answer = True
+    installer.installFaster()
+    assert pip == [["openvino>=2025.0"]]
+    assert "Apache-2.0" in asked[-1]
+    assert FASTER.isMet()
+    assert f'"{FASTER.package}{FASTER.specifier}"' in (root / "pyproject.toml").read_text("utf-8")
+
+
+def test_the_panel_offers_what_is_faster_once(app, openPanel, installed, asked, pip):
+    ui = openPanel().ui
+    ui.advancedCollapsibleButton.collapsed = False
+    offered = lambda: ui.fasterButton.isVisibleTo(ui.fasterButton.parent())  # noqa: E731
+    assert offered()
+    asked.answer = False
+    ui.fasterButton.click()
+    assert pip == []
+    assert offered()
+    asked.answer = True
+    ui.fasterButton.click()
+    assert pip == [["openvino>=2025.0"]]
+    assert not offered()
+
+
+def test_what_is_faster_and_cannot_be_installed_is_told_with_the_reason(app, openPanel, installed, asked, monkeypatch):
+    def fail(arguments):
+        raise RuntimeError("no route to host")
+
+    told = []
+    monkeypatch.setattr(slicer.util, "pip_install", fail, raising=False)
+    monkeypatch.setattr(slicer.util, "errorDisplay", lambda text, **_: told.append(text), raising=False)
+    openPanel().ui.fasterButton.click()
+    assert "no route to host" in told[0]
+    assert "pip download openvino -d wheels" in told[0]
+
+
 # In the panel
 
 

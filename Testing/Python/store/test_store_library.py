@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import filelock
+import our_models
 import pytest
 import trustme
 from bundles import write_tiny_bundle
@@ -66,10 +67,11 @@ def state(name: str) -> str:
 
 def test_a_fresh_computer_knows_the_bundled_model_and_what_our_index_offers():
     known = library.library()
-    bundled, *offered = known.models
+    assert [(model.name, model.state) for model in known.models] == our_models.STATES
+    bundled = known.get("hippocampus-mr")
     assert (bundled.name, bundled.state, bundled.source) == ("hippocampus-mr", BUNDLED, "USEMA")
     assert bundled.entry.version == bundled.version
-    assert [(model.name, model.state, model.path) for model in offered] == [("sarcoma-mr", AVAILABLE, None)]
+    assert all(known.get(name).path is None for name in our_models.WAITING)
     assert known.problems == ()
 
 
@@ -363,7 +365,7 @@ def test_where_nothing_is_installed_the_panel_knows_our_models(root):
     command = [sys.executable, "-S", "-E", "-c", program, root / "USEMASegmentation"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     first, *hints = run.stdout.splitlines()
-    assert first == "[('hippocampus-mr', 'bundled'), ('sarcoma-mr', 'available')] () []", run.stderr
+    assert first == f"{our_models.STATES} () []", run.stderr
     assert [hint.split()[-1] for hint in hints] == ["USEMA_MODELS.", "USEMA_SETTINGS."]
 
 

@@ -141,7 +141,7 @@ def steps(planned) -> dict[str, dict]:
 
 def test_every_trainer_takes_a_step(steps):
     assert sorted(NEIGHBOURS) == sorted(training.PLAIN_LABELS_ONLY)
-    assert len(ROBUST) == 6
+    assert len(ROBUST) == 7
     for name, told in steps.items():
         assert math.isfinite(told["loss"]), name
         assert told["moved"] > 0.5, name
@@ -180,6 +180,7 @@ def test_each_robust_recipe_mirrors_what_its_labels_allow(steps):
         "nnUNetTrainerUSEMARobust2D": [0, 1],
         "nnUNetTrainerUSEMARobust2DFinish": [0, 1],
         "nnUNetTrainerUSEMARobust2DUpright": [1],
+        "nnUNetTrainerUSEMARobust2DUprightFinish": [1],
         "nnUNetTrainerUSEMARobustBothSides": [1],  # of (y, x)
         "nnUNetTrainerUSEMARobustMirrored": [0, 1],
     }

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import slicer
 from slicer.i18n import tr as _
+from usema.errors import Cancelled, UsemaError
 from usema.inference.speeds import EXACT, FAST, PREVIEW
 
 from ..Logic import USEMASegmentationLogic
 from . import RunTexts
+from .Installer import FASTER, Installer
 from .RunTexts import asHtml
 from .Signals import connect
 
@@ -18,18 +20,20 @@ SPEED_TEXTS = ((_("Exact"), EXACT), (_("Fast"), FAST), (_("Exact, with a first l
 
 
 class AdvancedSection:
-    """Speed and device selectors, Release memory and Copy diagnostics.
+    """Speed and device selectors, what is faster on a CPU, Release memory and Copy diagnostics.
 
     Args:
         ui: the panel's widgets.
         logic: does the work.
+        installer: can install what is faster.
         settings: a QSettings; the device is a choice of the computer's and is kept there.
         changed: called when something was chosen or done that changes what can be done next.
     """
 
-    def __init__(self, ui, logic: USEMASegmentationLogic, settings, changed: Callable[[], None]):
+    def __init__(self, ui, logic: USEMASegmentationLogic, installer: Installer, settings, changed: Callable[[], None]):
         self.ui = ui
         self.logic = logic
+        self.installer = installer
         self.settings = settings
         self.changed = changed
         for text, value in (
@@ -46,6 +50,7 @@ class AdvancedSection:
         ui.deviceSelector.setCurrentIndex(max(0, chosen))
         connect(ui.deviceSelector, "currentIndexChanged(int)", self.onDeviceChosen)
         connect(ui.speedSelector, "currentIndexChanged(int)", self.onSpeedChosen)
+        connect(ui.fasterButton, "clicked(bool)", self.onFaster)
         connect(ui.releaseButton, "clicked(bool)", self.onRelease)
         connect(ui.diagnosticsButton, "clicked(bool)", self.onCopyDiagnostics)
 
@@ -59,7 +64,8 @@ class AdvancedSection:
         for index, (text, value) in enumerate(SPEED_TEXTS):
             selector.setItemText(index, RunTexts.speed(text, seconds.get(value)))
         selector.setCurrentIndex(max(0, selector.findData(node.speed)))
-        self.ui.releaseButton.enabled = not self.logic.busy
+        self.ui.releaseButton.enabled = self.ui.fasterButton.enabled = not self.logic.busy
+        self.ui.fasterButton.visible = not FASTER.isMet() and self.logic.badge()[0].startswith(("cpu", "Engine"))
         self.ui.badgeLabel.text, reason = self.logic.badge(modelName)
         self.ui.badgeLabel.toolTip = asHtml(reason)
 
@@ -70,6 +76,18 @@ class AdvancedSection:
     def onSpeedChosen(self, index: int) -> None:
         if self._node is not None and self._node.speed != (speed := self.ui.speedSelector.itemData(index)):
             self._node.speed = speed
+
+    def onFaster(self, checked: bool = False) -> None:
+        try:
+            self.installer.installFaster()
+        except Cancelled:
+            return
+        except UsemaError as error:
+            slicer.util.errorDisplay(str(error), windowTitle="USEMA Segmentation")
+        else:
+            self.logic.releaseMemory()  # a worker that began without it does not see it
+            slicer.util.showStatusMessage(_("OpenVINO is installed"), 3000)
+        self.changed()
 
     def onRelease(self, checked: bool = False) -> None:
         self.logic.releaseMemory()

@@ -61,6 +61,7 @@ STORING = tuple(  # what it takes to download and keep models: small, and in pur
     )
 )
 REQUIREMENTS = (*SEGMENTING, *STORING)
+FASTER = Requirement("openvino", (2025, 0), "OpenVINO")  # never needed; see usema.inference.cpu_engine
 
 
 class Installer:
@@ -126,6 +127,22 @@ class Installer:
         if not agreed and not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
             raise Cancelled(_("Nothing was installed."))
         self._install(missing)
+
+    def installFaster(self) -> None:
+        """Installs what computes networks faster on a CPU. Asks first.
+
+        Raises:
+            Cancelled: the user does not want to.
+            MissingDependencyError: it did not work; says what to do.
+        """
+        text = _(
+            "OpenVINO computes networks on this computer's processor in about half the time, with the same labels: the "
+            "first tile is compared each time. It is free (Apache-2.0) and takes 180 MB on the disk. What it would "
+            "report to its makers is switched off.\n\nInstall it into 3D Slicer's Python now, from pypi.org?"
+        )
+        if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
+            raise Cancelled(_("Nothing was installed."))
+        self._install([FASTER])
 
     def _install(self, missing: list[Requirement], folder: str = "") -> None:
         try:

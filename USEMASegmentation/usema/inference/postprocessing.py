@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from ..measure.ellipse import as_ellipse
+
 
 def postprocess(
     labels: np.ndarray,
@@ -144,6 +146,15 @@ def _keep_within(labels, step, spacing_zyx, others) -> None:
     labels[~np.isin(others[step["part"]], step["part_labels"])] = 0
 
 
+def _ellipse(labels, step, spacing_zyx, others) -> None:
+    """In an image, each label becomes the ellipse along its outline, where it nearly is one; others stay."""
+    for plane in labels:
+        for label in step["labels"]:
+            inside = as_ellipse(plane == label)
+            plane[(plane == label) & ~inside] = 0
+            plane[inside & (plane == 0)] = label
+
+
 # name: what it does to labels in place, given the step, the spacing and the labels of other parts.
 STEPS: dict[str, Callable[..., None]] = {
     "keep_largest": _keep_largest,
@@ -151,6 +162,7 @@ STEPS: dict[str, Callable[..., None]] = {
     "number_downwards": _number_downwards,
     "grow": _grow,
     "keep_within": _keep_within,
+    "ellipse": _ellipse,
 }
 
 

@@ -12,6 +12,8 @@ from .values import Measurement, Scale
 
 _LEAST_POINTS = 12  # of an outline, to be fitted
 _LEAST_AGREEMENT = 0.9  # intersection over union of the mask and its ellipse
+_FAR = 2.0  # standard deviations: what is farther from the ellipse is left out of the next fit
+_FITS = 4
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,16 @@ class Ellipse:
 
     def contains(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Whether points lie inside."""
+        return self._radius(x, y) <= 1
+
+    def off(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """How far points are from the outline, as a share of the way there from the centre."""
+        return np.abs(self._radius(x, y) - 1)
+
+    def _radius(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         dx, dy = x - self.x, y - self.y
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        return ((dx * cos + dy * sin) / self.long) ** 2 + ((dy * cos - dx * sin) / self.short) ** 2 <= 1
+        return np.hypot((dx * cos + dy * sin) / self.long, (dy * cos - dx * sin) / self.short)
 
 
 def head_circumference(mask: np.ndarray, scale: Scale) -> tuple[list[Measurement], list[str]]:
@@ -45,12 +54,10 @@ def head_circumference(mask: np.ndarray, scale: Scale) -> tuple[list[Measurement
         the measurements, none where there is no ellipse; and what speaks against them.
     """
     head = largest_area(mask)
-    ellipse = fit_ellipse(outline(head) * (scale.x, scale.y)) if head.any() else None
+    ellipse = ellipse_along(outline(head) * (scale.x, scale.y)) if head.any() else None
     if ellipse is None:
         return [], ["No ellipse fits the result: no circumference was measured."] if head.any() else []
-    rows, columns = np.indices(head.shape)
-    inside = ellipse.contains(columns * scale.x, rows * scale.y)
-    agreement = (inside & head).sum() / (inside | head).sum()
+    _, agreement = _filled(ellipse, head, scale)
     doubts = []
     if agreement < _LEAST_AGREEMENT:
         doubts = [f"The result is no ellipse (overlap with the best one {agreement:.2f}): the circumference is unsure."]
@@ -60,6 +67,23 @@ def head_circumference(mask: np.ndarray, scale: Scale) -> tuple[list[Measurement
         Measurement("Shortest diameter", 2 * ellipse.short, scale.length),
     ]
     return found, doubts
+
+
+def as_ellipse(mask: np.ndarray) -> np.ndarray:
+    """The ellipse of the largest connected area of a mask (y, x), filled; the mask itself where that is no ellipse."""
+    head = largest_area(mask)
+    ellipse = ellipse_along(outline(head)) if head.any() else None
+    if ellipse is None:
+        return mask
+    inside, agreement = _filled(ellipse, head, Scale())
+    return inside if agreement >= _LEAST_AGREEMENT else mask
+
+
+def _filled(ellipse: Ellipse, head: np.ndarray, scale: Scale) -> tuple[np.ndarray, float]:
+    """The pixels of an ellipse, and their intersection over union with a mask."""
+    rows, columns = np.indices(head.shape)
+    inside = ellipse.contains(columns * scale.x, rows * scale.y)
+    return inside, float((inside & head).sum() / (inside | head).sum())
 
 
 def largest_area(mask: np.ndarray) -> np.ndarray:
@@ -82,6 +106,21 @@ def outline(mask: np.ndarray) -> np.ndarray:
     beside = np.stack([x + 0.5, y], axis=1)
     y, x = np.nonzero(mask[1:] != mask[:-1])
     return np.concatenate([beside, np.stack([x, y + 0.5], axis=1)]).astype(float)
+
+
+def ellipse_along(points: np.ndarray) -> Ellipse | None:
+    """The ellipse of points (n, 2) that lies along most of them: dents and bumps of an outline are left out."""
+    ellipse = fit_ellipse(points)
+    for _ in range(_FITS - 1):
+        if ellipse is None:
+            return None
+        off = ellipse.off(*points.T)
+        near = off <= _FAR * 1.4826 * np.median(off)  # the median of absolute deviations, as a standard deviation
+        closer = fit_ellipse(points[near])
+        if closer is None:
+            break
+        ellipse = closer
+    return ellipse
 
 
 def fit_ellipse(points: np.ndarray) -> Ellipse | None:

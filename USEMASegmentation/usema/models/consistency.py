@@ -204,6 +204,7 @@ _STEP_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "number_downwards": ({"labels", "volume_mm3"}, {"labels", "volume_mm3"}),
     "grow": ({"distance_mm"}, {"distance_mm"}),
     "keep_within": ({"part", "part_labels"}, {"part", "part_labels"}),
+    "ellipse": ({"labels"}, {"labels"}),
 }
 
 

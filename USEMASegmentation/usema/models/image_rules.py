@@ -27,6 +27,8 @@ def image_contradictions(document: dict) -> Iterator[str]:
         )
         if any("fit" in holder for holder in _preprocessings(document)):
             yield "preprocessing.fit belongs to models for images, whose preprocessing.kind is image"
+        if any(step["step"] == "ellipse" for step in document.get("postprocess", ())):
+            yield "postprocess has ellipse, which belongs to models for images, whose preprocessing.kind is image"
         return
     if set(kinds) != {IMAGE}:
         yield f"some parts are for images and others are not: {', '.join(kinds)}"

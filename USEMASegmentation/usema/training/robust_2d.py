@@ -140,9 +140,9 @@ class nnUNetTrainerUSEMARobust2DUpright(nnUNetTrainerUSEMARobust2D):
         return (1,)
 
 
-class nnUNetTrainerUSEMARobust2DFinish(nnUNetTrainerUSEMARobust2D):
-    """The end of a training: from the weights of nnUNetTrainerUSEMARobust2D (``--start``), at a third of its learning
-    rate, with images more like those that it will see."""
+class Finish(nnUNetTrainerUSEMARobust2D):
+    """The end of a training: from the weights of the recipe's own trainer (``--start``), at a third of its learning
+    rate, with images more like those that it will see. What inherits it names the recipe after it."""
 
     @staticmethod
     def get_training_transforms(*arguments, **options):
@@ -156,6 +156,14 @@ class nnUNetTrainerUSEMARobust2DFinish(nnUNetTrainerUSEMARobust2D):
         super().initialize()
         self.initial_lr /= 3
         self.optimizer, self.lr_scheduler = self.configure_optimizers()
+
+
+class nnUNetTrainerUSEMARobust2DFinish(Finish):
+    """The end of nnUNetTrainerUSEMARobust2D."""
+
+
+class nnUNetTrainerUSEMARobust2DUprightFinish(Finish, nnUNetTrainerUSEMARobust2DUpright):
+    """The end of nnUNetTrainerUSEMARobust2DUpright."""
 
 
 def _beside(checkpoint: str) -> Path:
