@@ -51,7 +51,7 @@ def network_of(name: str):
         from usema.store.library import find_model
 
         predictor = Predictor(read_bundle(find_model("hippocampus-mr")), "cpu")
-        return predictor.parts[0].network, predictor.parts[0].recipe.patch_size, predictor.num_classes
+        return predictor.parts[0].network, predictor.parts[0].recipe.patch_size, predictor.parts[0].outputs.count
     torch.manual_seed(0)
     architecture, config = NETWORKS[name]
     config = {"in_channels": 1, "num_classes": CLASSES, **UNTRAINED, **config}
