@@ -40,7 +40,8 @@ def paintHeader(section, event) -> None:
 def sketchHeaders(panel) -> None:
     """Headers for collapsible sections, and closes those that are collapsed."""
     names = ("segmentCollapsibleButton", "correctCollapsibleButton", "advancedCollapsibleButton")
-    sections = [*(getattr(panel.ui, name) for name in names), panel.manageSection.ui.manageCollapsibleButton]
+    others = (panel.manageSection.ui.manageCollapsibleButton, panel.reviewSection.ui.reviewCollapsibleButton)
+    sections = [*(getattr(panel.ui, name) for name in names), *others]
     for section in (one.qtObject for one in sections):
         section.setContentsMargins(6, HEADER + 2, 6, 2)
         if section.collapsed:

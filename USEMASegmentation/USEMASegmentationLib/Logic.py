@@ -180,7 +180,7 @@ class USEMASegmentationLogic(WorkerTask):
                 "segment",
                 Status("starting", message="Starting the engine", warnings=warnings.all),
                 model=str(bundle.path.resolve()),
-                inputs=folder.export(volumes, box),
+                inputs=folder.export(volumes, box, images=bundle.metadata.takes_images),
                 output=str(folder.path),
                 labels=parameters.labels,
                 **parameters.runOptions().to_request(),

@@ -122,7 +122,7 @@ class SequenceTask(WorkerTask):
             "segment",
             status,
             model=str(run.bundle.path.resolve()),
-            inputs=run.folder.export(run.nodes, run.box, run.frames.volumes),
+            inputs=run.folder.export(run.nodes, run.box, run.frames.volumes, run.bundle.metadata.takes_images),
             output=str(run.folder.path),
             labels=run.parameters.labels,
             **options.to_request(),

@@ -177,6 +177,18 @@ def test_the_next_result_begins_anew_and_undo_leads_back_to_the_margins_before(s
     assert len(KeptMargins._nodes(scene.node)) == 2  # of the result before and of this one
 
 
+def test_margins_go_with_their_segmentation_and_stay_with_a_copy_of_it(scene):
+    copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    copy.Copy(scene.node)
+    for _ in range(3):
+        scene.segment(segmentation=scene.node)
+    assert LiveThreshold(casesOf(copy)[0][0], 1).apply(16)
+    for node in (scene.node, copy):
+        slicer.mrmlScene.RemoveNode(node)
+    scene.segment()
+    assert len(slicer.util.getNodesByClass("vtkMRMLTextNode")) == 1
+
+
 def test_a_result_in_a_region_has_its_margins_there_and_the_earlier_ones_around(scene):
     roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
     bounds = np.zeros(6)

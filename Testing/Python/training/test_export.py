@@ -13,6 +13,7 @@ from nnunet_cases import planned
 from safetensors.torch import save_file
 from usema.cli import main
 from usema.errors import BundleError, InputError
+from usema.inference.image_plans import colours_of
 from usema.inference.loading import load_finder
 from usema.inference.predictor import Predictor
 from usema.models.bundle import read_bundle
@@ -257,6 +258,22 @@ def test_what_was_trained_on_pictures_takes_images_and_is_fitted_as_the_card_say
     assert fitted.measurements == ["lung_field"]
     (results / "plans.json").write_text(json.dumps(planned("hippocampus")))
     assert not export_bundle(results, tmp_path / "volumes").metadata.takes_images
+
+
+def test_slices_and_colours_are_told_by_the_plan_and_the_channels(tmp_path):
+    plans = planned("hippocampus") | {"original_median_shape_after_transp": [1, 90, 80]}
+    slices, spacing = make_results(tmp_path / "slices"), plans["configurations"]["2d"]["spacing"]
+    assert spacing == [1, 1]
+    for own, fit in ((spacing, None), ([0.3, 0.3], {"to_spacing": True})):
+        plans["configurations"]["2d"]["spacing"] = own
+        (slices / "plans.json").write_text(json.dumps(plans))
+        metadata = export_bundle(slices, tmp_path / f"{own[0]}").metadata
+        assert metadata.takes_images
+        assert metadata.preprocessing.get("fit") == fit
+    names = {"red,green,blue": "rgb", "R,G,B": "rgb", "rgb_to_0_1,rgb_to_0_1,rgb_to_0_1": "rgb", "DAPI,actin,ER": None}
+    for channels, colours in names.items():
+        assert colours_of(channels.split(",")).get("input_colours") == colours
+    assert colours_of(["R"]) == {}
 
 
 def test_a_model_that_was_trained_further_says_what_its_start_says_and_still_finds_its_regions(tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import slicer
 
+from ..Scene.VolumeBridge import VOLUME_KINDS
 from .RunTexts import asHtml
 from .Signals import connect
 
@@ -37,7 +38,7 @@ class ChannelSelectors:
         self.selectors = []
         for index, name in enumerate(names):
             selector = slicer.qMRMLNodeComboBox()
-            selector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
+            selector.nodeTypes = [*VOLUME_KINDS]
             selector.showChildNodeTypes = False
             selector.addEnabled = selector.removeEnabled = False
             selector.setMRMLScene(slicer.mrmlScene)

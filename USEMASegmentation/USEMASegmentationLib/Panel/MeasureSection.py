@@ -5,6 +5,7 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 from ..Scene import Measurements
+from ..Scene.Images import isFlat
 from .RunSection import RunSection
 from .Signals import connect
 
@@ -27,7 +28,8 @@ class MeasureSection:
     def update(self, segmentation, volume) -> None:
         """Which segmentation a click measures, and the volume of one that does not know its own."""
         self._subject = segmentation, volume
-        self.ui.measureButton.visible = segmentation is not None and Measurements.isAvailable()
+        possible = segmentation is not None and not isFlat(volume)  # a single slice has areas, not volumes
+        self.ui.measureButton.visible = possible and Measurements.isAvailable()
 
     def onMeasure(self, checked: bool = False) -> None:
         with self.runSection.errorsShown():

@@ -75,7 +75,7 @@ class ModelSection:
     def furtherChannels(self, name: str) -> list[str]:
         """Names of a model's input volumes after the first; none as long as it is not here."""
         model = self.models.get(name)
-        return [channel["name"] for channel in model.bundle.metadata.channels[1:]] if model and model.bundle else []
+        return [*model.bundle.metadata.inputs[1:]] if model and model.bundle else []
 
     def isMissing(self, name: str) -> bool:
         """Whether a model has to be downloaded before it can segment."""

@@ -60,6 +60,8 @@ def caution(warnings: Sequence[str]) -> str:
 
 def overwrites(corrections: Corrections) -> str:
     """What else a result would replace, if the user wants it."""
+    if corrections.millilitres is None:
+        return _("also the {number} pixels that you corrected").format(number=f"{corrections.voxels:,}")
     text = _("also the {number} voxels that you corrected ({volume})")
     return text.format(number=f"{corrections.voxels:,}", volume=volumeText(corrections.millilitres))
 

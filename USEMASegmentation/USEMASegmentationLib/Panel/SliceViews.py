@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import slicer
 
+from ..Scene.Images import isFlat
+
 # An attribute of the volume, so that it is remembered with the scene. Later results leave the views to the user.
 SHOWN = "USEMA.shownInSliceViews"
 
@@ -15,8 +17,11 @@ def showOnce(segmentationNode) -> None:
     if volumeNode is None or volumeNode.GetAttribute(SHOWN) is not None:
         return
     volumeNode.SetAttribute(SHOWN, "1")
-    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-    if any(view.GetBackgroundVolumeID() != volumeNode.GetID() for view in views):
+    views, flat = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"), isFlat(volumeNode)
+    if flat:  # else an oblique one is a line
+        for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            view.RotateToVolumePlane(volumeNode)
+    if flat or any(view.GetBackgroundVolumeID() != volumeNode.GetID() for view in views):
         slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
     bounds = [0.0] * 6
     segmentationNode.GetRASBounds(bounds)

@@ -17,6 +17,7 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
+from ..Scene.Images import isFlat
 from ..Scene.Sequences import frameOf
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
@@ -229,6 +230,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
         ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None
         ui.show3DButton.setSegmentationNode(node.segmentation)
+        ui.show3DButton.visible = not isFlat(node.inputVolume)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
         self.updateCorrections()

@@ -16,6 +16,7 @@ from usema.models.metadata import ModelMetadata
 from usema.volumes.masks import NOTHING, PlacedMask, box_around, common_box, relative, text_to_mask
 from usema.volumes.segments import ID_KEY, LABEL_KEY, PREFIX, WRITTEN_KEY, millilitres, segment_id, tag_text
 
+from .Images import isFlat
 from .SegmentVoxels import SegmentVoxels, affineOf, imageOf, offsetBetween
 from .VolumeBridge import Box, ijkToRas
 
@@ -59,12 +60,12 @@ class Corrections:
 
     Attributes:
         voxels: that the user changed.
-        millilitres: their volume.
+        millilitres: their volume; None of a single slice.
         unknown: names of segments that do not tell what the model wrote: made by an older USEMA.
     """
 
     voxels: int = 0
-    millilitres: float = 0.0
+    millilitres: float | None = 0.0
     unknown: list[str] = field(default_factory=list)
 
 
@@ -149,7 +150,8 @@ def corrections(
         else:
             changed.append(edits.changed)
     count = union(changed, box).count
-    return Corrections(count, millilitres(count, volumeNode.GetSpacing()), unknown)
+    volume = None if isFlat(volumeNode) else millilitres(count, volumeNode.GetSpacing())
+    return Corrections(count, volume, unknown)
 
 
 def stateOf(segmentationNode, metadata: ModelMetadata) -> tuple:

@@ -11,6 +11,7 @@ import slicer
 from usema.errors import OutputError, UsemaError
 from usema.serving.exchange import make_folder, remove_abandoned, remove_folder
 
+from .Images import described, withoutTransparency
 from .VolumeBridge import Box, cropped, wholeBox, worldGeometries
 
 _FREE_SPACE = "Free some disk space, or choose another temporary folder in the application settings."
@@ -32,11 +33,14 @@ class ExchangeFolder:
                 f"Nothing can be written to the temporary folder {parent}: {error.strerror}.", _FREE_SPACE
             ) from error
 
-    def export(self, volumeNodes: Sequence, box: Box, under: Sequence | None = None) -> list[dict]:
+    def export(
+        self, volumeNodes: Sequence, box: Box, under: Sequence | None = None, images: bool = False
+    ) -> list[dict]:
         """Write the volumes for the worker; the box is of the first, the others are resampled onto it there.
 
         Args:
             under: see `worldGeometries`.
+            images: a model for two-dimensional images will see them.
 
         Returns:
             the request's ``inputs``: path of the array and geometry, for each volume.
@@ -50,7 +54,7 @@ class ExchangeFolder:
             part = wholeBox(node) if index else box
             path = self.path / _channel(index)
             try:
-                np.save(path, slicer.util.arrayFromVolume(node)[part], allow_pickle=False)  # no copy in memory
+                np.save(path, _voxels(node)[part], allow_pickle=False)  # no copy in memory
             except OSError as error:
                 # A write that came out short is a bare OSError of numpy's, without strerror.
                 raise OutputError(
@@ -58,7 +62,8 @@ class ExchangeFolder:
                     f"{error.strerror or error}.",
                     _FREE_SPACE,
                 ) from error
-            inputs.append({"array": str(path), "geometry": cropped(geometry, part).to_dict()})
+            geometry = cropped(geometry, part).to_dict()
+            inputs.append({"array": str(path), "geometry": geometry, **(described(node) if images else {})})
         return inputs
 
     @staticmethod
@@ -92,7 +97,7 @@ class ExchangeFolder:
         """Whether the volumes still have the voxels that were written."""
         for index, node in enumerate(volumeNodes):
             written = np.load(self.path / _channel(index), mmap_mode="r", allow_pickle=False)
-            part = slicer.util.arrayFromVolume(node)[wholeBox(node) if index else box]
+            part = _voxels(node)[wholeBox(node) if index else box]
             if not np.array_equal(written, part, equal_nan=part.dtype.kind == "f"):
                 return False
         return True
@@ -105,6 +110,10 @@ class ExchangeFolder:
 def removeAbandoned() -> None:
     """Remove the folders of applications that crashed: they hold patients' voxels."""
     remove_abandoned(_parent())
+
+
+def _voxels(volumeNode) -> np.ndarray:
+    return withoutTransparency(slicer.util.arrayFromVolume(volumeNode))
 
 
 def _channel(index: int) -> str:

@@ -60,9 +60,17 @@ def runsOf(segmentationNode) -> set[str]:
 
 
 def forget(segmentationNode, runs: set[str]) -> None:
-    """Remove the margins of all runs but these: undo does not lead that far."""
-    for run, node in _nodes(segmentationNode).items():
-        if run not in runs:
+    """Remove the margins of all runs but these: undo does not lead that far. And those whose segmentation is gone.
+
+    What a copy of the segmentation tells of stays.
+    """
+    others = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node is not segmentationNode]
+    told = runs.union(*map(runsOf, others))
+    held = {node.GetID() for other in others for node in _nodes(other).values()}
+    own = {node.GetID() for node in _nodes(segmentationNode).values()}
+    for node in slicer.util.getNodesByClass("vtkMRMLTextNode"):
+        run = node.GetAttribute(PREFIX + RUN_KEY)
+        if run is not None and run not in told and (node.GetID() in own or node.GetID() not in held):
             slicer.mrmlScene.RemoveNode(node)
 
 

@@ -16,12 +16,12 @@ from usema.inference.speeds import overlap_of
 from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
-from usema.volumes.file_grid import refuse_single_slice
 from usema.volumes.outside import fill_outside
 from usema.volumes.volume import MOST, check_values
 
 from ..Parameters import EXISTING, Parameters, Readiness
 from .Hierarchy import toldOf
+from .Images import checkImage, checkVolume
 from .Kinds import refuseOtherKinds
 from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
@@ -115,15 +115,9 @@ def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:
             raise InputError(f"The volume '{name}' has no voxels.", "Load it again, or choose another.")
         if node.IsA("vtkMRMLLabelMapVolumeNode"):
             raise InputError(f"'{name}' is a label map, not an image.", "Choose the volume that it was drawn on.")
-        if image.GetNumberOfScalarComponents() != 1:
-            number = image.GetNumberOfScalarComponents()
-            raise InputError(
-                f"The volume '{name}' has {number} values in each voxel, such as colours or frames.",
-                "Choose a volume with one value in each voxel.",
-            )
-        refuse_single_slice(image.GetDimensions(), f"The volume '{name}'")
+        (checkImage if metadata.takes_images else checkVolume)(node)
         _refuseWithoutValues(node)
-    expected = [channel["name"] for channel in metadata.channels]
+    expected = metadata.inputs
     if len(volumes) != len(expected):
         raise InputError(
             f"The model '{metadata.title}' takes {len(expected)} volume(s) ({', '.join(expected)}), "
@@ -146,7 +140,7 @@ def _refuseWithoutValues(node) -> None:
 
 
 def _checkOptions(parameters: Parameters, metadata: ModelMetadata, devices: Sequence[str] | None) -> None:
-    known = [label.name for label in metadata.labels]
+    known = [label.name for label in metadata.result_labels]
     unknown = [name for name in parameters.labels if name not in known]
     if unknown:
         raise InputError(

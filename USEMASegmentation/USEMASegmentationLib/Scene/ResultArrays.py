@@ -85,7 +85,7 @@ def prepare(
     """Make the voxels and the looks of each segment; the scene stays as it is.
 
     Args:
-        labels: integers (z, y, x), the values of ``metadata.labels`` and 0, on the voxels of ``box``.
+        labels: integers (z, y, x), the values of ``metadata.result_labels`` and 0, on the voxels of ``box``.
         volumeNode: the volume that was segmented; gives geometry, transform, name and place.
         provenance: how the result was made. Kept in attributes of the node, which survive in ``.mrb``, and in tags of
             each segment, which survive in ``.seg.nrrd``, each under its name with "USEMA." before it.
@@ -102,7 +102,7 @@ def prepare(
     if labels.shape != tuple(part.stop - part.start for part in box) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels of the shape {labels.shape} and the type {labels.dtype} do not fill a box of {box}")
     prepared = Prepared(volumeNode, metadata, provenance, None if existing == "new" else target)
-    chosen = [label for label in metadata.labels if not labelNames or label.name in labelNames]
+    chosen = [label for label in metadata.result_labels if not labelNames or label.name in labelNames]
     replaces = prepared.target is not None and existing == "replace"
     own, edits = _former(prepared, chosen, overwriteCorrections) if replaces else ({}, {})
     kept = NOTHING

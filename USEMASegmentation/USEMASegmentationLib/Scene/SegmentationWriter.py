@@ -14,6 +14,7 @@ from usema.volumes.segments import PREFIX
 
 from .EditMask import tagOf
 from .Hierarchy import createDisplay, placeBeside
+from .Images import isFlat
 from .ResultArrays import Prepared, Written
 from .SegmentVoxels import LABELMAP, arrayOf, imageOf
 
@@ -25,7 +26,7 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
 
     Args:
         undo: takes it back when it is closed; to be emptied once all is well.
-        show3D: make surfaces.
+        show3D: make surfaces, which a single slice has none of.
 
     Returns:
         (the segmentation node, a last step that cannot be taken back and cannot fail).
@@ -45,7 +46,7 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
     createDisplay(node, undo)
     if any(one.replaces for one in prepared.written) and segmentation.ContainsRepresentation(_SURFACE):
         segmentation.CreateRepresentation(_SURFACE, True)
-    if show3D:
+    if show3D and not isFlat(prepared.volume):
         node.CreateClosedSurfaceRepresentation()
         node.GetDisplayNode().SetVisibility3D(True)
     return node, lambda: [step() for step in last]

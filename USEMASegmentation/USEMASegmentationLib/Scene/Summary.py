@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from usema.measure.values import UNKNOWN_PIXEL_SIZE, Measurement
 from usema.volumes.segments import millilitres
 
 from ..Parameters import Parameters
@@ -19,7 +20,7 @@ class Summary:
     """Attributes:
     message: in a sentence or two.
     hint: what to do about it.
-    millilitres: what was found, by the name of the label.
+    millilitres: what was found, by the name of the label; nothing of an image.
     """
 
     message: str
@@ -45,6 +46,8 @@ def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
         hint = "See the warnings, and whether this is the right model for the volume."
         return Summary("Nothing was found: the segments are empty.", hint, found)
     told = _listed([f"{name} {volumeText(amount)}" for name, amount in found.items() if amount])
+    if result.metadata.takes_images:
+        told, found = _ofImage(result, {label.name: int(counts[label.value]) for label in chosen}, spacing), {}
     seen = result.provenance.get("fieldOfView", "")  # of a model that takes a whole volume or a crop
     message = f"Done in {max(1, round(seconds))} s{where}{f' ({seen})' if seen else ''}: {told}."
     if asymmetry := result.provenance.get("asymmetry"):
@@ -52,6 +55,15 @@ def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
     if missing:
         message += f" Nothing was found of: {_listed(missing)}."
     return Summary(message, "", found)
+
+
+def _ofImage(result: Result, pixels: dict[str, int], spacing: tuple[float, float, float]) -> str:
+    """Areas, and what else was measured; in millimetres where the engine was told how large a pixel is."""
+    known = result.provenance.get("pixelSize", UNKNOWN_PIXEL_SIZE) != UNKNOWN_PIXEL_SIZE
+    pixel, unit = (spacing[0] * spacing[1], "mm2") if known else (1, "pixels")
+    areas = _listed([str(Measurement(name, count * pixel, unit)) for name, count in pixels.items() if count])
+    measured = result.provenance.get("measurements", "")
+    return f"{areas}; {measured}" if measured else areas
 
 
 def volumeText(volume: float) -> str:

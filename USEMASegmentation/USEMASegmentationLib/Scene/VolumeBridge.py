@@ -20,14 +20,15 @@ from ..Parameters import Parameters
 
 Box = tuple[slice, slice, slice]
 
+VOLUME_KINDS = ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")  # the latter are pictures in colour
 _LEAST_VOLUME = 1e-4  # of the box that three axes of length 1 span
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def volumeInView():
     """The volume that the views show, else the first one; None without any."""
-    kind = "vtkMRMLScalarVolumeNode"
-    volumes = [node for node in slicer.util.getNodesByClass(kind) if node.GetClassName() == kind]  # no label maps
+    nodes = slicer.util.getNodesByClass(VOLUME_KINDS[0])
+    volumes = [node for kind in VOLUME_KINDS for node in nodes if node.GetClassName() == kind]  # no label maps
     selection = slicer.app.applicationLogic().GetSelectionNode()
     active = selection.GetActiveVolumeID() if selection else None
     return next((node for node in volumes if node.GetID() == active), volumes[0] if volumes else None)

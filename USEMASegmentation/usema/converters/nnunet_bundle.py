@@ -11,6 +11,7 @@ from .. import __version__
 from ..errors import BundleError, InputError
 from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
+from ..models.parts import IMAGE
 from .labels import described
 from .source import Source
 
@@ -65,7 +66,8 @@ def write(
         "channels": [{"name": name} for name in main.described.channels],
         "expected_spacing_mm": _spacing(source, main),
         "expected_intensity_range": None,
-        "orientation": _orientation(main, options, work),
+        **_of_images(main),
+        "orientation": None if _sees_images(main) else _orientation(main, options, work),
         "labels": described(main.described.label_names),
         **_parts(networks, results),
         "training": {
@@ -155,6 +157,17 @@ def _modality(network: Network) -> str:
         if first in names:
             return modality
     return "MR" if _MR.match(first) else "OT"
+
+
+def _sees_images(network: Network) -> bool:
+    return network.described.preprocessing.get("kind") == IMAGE
+
+
+def _of_images(network: Network) -> dict[str, str]:
+    """What only a model for two-dimensional images says."""
+    from ..inference.image_plans import colours_of
+
+    return colours_of(network.described.channels) if _sees_images(network) else {}
 
 
 def _orientation(network: Network, options: Options, work: Work) -> str | None:

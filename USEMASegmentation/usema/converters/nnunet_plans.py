@@ -86,7 +86,7 @@ def describe(plans: Mapping, dataset: Mapping, configuration: str, where: str) -
                 in_channels=len(channels) + (len(names) if previous else 0),
                 num_classes=len(regions) or len(names) + 1,
             ),
-            preprocessing=Plan.from_nnunet(alone, configuration).to_dict(),
+            preprocessing=_preprocessing(plans, Plan.from_nnunet(alone, configuration).to_dict()),
             region_order=regions,
             previous=str(previous),
             reorients="NibabelIOWithReorient"
@@ -100,6 +100,12 @@ def describe(plans: Mapping, dataset: Mapping, configuration: str, where: str) -
 
 
 V1_HINT = "USEMA imports models of nnU-Net 2. Whoever has the training data can train the model again with it."
+
+
+def _preprocessing(plans: Mapping, preprocessing: dict[str, Any]) -> dict[str, Any]:
+    from ..inference.image_plans import image_preprocessing, saw_images
+
+    return image_preprocessing(plans, preprocessing) if saw_images(plans) else preprocessing
 
 
 def _channels(dataset: Mapping) -> tuple[str, ...]:

@@ -68,6 +68,8 @@ def findings(
         (EXTENT, _extent(metadata, geometry)),
         (INTENSITY, _intensity(metadata, intensities) or scale),
     ]
+    if metadata.takes_images:  # the size of their pixels does not matter
+        found = [(kind, message) for kind, message in found if kind not in (SPACING, EXTENT)]
     return [Finding(kind, message) for kind, message in found if message]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..measure import Measurement, Scale, measure, told
 from ..measure.objects import split_objects
+from ..measure.values import UNKNOWN_PIXEL_SIZE
 from ..models.metadata import Label, ModelMetadata
 from ..volumes.pictures import Picture
 from .running import Wishes
@@ -32,7 +33,7 @@ class ImageResult:
     @property
     def provenance(self) -> dict[str, str]:
         """What goes with the result, text by name."""
-        size = f"{self.scale.x:g} x {self.scale.y:g} mm" if self.scale.known else "not known"
+        size = f"{self.scale.x:g} x {self.scale.y:g} mm" if self.scale.known else UNKNOWN_PIXEL_SIZE
         text = told(self.measurements)
         return {"pixelSize": size} | ({"measurements": text} if text else {})
 

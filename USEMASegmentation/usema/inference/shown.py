@@ -40,12 +40,13 @@ _SEEN_WITH = {
     "trunk": {"trunk", "chest", "abdomen", "pelvis", "spine"},
     "limbs": {"limbs", "pelvis", "chest"},  # hip and shoulder
 }
+_RADIOGRAPHS = {"CR", "DX", "RG", "PX"}  # by plate, detector or film: the same image
 _LEAST_OF_CT = ((-1100, -900), (-1500, -1500), (-2048, -2000), (-3100, -3000))  # air, and what pads the image
 
 
 def modality_doubt(metadata: ModelMetadata, told: Told) -> str:
     """A sentence where a volume is said to be of another modality; else empty."""
-    if told.modality in ("", metadata.modality):
+    if told.modality in ("", metadata.modality) or {told.modality, metadata.modality} <= _RADIOGRAPHS:
         return ""
     return f"The volume is {told.modality}; the model was made for {metadata.modality}."
 

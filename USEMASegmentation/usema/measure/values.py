@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNKNOWN_PIXEL_SIZE = "not known"  # as the provenance of a result tells it
+
 
 @dataclass(frozen=True)
 class Measurement:

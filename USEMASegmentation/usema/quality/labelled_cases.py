@@ -61,9 +61,12 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
     Raises:
         InputError: a file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
     """
+    from ..inference.regions import meant  # loads torch, which a list of cases does not need
+
     read = read_picture if metadata.takes_images else read_volume
     volumes, drawn = [read(path) for path in case.images], read_label_map(case.labels)
-    grid, names = volumes[0].geometry, {label.value: label.name for label in metadata.labels}
+    grid = volumes[0].geometry
+    names = {label.value: label.name for label in meant(metadata, metadata.labels, grid)}  # a crop has no sides
     layers, outside = brought_onto(drawn, grid, case.images[0])
     if outside or (drawn.segments is None and not same_extent(drawn.geometry, grid)):
         raise InputError(
@@ -74,8 +77,7 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
     unknown = sorted(places.keys() - names.keys() - {ignored})
     if unknown:
         raise InputError(
-            f"{case.labels} has the label {unknown[-1]}, and the model '{metadata.name}' knows 0 to "
-            f"{len(metadata.labels)}.",
+            f"{case.labels} has the label {unknown[-1]}, and the model '{metadata.name}' knows 0 to {max(names)}.",
             "Give labels with the model's own values.",
         )
     if len(layers) == 1 and all(value == place[1] for value, place in places.items()):

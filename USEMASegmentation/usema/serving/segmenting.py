@@ -182,13 +182,19 @@ def _open_input(entry: dict) -> Volume:
         raise protocol.ProtocolError(f"{entry!r:.200} is no input.", "An input has an array and a geometry.")
     import numpy as np
 
+    from ..volumes.pictures import Picture
     from ..volumes.volume import Geometry, Volume
 
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # reads .npy alone and refuses pickled objects
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path} is no array that can be read: {error}.") from error
-    return Volume(np.asarray(array), Geometry.from_dict(geometry))
+    geometry, picture = Geometry.from_dict(geometry), entry.get("picture")
+    if picture is None:
+        return Volume(np.asarray(array), geometry)
+    if not isinstance(picture, dict) or not isinstance(picture.get("pixel_size_known", False), bool):
+        raise protocol.ProtocolError(f"{picture!r:.200} is no picture.", "It says whether pixel_size_known is true.")
+    return Picture(np.asarray(array), geometry, pixel_size_known=picture.get("pixel_size_known", False))
 
 
 def _texts(request: dict, name: str) -> list[str]:

@@ -24,7 +24,8 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
 
 In place of its last answer, any request may get an error: code, message, hint, detail. load and segment send "loading"
 first if the model is not there yet. All paths are absolute. ``inputs`` are {"array": .npy file (z, y, x), "geometry":
-``Geometry.to_dict()``}, one per channel; results are .npy files in the folder ``output``.
+``Geometry.to_dict()``}, one per channel; of an image there is "picture": {"pixel_size_known"}, and its array may be
+(z, y, x, 3); results are .npy files in the folder ``output``.
 
 One request runs at a time, the others wait. A line that is no request gets an error too, with the id null where it
 has none. The process ends itself when stdin closes, its parent is gone, or nothing was asked for a while. If its parent

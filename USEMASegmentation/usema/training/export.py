@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BundleError, InputError
+from ..inference.image_plans import colours_of, image_preprocessing, saw_images
 from ..inference.plan import Plan, configuration_of
 from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
-from ..models.parts import IMAGE, SIGMOID
+from ..models.parts import SIGMOID
 from ..models.region_rules import FINDER_PREFIX
 from ..volumes.volume import read_volume
 from .raw_dataset import Labels, labels_of, read_json, visible_files
@@ -85,13 +86,13 @@ def export_bundle(
         document["inference"] |= {"activation": SIGMOID, "region_order": list(labels.region_order)}
     summary = results / f"fold_{fold}" / "validation" / "summary.json"
     document["metrics"] = _validation(summary, labels) if checkpoint == "final" else {}
-    if dataset is not None:
+    if dataset is not None and not saw_images(plans):
         document |= _seen(dataset, str(description.get("file_ending", "")))
-    reader = plans.get("image_reader_writer")
-    if reader == "NibabelIOWithReorient":
+    if plans.get("image_reader_writer") == "NibabelIOWithReorient":
         document["orientation"] = "RAS"  # that reader turns every image before training sees it
-    elif reader == "NaturalImage2DIO":
-        document |= {"orientation": None, "preprocessing": {"kind": IMAGE, **document["preprocessing"]}}
+    if saw_images(plans):
+        document |= {"orientation": None, "preprocessing": image_preprocessing(plans, document["preprocessing"])}
+        document |= colours_of([channel["name"] for channel in document["channels"]])
     if like is not None:
         document |= _said_by(like, labels)
         state |= {name: value for name, value in like.load_weights().items() if name.startswith(FINDER_PREFIX)}
