@@ -99,7 +99,7 @@ def predicted_scores(data: DataSet, predictions: Path, runs: Path) -> list[dict]
     for case in cases(data):
         found = np.asarray(Image.open(predictions / f"{case.name}.png"))
         if "boundary" in data.labels:
-            objects = split_objects(found == 1, found == 2, "watershed", 12)
+            objects = split_objects(found == 1, found == 2, "watershed", 25)
             scores.append(object_scores(case, objects))
             continue
         drawn = np.asarray(Image.open(runs / "raw" / data.name / "labelsTr" / f"{case.name}.png"))
@@ -155,7 +155,7 @@ def segmented(predictor, case: Case):
     rows, columns = case.image.shape
     pixel = case.pixel_mm or 1.0
     grid = Geometry((columns, rows, 1), (pixel, pixel, 1.0), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-    return predictor.segment(Picture(case.image[None], grid, case.pixel_mm is not None))
+    return predictor.segment(Picture(case.image[None], grid, pixel_size_known=case.pixel_mm is not None))
 
 
 def product_score(data: DataSet, predictor, case: Case) -> dict:

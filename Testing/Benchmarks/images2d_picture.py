@@ -20,7 +20,7 @@ from images2d import segmented  # noqa: E402
 from images2d_data import DATA_SETS  # noqa: E402
 from images2d_measure import Case, cases  # noqa: E402
 
-SHOWN = {"fetal-head-us": "005_HC", "lungs-cxr": "CHNCXR_0002_0", "nuclei-fluo": "04acab7636c4cf61"}
+SHOWN = {"fetal-head-us": "217_HC", "lungs-cxr": "CHNCXR_0002_0", "nuclei-fluo": "04acab7636c4cf61"}
 
 
 def caption(name: str, case: Case, result) -> str:

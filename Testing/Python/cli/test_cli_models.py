@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import our_models
 import pytest
 from bundles import BUNDLED_VERSION, TINY, write_tiny_bundle
 from cli_cases import NON_COMMERCIAL, said, usema
@@ -280,7 +281,8 @@ def test_an_unknown_model_is_said(department):
     usema("models", "index", "add", department)
     result = usema("models", "download", "lungs")
     assert result.exit_code == 1
-    assert "On offer: brain-mr, hippocampus-mr, liver-ct" in said(result)
+    offered = sorted([*our_models.OFFERED, "brain-mr", "liver-ct"])
+    assert f"On offer: {', '.join(offered)}" in said(result)
     assert "is here already (bundled)" in usema("models", "download", "hippocampus-mr").output
 
 

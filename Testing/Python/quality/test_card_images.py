@@ -68,7 +68,10 @@ def test_rims_count_as_their_objects(carded, cases):
     masks = [np.asarray(Image.open(cases / "labels" / f"{case['case']}.png")) > 0 for case in document["cases"]]
     assert [case["labels"][0]["reference_ml"] for case in document["cases"]] == [mask.sum() for mask in masks]
     assert min(case["labels"][0]["dice"] for case in document["cases"]) > 0.95
-    assert read_bundle(carded).metadata.metrics["validation"]["dice"]["Disc"] > 0.95
+    measured = read_bundle(carded).metadata.metrics["validation"]
+    assert measured["dice"]["Disc"] > 0.95
+    assert "hausdorff95_pixels" in measured
+    assert "hausdorff95_mm" not in measured
 
 
 def test_a_case_is_shown_whole_in_one_picture(carded):

@@ -113,17 +113,17 @@ def test_what_is_averaged_goes_on_with_a_run_and_is_what_is_kept(tmp_path, monke
     seen = []
     for _ in range(3):
         with torch.no_grad():
-            first.network.weight += 1
-        seen.append(first.network.weight.detach().clone())
+            first.network[0].weight += 1
+        seen.append(first.network[0].weight.detach().clone())
         first.train_step({})
     share = first.average_decay
     expected = share * (share * seen[0] + (1 - share) * seen[1]) + (1 - share) * seen[2]
-    torch.testing.assert_close(first.average.module.weight, expected)
+    torch.testing.assert_close(first.average.module[0].weight, expected)
     first.save_checkpoint(checkpoint)
     second = Short()
     second.load_checkpoint(checkpoint)
-    second.network.weight.data.zero_()
+    second.network[0].weight.data.zero_()
     second.train_step({})
-    torch.testing.assert_close(second.average.module.weight, share * expected)
+    torch.testing.assert_close(second.average.module[0].weight, share * expected)
     second.on_train_end()
-    assert second.network.weight.equal(second.average.module.weight)
+    assert second.network[0].weight.equal(second.average.module[0].weight)

@@ -23,21 +23,16 @@ def split_objects(inside: np.ndarray, boundary: np.ndarray | None, method: str, 
     Args:
         inside: (y, x) mask of the label.
         boundary: (y, x) mask of rims that belong to the objects, or None.
-        method: COMPONENTS or WATERSHED; without a boundary, only the latter cuts objects that touch.
+        method: COMPONENTS or WATERSHED; the latter also cuts where what is inside is narrower than the parts beside.
         minimum_pixels: smaller objects go.
 
     Returns:
         (y, x) uint16, or uint32 for more than 65535: the number of the object of each pixel, from 1 on without gaps, in
         the order of their first pixels; 0 elsewhere.
     """
+    objects = _cut(inside, method)
     if boundary is not None:
-        objects = _grown_to_rims(inside, boundary)
-    elif method == WATERSHED and inside.any():
-        distance = sitk.GetImageFromArray(-ndimage.distance_transform_edt(inside).astype(np.float32))
-        basins = sitk.MorphologicalWatershed(distance, level=_NECK, markWatershedLine=False, fullyConnected=True)
-        objects = np.where(inside, sitk.GetArrayFromImage(basins), 0)
-    else:
-        objects = ndimage.label(inside, _NEIGHBOURS)[0]
+        objects = _grown_to_rims(objects, inside | boundary)
     return _numbered(objects, minimum_pixels)
 
 
@@ -96,12 +91,20 @@ def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]
             yield row
 
 
-def _grown_to_rims(inside: np.ndarray, boundary: np.ndarray) -> np.ndarray:
-    """Connected areas of the inside, each with the rim around it; a rim without an inside is an object of its own."""
-    whole = inside | boundary
-    cores, count = ndimage.label(inside, _NEIGHBOURS)
+def _cut(inside: np.ndarray, method: str) -> np.ndarray:
+    """Connected areas, by WATERSHED cut at necks between round parts."""
+    if method != WATERSHED or not inside.any():
+        return ndimage.label(inside, _NEIGHBOURS)[0]
+    distance = sitk.GetImageFromArray(-ndimage.distance_transform_edt(inside).astype(np.float32))
+    basins = sitk.MorphologicalWatershed(distance, level=_NECK, markWatershedLine=False, fullyConnected=True)
+    return np.where(inside, sitk.GetArrayFromImage(basins), 0).astype(np.int32)
+
+
+def _grown_to_rims(cores: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Each core with the rim around it; a rim without a core is an object of its own."""
+    count = int(cores.max(initial=0))
     areas, _ = ndimage.label(whole, _NEIGHBOURS)
-    alone = whole & ~np.isin(areas, np.unique(areas[inside]))
+    alone = whole & ~np.isin(areas, np.unique(areas[cores > 0]))
     cores[alone] = count + ndimage.label(alone, _NEIGHBOURS)[0][alone]
     if not cores.any():
         return cores

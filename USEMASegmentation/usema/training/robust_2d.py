@@ -122,7 +122,8 @@ class nnUNetTrainerUSEMARobust2D(nnUNetTrainerUSEMASmall):
     def save_average(self, filename: str) -> None:
         """Beside the checkpoint, for a run that goes on."""
         if self.local_rank == 0 and not self.disable_checkpointing:
-            average = {name: value.contiguous() for name, value in self.average.state_dict().items()}
+            # Copies: networks that hold a module twice, as nnU-Net's do, share its tensors, which no file may.
+            average = {name: value.clone().contiguous() for name, value in self.average.state_dict().items()}
             save_file(average, _beside(filename))
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:

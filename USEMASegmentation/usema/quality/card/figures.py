@@ -130,4 +130,6 @@ def validation_metrics(results: Results) -> dict[str, Any]:
             measured.setdefault("missed", {})[name] = missed
     dice = measured["dice"].values()
     mean_dice = round(statistics.fmean(dice), 4) if dice else None
+    if results.images:
+        measured["hausdorff95_pixels"] = measured.pop("hausdorff95_mm")
     return {"cases": len(results.cases), "mean_dice": mean_dice, **measured}
