@@ -22,7 +22,8 @@ ANTERIOR, POSTERIOR = "hippocampus-mr_1", "hippocampus-mr_2"
 
 def writeFound(found, volume):
     """What the predictor found in the sample, into the scene as the logic writes it; gives the segmentation."""
-    parameters = Parameters.fromWords({"inputVolume": volume})
+    labels = [label.name for label in found.model_labels]  # a crop has no sides
+    parameters = Parameters.fromWords({"inputVolume": volume, "labels": labels})
     margins, box = found.margins.to_text(), wholeBox(volume)
     result = ResultWriter.Result(found.labels, None, found.provenance, METADATA, box, margins)
     return ResultWriter.write(result, parameters).segmentation
