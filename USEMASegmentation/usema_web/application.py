@@ -101,6 +101,10 @@ class Application(TrameApp):
                 app.scene.RemoveNode(node)  # nobody painted anything
         self.layout.let_work()
 
+    def look(self, place: tuple[float, float, float]) -> None:
+        for view in self.host.app.scene.GetNodesByClass("vtkMRMLSliceNode"):
+            view.JumpSliceByCentering(*place)
+
     def _show_window_of(self, volume) -> None:
         app = self.host.app
         # It also sets how the volume is rendered in 3D, for which it needs a node; without a GPU that takes minutes,

@@ -15,6 +15,8 @@ from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, StoreTexts
 from USEMASegmentationLib.Parameters import Readiness
 
+from .reviewing import Reviewing
+
 _VOLUME, _SEGMENTATION = "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"
 
 
@@ -26,6 +28,9 @@ class Page(Protocol):
 
     def display(self, volume, segmentation) -> None:
         """Show a volume in the views, and a segmentation, or None, to be corrected."""
+
+    def look(self, place: tuple[float, float, float]) -> None:
+        """Take the slice views to a place: RAS millimetres in the world."""
 
 
 # name -> what is shown at first
@@ -54,6 +59,10 @@ WORDS: dict[str, Any] = {
     "downloading": False,
     "downloaded": 0,  # percent
     "downloadStep": "",
+    "reviewable": False,  # the segmentation that is shown has a list of doubtful regions, or can get one
+    "regions": "",  # what is said of it
+    "regionsLeft": 0,
+    "region": False,  # one is looked at
     "question": "",  # HTML of what is asked before a download; empty: nothing is asked
 }
 
@@ -75,6 +84,7 @@ class Flow:
         self._asked: tuple[KnownModel, Question | None] | None = None
         self._downloading = False
         page.show(**WORDS)
+        self.reviewing = Reviewing(page.show, page.look)
         self.search("")
 
     # What there is
@@ -126,6 +136,7 @@ class Flow:
         self._segmentation = mine[-1].GetID() if mine and self.volume else ""
         self.look()
         self.page.display(self.volume, self.segmentation)
+        self.reviewing.of(self.segmentation)
 
     def choose_segmentation(self, identifier: str) -> None:
         """Show a segmentation, on the volume that it was made of."""
@@ -135,6 +146,7 @@ class Flow:
             self._volume = made_of.GetID()
         self.look()
         self.page.display(self.volume, self.segmentation)
+        self.reviewing.of(self.segmentation)
 
     def choose_model(self, name: str) -> None:
         """Say what a model finds, and how it can be had."""

@@ -146,11 +146,31 @@ class Section(FlexContainer):
                 variant="tonal",
                 classes="usema-save",
             )
+        self._review()
         html.Div(
             "One process serves one person: whoever opens this page works on the same scene. Nothing is sent anywhere; "
             "download what you want to keep.",
             classes="text-caption text-medium-emphasis mt-auto",
         )
+
+    def _review(self) -> None:
+        review, left = self._flow.reviewing, f"!{word('regionsLeft')}"
+        with FlexContainer(v_if=(word("reviewable"),), style="gap: 6px;", classes="usema-review"):
+            html.Div("Doubtful regions", classes="text-subtitle-2")
+            with FlexContainer(row=True, style="gap: 4px;"):
+                for name, action, disabled in (
+                    ("Find", review.find, "false"),
+                    ("Back", lambda: review.go(-1), left),
+                    ("Next", lambda: review.go(1), left),
+                    ("Accept", review.accept, f"!{word('region')}"),
+                    ("Skip", review.skip, f"!{word('region')}"),
+                ):
+                    self._small(name, action, disabled)
+            html.Div(f"{{{{ {word('regions')} }}}}", classes="text-caption", style="white-space: pre-line;")
+
+    def _small(self, name: str, action: Callable[[], None], disabled: str) -> None:
+        options = {"size": "small", "variant": "tonal", "classes": f"usema-{name.lower()}"}
+        VBtn(name, click=lambda: self._do(action), disabled=(disabled,), style="min-width: 0;", **options)
 
     def _question(self) -> None:
         dialog = VDialog(model_value=(f"!!{word('question')}",), max_width=560, persistent=True)

@@ -18,7 +18,7 @@ class Seen:
     """A page that keeps what it is told."""
 
     def __init__(self):
-        self.words, self.displayed, self.percents = {}, [], []
+        self.words, self.displayed, self.percents, self.places = {}, [], [], []
 
     def show(self, **words):
         self.words.update(words)
@@ -26,6 +26,9 @@ class Seen:
 
     def display(self, volume, segmentation):
         self.displayed.append((volume, segmentation))
+
+    def look(self, place):
+        self.places.append(place)
 
     def __getattr__(self, name):
         return self.words[name]
@@ -141,3 +144,27 @@ def test_words_that_no_model_knows_leave_nothing_to_click(flow):
     assert not flow.page.ready
     flow.search("")
     assert titles(flow.page.models)
+
+
+def test_doubtful_regions_of_a_result_are_found_accepted_and_counted(flow, head):
+    assert not flow.page.reviewable
+    flow.choose_volume(head.GetID())
+    flow.segment_or_cancel()
+    finish(flow)
+    assert flow.page.reviewable
+    review = flow.reviewing
+    review.find()
+    count = flow.page.regionsLeft
+    assert count >= 2
+    assert flow.page.region
+    assert "ml of expected error left" in flow.page.regions
+    bounds = np.zeros(6)
+    head.GetRASBounds(bounds)
+    for low, high, at in zip(bounds[::2], bounds[1::2], flow.page.places[-1], strict=True):
+        assert low <= at <= high
+    review.accept()
+    assert flow.page.regionsLeft == count - 1
+    review.skip()
+    assert flow.page.regionsLeft == count - 1
+    flow.choose_volume(head.GetID())  # what was said is kept with the segmentation
+    assert flow.page.regionsLeft == count - 1

@@ -7,13 +7,11 @@ from contextlib import AbstractContextManager
 
 import qt
 import slicer
-from slicer.i18n import tr as _
-from usema.quality.review_regions import GAP, PIECE
 
-from ..Review.GuidedReview import ACCEPTED, FIXED, SKIPPED, GuidedReview, Item
+from ..Review.GuidedReview import ACCEPTED, SKIPPED, GuidedReview, Item
 from ..Scene.ReviewCase import ReviewCase
 from ..Scene.ReviewPreview import ReviewPreview
-from . import SliceViews
+from . import RegionTexts, SliceViews
 from .Signals import connect
 
 
@@ -119,28 +117,4 @@ class RegionControls:
             button.enabled = review.done < count
         for button in (ui.acceptRegionButton, ui.skipRegionButton):
             button.enabled = item is not None
-        ui.regionLabel.text = _progress(review) if item is None else f"{_about(item)}\n{_progress(review)}"
-
-
-def _progress(review: GuidedReview) -> str:
-    count, done = len(review.items), review.done
-    if not review.searched:
-        return _("Leads from one doubtful place to the next, the largest expected error first.")
-    if not count:
-        return _("The model doubts nothing here. It may be wrong all the same.")
-    if done == count:
-        return _("All {count} regions are done.").format(count=count)
-    return _("{done} of {count} done, about {ml:.2f} ml of expected error left.").format(
-        done=done, count=count, ml=review.millilitresLeft
-    )
-
-
-def _about(item: Item) -> str:
-    names = item.port.names
-    kinds = {PIECE: _("A piece that lies apart"), GAP: _("A slice that was left out")}
-    states = {ACCEPTED: _("accepted"), FIXED: _("corrected"), SKIPPED: _("skipped")}
-    where = ", ".join(names[value] for value in item.region.values if value in names)
-    text = _("{kind}, {where}: about {ml:.2f} ml").format(
-        kind=kinds.get(item.region.why, _("Doubtful")), where=where, ml=item.region.ml
-    )
-    return f"{text} ({states[item.status]})" if item.status in states else text
+        ui.regionLabel.text = RegionTexts.tell(review)
