@@ -41,7 +41,8 @@ def test_load_segment_correct_save_and_reload(host, worker, tmp_path):
     truth = slicer.util.arrayFromVolume(reference)
     slicer.mrmlScene.RemoveNode(reference)
     ids = list(node.GetSegmentation().GetSegmentIDs())
-    for segmentId, label in zip(ids, model.metadata.labels, strict=True):
+    # the sample is a crop: of a whole head there would be both sides instead
+    for segmentId, label in zip(ids, model.metadata.labels[:2], strict=True):
         found, expected = voxels(node, segmentId, volume), truth == label.value
         dice = 2 * (found & expected).sum() / (found.sum() + expected.sum())
         assert dice > 0.8, label.name

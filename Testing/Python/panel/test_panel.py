@@ -64,10 +64,9 @@ def test_the_volume_in_the_views_is_chosen_not_the_first(app, openPanel):
     assert openPanel().ui.inputSelector.currentNode() == second
 
 
-def test_label_maps_and_colours_are_not_offered(app, openPanel):
+def test_label_maps_are_not_offered(app, openPanel):
     panel = openPanel()
-    for kind in ("vtkMRMLLabelMapVolumeNode", "vtkMRMLVectorVolumeNode"):
-        slicer.mrmlScene.AddNewNodeByClass(kind)
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
     assert panel.ui.inputSelector.currentNode() is None
     assert openPanel().ui.inputSelector.currentNode() is None
 
@@ -91,14 +90,17 @@ def test_the_model_says_what_it_finds_its_limits_and_its_licence(openPanel):
     assert escape(bundle.metadata.limits) in text
     assert bundle.metadata.licence["url"] in text
     assert bundle.metadata.citation.split(",")[0] in panel.ui.modelInfoLabel.toolTip
-    assert [panel.ui.labelsList.item(row).text() for row in (0, 1)] == [one.name for one in bundle.metadata.labels]
+    names = [one.name for one in bundle.metadata.labels]
+    assert [panel.ui.labelsList.item(row).text() for row in range(len(names))] == names
 
 
 def test_unticked_labels_are_not_segmented_and_none_is_refused(app, openPanel):
     panel = openPanel()
     volume = loadSample(app)
-    first, second = (panel.ui.labelsList.item(row) for row in (0, 1))
-    first.setCheckState(QtCore.Qt.CheckState.Unchecked)
+    labels = panel.ui.labelsList
+    first, second, *others = (labels.item(row) for row in range(labels.count()))
+    for item in (first, *others):
+        item.setCheckState(QtCore.Qt.CheckState.Unchecked)
     assert panel.parameters().labels == [second.text()]
     second.setCheckState(QtCore.Qt.CheckState.Unchecked)
     assert panel.ui.reasonLabel.text == "Tick at least one segment."

@@ -104,14 +104,14 @@ def test_the_parameter_node_validates_keeps_none_and_writes_through_its_lists(ap
 
 @pytest.mark.parametrize("place", ["ManageSection", "CorrectSection", "AdvancedSection", "ParameterBinding"])
 def test_a_panel_that_cannot_be_set_up_says_why_and_leaves_nothing_behind(app, openPanel, monkeypatch, caplog, place):
-    from USEMASegmentationLib.Panel import Widget
+    from USEMASegmentationLib.Panel import ManageForm, Widget
 
     before, receivers = children(), list(slicer.app.receivers["aboutToQuit()"])
 
     def broken(*arguments, **keywords):
         raise AttributeError("'' object has no attribute '<b>rows</b>'")
 
-    monkeypatch.setattr(Widget, place, broken)
+    monkeypatch.setattr(ManageForm if place == "ManageSection" else Widget, place, broken)
     with caplog.at_level(logging.CRITICAL):
         panel = openPanel()
     said = texts(panel)
@@ -170,7 +170,7 @@ def test_a_message_goes_with_the_volume_or_model_it_was_about(app, openPanel):
     segment(panel)
     assert "spacing" in panel.ui.messageLabel.text
     assert panel.ui.reasonLabel.text == ""
-    again = slicer.util.addVolumeFromArray(np.zeros((9, 9, 9), np.int16))
+    again = slicer.util.addVolumeFromArray(np.arange(729, dtype=np.int16).reshape(9, 9, 9))
     again.SetSpacing(1, 1, 5)
     panel.ui.inputSelector.setCurrentNode(again)
     assert panel.ui.messageLabel.text == ""

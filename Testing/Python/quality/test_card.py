@@ -336,7 +336,7 @@ def test_a_foreign_file_beside_the_card_stays_in_the_zip(measured, bundle, tmp_p
         with_member(file, name, b"evil")
     unpacked = archive.unpack(file, tmp_path / "out").path
     present = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
-    assert present == {METADATA_FILE, WEIGHTS_FILE, CARD_FILE, CASES_FILE, *PICTURES}
+    assert present == {METADATA_FILE, WEIGHTS_FILE, "LICENSE.txt", CARD_FILE, CASES_FILE, *PICTURES}
 
 
 @pytest.mark.fault

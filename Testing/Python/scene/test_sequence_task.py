@@ -123,7 +123,7 @@ def test_frames_lie_under_the_transform_of_the_volume(logic, sequence):
 
 
 def test_a_volume_that_is_no_frame_is_refused(logic, host):
-    volume = addVolume(np.zeros((8, 9, 10), np.int16), np.eye(4), "Alone")
+    volume = addVolume(np.arange(720, dtype=np.int16).reshape(8, 9, 10), np.eye(4), "Alone")
     with pytest.raises(InputError, match="'Alone' belongs to no sequence"):
         logic.segment(volume, "tiny", allFrames=True)
     assert not logic.busy

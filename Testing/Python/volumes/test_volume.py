@@ -134,7 +134,7 @@ def test_what_is_not_there_or_of_another_kind_is_refused(volumes, tmp_path):
         (tmp_path / name).write_text("hello")
         refused(tmp_path / name, "no NIfTI, NRRD or MetaImage", "not what its name says")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-    refused(tmp_path / "picture.png", ".nii.gz")
+    refused(tmp_path / "picture.png", "two-dimensional image", "give a volume")
 
 
 @pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz", "ct.nrrd", "ct.mha"])
@@ -198,7 +198,7 @@ def test_what_has_more_or_fewer_than_three_dimensions_is_refused(ct, tmp_path):
     image = ct.to_image()
     for suffix in (".nii.gz", ".nrrd", ".mha"):
         for name, other, words in (
-            ("time", sitk.JoinSeries([image] * 3), ["4D", "3 volumes", "Choose one"]),
+            ("time", sitk.JoinSeries([image] * 3), ["4D", "3 volumes", "save one"]),
             ("flat", image[:, :, 0], ["2D image", "122, 101"]),
             ("slice", image[:, 5:6, :], ["2D image", "122, 1, 30"]),
             ("rgb", sitk.Compose([sitk.Cast(image, sitk.sitkUInt8)] * 3), ["3 values in each voxel"]),

@@ -130,7 +130,7 @@ def test_labels_that_are_none_and_arrays_off_the_grid_are_refused(small, tmp_pat
     for labels in (some_labels(small) - 1, some_labels(small) + 65535, some_labels(small).astype(float)):
         with pytest.raises(ValueError, match="integers from 0 to 65535"):
             write_label_map(tmp_path / "labels.nrrd", labels, small)
-    for labels in (some_labels(small)[1:], some_labels(small)[None]):
+    for labels in (some_labels(small)[1:], some_labels(small)[None, 1:]):
         with pytest.raises(ValueError, match="not on a grid"):
             write_label_map(tmp_path / "labels.nrrd", labels, small)
     with pytest.raises(ValueError, match="not on a grid"):

@@ -153,8 +153,13 @@ def test_a_person_opens_segments_paints_undoes_and_downloads(browser, root, tmp_
     browser.button("mdi-brush").click()
     # The axial view is the large one; the stroke lies on its left half, where nothing was found.
     browser.until(lambda: browser.one("button.v-btn--active:has(.mdi-brush)"))
-    browser.stroke((480, 300), 70)
-    browser.until(lambda: browser.button("mdi-undo").is_enabled())
+
+    def paints() -> bool:
+        browser.stroke((480, 300), 70)  # the tool may not have reached the view yet
+        time.sleep(2)
+        return browser.button("mdi-undo").is_enabled()
+
+    browser.until(paints)
     browser.one("button:has(.mdi-brain)").click()
     painted = browser.download()
     added = sum(int(np.count_nonzero(voxels)) for voxels in painted.values())

@@ -34,7 +34,9 @@ def measure(segmentationNode, volumeNode=None):
     from SegmentStatistics import SegmentStatisticsLogic
 
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volume = segmentationNode.GetNodeReference(role) or volumeNode
+    volume = segmentationNode.GetNodeReference(role)
+    if volume is None:
+        volume = volumeNode
     if volume is None:
         raise InputError(
             f"The volume of the segmentation '{segmentationNode.GetName()}' is not in the scene.", "Load it again."

@@ -18,11 +18,12 @@ _VIEWS = ("Red", "Yellow", "Green")
 def sizeOffered(parameters: Parameters) -> tuple[float, float, float] | None:
     """Millimetres along R, A and S; None where no region is called for: one is chosen, the model takes any volume or
     finds its way in a whole one, or the volume is a crop already."""
-    if parameters.inputVolume is None or parameters.roi is not None or not parameters.modelName:
+    volume = parameters.inputVolume
+    if volume is None or volume.GetImageData() is None or parameters.roi is not None or not parameters.modelName:
         return None
     try:
         metadata = Preflight.modelHere(parameters.modelName).metadata
-        geometry = worldGeometries([parameters.inputVolume])[0]
+        geometry = worldGeometries([volume])[0]
     except UsemaError:  # the panel says so
         return None
     if metadata.crop_first or metadata.find_regions or not shows_more_than_a_crop(metadata, geometry):
