@@ -98,7 +98,7 @@ def test_unticked_labels_are_not_segmented_and_none_is_refused(app, openPanel):
     panel = openPanel()
     volume = loadSample(app)
     labels = panel.ui.labelsList
-    first, second, *others = (labels.item(row) for row in range(labels.count()))
+    first, second, *others = (labels.item(row) for row in range(labels.count))
     for item in (first, *others):
         item.setCheckState(QtCore.Qt.CheckState.Unchecked)
     assert panel.parameters().labels == [second.text()]
