@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / "USEMASegmentation"))
 
 from usema.inference.predictor import Predictor  # noqa: E402
 from usema.models.bundle import read_bundle  # noqa: E402
-from usema.quality.review_regions import Region, find  # noqa: E402
+from usema.quality.review_regions import Region, find, surface_of  # noqa: E402
 from usema.resources import bundled_models  # noqa: E402
 from usema.volumes.margins import Margins, PlacedMargins  # noqa: E402
 from usema.volumes.masks import NOTHING, PlacedMask  # noqa: E402
@@ -43,18 +43,6 @@ RESULTS = Path(__file__).with_name("results")
 FIRST = (1, 3, 5, 10)
 FAR_MM = 1.0
 DRAWS = 20
-
-
-def surface_of(labels: np.ndarray) -> np.ndarray:
-    """Voxels of a label that touch another one."""
-    shell = np.zeros(labels.shape, bool)
-    for axis in range(3):
-        one, other = [slice(None)] * 3, [slice(None)] * 3
-        one[axis], other[axis] = slice(None, -1), slice(1, None)
-        different = labels[tuple(one)] != labels[tuple(other)]
-        shell[tuple(one)] |= different
-        shell[tuple(other)] |= different
-    return shell
 
 
 def true_errors(labels: np.ndarray, reference: np.ndarray, spacing) -> np.ndarray:

@@ -91,8 +91,10 @@ def photograph(panel, path: Path) -> None:
     """The whole panel, in the room that it has, or as tall as it needs to be."""
     frame = panel.parent.qtObject
     frame.show()
-    for _ in range(3):  # labels that wrap find their height once they know their width
-        frame.resize(WIDTH, max(HEIGHT, frame.heightForWidth(WIDTH)))
+    # Labels that wrap find their height once they know their width, and a form that was squeezed lays its rows out anew
+    # at another width alone.
+    for width in (WIDTH, WIDTH + 1, WIDTH):
+        frame.resize(width, max(HEIGHT, frame.heightForWidth(width)))
         QtWidgets.QApplication.processEvents()
     picture = QtGui.QPixmap(frame.size() * SCALE)
     picture.setDevicePixelRatio(SCALE)
@@ -109,14 +111,19 @@ def waitUntil(condition) -> None:
         time.sleep(0.01)
 
 
-def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def openPanel():
+    """The host and the panel, opened with a store of its own and drawn as in the application."""
     store = Path(tempfile.mkdtemp(prefix="usema-store-"))  # not that of whoever runs this
     os.environ |= {"USEMA_MODELS": str(store / "Models"), "USEMA_SETTINGS": str(store / "settings.json")}
     host = slicer_host.start()
     QtWidgets.QApplication.setStyle("Fusion")
     pythonqt.NATIVE["ctkCollapsibleButton"].paintEvent = paintHeader  # once: PySide keeps no hold of a replaced one
-    panel = slicer_host.load()
+    return host, slicer_host.load()
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    host, panel = openPanel()
     sketchHeaders(panel)
     photograph(panel, folder / "panel-empty.png")
 

@@ -9,17 +9,12 @@ application they are the slice views' own.
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
-import photograph_panel
-import pythonqt
-import slicer_host
-from photograph_panel import photograph, sketchHeaders, waitUntil
-from PySide6 import QtCore, QtGui, QtWidgets
+from photograph_panel import openPanel, photograph, sketchHeaders, waitUntil
+from PySide6 import QtCore, QtGui
 
 ZOOM, TEXT = 11, 60
 ANTERIOR, POSTERIOR, YELLOW, WHITE = "#44bb66", "#5599ee", "#ffe619", "#ffffff"
@@ -64,12 +59,7 @@ def beside(pictures) -> QtGui.QImage:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    store = Path(tempfile.mkdtemp(prefix="usema-store-"))  # not that of whoever runs this
-    os.environ |= {"USEMA_MODELS": str(store / "Models"), "USEMA_SETTINGS": str(store / "settings.json")}
-    host = slicer_host.start()
-    QtWidgets.QApplication.setStyle("Fusion")
-    pythonqt.NATIVE["ctkCollapsibleButton"].paintEvent = photograph_panel.paintHeader
-    panel = slicer_host.load()
+    host, panel = openPanel()
     import slicer
     from scipy import ndimage
     from usema.resources import sample_volume

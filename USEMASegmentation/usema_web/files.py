@@ -12,7 +12,9 @@ from trame.app.file_upload import ClientFile
 from trame_slicer.core import SlicerApp
 from usema.errors import InputError
 
-SEGMENTATION = ".seg.nrrd"
+from .scene import SEGMENTATION, VOLUME, nodes_of
+
+ENDING = ".seg.nrrd"
 _ENDINGS = re.compile(r"\.(nii(\.gz)?|nrrd|nhdr|mha|mhd|dcm)$", re.IGNORECASE)
 
 
@@ -48,20 +50,17 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
     files = [path for path in every if path.is_file()]
     if not files:
         raise InputError(f"There is no file in {', '.join(map(str, paths)) or 'what was sent'}.")
-    before = {kind: set(_ids(kind)) for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")}
+    before = {kind: nodes_of(kind) for kind in (VOLUME, SEGMENTATION)}
     for path in files:
-        if path.name.endswith(SEGMENTATION):
+        if path.name.endswith(ENDING):
             _read_segmentation(path)
         elif path.suffix == ".mrb":
             app.io_manager.load_scene(path)
-    others = [str(path) for path in files if not path.name.endswith((SEGMENTATION, ".mrb"))]
+    others = [str(path) for path in files if not path.name.endswith((ENDING, ".mrb"))]
     if others:
         for node in app.io_manager.load_volumes(others):
             node.SetName(_ENDINGS.sub("", node.GetName()))
-    new = [
-        [slicer.mrmlScene.GetNodeByID(each) for each in _ids(kind) if each not in there]
-        for kind, there in before.items()
-    ]
+    new = [[node for node in nodes_of(kind) if node not in there] for kind, there in before.items()]
     if not any(new):
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         raise InputError(
@@ -78,7 +77,7 @@ def as_seg_nrrd(segmentation) -> bytes:
         InputError: it cannot be written.
     """
     with TemporaryDirectory() as folder:
-        path = Path(folder) / f"segmentation{SEGMENTATION}"
+        path = Path(folder) / f"segmentation{ENDING}"
         storage = slicer.vtkMRMLSegmentationStorageNode()
         storage.SetFileName(str(path))
         if not storage.WriteData(segmentation) or not path.is_file():
@@ -87,14 +86,10 @@ def as_seg_nrrd(segmentation) -> bytes:
 
 
 def _read_segmentation(path: Path) -> None:
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", path.name.removesuffix(SEGMENTATION))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", path.name.removesuffix(ENDING))
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(path))
     if storage.ReadData(node):
         node.CreateDefaultDisplayNodes()
     else:
         slicer.mrmlScene.RemoveNode(node)
-
-
-def _ids(kind: str) -> list[str]:
-    return [node.GetID() for node in slicer.util.getNodesByClass(kind) if node.GetClassName() == kind]

@@ -16,8 +16,7 @@ from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, StoreTexts
 from USEMASegmentationLib.Parameters import Readiness
 
 from .reviewing import Reviewing
-
-_VOLUME, _SEGMENTATION = "vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"
+from .scene import SEGMENTATION, VOLUME, nodes_of
 
 
 class Page(Protocol):
@@ -91,10 +90,8 @@ class Flow:
 
     def look(self) -> None:
         """Look what is in the scene, and whether Segment would begin."""
-        volumes = {
-            one.GetID(): one.GetName() for one in _nodes(_VOLUME) if one.GetClassName() == _VOLUME
-        }  # no label maps
-        segmentations = {one.GetID(): one.GetName() for one in _nodes(_SEGMENTATION)}
+        volumes = {one.GetID(): one.GetName() for one in nodes_of(VOLUME)}
+        segmentations = {one.GetID(): one.GetName() for one in nodes_of(SEGMENTATION)}
         self._volume = self._volume if self._volume in volumes else next(reversed(volumes), "")
         self._segmentation = self._segmentation if self._segmentation in segmentations else ""
         self.page.show(
@@ -132,7 +129,7 @@ class Flow:
     def choose_volume(self, identifier: str) -> None:
         """Show a volume, with the last segmentation that was made of it."""
         self._volume = identifier
-        mine = [one for one in _nodes(_SEGMENTATION) if _volume_of(one) is self.volume]
+        mine = [one for one in nodes_of(SEGMENTATION) if _volume_of(one) is self.volume]
         self._segmentation = mine[-1].GetID() if mine and self.volume else ""
         self.look()
         self.page.display(self.volume, self.segmentation)
@@ -271,10 +268,6 @@ class Flow:
             "licence": f"{model.licence.name}, {StoreTexts.describeState(model)}" if model.licence else "",
             "download": f"{'Update' if model.state == UPDATE else 'Download'} ({size})" if offered else "",
         }
-
-
-def _nodes(kind: str) -> list:
-    return slicer.util.getNodesByClass(kind)
 
 
 def _volume_of(segmentation):

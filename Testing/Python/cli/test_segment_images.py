@@ -12,20 +12,17 @@ import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner
 from image_files import dicom_image, save_dicom, write_all_formats
-from image_models import blobs, write_image_bundle
+from image_models import blobs, write_disc_counter
 from PIL import Image
 from usema.cli import main
 from usema.cli.cases import plan_cases, targets
 
 IMAGE, MASK = blobs(100)
-INSTANCES = {"label": "Disc", "boundary": "Rim", "method": "watershed", "minimum_pixels": 20}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "discs"
-    write_image_bundle(folder, names=("Disc", "Rim"), instances=INSTANCES, measurements=["objects"])
-    return str(folder)
+    return write_disc_counter(tmp_path_factory.mktemp("models") / "discs")
 
 
 @pytest.fixture

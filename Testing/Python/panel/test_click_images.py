@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from image_models import blobs, write_image_bundle
+from image_models import blobs, write_disc_counter
 from slicer_cases import addVolume, voxels
 from usema.errors import InputError
 from usema.inference.predictor import Predictor
@@ -20,14 +20,11 @@ pytest_plugins = ["slicer_fixtures"]
 
 IMAGE, MASK = blobs(100)
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-INSTANCES = {"label": "Disc", "boundary": "Rim", "method": "watershed", "minimum_pixels": 20}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "discs"
-    write_image_bundle(folder, names=("Disc", "Rim"), instances=INSTANCES, measurements=["objects"])
-    return str(folder)
+    return write_disc_counter(tmp_path_factory.mktemp("models") / "discs")
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,8 @@ from contextlib import AbstractContextManager
 from slicer.i18n import tr as _
 from usema.volumes.segments import RUN_KEY
 
-from ..Scene.EditMask import tagOf
+from ..Scene.EditMask import tagOf, timesOf
 from ..Scene.ReviewCase import casesOf
-from ..Scene.SegmentVoxels import imageOf
 from .CorrectSection import CorrectSection
 from .RefineControls import RefineControls
 from .RegionControls import RegionControls
@@ -104,12 +103,7 @@ def _voxelsOf(segmentationNode) -> tuple:
     """What tells, without looking at voxels, whether a segment may have changed."""
     if segmentationNode is None:
         return ()
-    segmentation, state = segmentationNode.GetSegmentation(), [segmentationNode.GetID()]
-    for one in segmentation.GetSegmentIDs():
-        segment = segmentation.GetSegment(one)
-        image = imageOf(segment)
-        state.append((one, segment.GetMTime(), 0 if image is None else image.GetMTime()))
-    return tuple(state)
+    return timesOf(segmentationNode, segmentationNode.GetSegmentation().GetSegmentIDs())
 
 
 def _hint(segmentationNode, reason: str) -> str:

@@ -7,7 +7,7 @@ is the difference to what the segment holds now. So nothing has to watch the use
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -156,8 +156,14 @@ def corrections(
 
 def stateOf(segmentationNode, metadata: ModelMetadata) -> tuple:
     """What tells, without looking at voxels, whether the corrections may have changed."""
-    segmentation, state = segmentationNode.GetSegmentation(), [segmentationNode.GetID(), metadata.name]
-    for name in ownSegments(segmentationNode, metadata).values():
+    own = ownSegments(segmentationNode, metadata).values()
+    return metadata.name, *timesOf(segmentationNode, own)
+
+
+def timesOf(segmentationNode, segmentIds: Iterable[str]) -> tuple:
+    """What tells, without looking at voxels, whether these segments may have changed."""
+    segmentation, state = segmentationNode.GetSegmentation(), [segmentationNode.GetID()]
+    for name in segmentIds:
         segment = segmentation.GetSegment(name)
         image = imageOf(segment)
         state.append((name, segment.GetMTime(), 0 if image is None else image.GetMTime()))

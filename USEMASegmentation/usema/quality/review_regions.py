@@ -125,7 +125,7 @@ def find(margins: Margins, spacing: Sequence[float]) -> list[Region]:
         return []
     doubt, labels, box = doubts(margins)
     start = tuple(part.start for part in box)
-    counted = doubt * np.where(_shell(labels), np.float32(SHELL), np.float32(1))
+    counted = doubt * np.where(surface_of(labels), np.float32(SHELL), np.float32(1))
     voxel = millilitres(1, tuple(spacing))
     regions = []
     for mask, place, why in [*_pieces(doubt, labels), *_gaps(labels)]:
@@ -180,7 +180,7 @@ def _sums(values: np.ndarray, sides: Sequence[int]) -> np.ndarray:
     return values
 
 
-def _shell(labels: np.ndarray) -> np.ndarray:
+def surface_of(labels: np.ndarray) -> np.ndarray:
     """Voxels that touch one of another label."""
     shell = np.zeros(labels.shape, bool)
     for axis in range(3):

@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
 from .dicom_headers import Slice
-from .itk_messages import itk_reason, itk_warnings_logged
-from .paths import readable_by_itk
+from .itk_reading import itk_reader
 
 
 def read_slices(slices: list[Slice]) -> np.ndarray:
@@ -39,15 +37,12 @@ def read_slices(slices: list[Slice]) -> np.ndarray:
 
 def read_frames(file: Path) -> np.ndarray:
     """(frames, y, x) of one file, rescaled. Raises InputError where GDCM cannot decode it."""
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    with readable_by_itk(file) as name, itk_warnings_logged(file):
-        reader.SetFileName(name)
-        try:
-            array = sitk.GetArrayFromImage(reader.Execute())
-        except RuntimeError as error:
-            raise InputError(
-                f"{file} cannot be decoded: {itk_reason(error)}.",
-                "It is damaged, or compressed in a way that is not read here: export it uncompressed.",
-            ) from error
+    array = sitk.GetArrayFromImage(decoded(file))
     return array if array.ndim == 3 else array[None]
+
+
+def decoded(file: Path) -> sitk.Image:
+    """One file as GDCM decodes it, rescaled. Raises InputError where it cannot."""
+    hint = "It is damaged, or compressed in a way that is not read here: export it uncompressed."
+    with itk_reader(file, "GDCMImageIO", "decoded", hint) as reader:
+        return reader.Execute()

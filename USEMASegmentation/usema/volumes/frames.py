@@ -23,10 +23,10 @@ from .dicom_stack import checked_stack
 from .dicom_straight import straight_voxels
 from .image_files import grid_of_image
 from .integrity import METAIMAGE, NIFTI, check_file, file_format
-from .itk_messages import itk_reason, itk_warnings_logged
+from .itk_reading import itk_reader
 from .nifti import frames_in_nifti, read_nifti_frames
 from .nrrd import NrrdHeader
-from .paths import SEGMENTATION_SUFFIXES, check_path, readable_by_itk
+from .paths import SEGMENTATION_SUFFIXES, check_path
 from .told import told_of_file
 from .volume import Volume, checked_volume
 
@@ -116,16 +116,11 @@ def _volumes(path: Path, interpolate: bool) -> Iterator[Volume]:
 
 
 def _itk_volumes(path: Path) -> Iterator[Volume]:
-    reader, kind = sitk.ImageFileReader(), file_format(path)
-    reader.SetImageIO("MetaImageIO" if kind == METAIMAGE else "NrrdImageIO")
-    with readable_by_itk(path) as name, itk_warnings_logged(path):
+    kind = file_format(path)
+    with itk_reader(path, _image_io(kind), hint="Copy or export it again.") as reader:
         check_file(path)
-        reader.SetFileName(name)
-        try:
-            reader.ReadImageInformation()
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise InputError(f"{path} cannot be read: {itk_reason(error)}.", "Copy or export it again.") from error
+        reader.ReadImageInformation()
+        image = reader.Execute()
     array = sitk.GetArrayFromImage(image)
     if reader.GetDimension() == 3:  # a list of values in each voxel
         array = np.moveaxis(array, -1, 0)
@@ -140,14 +135,11 @@ def _file_names(path: Path) -> list[str]:
     if kind == NIFTI:
         count, step = frames_in_nifti(path)
         return [str(i + 1) if step is None else f"{round(i * step, 6):g} s" for i in range(count)]
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("MetaImageIO" if kind == METAIMAGE else "NrrdImageIO")
-    with readable_by_itk(path) as name, itk_warnings_logged(path):
-        reader.SetFileName(name)
-        try:
+    try:
+        with itk_reader(path, _image_io(kind)) as reader:
             reader.ReadImageInformation()
-        except RuntimeError:
-            return []
+    except InputError:
+        return []
     if reader.GetDimension() == 4 and reader.GetNumberOfComponents() == 1:
         return [str(i + 1) for i in range(reader.GetSize()[3])]
     kinds = NrrdHeader(path).fields.get("kinds", "").split() if kind != METAIMAGE else []
@@ -158,6 +150,10 @@ def _file_names(path: Path) -> list[str]:
     unit = _told(reader, "axis 0 index unit")
     named = [f"{value} {unit}".strip() for value in values]
     return named if len(set(named)) == count else [str(i + 1) for i in range(count)]
+
+
+def _image_io(kind: str) -> str:
+    return "MetaImageIO" if kind == METAIMAGE else "NrrdImageIO"
 
 
 def _told(reader: sitk.ImageFileReader, key: str) -> str:

@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
 from .file_grid import check_dimensions, grid_of_file
 from .geometry import Geometry
 from .integrity import NIFTI, NRRD, check_file, file_format
-from .itk_messages import itk_reason, itk_warnings_logged
+from .itk_reading import itk_reader
 from .metaimage import MetaImageHeader
 from .nrrd import NrrdHeader
-from .paths import readable_by_itk
 
 log = logging.getLogger(__name__)
 
@@ -34,22 +32,13 @@ def read_image_file(path: Path) -> tuple[np.ndarray, Geometry]:
         from .nifti import read_nifti
 
         return read_nifti(path)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("NrrdImageIO" if kind == NRRD else "MetaImageIO")
-    with readable_by_itk(path) as name, itk_warnings_logged(path):
+    with itk_reader(path, "NrrdImageIO" if kind == NRRD else "MetaImageIO") as reader:
         check_file(path)
-        reader.SetFileName(name)
-        try:
-            reader.ReadImageInformation()
-            kind_of_voxel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
-            size = check_dimensions(path, reader.GetSize(), reader.GetNumberOfComponents(), kind_of_voxel)
-            geometry = grid_of_image(path, kind, reader, size)
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise InputError(
-                f"{path} cannot be read: {itk_reason(error)}.",
-                "It is incomplete, damaged, or not what its name says: copy or export it again.",
-            ) from error
+        reader.ReadImageInformation()
+        kind_of_voxel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+        size = check_dimensions(path, reader.GetSize(), reader.GetNumberOfComponents(), kind_of_voxel)
+        geometry = grid_of_image(path, kind, reader, size)
+        image = reader.Execute()
     return sitk.GetArrayFromImage(image).reshape(size[::-1]), geometry
 
 

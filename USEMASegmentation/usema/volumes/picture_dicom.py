@@ -16,10 +16,9 @@ from pydicom.dataset import Dataset
 
 from ..errors import InputError
 from .dicom_headers import read_header
+from .dicom_pixels import decoded
 from .file_grid import COPY_AGAIN
 from .geometry import Geometry
-from .itk_messages import itk_reason, itk_warnings_logged
-from .paths import readable_by_itk
 from .pictures import Picture
 
 log = logging.getLogger(__name__)
@@ -98,17 +97,7 @@ def _ultrasound(header: Dataset) -> tuple[tuple[float, float] | None, str]:
 
 
 def _pixels(path: Path) -> np.ndarray:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    with readable_by_itk(path) as name, itk_warnings_logged(path):
-        reader.SetFileName(name)
-        try:
-            image = reader.Execute()
-        except RuntimeError as error:
-            raise InputError(
-                f"{path} cannot be decoded: {itk_reason(error)}.",
-                "It is damaged, or compressed in a way that is not read here: export it uncompressed.",
-            ) from error
+    image = decoded(path)
     array, components = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
     if components not in (1, 3):
         raise InputError(f"{path} has {components} values in each pixel, which are no colours.", "Export it as RGB.")

@@ -12,9 +12,9 @@ import SimpleITK as sitk
 from ..errors import InputError
 from .geometry import Geometry
 from .integrity import check_file
-from .itk_messages import itk_reason, itk_warnings_logged
+from .itk_reading import itk_reader
 from .outside import fill_outside
-from .paths import PICTURE_SUFFIXES, SEGMENTATION_SUFFIXES, check_path, picture_suffix, readable_by_itk, volume_suffix
+from .paths import PICTURE_SUFFIXES, SEGMENTATION_SUFFIXES, check_path, picture_suffix, volume_suffix
 from .pictures import Picture, check_picture
 
 log = logging.getLogger(__name__)
@@ -92,23 +92,15 @@ def nominal_geometry(width: int, height: int, frames: int = 1) -> Geometry:
 def _one_slice(path: Path) -> Picture:
     """A slice in a file that is made for volumes."""
     check_file(path)
-    reader = sitk.ImageFileReader()
-    with readable_by_itk(path) as name, itk_warnings_logged(path):
-        reader.SetFileName(name)
-        try:
-            reader.ReadImageInformation()
-            size = _flat(path, reader.GetSize())
-            components = reader.GetNumberOfComponents()
-            if components not in (1, 3, 4):
-                raise InputError(
-                    f"{path} has {components} values in each pixel, which are no colours.", "Save each as an image."
-                )
-            image = reader.Execute()
-        except RuntimeError as error:
+    with itk_reader(path) as reader:
+        reader.ReadImageInformation()
+        size = _flat(path, reader.GetSize())
+        components = reader.GetNumberOfComponents()
+        if components not in (1, 3, 4):
             raise InputError(
-                f"{path} cannot be read: {itk_reason(error)}.",
-                "It is incomplete, damaged, or not what its name says: copy or export it again.",
-            ) from error
+                f"{path} has {components} values in each pixel, which are no colours.", "Save each as an image."
+            )
+        image = reader.Execute()
     array = sitk.GetArrayFromImage(image)
     array = array.reshape(*size[::-1], components)[..., :3] if components > 1 else array.reshape(size[::-1])
     geometry = _geometry(image, size)

@@ -15,8 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, MissingDependencyError
 from .file_grid import COPY_AGAIN
-from .itk_messages import itk_reason, itk_warnings_logged
-from .paths import readable_by_itk
+from .itk_reading import itk_reader
 
 log = logging.getLogger(__name__)
 
@@ -152,11 +151,9 @@ def _is_deep_colour(path: Path, image) -> bool:
 
 
 def _by_itk(path: Path) -> np.ndarray:
-    with readable_by_itk(path) as name, itk_warnings_logged(path):
-        try:
-            array = sitk.GetArrayFromImage(image := sitk.ReadImage(name))
-        except RuntimeError as error:
-            raise InputError(f"{path} cannot be read: {itk_reason(error)}.", f"{COPY_AGAIN} {_SAVE}") from error
+    with itk_reader(path, hint=f"{COPY_AGAIN} {_SAVE}") as reader:
+        image = reader.Execute()
+    array = sitk.GetArrayFromImage(image)
     components = image.GetNumberOfComponentsPerPixel()
     if components not in (1, 3, 4):
         raise InputError(f"{path} has {components} values in each pixel, which are no colours.", _SAVE)
