@@ -124,12 +124,6 @@ class LoadedPart:
         """The part's; "" in a model without parts."""
         return self.part.name
 
-    @property
-    def least_voxels(self) -> int:
-        """The shortest side of a volume, in voxels at the network's resolution, that its attention can see at all."""
-        window = self.part.architecture["config"].get("window", 0) if len(self.recipe.patch_size) == 3 else 0
-        return max(window) if isinstance(window, (list, tuple)) else window
-
     def mirror_axes(self, mirror: bool) -> tuple[int, ...]:
         """Along which axes copies are averaged if the user asks for it."""
         return tuple(self.part.inference["mirror_axes"]) if mirror else ()
