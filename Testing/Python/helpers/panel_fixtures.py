@@ -58,3 +58,15 @@ def openPanel(app, monkeypatch):
     slicer.mrmlScene.Clear(False)
     assert pythonqt.slotErrors == []
     assert os.listdir(slicer.app.temporaryPath) == []
+
+
+@pytest.fixture
+def mainWindow():
+    """The application's window, as ``slicer.util.mainWindow`` finds it: by its name, which it has in one test alone."""
+    from PySide6 import QtWidgets
+
+    window = QtWidgets.QMainWindow()
+    window.setObjectName("qSlicerMainWindow")
+    yield window
+    window.setObjectName("")  # Qt deletes it when it comes to it
+    window.deleteLater()

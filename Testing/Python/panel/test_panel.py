@@ -6,12 +6,11 @@ import sys
 from html import escape
 
 import numpy as np
-import pytest
 import slicer
 import slicer.util
 from bundles import TINY, write_tiny_bundle
 from panel_cases import loadSample, waitUntil
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore
 from slicer_cases import children, voxels
 
 pytest_plugins = ["panel_fixtures"]
@@ -24,14 +23,6 @@ def segmentations() -> list:
 def segment(panel) -> None:
     panel.ui.segmentButton.click()
     waitUntil(lambda: not panel.logic.busy)
-
-
-@pytest.fixture
-def mainWindow():
-    window = QtWidgets.QMainWindow()
-    window.setObjectName("qSlicerMainWindow")
-    yield window
-    window.deleteLater()
 
 
 # What it says and allows

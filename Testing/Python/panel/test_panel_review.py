@@ -141,17 +141,6 @@ TAKEN = {*"1234567890", *(f"Shift+{key}" for key in "1234567890"), "Esc", "Space
 TAKEN |= {*"QW/*,.<>I"}
 
 
-@pytest.fixture
-def mainWindow():
-    from PySide6 import QtWidgets
-
-    window = QtWidgets.QMainWindow()
-    window.setObjectName("qSlicerMainWindow")
-    window.show()
-    yield window
-    window.deleteLater()
-
-
 def keysOf(window) -> dict:
     from PySide6 import QtGui
 
@@ -192,6 +181,7 @@ def test_the_keys_lead_through_the_regions_and_go_with_the_panel(reviewed, mainW
     panel, _, _ = reviewed
     panel.exit()
     panel.parent.qtObject.setParent(mainWindow)
+    mainWindow.show()
     before = set(keysOf(mainWindow))
     panel.enter()
     keys = keysOf(mainWindow)

@@ -99,12 +99,9 @@ def test_what_is_averaged_goes_on_with_a_run_and_is_what_is_kept(tmp_path, monke
 
     class Short(robust_2d.nnUNetTrainerUSEMARobust2D):
         def __init__(self):
-            self.network, self.is_ddp, self.local_rank, self.disable_checkpointing = (
-                torch.nn.Linear(2, 2),
-                False,
-                0,
-                False,
-            )
+            twice = torch.nn.Linear(2, 2)  # as nnU-Net's networks hold their modules
+            self.network = torch.nn.Sequential(twice, twice)
+            self.is_ddp, self.local_rank, self.disable_checkpointing = False, 0, False
             self.make_average()
 
     for name in ("train_step", "save_checkpoint", "load_checkpoint", "on_train_end"):
