@@ -1,4 +1,4 @@
-"""Signals that whoever started the tests had ignored: with a shell's ``&`` Ctrl+C, with `nohup` the end of the terminal."""
+"""Signals that whoever started the tests had ignored: with `nohup` the end of the terminal, with ``&`` Ctrl+C."""
 
 from __future__ import annotations
 
