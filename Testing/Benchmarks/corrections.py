@@ -12,7 +12,8 @@ that he did not correct are scored: mean Dice over the labels. The ways:
     grow         ITK's growcut (what 3D Slicer's "Grow from seeds" wraps) from the eroded labels of the corrected slices
     carried      what was changed, carried to the next slices with the model's probabilities; nothing is learned
     learned      what the engine ships: carried, and heads that learned, faded with distance
-    auto         as the panel asks for it: with three slices or more, one is left out to see whether learning helps
+    auto         as the panel asks for it: carried where the model is nearly right on the corrected slices, else
+                 learned; with three slices or more, one is left out to see which of the two it is to be
     deep         as learned, but norms and the last stage learn, too (only with --deep: a minute of a processor each)
 
 Cases: of `sarcoma-mr` the eight that it was not trained on. Of `hippocampus-mr` validation cases, as they are and as
@@ -38,7 +39,7 @@ sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/help
 import torch  # noqa: E402
 from robustness_cases import FURTHER, OTHER_SIDE, SPACINGS, Changed, dice, unmoved  # noqa: E402
 from scipy import ndimage  # noqa: E402
-from usema.adaptation.adapting import CHECKED_FROM, Wish, adapt  # noqa: E402
+from usema.adaptation.adapting import Wish, adapt  # noqa: E402
 from usema.adaptation.corrections import Corrections  # noqa: E402
 from usema.adaptation.fitting import HEADS, STAGE  # noqa: E402
 from usema.inference.predictor import Predictor  # noqa: E402
@@ -110,8 +111,8 @@ def grown(image: np.ndarray, pasted: np.ndarray, chosen: list[int]) -> np.ndarra
     return np.where(result == background, 0, result).astype(pasted.dtype)
 
 
-def measure(predictor: Predictor, volume: Volume, reference: np.ndarray, own: np.ndarray, count: int, deep: bool):
-    """A row for a number of slices; None where there are not so many."""
+def measure(predictor: Predictor, volume: Volume, reference: np.ndarray, own: np.ndarray, count: int, deep, have):
+    """A row for a number of slices, without the ways that are there; None where there are not so many slices."""
     values = tuple(int(one) for one in np.unique(reference) if one)
     chosen = worst_slices(own, reference, count)
     if len(chosen) < count:
@@ -121,22 +122,24 @@ def measure(predictor: Predictor, volume: Volume, reference: np.ndarray, own: np
     rest = np.ones(len(own), bool)
     rest[chosen] = False
     row = {"count": count, "slices": chosen, "dice": {}, "seconds": {}, "ways": {}}
-    for way, labels, seconds in _tried(predictor, volume, own, pasted, chosen, deep, row["ways"]):
+    for way, labels, seconds in _tried(predictor, volume, own, pasted, chosen, deep, have, row["ways"]):
         row["dice"][way] = float(np.nanmean(dice(labels[rest], reference[rest], values)))
         row["seconds"][way] = round(seconds, 2)
     print({way: round(one, 3) for way, one in row["dice"].items()}, row["seconds"], flush=True)
     return row
 
 
-def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int], deep: bool, taken: dict):
-    """(way, labels, seconds of the processor) of each; ``taken`` receives what the engine chose."""
+def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int], deep: bool, have, taken: dict):
+    """(way, labels, seconds of the processor) of each but those in ``have``; ``taken`` receives the engine's choice."""
     yield "paste", pasted, 0.0
-    started = time.process_time()
-    labels = with_contours(own, pasted, chosen)
-    yield "contours", labels, time.process_time() - started
-    started = time.process_time()
-    labels = grown(volume.array.astype(np.float32), pasted, chosen)
-    yield "grow", labels, time.process_time() - started
+    if "contours" not in have:
+        started = time.process_time()
+        labels = with_contours(own, pasted, chosen)
+        yield "contours", labels, time.process_time() - started
+    if "grow" not in have:
+        started = time.process_time()
+        labels = grown(volume.array.astype(np.float32), pasted, chosen)
+        yield "grow", labels, time.process_time() - started
     corrections = Corrections(pasted, tuple((0, index) for index in chosen))
 
     def engine(way: str, recipe=HEADS):
@@ -144,8 +147,8 @@ def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int],
         adapted = adapt(predictor, [volume], corrections, Wish(way=way, recipe=recipe, seconds_allowed=1e6))
         return adapted.report["way"], adapted.segmentation.labels, time.process_time() - started
 
-    left = ["carried", "learned"]
-    if len(chosen) >= CHECKED_FROM:
+    left = [way for way in ("carried", "learned") if way not in have]
+    if "auto" not in have:
         taken["auto"], labels, seconds = engine("auto")
         yield "auto", labels, seconds
         if taken["auto"] in left:  # the same seed gives the same labels
@@ -154,7 +157,7 @@ def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int],
     for way in left:
         _, labels, seconds = engine(way)
         yield way, labels, seconds
-    if deep:
+    if deep and "deep" not in have:
         _, labels, seconds = engine("learned", STAGE)
         yield "deep", labels, seconds
 
@@ -201,14 +204,18 @@ def run(options) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     path = options.work / f"{options.what}{'-deep' * options.deep}.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    done = {(one["set"], one["case"], one["count"]) for one in map(json.loads, lines)}
+    done: dict[tuple, set] = {}
+    for one in map(json.loads, lines):
+        done.setdefault((one["set"], one["case"], one["count"]), set()).update((one["row"] or {"dice": WAYS})["dice"])
+    wanted = set(WAYS) if options.deep else set(WAYS) - {"deep"}
     cases = list(cases_of(options.what, options.cases, options.one_side, options.data, options.work))
     for count in options.counts:  # so that a run that is stopped has all cases of some numbers
         for kind, name, load in cases:
-            if (kind, name, count) in done:
+            have = done.get((kind, name, count), set())
+            if have >= wanted:
                 continue
             print(count, kind, name, flush=True)
-            row = measure(*load(), count, options.deep)
+            row = measure(*load(), count, options.deep, have)
             with path.open("a") as file:
                 file.write(json.dumps({"set": kind, "case": name, "count": count, "row": row}) + "\n")
 
@@ -223,14 +230,14 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
 def table(rows: list[dict]) -> list[str]:
     """Of one set: mean Dice by way and number of slices, and what the shipped way gains."""
     ways = [way for way in WAYS if any(way in row["dice"] for row in rows)]
-    lines = [f"| slices | cases | {' | '.join(ways)} | auto or learned, less the best that does not learn | worse |"]
+    lines = [f"| slices | cases | {' | '.join(ways)} | auto, less the best that does not learn | worse |"]
     lines.append("|---" * (len(ways) + 4) + "|")
     for count in COUNTS:
-        own = [row for row in rows if row["count"] == count]
+        own = [row for row in rows if row["count"] == count and "auto" in row["dice"]]
         if not own:
             continue
         means = {way: np.mean([row["dice"][way] for row in own if way in row["dice"]] or [np.nan]) for way in ways}
-        shipped = np.array([row["dice"].get("auto", row["dice"]["learned"]) for row in own])
+        shipped = np.array([row["dice"]["auto"] for row in own])
         best = max(ALONE, key=lambda way: means[way])
         gain = shipped - [row["dice"][best] for row in own]
         low, high = interval(gain)

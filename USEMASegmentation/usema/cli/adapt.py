@@ -68,7 +68,8 @@ def adapt(
     bundle = read_bundle(find_model(model))
     if reason := why_not(bundle.metadata):
         raise InputError(reason, "Correct by hand, or segment with another model.")
-    writing.check_writable(output, overwrite)
+    if output.parent.is_dir():  # else it is made when there is something to be written
+        writing.check_writable(output, overwrite)
     if writing.result_suffix(output) not in (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha"):
         raise InputError(f"{output} is no label map or segmentation.", "Name it .seg.nrrd, .nii.gz, .nrrd or .mha.")
     if save_delta is not None:
