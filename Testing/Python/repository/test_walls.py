@@ -139,7 +139,7 @@ BELOW = {
     "inference": {"networks", "sema", "scan", "models", "volumes", "measure"},
     "quality": {"inference", "models", "volumes"},
     "serving": {"inference", "store", "converters", "models", "volumes", "sema"},
-    "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality"},
+    "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality", "measure"},
     "cli": {
         "training",
         "quality",
