@@ -12,7 +12,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from . import KeptMargins, Probabilities, SegmentationWriter
+from . import KeptMargins, Objects, Probabilities, SegmentationWriter
 from .ResultArrays import prepare
 from .Targets import whyElsewhere, whyNotInto
 from .VolumeBridge import Box
@@ -27,6 +27,7 @@ class Result:
         probabilities: (classes, z, y, x) there, background first; None: not kept.
         provenance: how it was made, text by name.
         margins: ``Margins.to_text`` of the box; None: not kept.
+        objects: (z, y, x) there, numbers of the objects of an image; None: the model splits nothing into objects.
     """
 
     labels: np.ndarray
@@ -35,6 +36,7 @@ class Result:
     metadata: ModelMetadata
     box: Box
     margins: str | None = None
+    objects: np.ndarray | None = None
 
 
 @dataclass
@@ -91,6 +93,8 @@ def write(
     with ExitStack() as undo:
         node, last = SegmentationWriter.commit(prepared, undo, parameters.show3D)
         Probabilities.commit(volumes, node, volume, result.metadata, undo)
+        if result.objects is not None:
+            Objects.commit(result.objects, result.box, node, volume, undo)
         if run:
             KeptMargins.commit(run, result.margins, KeptMargins.namesOf(result.metadata), result.box, node, undo)
         undo.pop_all()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..inference.predictor import Predictor
+    from ..inference.result import Segmentation
     from ..inference.rough import RoughResults
     from ..volumes.volume import Volume
 
@@ -73,6 +74,8 @@ class Commands:
     def _segment(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         started = time.monotonic()
         _load_engine()
+        from ..inference.result import as_stored
+
         options, folder = RunOptions.of_request(request), Path(field(request, "output", str))
         volumes = [_open_input(entry) for entry in field(request, "inputs", list)]
         predictor = self._predictor_for(request, send)
@@ -82,7 +85,8 @@ class Commands:
         _check_output(folder, voxel_bytes * max((volume.array.size for volume in volumes), default=0))
 
         def preview(labels: np.ndarray) -> None:
-            send(event="preview", labels=_write(folder / "preview.npy", labels))
+            if getattr(volumes[0], "stored", None) is None:  # a slice that was turned has its result soon
+                send(event="preview", labels=_write(folder / "preview.npy", labels))
 
         result = predictor.segment(
             volumes,
@@ -98,6 +102,7 @@ class Commands:
         )
         if should_stop():
             raise Cancelled("The segmentation was stopped.")
+        result = as_stored(result, volumes[0])
         print(f"{result.provenance['model']}: {result.provenance['times']}", file=sys.stderr)
         if not _texts(request, "labels"):
             expected.remember(predictor.metadata.name, float(result.provenance["seconds"]))
@@ -108,6 +113,7 @@ class Commands:
             "event": "result",
             "margins": margins,
             "labels": _write(folder / "labels.npy", result.labels),
+            "objects": _write(folder / "objects.npy", objects) if (objects := _objects(result)) is not None else None,
             "names": [label.name for label in result.model_labels],
             "probabilities": _write(folder / "probabilities.npy", result.probabilities) if keep else None,
             "geometry": result.geometry.to_dict(),
@@ -136,6 +142,11 @@ class Commands:
             self._predictor = Predictor(bundle, device, lambda name: read_bundle(find_model(name)), self._rough)
             self._loaded = wanted
         return self._predictor
+
+
+def _objects(result: Segmentation) -> np.ndarray | None:
+    """The number of the object of each pixel; None: the model splits nothing into objects."""
+    return None if result.image is None else result.image.objects
 
 
 def throttled(send: Send) -> Callable[[int, int, float | None], None]:
@@ -182,7 +193,7 @@ def _open_input(entry: dict) -> Volume:
         raise protocol.ProtocolError(f"{entry!r:.200} is no input.", "An input has an array and a geometry.")
     import numpy as np
 
-    from ..volumes.pictures import Picture
+    from ..volumes.pictures import Picture, turned_upright
     from ..volumes.volume import Geometry, Volume
 
     try:
@@ -194,7 +205,8 @@ def _open_input(entry: dict) -> Volume:
         return Volume(np.asarray(array), geometry)
     if not isinstance(picture, dict) or not isinstance(picture.get("pixel_size_known", False), bool):
         raise protocol.ProtocolError(f"{picture!r:.200} is no picture.", "It says whether pixel_size_known is true.")
-    return Picture(np.asarray(array), geometry, pixel_size_known=picture.get("pixel_size_known", False))
+    known = picture.get("pixel_size_known", False)
+    return turned_upright(Picture(np.asarray(array), geometry, pixel_size_known=known))
 
 
 def _texts(request: dict, name: str) -> list[str]:
