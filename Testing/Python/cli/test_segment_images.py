@@ -16,6 +16,7 @@ from image_models import blobs, write_disc_counter, write_image_bundle
 from PIL import Image
 from usema.cli import main
 from usema.cli.cases import plan_cases, targets
+from usema.measure import Measurement
 
 IMAGE, MASK = blobs(100)
 
@@ -153,6 +154,7 @@ def test_a_table_of_a_model_without_objects_has_the_areas_of_each_frame(tmp_path
         assert [float(row[f"Disc / {unit}"]) for row in rows] == pytest.approx(counted.tolist())
         assert [row["frame"] for row in rows] == ["1", "2"]
         assert counted[0] > counted[1] == 0
+        assert f"Disc {Measurement('', counted.mean(), unit).amount}" in " ".join(told.output.split())
 
 
 @pytest.mark.parametrize(("across", "ending"), [(0, ".nii.gz"), (1, ".nrrd"), (0, ".mha")])

@@ -53,12 +53,15 @@ def trained(tmp_path_factory):
         results = train_dataset(dataset, folder / "runs", **options)
         path = folder / "runs/preprocessed" / dataset.name / "nnUNetPlans.json"
         plans = json.loads(path.read_text())
-        plans["configurations"]["2d"]["batch_size"] = 4
+        chosen = plans["configurations"]["2d"]  # a network that is small enough for seconds
+        chosen["batch_size"] = 2
+        shape = chosen["architecture"]["arch_kwargs"]
+        shape["features_per_stage"] = [min(16 * 2**stage, 32) for stage in range(shape["n_stages"])]
         path.write_text(json.dumps(plans))
         for name, value in (("nnUNet_n_proc_DA", "0"), ("USEMA_THREADS", "1"), ("nnUNet_def_n_proc", "1")):
             patch.setenv(name, value)
         patch.setattr(training, "_run", in_this_process)
-        train_dataset(dataset, folder / "runs", iterations=12, **options)
+        train_dataset(dataset, folder / "runs", iterations=25, **options)
     return export_bundle(results, folder / "bundle").path
 
 

@@ -61,15 +61,17 @@ def _area(labels: np.ndarray, label: Label, scale: Scale) -> float:
 
 
 def told(result: Segmentation) -> str:
-    """What was found, in a line."""
+    """What was found, in a line; areas of several frames are their mean."""
     from ..measure import Measurement
     from ..measure import told as measurements_told
 
-    scale, parts = result.image.scale, []
+    scale, parts, frames = result.image.scale, [], len(result.labels)
     for label in result.model_labels:
-        area = Measurement(label.name, _area(result.labels, label, scale), scale.area)
+        area = Measurement(label.name, _area(result.labels, label, scale) / frames, scale.area)
         parts.append(f"{area} ({np.count_nonzero(result.labels == label.value) / result.labels.size:.1%})")
     measured = measurements_told(result.image.measurements)
+    if frames > 1:
+        parts.append(f"the mean of {frames} frames")
     return ", ".join(parts) + (f"; {measured}" if measured else "")
 
 

@@ -17,8 +17,8 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
               -> progress: done, total, seconds_left; ...
               -> preview: labels, a first look at them, where the speed asks for it and it pays; progress begins anew
               -> result: labels, objects (their numbers, or null), names (of those that there can be), probabilities,
-                 margins, geometry, provenance, warnings, max_foreground_probability, seconds, seconds_by_speed (what this case takes here with "exact"
-                 and "fast", by the number of tiles)
+                 margins, geometry, provenance, warnings, max_foreground_probability, seconds, seconds_by_speed (what
+                 this case takes here with "exact" and "fast", by the number of tiles)
     cancel    target: the id of the request to end; it has no answer but that request's, at once if it was still waiting
     quit      -> the process ends
 
