@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
     first = pictureOf(
         image[middle], outline, "Threshold: the yellow outline is what Apply would make of the green segment"
     )
-    ui.thresholdResetButton.click()
+    ui.thresholdCancelButton.click()
 
     ui.findRegionsButton.click()
     item = panel.reviewSection.regions.review.current

@@ -15,13 +15,25 @@ import slicer
 import slicer_host
 from usema.resources import sample_volume
 
-__all__ = ["choices", "choose", "isShown", "loadSample", "pythonqt", "rows", "slicer_host", "waitForStore", "waitUntil"]
+__all__ = ["choices", "choose", "isShown", "loadSample", "pythonqt", "rows", "sequenceOf", "slicer_host"]
+__all__ += ["waitForStore", "waitUntil"]
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 
 def loadSample(app):
     return app.loadVolume(sample_volume())
+
+
+def sequenceOf(volume):
+    """(browser, the volume that shows its frames): the same volume at two times."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Sequence")
+    for value in ("0", "10"):
+        node.SetDataNodeAtValue(volume, value)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(node.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    return browser, browser.GetProxyNode(node)
 
 
 def waitUntil(condition, seconds: float = 60) -> None:

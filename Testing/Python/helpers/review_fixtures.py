@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from review_cases import Scene
+from review_cases import Scene, writeFound
 from usema.inference.predictor import Predictor
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, sample_volume
@@ -21,3 +21,16 @@ def found():
 def scene(host, found, request):
     """The sample and that result, fresh."""
     return Scene(host, found, lambda: request.getfixturevalue("worker"))
+
+
+@pytest.fixture
+def reviewed(app, openPanel, found):
+    """A panel with a result of the bundled model in it, its section open: (panel, volume, segmentation)."""
+    from panel_cases import loadSample
+
+    panel = openPanel()
+    volume = loadSample(app)
+    node = writeFound(found, volume)
+    panel._parameterNode.segmentation = node
+    panel.reviewSection.ui.reviewCollapsibleButton.collapsed = False
+    return panel, volume, node

@@ -6,26 +6,13 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from panel_cases import isShown, loadSample, waitUntil
+from panel_cases import isShown, waitUntil
 from slicer_cases import voxels
 from USEMASegmentationLib.Scene.ReviewPreview import ReviewPreview
 
 pytest_plugins = ["panel_fixtures", "review_fixtures"]
 
 ANTERIOR = "hippocampus-mr_1"
-
-
-@pytest.fixture
-def reviewed(app, openPanel, found):
-    """A panel with a result of the bundled model in it, its section open: (panel, volume, segmentation)."""
-    from review_cases import writeFound
-
-    panel = openPanel()
-    volume = loadSample(app)
-    node = writeFound(found, volume)
-    panel._parameterNode.segmentation = node
-    panel.reviewSection.ui.reviewCollapsibleButton.collapsed = False
-    return panel, volume, node
 
 
 def previews() -> list:
@@ -63,6 +50,11 @@ def test_the_slider_shows_an_outline_and_apply_writes_it_as_one_step(reviewed):
     assert (voxels(node, ANTERIOR, volume) == outlined).all()
     assert previews() == []
     assert ui.thresholdSlider.value == 1.0
+    ui.thresholdNeutralButton.click()
+    ui.thresholdApplyButton.click()
+    assert (voxels(node, ANTERIOR, volume) == before).all()
+    assert not ui.thresholdNeutralButton.enabled
+    panel.ui.segmentEditor.undo()
     panel.ui.segmentEditor.undo()
     slicer.app.processEvents()
     assert (voxels(node, ANTERIOR, volume) == before).all()
@@ -73,7 +65,7 @@ def test_the_outline_goes_with_reset_another_segment_another_module_and_the_scen
     panel, _, _ = reviewed
     ui = panel.reviewSection.ui
     for leave in (
-        lambda: ui.thresholdResetButton.click(),
+        lambda: ui.thresholdCancelButton.click(),
         lambda: ui.thresholdSelector.setCurrentIndex(1),
         lambda: setattr(ui.reviewCollapsibleButton, "collapsed", True),
         panel.exit,

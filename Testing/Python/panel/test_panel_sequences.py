@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import slicer
 import slicer.util
-from panel_cases import isShown, loadSample, waitUntil
+from panel_cases import isShown, loadSample, sequenceOf, waitUntil
 
 pytest_plugins = ["panel_fixtures"]
-
-
-def sequenceOf(volume):
-    """(browser, the volume that shows its frames): the same volume at two times."""
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Sequence")
-    for value in ("0", "10"):
-        node.SetDataNodeAtValue(volume, value)
-    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
-    browser.SetAndObserveMasterSequenceNodeID(node.GetID())
-    slicer.modules.sequences.logic().UpdateAllProxyNodes()
-    return browser, browser.GetProxyNode(node)
 
 
 def test_a_ticked_box_segments_every_frame(app, openPanel):

@@ -182,3 +182,17 @@ def test_an_edge_of_the_image_is_farther_away_than_even_tissue():
     assert distance[4, 10, 14] > 2 * distance[4, 10, 6]
     assert weight(np.array([0.0, 1.0, 1.5])).tolist() == [1.0, 0.0, 0.0]
     assert (distance >= ndimage.distance_transform_edt(~mask) / REACH_MM - 0.1)[distance < 1].all()
+
+
+def test_a_copy_that_the_user_made_does_not_hold_voxels_that_are_erased(scene):
+    copy = slicer.vtkSegment()
+    copy.DeepCopy(scene.node.GetSegmentation().GetSegment(ANTERIOR))
+    scene.node.GetSegmentation().AddSegment(copy, "mine")
+    before = scene.voxels("mine")
+    drawn = stroke(scene, value=0)
+    painted = scene.voxels()
+    refine(scene.case())
+    follows = scene.voxels() != painted
+    assert follows.any()
+    assert not scene.voxels()[follows | drawn].any()
+    assert (scene.voxels("mine") == before).all()

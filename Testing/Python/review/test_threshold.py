@@ -216,9 +216,11 @@ def test_a_state_that_cannot_be_saved_for_undo_changes_nothing(scene):
 
 def test_a_result_without_margins_says_so(scene):
     node = scene.segment(keepMargins=False)
-    assert casesOf(node) == ([], "no margins were kept")
+    cases, reason = casesOf(node)
+    assert not cases
+    assert "has not been kept" in reason
     scene.host.scene.RemoveNode(KeptMargins._nodes(scene.node).popitem()[1])
-    assert casesOf(scene.node) == ([], "these margins are not in the scene")
+    assert casesOf(scene.node) == ([], "how sure the model was is not in the scene any more")
 
 
 def test_the_position_is_told_as_a_probability():

@@ -91,6 +91,7 @@ class CorrectSection:
                 self._observed.RemoveObserver(tag)
         self._observed, self._tags = segmentation, []
         if segmentation is not None:
-            # an effect tells of the one, undo of the other
-            for event in (segmentation.SourceRepresentationModified, segmentation.SegmentModified):
-                self._tags.append(segmentation.AddObserver(event, lambda *_: self.edited()))
+            # an effect tells of the first, undo of the second, the list of segments of the others
+            names = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")
+            for name in names:
+                self._tags.append(segmentation.AddObserver(getattr(segmentation, name), lambda *_: self.edited()))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 
+import slicer
 from slicer.i18n import tr as _
 from usema.volumes.segments import RUN_KEY
 
 from ..Scene.EditMask import tagOf, timesOf
 from ..Scene.ReviewCase import casesOf
+from ..Scene.Sequences import frameValueOf
+from ..Scene.VolumeBridge import ijkToRas, shapeOf
 from .CorrectSection import CorrectSection
 from .RefineControls import RefineControls
 from .RegionControls import RegionControls
@@ -30,10 +33,11 @@ class ReviewSection:
         self.ui = ui
         self.correct = correct
         self.cases: list = []
+        self._guarded = guarded
         self._node, self._shown, self._voxels = None, None, None
-        self.threshold = ThresholdControls(ui, guarded, lambda: self.show(self._node))
-        self.regions = RegionControls(ui, guarded)
-        self.refine = RefineControls(ui, guarded, lambda: self.show(self._node))
+        self.threshold = ThresholdControls(ui, self._upToDate, self._refresh)
+        self.regions = RegionControls(ui, self._upToDate)
+        self.refine = RefineControls(ui, self._upToDate, self._refresh)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
 
     def show(self, segmentationNode) -> None:
@@ -41,11 +45,11 @@ class ReviewSection:
         self._node = segmentationNode
         if self.ui.reviewCollapsibleButton.collapsed:
             return
-        voxels = _voxelsOf(segmentationNode)
+        voxels = (_volumeOf(segmentationNode), _voxelsOf(segmentationNode))
         if voxels == self._voxels:
             return
         self._voxels = voxels
-        state = _stateOf(segmentationNode)
+        state = (voxels[0], _stateOf(segmentationNode))
         if state == self._shown:
             self.threshold.forget()
             self.regions.update()
@@ -63,6 +67,18 @@ class ReviewSection:
         self.threshold.show(self.cases)
         self.regions.show(self.cases)
         self.refine.show(self.cases)
+
+    @contextmanager
+    def _upToDate(self):
+        """For a click: what it is about may have changed since it was shown, and nobody told. Errors are shown."""
+        with self._guarded():
+            self._refresh()
+        with self._guarded():
+            yield
+
+    def _refresh(self) -> None:
+        there = self._node is not None and slicer.mrmlScene.IsNodePresent(self._node)
+        self.show(self._node if there else None)
 
     def onCollapsed(self, collapsed: bool) -> None:
         if collapsed:
@@ -99,6 +115,15 @@ def _stateOf(segmentationNode) -> tuple:
     return segmentationNode.GetID(), tuple((one, each.GetName(), tagOf(each, RUN_KEY)) for one, each in segments)
 
 
+def _volumeOf(segmentationNode) -> tuple:
+    """What tells whether the volume that was segmented is still the same grid, and shows the same frame."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    volume = None if segmentationNode is None else segmentationNode.GetNodeReference(role)
+    if volume is None or volume.GetImageData() is None:
+        return ()
+    return volume.GetID(), shapeOf(volume), ijkToRas(volume).tobytes(), frameValueOf(volume)
+
+
 def _voxelsOf(segmentationNode) -> tuple:
     """What tells, without looking at voxels, whether a segment may have changed."""
     if segmentationNode is None:
@@ -111,4 +136,4 @@ def _hint(segmentationNode, reason: str) -> str:
         return _("Segment first: then the result can be reviewed here.")
     if not reason:
         return _("No segment of this segmentation was made by a model of USEMA.")
-    return _("This result cannot be reviewed: {reason}. Segment again.").format(reason=reason)
+    return _("This result cannot be reviewed: {reason}.").format(reason=reason)

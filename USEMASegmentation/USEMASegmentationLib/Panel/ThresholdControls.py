@@ -27,25 +27,27 @@ class ThresholdControls:
         self.ui = ui
         self.guarded = guarded
         self.changed = changed
-        self._cases: list[ReviewCase] = []
         self._choices: list[tuple[ReviewCase, int]] = []
+        self._chosenId = ""  # of the segment
         self._live: LiveThreshold | None = None
         self._preview: ReviewPreview | None = None
         self._isFilling = False
         connect(ui.thresholdSelector, "currentIndexChanged(int)", self.onSegmentChosen)
         connect(ui.thresholdSlider, "valueChanged(double)", self.onMoved)
         connect(ui.thresholdApplyButton, "clicked(bool)", self.onApply)
-        connect(ui.thresholdResetButton, "clicked(bool)", self.onReset)
+        connect(ui.thresholdCancelButton, "clicked(bool)", self.onCancel)
+        connect(ui.thresholdNeutralButton, "clicked(bool)", self.onNeutral)
 
     def show(self, cases: Sequence[ReviewCase]) -> None:
         """The segments of these results."""
-        selector, before = self.ui.thresholdSelector, self.ui.thresholdSelector.currentText
-        self._cases = list(cases)
+        selector, before = self.ui.thresholdSelector, self._chosenId
         self._choices = [(case, value) for case in cases for value in case.names]
         self._isFilling = True
         selector.clear()
         selector.addItems([case.names[value] for case, value in self._choices])
-        selector.setCurrentIndex(max(0, selector.findText(before)))
+        ids = [case.segmentId(value) for case, value in self._choices]
+        selector.setCurrentIndex(ids.index(before) if before in ids else 0)
+        self._chosenId = self._segmentId()
         self._isFilling = False
         self.forget()
 
@@ -67,6 +69,7 @@ class ThresholdControls:
 
     def onSegmentChosen(self, index: int) -> None:
         if not self._isFilling:
+            self._chosenId = self._segmentId()
             with self.guarded():
                 self.forget()
 
@@ -79,13 +82,20 @@ class ThresholdControls:
         with self.guarded():
             self._apply()
 
-    def onReset(self, checked: bool = False) -> None:
+    def onCancel(self, checked: bool = False) -> None:
         with self.guarded():
             self.forget()
+
+    def onNeutral(self, checked: bool = False) -> None:
+        self.ui.thresholdSlider.value = 0.0
 
     def _chosen(self) -> tuple[ReviewCase | None, int]:
         index = self.ui.thresholdSelector.currentIndex
         return self._choices[index] if 0 <= index < len(self._choices) else (None, 0)
+
+    def _segmentId(self) -> str:
+        case, value = self._chosen()
+        return "" if case is None else case.segmentId(value)
 
     @property
     def _steps(self) -> int:
@@ -113,7 +123,8 @@ class ThresholdControls:
     def _tell(self) -> None:
         live = self._live
         moved = live is not None and self._steps != live.steps
-        self.ui.thresholdApplyButton.enabled = self.ui.thresholdResetButton.enabled = moved
+        self.ui.thresholdApplyButton.enabled = self.ui.thresholdCancelButton.enabled = moved
+        self.ui.thresholdNeutralButton.enabled = self._steps != 0
         if live is None:
             self.ui.thresholdLabel.text = _("Move the slider: an outline in the slice views shows what Apply would do.")
             return

@@ -73,8 +73,8 @@ def refine(port: Port) -> int:
     for one in edits.values():
         edited |= one.changed.on(box)
     fixed = edited.copy()
-    if not port.overlaps:
-        fixed |= port.others(box)
+    covered = np.zeros(edited.shape, bool) if port.overlaps else port.others(box)
+    fixed |= covered & ~np.any([one.now.on(box) for one in edits.values()], axis=0)
     for value in strokes.values:
         editable = port.editable(value, box)
         if editable is not None:
@@ -90,7 +90,7 @@ def refine(port: Port) -> int:
     changes = {}
     for value, one in edits.items():
         now = one.now.on(box)
-        won, lost = changed & (new == value) & ~now, changed & (new != value) & now & port.yields(value)
+        won, lost = changed & (new == value) & ~now & ~covered, changed & (new != value) & now & port.yields(value)
         if won.any() or lost.any():
             changes[value] = Change(_placed(won, box), _placed(lost, box))
     margins = Margins(port.margins.shape, updated(port.margins, after, box, changed, edited, edits), port.margins.order)

@@ -2,7 +2,7 @@
 
 The slider adds steps to the margin of one label: a voxel is the label's where its margin plus what was added is not
 negative. Labels stay a partition: what one wins the others lose, what it loses the next best one wins. Voxels that the
-user changed, those of segments of others, and those outside of the user's masks keep what they have.
+user changed, and those outside of the user's masks, keep what they have; what segments of others cover is not won.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class LiveThreshold:
         edits = port.edits()
         now = edits[value].now
         self._inside = now.on(self.box)
+        self._covered = None if port.overlaps else port.others(self.box)
         self._gap = self._gaps(edits)
         counts = np.bincount((self._gap.view(np.uint8) ^ 128).ravel(), minlength=256)
         self._reached = counts[::-1].cumsum()[::-1]  # voxels whose gap is at least this, LOWEST first
@@ -89,17 +90,19 @@ class LiveThreshold:
             inner = common_box(one.changed.box, self.box)
             if inner is not None:
                 fixed[relative(inner, self.box)] |= one.changed.on(inner)
-        if not self.port.overlaps:
-            fixed |= self.port.others(self.box)
         editable = self.port.editable(self.value, self.box)
         if editable is not None:
             fixed |= ~editable
         gap[fixed & self._inside], gap[fixed & ~self._inside] = HIGHEST, LOWEST
+        if self._covered is not None:
+            gap[self._covered & ~self._inside] = LOWEST
         return gap
 
     def _heirs(self, lost: np.ndarray, steps: int) -> np.ndarray:
         """Who wins the voxels that the label loses; 0 elsewhere."""
         heirs = np.zeros(lost.shape, np.int32)
+        if self._covered is not None:
+            lost = lost & ~self._covered
         if lost.any():
             thresholds = {**self.port.thresholds, self.value: steps}
             heirs[lost] = nextBest(self.port.margins, self.value, thresholds, self.box, lost)

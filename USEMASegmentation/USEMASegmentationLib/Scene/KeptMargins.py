@@ -21,7 +21,7 @@ from .EditMask import tagOf
 from .VolumeBridge import shapeOf
 
 ROLE = "USEMA.margins"  # under which a segmentation refers to them
-_LABELS, _BOX = f"{PREFIX}labels", f"{PREFIX}box"
+_LABELS, _BOX, _FRAME = f"{PREFIX}labels", f"{PREFIX}box", f"{PREFIX}frame"
 
 
 def newRun() -> str:
@@ -29,13 +29,16 @@ def newRun() -> str:
     return uuid.uuid4().hex[:12]
 
 
-def commit(run: str, text: str, labels: Mapping[int, str], box: Box, segmentationNode, undo: ExitStack) -> None:
+def commit(
+    run: str, text: str, labels: Mapping[int, str], box: Box, segmentationNode, undo: ExitStack, frame: str = ""
+) -> None:
     """Put the margins of a run into the scene; the segmentation refers to them. Closing ``undo`` takes them back.
 
     Args:
         text: ``Margins.to_text`` of the box.
         labels: names by value.
         box: which voxels of the volume they are of.
+        frame: which frame of a sequence the volume showed, as `Sequences.frameValueOf` tells it.
     """
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{segmentationNode.GetName()} margins")
     undo.callback(slicer.mrmlScene.RemoveNode, node)
@@ -43,6 +46,8 @@ def commit(run: str, text: str, labels: Mapping[int, str], box: Box, segmentatio
     node.SetAttribute(PREFIX + RUN_KEY, run)
     node.SetAttribute(_LABELS, json.dumps(labels))
     node.SetAttribute(_BOX, json.dumps([[part.start, part.stop] for part in box]))
+    if frame:
+        node.SetAttribute(_FRAME, frame)
     node.SetText(text)
     segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
 
@@ -82,6 +87,12 @@ def labelsOf(segmentationNode, tag: str) -> dict[int, str]:
     return {int(value): name for value, name in json.loads(nodes[tag.split()[0]].GetAttribute(_LABELS)).items()}
 
 
+def frameOf(segmentationNode, tag: str) -> str:
+    """Which frame of a sequence a segment with this tag is of; empty: the volume showed none."""
+    node = _nodes(segmentationNode).get((tag.split() or [""])[-1])
+    return (node.GetAttribute(_FRAME) or "") if node is not None else ""
+
+
 def read(segmentationNode, tag: str, volumeNode) -> Margins:
     """The margins that a segment with this tag has, on the volume's grid.
 
@@ -91,15 +102,15 @@ def read(segmentationNode, tag: str, volumeNode) -> Margins:
     nodes, margins = _nodes(segmentationNode), None
     for run in reversed(tag.split()):
         if run not in nodes:
-            raise ValueError("these margins are not in the scene")
+            raise ValueError("how sure the model was is not in the scene any more")
         box = tuple(slice(*ends) for ends in json.loads(nodes[run].GetAttribute(_BOX)))
         if any(part.stop > length for part, length in zip(box, shapeOf(volumeNode), strict=True)):
-            raise ValueError("these margins are of a larger volume")
+            raise ValueError("the volume has other voxels than when it was segmented")
         start = [part.start for part in box]
         newer = Margins.from_text(nodes[run].GetText() or "", start, shapeOf(volumeNode))
         margins = newer if margins is None else margins.under(newer, box)
     if margins is None:
-        raise ValueError("no margins were kept")
+        raise ValueError("how sure the model was has not been kept")
     return margins
 
 

@@ -14,6 +14,7 @@ from usema.models.metadata import ModelMetadata
 from ..Parameters import Parameters
 from . import KeptMargins, Objects, Probabilities, SegmentationWriter
 from .ResultArrays import prepare
+from .Sequences import frameValueOf
 from .Targets import whyElsewhere, whyNotInto
 from .VolumeBridge import Box
 
@@ -96,7 +97,8 @@ def write(
         if result.objects is not None:
             Objects.commit(result.objects, result.box, node, volume, undo)
         if run:
-            KeptMargins.commit(run, result.margins, KeptMargins.namesOf(result.metadata), result.box, node, undo)
+            names, frame = KeptMargins.namesOf(result.metadata), frameValueOf(volume)
+            KeptMargins.commit(run, result.margins, names, result.box, node, undo, frame)
         undo.pop_all()
     last()
     KeptMargins.forget(node, before | KeptMargins.runsOf(node))

@@ -27,7 +27,9 @@ from usema.volumes.segments import (
 from ..Review.Port import Change, Notes
 from . import KeptMargins
 from .EditMask import Edits, editsOn, tagOf
+from .Images import isFlat
 from .SegmentVoxels import SegmentVoxels, affineOf, arrayOf, imageOf, newImage, offsetBetween
+from .Sequences import frameValueOf
 from .VolumeBridge import ijkToRas, shapeOf
 
 _STATE = f"{PREFIX}review"
@@ -52,13 +54,18 @@ class ReviewCase:
         role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
         self.node, self.tag, self.volume = segmentationNode, tag, segmentationNode.GetNodeReference(role)
         if self.volume is None or self.volume.GetImageData() is None:
-            raise ValueError("the volume is not in the scene")
+            raise ValueError("its volume is not in the scene")
         self.margins: Margins = KeptMargins.read(segmentationNode, tag, self.volume)
+        frame = KeptMargins.frameOf(segmentationNode, tag)
+        if frame and frame != frameValueOf(self.volume):
+            raise ValueError(f"it is of the frame {frame}, and the volume shows another one")
         self.spacing = self.volume.GetSpacing()[::-1]
         self._saveForUndo, self._editorNode = saveForUndo, editorNode
         self._ids = _segmentsOf(segmentationNode, tag)
-        if any(editsOn(self._segment(value), self.volume) is None for value in self._ids):
-            raise ValueError("the segments do not lie on the volume's grid")
+        for value in self._ids:
+            segment = self._segment(value)
+            if editsOn(segment, self.volume) is None or _isElsewhere(segment, self.volume):
+                raise ValueError("the volume has other voxels than when it was segmented")
 
     @property
     def names(self) -> dict[int, str]:
@@ -219,7 +226,7 @@ class ReviewCase:
         run, before = KeptMargins.newRun(), KeptMargins.runsOf(self.node)
         labels = KeptMargins.labelsOf(self.node, self.tag)
         text = margins.pasted([-part.start for part in box], [part.stop - part.start for part in box]).to_text()
-        KeptMargins.commit(run, text, labels, box, self.node, ExitStack())
+        KeptMargins.commit(run, text, labels, box, self.node, ExitStack(), frameValueOf(self.volume))
         for value in self._ids:
             self._tag(value, RUN_KEY, f"{run} {self.tag}")
         KeptMargins.forget(self.node, before | {run})
@@ -242,14 +249,33 @@ def casesOf(segmentationNode, saveForUndo=None, editorNode=None) -> tuple[list[R
     segmentation = segmentationNode.GetSegmentation()
     segments = [segmentation.GetSegment(one) for one in segmentation.GetSegmentIDs()]
     cases, reason = [], ""
-    for tag in dict.fromkeys(tagOf(segment, RUN_KEY) for segment in segments if tagOf(segment, "model")):
+    results = {tagOf(segment, RUN_KEY): segment for segment in segments if tagOf(segment, "model")}
+    for tag, segment in results.items():
         try:
             case = ReviewCase(segmentationNode, tag, saveForUndo, editorNode)
             if case.names:
                 cases.append(case)
         except ValueError as error:
-            reason = str(error)
+            reason = str(error) if tag else _whyNotKept(segment, segmentationNode)
     return cases, reason
+
+
+def _isElsewhere(segment, volumeNode) -> bool:
+    """Whether the volume's voxels are counted from another place than when the segment was written, as after a crop."""
+    offset = offsetBetween(text_to_mask(tagOf(segment, WRITTEN_KEY))[1], ijkToRas(volumeNode))
+    return offset not in (None, (0, 0, 0))
+
+
+def _whyNotKept(segment, segmentationNode) -> str:
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    if tagOf(segment, "frame"):
+        return "frames that were segmented together keep nothing of how sure the model was: segment this frame alone"
+    if isFlat(segmentationNode.GetNodeReference(role)):
+        return "models for images keep nothing of how sure they were"
+    return (
+        "how sure the model was has not been kept, as by an older USEMA, by models of several networks for different "
+        "labels, and by scripts that say so"
+    )
 
 
 def _segmentsOf(segmentationNode, tag: str) -> dict[int, str]:

@@ -60,6 +60,14 @@ def frameOf(volumeNode) -> tuple[int, int] | None:
     return None if browser is None else (browser.GetSelectedItemNumber() + 1, browser.GetNumberOfItems())
 
 
+def frameValueOf(volumeNode) -> str:
+    """What the sequence calls the frame that a volume shows, such as its time; empty: see `frameOf`."""
+    browser = None if volumeNode is None else _browserOf(volumeNode)
+    if browser is None:
+        return ""
+    return browser.GetMasterSequenceNode().GetNthIndexValue(browser.GetSelectedItemNumber())
+
+
 def framesOf(volumeNodes: Sequence) -> Frames | None:
     """All frames of what the first volume shows one of; None where it belongs to no sequence of several."""
     browser = _browserOf(volumeNodes[0])
