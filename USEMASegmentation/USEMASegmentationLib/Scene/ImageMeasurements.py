@@ -33,14 +33,14 @@ def measureImage(segmentationNode, volumeNode) -> tuple[list, list[str]]:
     masks, rows, doubts = list(_masks(segmentationNode, volumeNode)), [], []
     for _, segment, mask in masks:
         rows += [(segment.GetName(), one) for one in _ofMask(mask, scale)]
-    objectTables = []
+    split = []
     for run in dict.fromkeys(_run(one, segment) for one, segment, _ in masks):
         own = [(segment, mask) for one, segment, mask in masks if _run(one, segment) == run]
         measurements, words, objects = _ofRun(run, own, segmentationNode, volumeNode, scale)
         rows += [(", ".join(segment.GetName() for segment, _ in own), one) for one in measurements]
         doubts += words
         if objects is not None:
-            objectTables.append(_objectTable(name, objects, scale))
+            split.append(objects)
     columns = {
         "Segment": [title for title, _ in rows],
         "Measurement": [one.name for _, one in rows],
@@ -49,7 +49,7 @@ def measureImage(segmentationNode, volumeNode) -> tuple[list, list[str]]:
     }
     if not scale.known:
         doubts.append("The size of a pixel is not known, so lengths and areas are in pixels.")
-    return [addTable(f"{name} measurements", columns), *objectTables], doubts
+    return [addTable(f"{name} measurements", columns), *(_objectTable(name, one, scale) for one in split)], doubts
 
 
 def _scale(volumeNode) -> Scale:
