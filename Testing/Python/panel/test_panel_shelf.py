@@ -14,7 +14,6 @@ from panel_cases import choices, isShown, loadSample, waitForStore, waitUntil
 from PySide6 import QtCore
 from slicer_cases import voxels
 from usema.store import cache, shelf, shelf_install
-from usema.volumes.volume import read_volume
 
 pytest_plugins = ["panel_fixtures", "panel_store_fixtures"]
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -242,9 +241,11 @@ def test_one_click_downloads_converts_and_gives_a_whole_head_the_publishers_labe
         tag = vtk.reference("")
         assert one.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)
         assert "~SCT^" in str(tag)
-    reference = read_volume(head / "model5_gw_ae_native.nii.gz").array
+    published = app.loadVolume(head / "model5_gw_ae_native.nii.gz")
+    reference = slicer.util.arrayFromVolume(published)
     for value, one in enumerate(segmentation.GetSegmentIDs(), 1):
         differing = voxels(node, one, volume) != (reference == value)
         assert np.count_nonzero(differing) <= 2e-4 * np.count_nonzero(reference)
+    slicer.mrmlScene.RemoveNode(published)
     assert f"{TITLE} – installed" in choices(panel)
     assert panel.ui.segmentEditor.segmentationNode() == node
