@@ -366,6 +366,6 @@ def test_letters_that_the_output_lacks_are_replaced(odd_model, small_volume, cod
 def test_any_locale_gives_the_same_result(model, small_volume, locale, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")} | locale
     command = [*COMMAND, "segment", str(small_volume), "-o", str(tmp_path / "ä.nrrd"), "--model", model]
-    run = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, timeout=120)
+    run = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, timeout=280)
     assert run.returncode == 0, run.stderr
     assert load_volume(tmp_path / "ä.nrrd").geometry.same_grid(load_volume(small_volume).geometry)
