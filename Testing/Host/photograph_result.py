@@ -25,7 +25,8 @@ FINER = 2  # rendered so many times as large, and averaged: no steps in the outl
 SIZE, LEGEND_HEIGHT, LEGEND_COLUMNS = (1280, 1120), 200, 3  # pixels
 MANY = 3  # from here on there is a legend
 
-# 3D Slicer's own colours of the slice views, where each looks from and which way is up (RAS), and where it stands.
+# 3D Slicer's own colours of the slice views, where each looks from and which way is up (RAS), and where it stands. The
+# patient's right is on the left of the picture, in sagittal slices what is anterior.
 VIEWS = (
     ("Axial", (0.95, 0.29, 0.20), 2, (0, 0, -1), (0, 1, 0), (0.0, 0.5, 0.5, 1.0)),
     ("Sagittal", (0.93, 0.84, 0.30), 0, (-1, 0, 0), (0, 0, 1), (0.0, 0.0, 0.5, 0.5)),
@@ -101,7 +102,7 @@ def slice_actor(volume, axis: int, centre: np.ndarray, without_air: bool = False
     return actor
 
 
-def contour_actor(surface: vtk.vtkPolyData, color, normal, centre, place: int) -> vtk.vtkActor:
+def contour_actor(surface: vtk.vtkPolyData, color, normal, centre, place: int, radius: float) -> vtk.vtkActor:
     """The outline in a slice; where outlines coincide, that of the higher place is seen."""
     plane = vtk.vtkPlane()
     plane.SetNormal(normal)
@@ -109,10 +110,16 @@ def contour_actor(surface: vtk.vtkPolyData, color, normal, centre, place: int) -
     cutter = vtk.vtkCutter()
     cutter.SetCutFunction(plane)
     cutter.SetInputData(surface)
-    actor = surface_actor(cutter.GetOutputPort(), color)
-    actor.GetProperty().SetLineWidth(2.4 * FINER)
+    strips = vtk.vtkStripper()
+    strips.SetInputConnection(cutter.GetOutputPort())
+    strips.JoinContiguousSegmentsOn()
+    tube = vtk.vtkTubeFilter()  # a line of many pieces has gaps where it bends
+    tube.SetInputConnection(strips.GetOutputPort())
+    tube.SetNumberOfSides(8)
+    tube.SetRadius(radius)
+    actor = surface_actor(tube.GetOutputPort(), color)
     actor.GetProperty().LightingOff()
-    actor.AddPosition(*(-(2.0 + 0.5 * place) * np.array(normal)))  # in front of the slice
+    actor.AddPosition(*(-(2.0 + 2 * radius * place) * np.array(normal)))  # in front of the slice
     return actor
 
 
@@ -126,12 +133,12 @@ def surface_actor(port, color) -> vtk.vtkActor:
     return actor
 
 
-def title(renderer: vtk.vtkRenderer, text: str, color) -> None:
+def title(renderer: vtk.vtkRenderer, text: str, color, at=(14, 14)) -> None:
     actor = vtk.vtkTextActor()
     actor.SetInput(text)
     actor.GetTextProperty().SetFontSize(26 * FINER)
     actor.GetTextProperty().SetColor(color)
-    actor.SetPosition(14 * FINER, 14 * FINER)
+    actor.SetPosition(at[0] * FINER, at[1] * FINER)
     renderer.AddViewProp(actor)
 
 
@@ -190,7 +197,8 @@ def render(volume, segmentation, path: Path) -> None:
         renderer = placed(vtk.vtkRenderer(), viewport)
         renderer.AddViewProp(slice_actor(volume, axis, centre))
         for place, (surface, segment_color, _) in enumerate(shown):
-            renderer.AddActor(contour_actor(surface, segment_color, tuple(-x for x in look), centre, place))
+            radius = 0.0026 * np.diff(around.reshape(3, 2)).max()
+            renderer.AddActor(contour_actor(surface, segment_color, tuple(-x for x in look), centre, place, radius))
         camera = renderer.GetActiveCamera()
         camera.ParallelProjectionOn()
         camera.SetFocalPoint(centre)
@@ -199,6 +207,7 @@ def render(volume, segmentation, path: Path) -> None:
         renderer.ResetCamera(around)
         camera.SetParallelScale(0.55 * np.delete(np.diff(around.reshape(3, 2)).ravel(), axis).max())
         title(renderer, text, color)
+        title(renderer, "A" if axis == 0 else "R", (1, 1, 1), at=(14, SIZE[1] // 4))  # as radiologists look at it
     renderer = placed(vtk.vtkRenderer(), (0.5, 0.5, 1.0, 1.0))
     renderer.SetBackground(0.53, 0.53, 0.72)
     renderer.SetBackground2(0.78, 0.79, 0.90)
