@@ -208,7 +208,6 @@ def test_doctor_reports_what_runs_without_naming_the_user():
     assert str(Path.home()) not in result.output
 
 
-@pytest.mark.slow
 def test_networks_prints_the_published_control_and_what_sema_adds(monkeypatch):
     """Of the plan that it was published for, and of one in 3D; the others only differ in numbers."""
     monkeypatch.setattr(networks, "PLANS", (networks.PLANS[0], networks.PLANS[-1]))

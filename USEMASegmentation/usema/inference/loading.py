@@ -12,9 +12,10 @@ from torch import nn
 from ..backends import Choice
 from ..errors import BundleError, InputError
 from ..models.bundle import Bundle
+from ..models.delta import Delta
 from ..models.parts import Part
 from ..models.region_rules import FINDER_PREFIX
-from ..networks import build
+from ..networks import without_values
 from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
 from ..scan import choose as choose_scan
@@ -68,7 +69,7 @@ class LoadedPart:
         labels: how many labels the model has.
         weights: of the whole model, by name.
         device: where it will run; the weights are on the CPU until then.
-        weights_sha256: of the weights.
+        identity: of the weights; what is compiled of a network is kept under it.
 
     Raises:
         BundleError: the preprocessing or the architecture is none that this engine knows, they do not fit together,
@@ -81,12 +82,11 @@ class LoadedPart:
         labels: int,
         weights: Mapping[str, torch.Tensor],
         device: torch.device,
-        weights_sha256: str,
+        identity: str,
     ):
         self.part = part
         self.outputs = Outputs.of(part, labels)
         self.recipe = recipe_of(part.preprocessing)
-        _check_fit(part, weights)
         networks = [_loaded(part, prefix, weights) for prefix in part.prefixes]
         config = networks[0].config
         dimensions = len(self.recipe.patch_size)
@@ -99,9 +99,19 @@ class LoadedPart:
         as_channels = part.previous is not None and not self.recipe.previous_is_mask
         self.network = LabelsAsChannels(network, labels) if as_channels else network
         self._device = device
+        self._identity = f"{identity} {part.name} {part.architecture}"
+        self.take(self.network)
+
+    def take(self, network: nn.Module, times: int = 1) -> None:
+        """Compute this network from now on.
+
+        Args:
+            network: the part's own, or one made of it, which gives ``times`` as many channels.
+        """
+        self.network, self._channels = network, times * self.outputs.count
         self._engine = None
-        if choose_engine(device).name == "openvino" and not sees_whole_volumes(self.network):
-            self._engine = CPUEngine(self.network, f"{weights_sha256} {part.name} {part.architecture}")
+        if choose_engine(self._device).name == "openvino" and not sees_whole_volumes(network):
+            self._engine = CPUEngine(network, self._identity if times == 1 else f"{self._identity} x {times}")
 
     @property
     def backend(self) -> str:
@@ -171,7 +181,7 @@ class LoadedPart:
             self._engine or self.network,
             prepared.data,
             patch_size=self.recipe.patch_size,
-            num_classes=self.outputs.count,
+            num_classes=self._channels,
             overlap=self.overlap(overlap),
             mirror_axes=self.mirror_axes(mirror),
             device=self._device,
@@ -187,17 +197,23 @@ class LoadedPart:
             self.network.to("cpu")
 
 
-def load_parts(bundle: Bundle, device: torch.device) -> tuple[LoadedPart, ...]:
+def load_parts(bundle: Bundle, device: torch.device, delta: Delta | None = None) -> tuple[LoadedPart, ...]:
     """All parts of a model in the order in which they run.
 
+    Args:
+        delta: what the model has learned from corrections, in place of some of its weights.
+
     Raises:
-        BundleError: as LoadedPart, naming the bundle; or its weights are damaged.
+        BundleError: as LoadedPart, naming the bundle; or its weights are damaged; or the delta belongs to others.
     """
     metadata = bundle.metadata
-    weights = bundle.load_weights()
+    weights, identity = bundle.load_weights(), metadata.weights["sha256"]
+    if delta is not None:
+        delta.check(metadata, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+        weights, identity = {**weights, **delta.tensors}, f"{identity} {delta.sha256}"
     if metadata.finder is not None:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(FINDER_PREFIX)}
-    return _loaded_parts(bundle, metadata.networks, len(metadata.labels), weights, device)
+    return _loaded_parts(bundle, metadata.networks, len(metadata.labels), weights, device, identity)
 
 
 def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
@@ -207,49 +223,48 @@ def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
         BundleError: as ``load_parts``.
     """
     finder, weights = bundle.metadata.finder, bundle.load_weights()
-    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device)[0]
+    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device, bundle.metadata.weights["sha256"])[
+        0
+    ]
 
 
 def _loaded_parts(
-    bundle: Bundle, parts: Sequence[Part], labels: int, weights: Mapping[str, torch.Tensor], device: torch.device
+    bundle: Bundle,
+    parts: Sequence[Part],
+    labels: int,
+    weights: Mapping[str, torch.Tensor],
+    device: torch.device,
+    identity: str,
 ) -> tuple[LoadedPart, ...]:
     try:
-        return tuple(LoadedPart(part, labels, weights, device, bundle.metadata.weights["sha256"]) for part in parts)
+        return tuple(LoadedPart(part, labels, weights, device, identity) for part in parts)
     except BundleError as error:
         part = f"{bundle.path}: "
         raise BundleError(part + error.message, error.hint) from error
 
 
-def _check_fit(part: Part, weights: Mapping[str, torch.Tensor]) -> None:
-    """Compares each fold's weights with the architecture before anything of its size is allocated."""
-    with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in _built(part).state_dict().items()}
-    for prefix in part.prefixes:
-        found = {name[len(prefix) :]: tensor.shape for name, tensor in weights.items() if name.startswith(prefix)}
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                there, wanted = _described(found.get(name)), _described(expected.get(name))
-                raise BundleError(
-                    f"the weights do not fit the architecture: {prefix}{name} is {there} where {wanted} is expected.",
-                    "Get the model again.",
-                )
+def _loaded(part: Part, prefix: str, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A fold's network, of whose weights there is no second copy; compared with the architecture before."""
+    try:
+        network = without_values(part.architecture)
+    except InputError as error:
+        raise BundleError(error.message, error.hint) from error
+    own = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name in sorted(expected.keys() | own.keys()):
+        there, wanted = own[name].shape if name in own else None, expected.get(name)
+        if there != wanted:
+            raise BundleError(
+                f"the weights do not fit the architecture: {prefix}{name} is {_described(there)} where "
+                f"{_described(wanted)} is expected.",
+                "Get the model again.",
+            )
+    network.load_state_dict(own, assign=True)
+    return network.requires_grad_(False).eval()
 
 
 def _described(shape: torch.Size | None) -> str:
     return "missing" if shape is None else f"of shape {tuple(shape)}"
-
-
-def _loaded(part: Part, prefix: str, weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    network = _built(part)
-    network.load_state_dict({name[len(prefix) :]: t for name, t in weights.items() if name.startswith(prefix)})
-    return network.requires_grad_(False).eval()
-
-
-def _built(part: Part) -> nn.Module:
-    try:
-        return build(part.architecture)
-    except InputError as error:
-        raise BundleError(error.message, error.hint) from error
 
 
 def _attention_backend(network: nn.Module, part: Part, dimensions: int, device: torch.device) -> Choice:
