@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import slicer
 import slicer.util
@@ -18,23 +18,29 @@ from usema.volumes.picture_files import load_picture
 from .scene import SEGMENTATIONS, VOLUMES, nodes_of
 
 ENDING = ".seg.nrrd"
+_LONGEST_NAME = 200  # bytes
 _ENDINGS = re.compile(r"\.(nii(\.gz)?|nrrd|nhdr|mha|mhd|dcm)$", re.IGNORECASE)
 
 
 def receive(files: Sequence[dict], folder: Path) -> list[Path]:
     """Write what the browser sent into a folder. Of several files of one name, as DICOM series have, each is kept."""
     written = []
-    for number, sent in enumerate(files):
+    for sent in files:
         file = ClientFile(sent)
-        name = Path(str(file.name).replace("\\", "/")).name or f"file{number}"  # never outside of the folder
-        path = folder / name
+        path = folder / _name_for_disk(str(file.name))
         if path.exists():
-            path = folder / str(number) / name
-            path.parent.mkdir()
+            path = Path(mkdtemp(dir=folder)) / path.name
         content = file.content
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         written.append(path)
     return written
+
+
+def _name_for_disk(name: str) -> str:
+    """A name that leads nowhere and that any disk takes; its end, which tells the kind of file, stays."""
+    last = re.sub(r"[\0-\x1f\ud800-\udfff]", "_", re.split(r"[/\\]", name)[-1])
+    last = last.encode()[-_LONGEST_NAME:].decode(errors="ignore")
+    return f"_{last}" if last in ("", ".", "..") else last
 
 
 def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import FLAT_NETWORKS, TINY, plan, write_tiny_bundle
+from other_user import NOBODY
 from usema.errors import InputError
 from usema.inference import compiled_models, cpu_engine, openvino_engine
 from usema.inference.cpu_engine import CPUEngine
@@ -206,6 +208,33 @@ def test_what_is_kept_is_bounded_and_the_longest_unused_leaves_first(monkeypatch
         compiled_models.keep(name, name.encode() * 1000)
     assert compiled_models.find("a") is None
     assert [compiled_models.find(name)[:1] for name in "bc"] == [b"b", b"c"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="who owns a file is asked otherwise here")
+def test_what_somebody_else_may_have_written_is_not_read():
+    compiled_models.keep("a", b"mine")
+    (file,) = compiled_models.folder().iterdir()
+    assert compiled_models.find("a") == b"mine"
+    file.chmod(0o666)
+    assert not compiled_models.holds("a")
+    assert compiled_models.find("a") is None
+    file.chmod(0o600)
+    if os.getuid() == 0:
+        os.chown(file, NOBODY, NOBODY)
+        assert compiled_models.find("a") is None
+    os.mkfifo(file.with_name(f"b-{'0' * 64}.blob"))  # whoever opens it waits for ever
+    file.with_name(f"c-{'0' * 64}.blob").symlink_to("/dev/zero")
+    assert not any(map(compiled_models.holds, "bc"))
+    assert not any(map(compiled_models.find, "bc"))
+
+
+def test_what_a_killed_process_left_of_a_compiled_model_goes():
+    compiled_models.keep("a", b"1")
+    left = compiled_models.folder() / ".usema-00000000-1-00000000"
+    left.write_bytes(bytes(1000))
+    os.utime(left, (0, 0))
+    compiled_models.keep("b", b"2")
+    assert len(list(compiled_models.folder().iterdir())) == 2
 
 
 @needs_openvino

@@ -348,5 +348,5 @@ def test_what_opens_the_panel_is_imported_where_nothing_is_installed(root):
     )
     # -S: without site-packages; -E: without PYTHONPATH
     command = [sys.executable, "-S", "-E", "-c", program, root / "USEMASegmentation", *present]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr

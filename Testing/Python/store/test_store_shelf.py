@@ -218,6 +218,15 @@ def test_what_is_no_model_is_refused_and_leaves_nothing(offered, publisher, cont
     assert not list(cache.parts().glob("*.converted"))
 
 
+def test_a_file_that_cannot_be_had_leaves_nothing(offered, publisher):
+    model = at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth")
+    (publisher / "model5_gw_ae" / "model.pth").unlink()
+    (entry,) = offered(model)
+    with pytest.raises(StoreError, match="cannot be read"):
+        install(entry)
+    assert list(cache.sources().iterdir()) == []
+
+
 class Evil:
     """Unpickled, it would leave a file."""
 
@@ -299,8 +308,11 @@ def test_addresses_and_places_are_told_to_whoever_carries_files(offered, publish
     (entry,) = offered(model)
     ((address, place),) = shelf_install.addresses(model)
     assert address == path.as_uri()
+    size = path.stat().st_size
+    assert shelf_install.to_download([entry]) == (size, True)
     place.parent.mkdir(parents=True)
     shutil.move(path, place)  # as if it had come on a stick
+    assert shelf_install.to_download([entry]) == (0, True)
     assert install(entry).metadata.name == LIGHT
 
 

@@ -156,16 +156,21 @@ def _fetched(file: PublicFile, progress, should_stop, report: Report) -> tuple[P
     except OSError as error:
         raise disk_error(error, target.parent) from error
     chosen = settings.read()
-    fetch(
-        [file.url],
-        target,
-        size=file.size,
-        sha256=file.sha256,
-        ca_bundle=chosen.ca_bundle or None,
-        in_clear=chosen.indexes,
-        progress=progress,
-        should_stop=should_stop,
-    )
+    try:
+        fetch(
+            [file.url],
+            target,
+            size=file.size,
+            sha256=file.sha256,
+            ca_bundle=chosen.ca_bundle or None,
+            in_clear=chosen.indexes,
+            progress=progress,
+            should_stop=should_stop,
+        )
+    except UsemaError:
+        with suppress(OSError):  # what has come stays for the next time
+            target.parent.rmdir()
+        raise
     found = file.sha256 or _sha256(target)  # what is stated, fetch has compared
     if known is not None and found != known:
         target.unlink()
