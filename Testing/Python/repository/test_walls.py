@@ -140,7 +140,7 @@ BELOW = {
     "quality": {"inference", "models", "volumes"},
     "adaptation": {"inference", "networks", "models", "volumes"},
     "serving": {"adaptation", "inference", "store", "converters", "models", "volumes", "sema"},
-    "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality"},
+    "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality", "measure"},
     "cli": {
         "training",
         "quality",

@@ -197,7 +197,6 @@ def bad_files(folder):
     Image.fromarray(IMAGE[:3]).save(folder / "strip.tif")
     Image.fromarray(np.full((64, 64), 9, np.uint8)).save(folder / "flat.png")
     sitk.WriteImage(sitk.GetImageFromArray(np.stack([IMAGE] * 5)), str(folder / "volume.nii.gz"))
-    sitk.WriteImage(sitk.GetImageFromArray(IMAGE[:, None]), str(folder / "coronal.nrrd"))
     many = sitk.GetImageFromArray(np.zeros((1, 20, 20, 6), np.uint8), isVector=True)
     sitk.WriteImage(many, str(folder / "six.nrrd"))
     (folder / "a.seg.nrrd").write_bytes(b"NRRD")
@@ -223,7 +222,6 @@ def bad_files(folder):
         "strip.tif": "a strip of 128 x 3 pixels",
         "flat.png": "the value 9 in every",
         "volume.nii.gz": "a volume of 128 x 96 x 5 voxels, and the model is for two-dimensional images",
-        "coronal.nrrd": "a volume of 128 x 1 x 96 voxels",
         "six.nrrd": "6 values in each pixel",
         "a.seg.nrrd": "a segmentation, not an image",
         "cut.dcm": "is broken: it ends after",
