@@ -21,17 +21,12 @@ ANTERIOR, POSTERIOR = "hippocampus-mr_1", "hippocampus-mr_2"
 
 @pytest.fixture
 def volume(hippocampus):
-    return hippocampus
-
-
-@pytest.fixture
-def piece(volume):
     """What the tiny model segments in one tile."""
     matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
+    hippocampus.GetIJKToRASMatrix(matrix)
     grid = slicer.util.arrayFromVTKMatrix(matrix)
     grid[:3, 3] = (grid @ (5, 9, 5, 1))[:3]
-    return addVolume(slicer.util.arrayFromVolume(volume)[5:29, 9:41, 5:29].copy(), grid)
+    return addVolume(slicer.util.arrayFromVolume(hippocampus)[5:29, 9:41, 5:29].copy(), grid)
 
 
 # The whole click, with the model and the sample that come with USEMA
@@ -137,9 +132,9 @@ def rotation(axis, angle, centre) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(transform.GetMatrix())
 
 
-def test_the_same_anatomy_in_any_orientation_gives_the_same_segmentation_in_the_world(piece, logic):
-    expected = worldPoints(logic.segment(piece, "tiny"), ANTERIOR)
-    assert 100 < len(expected) < slicer.util.arrayFromVolume(piece).size
+def test_the_same_anatomy_in_any_orientation_gives_the_same_segmentation_in_the_world(volume, logic):
+    expected = worldPoints(logic.segment(volume, "tiny"), ANTERIOR)
+    assert 100 < len(expected) < slicer.util.arrayFromVolume(volume).size
     assert not np.allclose(expected, expected[:, [1, 0, 2]])
     for name, order, flips in (
         ("RAS", (0, 1, 2), (False, False, False)),
@@ -148,30 +143,30 @@ def test_the_same_anatomy_in_any_orientation_gives_the_same_segmentation_in_the_
         ("SLA", (2, 0, 1), (False, True, False)),
         ("left-handed", (0, 1, 2), (True, False, False)),
     ):
-        node = logic.segment(stored(piece, order, flips, name), "tiny")
+        node = logic.segment(stored(volume, order, flips, name), "tiny")
         assert np.allclose(worldPoints(node, ANTERIOR), expected), name
 
 
-def test_an_oblique_volume_and_one_under_a_turning_transform_give_the_same(piece, logic):
-    array, matrix = slicer.util.arrayFromVolume(piece).copy(), vtk.vtkMatrix4x4()
-    piece.GetIJKToRASMatrix(matrix)
+def test_an_oblique_volume_and_one_under_a_turning_transform_give_the_same(volume, logic):
+    array, matrix = slicer.util.arrayFromVolume(volume).copy(), vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
     grid, turn = slicer.util.arrayFromVTKMatrix(matrix), rotation((1, 2, 3), 20, (10, 20, 30))
-    still = worldPoints(logic.segment(piece, "tiny"), ANTERIOR)
+    still = worldPoints(logic.segment(volume, "tiny"), ANTERIOR)
     oblique = worldPoints(logic.segment(addVolume(array, turn @ grid), "tiny"), ANTERIOR)
     moved = still @ turn[:3, :3].T + turn[:3, 3]
     assert np.allclose(oblique, moved[np.lexsort(moved.round(3).T)], atol=1e-6)
-    piece.SetAndObserveTransformNodeID(transformNode(turn).GetID())
-    node = logic.segment(piece, "tiny")
-    assert node.GetParentTransformNode() is piece.GetParentTransformNode()
+    volume.SetAndObserveTransformNodeID(transformNode(turn).GetID())
+    node = logic.segment(volume, "tiny")
+    assert node.GetParentTransformNode() is volume.GetParentTransformNode()
     assert np.allclose(worldPoints(node, ANTERIOR), oblique, atol=1e-6)
 
 
-def test_a_volume_stored_lying_on_its_side_is_judged_as_its_transform_places_it(piece, logic):
-    expected = worldPoints(logic.segment(piece, "tiny"), ANTERIOR)
+def test_a_volume_stored_lying_on_its_side_is_judged_as_its_transform_places_it(volume, logic):
+    expected = worldPoints(logic.segment(volume, "tiny"), ANTERIOR)
     matrix, turn = vtk.vtkMatrix4x4(), rotation((1, 0, 0), 90, (0, 0, 0))
-    piece.GetIJKToRASMatrix(matrix)
+    volume.GetIJKToRASMatrix(matrix)
     grid = slicer.util.arrayFromVTKMatrix(matrix)
-    aside = addVolume(slicer.util.arrayFromVolume(piece).copy(), np.linalg.inv(turn) @ grid)
+    aside = addVolume(slicer.util.arrayFromVolume(volume).copy(), np.linalg.inv(turn) @ grid)
     wrong = logic.segment(aside, "tiny")
     aside.SetAndObserveTransformNodeID(transformNode(turn).GetID())
     assert np.allclose(worldPoints(logic.segment(aside, "tiny"), ANTERIOR), expected)
@@ -181,9 +176,9 @@ def test_a_volume_stored_lying_on_its_side_is_judged_as_its_transform_places_it(
 # What a click may ask for
 
 
-def test_an_roi_gives_what_the_cropped_volume_gives_and_nothing_outside(volume, logic):
-    array, matrix = slicer.util.arrayFromVolume(volume), vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
+def test_an_roi_gives_what_the_cropped_volume_gives_and_nothing_outside(hippocampus, logic):
+    array, matrix = slicer.util.arrayFromVolume(hippocampus), vtk.vtkMatrix4x4()
+    hippocampus.GetIJKToRASMatrix(matrix)
     grid, box = slicer.util.arrayFromVTKMatrix(matrix), (slice(4, 30), slice(8, 44), slice(3, 31))
     start, size = np.array([3, 8, 4]), np.array([28, 36, 26])
     roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
@@ -194,7 +189,7 @@ def test_an_roi_gives_what_the_cropped_volume_gives_and_nothing_outside(volume, 
     alone = addVolume(array[box].copy(), part)
     expected = np.zeros(array.shape, np.uint8)
     expected[box] = labelsOf(logic.segment(alone, "tiny"), alone)
-    assert (labelsOf(logic.segment(volume, "tiny", roiNode=roi), volume) == expected).all()
+    assert (labelsOf(logic.segment(hippocampus, "tiny", roiNode=roi), hippocampus) == expected).all()
 
 
 def test_some_labels_only(volume, logic):
