@@ -227,6 +227,22 @@ def test_a_file_that_cannot_be_had_leaves_nothing(offered, publisher):
     assert list(cache.sources().iterdir()) == []
 
 
+def test_a_wrong_file_that_was_carried_here_is_named_where_no_other_can_be_had(offered, publisher):
+    path = publisher / "model5_gw_ae" / "model.pth"
+    model = at(known(LIGHT), path)
+    (entry,) = offered(model)
+    ((_, place),) = shelf_install.addresses(model)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"half of it")
+    hidden = path.rename(path.with_name("hidden"))
+    with pytest.raises(StoreError, match=r"model\.pth lies here, but is another file") as refused:
+        install(entry)
+    assert str(model.files[0].sha256) in refused.value.message
+    assert place.read_bytes() == b"half of it"  # the user's own file
+    hidden.rename(path)
+    assert install(entry).metadata.name == LIGHT
+
+
 class Evil:
     """Unpickled, it would leave a file."""
 
