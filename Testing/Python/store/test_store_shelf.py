@@ -135,6 +135,19 @@ def test_modality_and_region_narrow_the_search():
     assert shelf.search("liver", region="head") == []
 
 
+def test_labels_have_their_colours_before_the_file_is_here():
+    def colours(name: str) -> dict[str, tuple[int, ...]]:
+        return {label.name: tuple(label.color) for label in shelf.find(name).labels}
+
+    assert (
+        colours("totalsegmentator-total-3mm")["Liver"]
+        == colours("auto3dseg-abdominal-organs")["Liver"]
+        == (221, 130, 101)
+    )
+    assert colours("auto3dseg-muscles")["Left deep muscle of back"] == (192, 104, 88)
+    assert colours(LIGHT) == {"White matter": (255, 255, 255), "Grey matter": (205, 62, 78)}
+
+
 def test_the_library_knows_the_shelf_by_name_but_does_not_list_it():
     assert LIGHT not in [model.name for model in library().models]
     assert library().get(LIGHT).entry is shelf.find(LIGHT)
