@@ -8,11 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
 import slicer
+import slicer.util
 from trame.app.file_upload import ClientFile
 from trame_slicer.core import SlicerApp
 from usema.errors import InputError
+from usema.volumes.paths import picture_suffix
+from usema.volumes.picture_files import load_picture
 
-from .scene import SEGMENTATION, VOLUME, nodes_of
+from .scene import SEGMENTATIONS, VOLUMES, nodes_of
 
 ENDING = ".seg.nrrd"
 _LONGEST_NAME = 200  # bytes
@@ -56,13 +59,16 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
     files = [path for path in every if path.is_file()]
     if not files:
         raise InputError(f"There is no file in {', '.join(map(str, paths)) or 'what was sent'}.")
-    before = {kind: nodes_of(kind) for kind in (VOLUME, SEGMENTATION)}
+    before = {kind: nodes_of(kind) for kind in (VOLUMES, SEGMENTATIONS)}
     for path in files:
         if path.name.endswith(ENDING):
             _read_segmentation(path)
         elif path.suffix == ".mrb":
             app.io_manager.load_scene(path)
-    others = [str(path) for path in files if not path.name.endswith((ENDING, ".mrb"))]
+        elif picture_suffix(path):
+            _read_picture(path)
+    known = (ENDING, ".mrb")
+    others = [str(path) for path in files if not (path.name.endswith(known) or picture_suffix(path))]
     if others:
         for node in app.io_manager.load_volumes(others):
             node.SetName(_ENDINGS.sub("", node.GetName()))
@@ -70,8 +76,8 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
     if not any(new):
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         raise InputError(
-            f"{files[0].name}{more} could not be read as a volume or segmentation.",
-            "Open NIfTI, NRRD, MetaImage, a folder of DICOM images, .seg.nrrd or .mrb.",
+            f"{files[0].name}{more} could not be read as a volume, image or segmentation.",
+            "Open NIfTI, NRRD, MetaImage, a folder of DICOM images, PNG, JPEG, TIFF, .seg.nrrd or .mrb.",
         )
     return new[0], new[1]
 
@@ -89,6 +95,17 @@ def as_seg_nrrd(segmentation) -> bytes:
         if not storage.WriteData(segmentation) or not path.is_file():
             raise InputError(f"{segmentation.GetName()} could not be written.", "Is there any segment in it?")
         return path.read_bytes()
+
+
+def _read_picture(path: Path) -> None:
+    """A PNG, JPEG, TIFF or BMP as 3D Slicer has one: rows run to the feet, and pixels of 1."""
+    picture = load_picture(path)
+    if len(picture.array) > 1:
+        raise InputError(f"{path.name} has {len(picture.array)} pages.", "Save the one that you want as an image.")
+    node = slicer.mrmlScene.AddNewNodeByClass(VOLUMES[picture.in_colour], path.stem)
+    node.SetIJKToRASDirections(-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    slicer.util.updateVolumeFromArray(node, picture.array)
+    node.CreateDefaultDisplayNodes()
 
 
 def _read_segmentation(path: Path) -> None:

@@ -175,7 +175,7 @@ def test_interrupting_leaves_nothing_behind(model, data, tmp_path):
         line = process.stderr.readline()
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=280)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
