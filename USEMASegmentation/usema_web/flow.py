@@ -14,6 +14,7 @@ from usema.store.library import AVAILABLE, UPDATE, KnownModel
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, StoreTexts
 from USEMASegmentationLib.Parameters import Readiness
+from USEMASegmentationLib.Scene.VolumeBridge import measuresOf
 
 from .reviewing import Reviewing
 from .scene import SEGMENTATIONS, VOLUMES, nodes_of
@@ -168,7 +169,7 @@ class Flow:
         model = self._models[self._model]
         question = self.logic.store.questionOf(model.entry)
         self._asked = model, question
-        found = self.logic.store.describe(model)
+        found = self.logic.store.describe(model, measuresOf(self.volume))
         self.page.show(question=StoreTexts.downloadQuestion(model.entry, found, question))
 
     def decline(self) -> None:

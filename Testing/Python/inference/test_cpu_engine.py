@@ -182,6 +182,20 @@ def test_nothing_is_reported_to_anybody(plain, monkeypatch):
     assert sys.modules.get("openvino_telemetry") is None
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda y: y * 1.01, "OpenVINO's self-test is off by 1.0e-02"),
+        (lambda y: y * torch.nan, "OpenVINO's self-test is off by nan"),
+        (lambda y: y[:, :2], "OpenVINO's self-test gives (1, 2, 4, 4) for (1, 3, 4, 4)"),
+        (lambda y: y, None),
+    ],
+)
+def test_what_is_not_what_pytorch_found_is_not_trusted(change, reason):
+    expected = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert cpu_engine.why_not_trusted(lambda x: change(expected), torch.zeros(1), expected, 1.0) == reason
+
+
 def test_the_choice_can_be_forced_and_says_by_what(monkeypatch):
     assert cpu_engine.choose("cuda").name == "pytorch"
     monkeypatch.setenv(cpu_engine.ENVIRONMENT_VARIABLE, "pytorch")

@@ -76,6 +76,17 @@ def test_a_model_that_was_found_is_chosen_and_described_and_nothing_is_downloade
     assert cache.left_parts() == []
 
 
+def test_memory_and_time_are_those_of_the_chosen_volume(app, openPanel):
+    panel = openPanel()
+    search(panel, "left adrenal")
+    assert "With a usual volume it needs at least 3.5 GB" in panel.ui.shelfDetailsLabel.text
+    usual = panel.shelfSection.found[0].takes
+    loadSample(app)
+    assert "Needs at least 1.9 GB" in panel.ui.shelfDetailsLabel.text
+    assert panel.shelfSection.found[0].takes.seconds < usual.seconds / 5
+    assert panel.modelSection.volume == panel.shelfSection.found[0].volume
+
+
 def test_only_what_was_searched_for_is_one_click(openPanel):
     panel = openPanel()
     search(panel, "left adrenal")

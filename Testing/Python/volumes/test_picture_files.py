@@ -56,6 +56,12 @@ def test_colours_stay_colours(tmp_path):
     assert np.abs(jpeg[0].astype(int) - COLOUR).mean() < 3
 
 
+def test_red_green_and_blue_are_as_bright_as_people_see_them():
+    """ITU-R BT.601: 0.299, 0.587 and 0.114."""
+    assert luminance(255 * np.eye(3, dtype=np.uint8)).tolist() == [76, 150, 29]
+    assert luminance(np.eye(3)) == pytest.approx([0.299, 0.587, 0.114], abs=1e-5)
+
+
 def test_a_jpeg_is_read_upright_and_that_is_said(tmp_path, caplog):
     """Pixels as a camera on its side stores them."""
     for code, stored in ((6, np.rot90(IMAGE)), (3, IMAGE[::-1, ::-1]), (8, np.rot90(IMAGE, -1)), (2, IMAGE[:, ::-1])):

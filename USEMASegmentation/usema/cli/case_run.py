@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, OutputError
-from ..inference.speeds import EXACT
+from ..inference.speeds import EXACT, offer
 from ..models.bundle import Bundle, read_bundle
 from ..store import expected
 from ..volumes.segments import millilitres
@@ -210,7 +210,9 @@ def write_case(
         found += f"; {asymmetry}"
     written = ", ".join(map(str, outcome.written))
     engine.progress.say(f"{case.name}: {found} ({result.provenance['seconds']} s) -> {written}")
-    engine.progress.say(f"{case.name}: {result.provenance['times']}", "dim")
+    offered = offer(result.seconds_by_speed, engine.settings.speed)
+    times = "; ".join(filter(None, (result.provenance["times"], offered)))
+    engine.progress.say(f"{case.name}: {times}", "dim")
 
 
 @contextmanager
