@@ -338,7 +338,8 @@ class USEMASegmentationLogic(WorkerTask):
             probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
         provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
         margins = run.folder.loadText(event["margins"]) if event.get("margins") else None
-        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box, margins)
+        objects = run.folder.load(event["objects"], shape) if event.get("objects") else None
+        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box, margins, objects)
         names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
         asked = replace(run.parameters, labels=names)
         found = summary(result, asked, event["seconds"])
