@@ -12,7 +12,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from . import KeptMargins, Probabilities, SegmentationWriter
+from . import KeptDelta, KeptMargins, Probabilities, SegmentationWriter
 from .ResultArrays import prepare
 from .Sequences import frameValueOf
 from .Targets import whyElsewhere, whyNotInto
@@ -28,6 +28,7 @@ class Result:
         probabilities: (classes, z, y, x) there, background first; None: not kept.
         provenance: how it was made, text by name.
         margins: ``Margins.to_text`` of the box; None: not kept.
+        delta: what the model had learned from corrections before; None: nothing.
     """
 
     labels: np.ndarray
@@ -36,6 +37,7 @@ class Result:
     metadata: ModelMetadata
     box: Box
     margins: str | None = None
+    delta: KeptDelta.KeptDelta | None = None
 
 
 @dataclass
@@ -95,6 +97,8 @@ def write(
         if run:
             names, frame = KeptMargins.namesOf(result.metadata), frameValueOf(volume)
             KeptMargins.commit(run, result.margins, names, result.box, node, undo, frame)
+            if result.delta is not None:
+                KeptDelta.commit(run, result.delta, node, undo)
         undo.pop_all()
     last()
     KeptMargins.forget(node, before | KeptMargins.runsOf(node))

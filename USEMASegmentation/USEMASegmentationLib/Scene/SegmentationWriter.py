@@ -42,7 +42,7 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
         node.SetReferenceImageGeometryParameterFromVolumeNode(prepared.volume)
     with slicer.util.NodeModify(node):
         last = [_write(node, one, undo) for one in prepared.written]
-        _setAttributes(node, prepared.provenance, undo)
+        setAttributes(node, prepared.provenance, undo)
     createDisplay(node, undo)
     if any(one.replaces for one in prepared.written) and segmentation.ContainsRepresentation(_SURFACE):
         segmentation.CreateRepresentation(_SURFACE, True)
@@ -70,7 +70,7 @@ def fill(node, prepared: Prepared) -> None:
     with ExitStack() as undo:
         for one in prepared.written:
             _write(node, one, undo)
-        _setAttributes(node, prepared.provenance, undo)
+        setAttributes(node, prepared.provenance, undo)
         undo.pop_all()
 
 
@@ -153,7 +153,7 @@ def _uniqueName(segmentation, name: str) -> str:
     return next(one for one in candidates if one not in taken)
 
 
-def _setAttributes(node, provenance: Mapping[str, str], undo: ExitStack) -> None:
+def setAttributes(node, provenance: Mapping[str, str], undo: ExitStack) -> None:
     """What the segments tell of their making; where they differ, all of it."""
     segmentation = node.GetSegmentation()
     segments = [segmentation.GetSegment(one) for one in segmentation.GetSegmentIDs()]
