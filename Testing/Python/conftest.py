@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def empty_store(tmp_path_factory, monkeypatch) -> Path:
     monkeypatch.setenv("USEMA_SETTINGS", str(folder / "settings.json"))
     monkeypatch.setenv("USEMA_CACHE", str(folder / "Compiled"))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_arrives():
+    """Also where the tests run in the background of a shell."""
+    from ignored_signals import heard
+
+    with heard(signal.SIGINT):
+        yield
 
 
 @pytest.fixture(scope="session")

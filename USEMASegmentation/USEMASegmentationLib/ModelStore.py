@@ -16,12 +16,11 @@ from usema.models.bundle import Bundle, read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient, worker_command
 from usema.serving.sharing import WorkerHold
-from usema.store import cache, importing, indexes, install, settings
+from usema.store import cache, finding, importing, indexes, install, settings
 from usema.store.consent import Question
 from usema.store.index import Entry
 from usema.store.library import KnownModel, Library, library
 
-from . import Shelf
 from .Parameters import TaskStatus
 from .WorkerTask import WorkerTask
 
@@ -91,13 +90,15 @@ class ModelStore(WorkerTask):
     def find(self, name: str) -> KnownModel | None:
         return library().get(name)
 
-    def search(self, text: str = "", modality: str = "", region: str = "") -> list[Shelf.Found]:
-        """The models that a person means, by what they segment; see ``Shelf.search``. Takes milliseconds, offline."""
-        return Shelf.search(library(), text, modality, region)
+    def search(
+        self, text: str = "", modality: str = "", region: str = "", volume: finding.Measures | None = None
+    ) -> list[finding.Found]:
+        """The models that a person means, by what they segment; see ``finding.search``. Takes milliseconds, offline."""
+        return finding.search(library(), text, modality, region, volume)
 
-    def describe(self, model: KnownModel) -> Shelf.Found:
-        """What there is to know of a model before it is downloaded."""
-        return Shelf.describe(model, library())
+    def describe(self, model: KnownModel, volume: finding.Measures | None = None) -> finding.Found:
+        """What there is to know of a model before it is downloaded, with a volume or a usual one."""
+        return finding.describe(model, library(), volume)
 
     def asksToAccept(self, entry: Entry) -> bool:
         """Whether the user has to accept the licence before the model is downloaded."""

@@ -13,6 +13,7 @@ import threading
 import pytest
 from bundles import write_tiny_bundle
 from click.testing import CliRunner
+from ignored_signals import heard
 from usema.cli import main
 from usema.cli.interrupt import Stopped, signals_raise, stop_on_interrupt
 from usema.volumes.volume import load_volume
@@ -23,6 +24,12 @@ COMMAND = [sys.executable, "-c", "from usema.cli import main; main()"]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path)
+
+
+@pytest.fixture(autouse=True)
+def the_end_of_a_terminal_arrives():
+    with heard(signal.SIGHUP):
+        yield
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ def dataset_of(model: PublicModel, number: int) -> dict:
     return next(one for one in model.recipe["datasets"] if one["folder"].startswith(f"Dataset{number:03d}_"))
 
 
-def make(results: Path, data: Path, model: PublicModel, dataset: dict, folds=(0,), outputs: int = 0) -> Path:
+def make(
+    results: Path, data: Path, model: PublicModel, dataset: dict, folds=(0,), outputs: int = 0, patch=None
+) -> Path:
     """The folder of one dataset, with trained-looking checkpoints.
 
     Args:
@@ -45,12 +47,13 @@ def make(results: Path, data: Path, model: PublicModel, dataset: dict, folds=(0,
         dataset: one of ``model.recipe["datasets"]``.
         folds: numbers.
         outputs: labels of the network; 0: as many as the task says.
+        patch: of the plan, in voxels; None: a small one.
     """
     number = int(dataset["folder"][7:10])
     trainer_name, _, configuration = dataset["training"].split("__")
     outputs = outputs or len(dataset.get("labels", model.labels))
     spacing = model.recipe["resample_mm"] or [2.5, 2.5, 4.0]
-    plans, description = _plans(data, dataset["folder"], configuration, spacing), _description(outputs)
+    plans, description = _plans(data, dataset["folder"], configuration, spacing, patch), _description(outputs)
     for fold in folds:
         torch.manual_seed(100 * number + fold)
         trainer = _trainer(results, trainer_name, plans, configuration, fold, description)
@@ -75,7 +78,7 @@ def ct(data: Path, box=(slice(None),) * 3, air: int = 0, axes=(2, 0, 1), flips=(
     return image
 
 
-def _plans(data: Path, name: str, configuration: str, spacing) -> dict:
+def _plans(data: Path, name: str, configuration: str, spacing, patch=None) -> dict:
     plans = planned("sarcoma")
     plans |= {"dataset_name": name, "plans_name": "nnUNetPlans"}
     plans["foreground_intensity_properties_per_channel"]["0"] = body_ct_intensities(data)
@@ -83,7 +86,7 @@ def _plans(data: Path, name: str, configuration: str, spacing) -> dict:
     # As the published configurations are, with small tiles.
     chosen |= {
         "spacing": list(spacing[::-1]),
-        "patch_size": [48, 48, 48] if min(spacing) < 1 else [24, 40, 40],
+        "patch_size": patch or ([48, 48, 48] if min(spacing) < 1 else [24, 40, 40]),
         "batch_size": 2,
         "normalization_schemes": ["CTNormalization"],
         "architecture": {

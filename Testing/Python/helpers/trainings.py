@@ -8,8 +8,10 @@ from __future__ import annotations
 import importlib
 import json
 import multiprocessing
+import os
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -23,20 +25,20 @@ from usema.training import run
 CASES = ("003", "004", "007", "008", "011", "015")
 
 
-def make_dataset(data: Path, folder: Path, **description) -> Path:
-    """Six cases, with these changes of dataset.json, under a split that validates on the last two."""
+def make_dataset(data: Path, folder: Path, cases: Sequence[str] = CASES, **description) -> Path:
+    """Real cases, with these changes of dataset.json, under a split that validates on the last two."""
     source = data / "nnUNet_raw/Dataset004_Hippocampus"
     dataset = folder / "Dataset004_Hippocampus"
     for part, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
         (dataset / part).mkdir(parents=True)
-        for case in CASES:
+        for case in cases:
             shutil.copyfile(
                 source / part / f"hippocampus_{case}{ending}", dataset / part / f"hippocampus_{case}{ending}"
             )
-    described = json.loads((source / "dataset.json").read_text()) | {"numTraining": len(CASES)} | description
+    described = json.loads((source / "dataset.json").read_text()) | {"numTraining": len(cases)} | description
     (dataset / "dataset.json").write_text(json.dumps(described))
-    names = [f"hippocampus_{case}" for case in CASES]
-    (dataset / "splits_final.json").write_text(json.dumps([{"train": names[:4], "val": names[4:]}]))
+    names = [f"hippocampus_{case}" for case in cases]
+    (dataset / "splits_final.json").write_text(json.dumps([{"train": names[:-2], "val": names[-2:]}]))
     return dataset
 
 
@@ -55,10 +57,14 @@ def in_this_process(code: str, arguments: list[str], environment: dict[str, str]
     """In place of ``usema.training.run._run``: nnU-Net's own command, with threads where it starts processes."""
     importlib.import_module("nnunetv2.experiment_planning.plan_and_preprocess_entrypoints")
     names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    threads = torch.get_num_threads()
     with folders_of_nnunet(**{name: environment[name] for name in names}), pytest.MonkeyPatch.context() as patch:
         patch.setattr(multiprocessing, "get_context", lambda method: SimpleNamespace(Pool=ThreadPool))
         patch.setattr(sys, "argv", ["nnU-Net", *arguments])
+        for name in environment.keys() - os.environ.keys():
+            patch.setenv(name, environment[name])
         exec(code, {})
+    torch.set_num_threads(threads)
 
 
 def plan_only(code: str, *rest) -> None:

@@ -8,12 +8,13 @@ from html import escape
 import our_models
 import pytest
 from bundles import label, write_tiny_bundle
-from usema.store import shelf
+from usema.store import expected, finding, shelf
 from usema.store.install import install_file
 from usema.store.library import library
-from USEMASegmentationLib import Shelf
 
 pytest_plugins = ["panel_fixtures"]
+
+BODY = "totalsegmentator-total-3mm"
 
 
 @pytest.fixture
@@ -25,11 +26,11 @@ def words(app):
 
 
 def names(*search: str) -> list[str]:
-    return [found.model.name for found in Shelf.search(library(), *search)]
+    return [found.model.name for found in finding.search(library(), *search)]
 
 
-def one(name: str, *search: str) -> Shelf.Found:
-    return next(found for found in Shelf.search(library(), *search) if found.model.name == name)
+def one(name: str, *search: str) -> finding.Found:
+    return next(found for found in finding.search(library(), *search) if found.model.name == name)
 
 
 # Which are found
@@ -45,7 +46,7 @@ def test_what_is_here_comes_first_then_what_lists_offer_then_the_shelf():
 
 @pytest.mark.parametrize("text", ["left adrenal", "linke Nebenniere"])
 def test_a_structure_is_found_in_english_and_german_and_named(text):
-    found = Shelf.search(library(), text)
+    found = finding.search(library(), text)
     assert found[0].model.name == "totalsegmentator-total-3mm"
     assert found[0].structures == ("Left adrenal gland",)
 
@@ -57,20 +58,21 @@ def test_an_installed_public_model_comes_first_and_nothing_is_listed_twice(tmp_p
         each["terminology"].pop("type_modifier")
     source = write_tiny_bundle(tmp_path / "light", name="brain-tissue-light", title="Light", labels=labels)
     install_file(source.path)
-    found = Shelf.search(library(), "white matter")
+    found = finding.search(library(), "white matter")
     assert found[0].model.name == "brain-tissue-light"
-    assert found[0].isHere
+    assert found[0].is_here
     assert found[0].public is shelf.find("brain-tissue-light")
     assert names("white matter").count("brain-tissue-light") == 1
     assert "brain-tissue-light" not in names("white matter", "CT")
 
 
 def test_modality_and_region_narrow_it_and_the_whole_body_holds_each_region():
-    assert {one.model.modality for one in Shelf.search(library(), "liver", "MR")} == {"MR"}
+    assert {one.model.modality for one in finding.search(library(), "liver", "MR")} == {"MR"}
     assert "totalsegmentator-total-3mm" in names("liver", "CT", "abdomen")
     assert "totalsegmentator-total-3mm" not in names("", "CT", "abdomen")
     assert names("brain mask", "CT") == []
-    assert names("liver", "US") == names("liver")  # no model is for ultrasound: the filter would hide all
+    assert names("head", "US") == ["fetal-head-us"]
+    assert names("liver", "US") == []
 
 
 def test_a_model_that_is_here_is_found_by_structures_that_only_its_file_named(tmp_path):
@@ -89,8 +91,8 @@ def test_a_model_that_is_here_is_found_by_structures_that_only_its_file_named(tm
 
 
 def test_a_row_says_what_it_finds_where_how_much_how_long_and_by_whom(words, monkeypatch):
-    monkeypatch.setattr(Shelf.expected, "rate", lambda: Shelf.expected.REFERENCE_FLOPS)
-    monkeypatch.setattr(Shelf.expected, "threads", lambda: 140 / 185)
+    monkeypatch.setattr(expected, "rate", lambda: expected.REFERENCE_FLOPS)
+    monkeypatch.setattr(expected, "threads", lambda: 140 / 185)
     assert words.row(one("totalsegmentator-total-3mm", "left adrenal")).splitlines() == [
         "Whole body, 117 structures, 3 mm",
         "    Left adrenal gland (of 117 structures)",
@@ -115,16 +117,17 @@ def test_what_was_run_on_the_publishers_weights_is_not_warned_of(words):
 
 def test_memory_is_told_and_what_is_free_where_that_is_less(words, monkeypatch):
     monkeypatch.setattr(words, "free_memory", lambda: 64e9)
-    enough = words.details(one("totalsegmentator-total-3mm"))
-    assert "Needs at least 2.3 GB of memory.<br>" in enough
-    assert not words.memoryIsShort(one("totalsegmentator-total-3mm"))
-    monkeypatch.setattr(words, "free_memory", lambda: 1.5e9)
-    assert "Needs at least 2.3 GB of memory, of which only 1.5 are free." in words.details(
-        one("totalsegmentator-total-3mm")
-    )
-    assert words.memoryIsShort(one("totalsegmentator-total-3mm"))
-    assert words.memory(one("auto3dseg-lungs")) == ""
-    assert not words.memoryIsShort(one("auto3dseg-lungs"))
+    enough = words.details(one(BODY))
+    assert "With a usual volume it needs at least 3.5 GB of memory.<br>" in enough
+    assert not words.memoryIsShort(one(BODY))
+    monkeypatch.setattr(words, "free_memory", lambda: 2.5e9)
+    assert "at least 3.5 GB of memory, of which only 2.5 are free." in words.details(one(BODY))
+    assert words.memoryIsShort(one(BODY))
+    small = finding.Measures((40, 128, 128), (3.0, 1.5, 1.5))
+    (of_small,) = [each for each in finding.search(library(), volume=small) if each.public is one(BODY).public]
+    assert words.memory(of_small) == "Needs at least 2.0 GB of memory."
+    assert not words.memoryIsShort(of_small)
+    assert words.memory(one("auto3dseg-lungs")) == "With a usual volume it needs at least 1.0 GB of memory."
 
 
 @pytest.mark.parametrize("name", ["totalsegmentator-teeth", "auto3dseg-prostate", "brain-mask"])
@@ -163,7 +166,7 @@ def test_a_size_and_a_licence_that_nobody_states_are_not_made_up(words):
     lines = words.row(one("auto3dseg-whole-head-1mm"))
     assert "size not stated" in lines
     assert "licence: none stated" in lines
-    assert "9 structures, named in its file" in lines
+    assert "9 structures: Masseter muscle, " in lines
     details = words.details(one("auto3dseg-whole-head-1mm"))
     assert "its terms are not stated clearly" in details
     assert "states no checksum" in details

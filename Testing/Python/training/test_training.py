@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from trainings import CASES, make_dataset, plan_only, step
+from trainings import CASES, in_this_process, make_dataset, plan_only, step
 from usema.cli import main
 from usema.errors import InputError
 from usema.models.bundle import read_bundle
@@ -53,7 +53,7 @@ def planned(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(planned):
-    """One epoch in 2D, then the same command with a larger budget."""
+    """One epoch in 2D, in processes of nnU-Net's own, then the same command with a larger budget."""
     dataset, results = planned
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_n_proc_DA", "1")
@@ -62,6 +62,8 @@ def trained(planned):
         train_dataset(dataset, results.parents[2], iterations=6, **IN_2D)
         first = epochs_logged(results)
         spent = float(re.findall(r"Epoch time: ([\d.]+)", next((results / "fold_0").glob("*.txt")).read_text())[-1])
+        patch.setattr(training, "_run", in_this_process)
+        patch.setenv("nnUNet_n_proc_DA", "0")  # no process for samples
         train_dataset(dataset, results.parents[2], minutes=(spent + 0.2) / 60, **IN_2D)
     return dataset, results, first
 
@@ -206,7 +208,7 @@ def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained, tmp_p
 
 def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_run", plan_only)
-    dataset = make_dataset(data, tmp_path / "raw")
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3])
     request = {"configuration": "3d_fullres", "trainer": "nnUNetTrainerUSEMASmall", "device": "cpu"}
     train_dataset(dataset, tmp_path / "runs", spacing=(2.0, 1.5, 1.0), **request)
     preprocessed = tmp_path / "runs/preprocessed" / dataset.name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import qt
-from usema.store import shelf
+from usema.store import words
 
 from .Signals import connect
 
@@ -76,7 +76,7 @@ class LabelsList:
     def _onFilter(self, text: str = "") -> None:
         """Shows those that are meant, by the words that the search for models knows; all, where none is."""
         text = self.ui.labelsFilter.text
-        meant = set(shelf.structures(text, self._names))
+        meant = set(words.structures(text, self._names))
         for row, name in enumerate(self._names):
             self.widget.setRowHidden(row, bool(text.strip()) and name not in meant)
 

@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 from usema.errors import UsemaError
 from usema.store.consent import Question
+from usema.store.finding import Measures
 from usema.store.library import AVAILABLE, UPDATE, KnownModel
 
 from ..ModelStore import ModelStore
@@ -38,6 +39,7 @@ class ModelSection:
         self.settings = settings
         self.started = started
         self.models: dict[str, KnownModel] = {}
+        self.volume: Measures | None = None  # the chosen one's
         self.segmentsNext: object = None  # what Segment was clicked for, while its model is being downloaded
         self._fromShelf: list[str] = []  # names of public models that were chosen; the others are not listed
         self._shown = ""
@@ -94,7 +96,7 @@ class ModelSection:
                 reason = _("This model is being downloaded; then the volume is segmented.")
             return Readiness(False, reason)
         text = _("This model is not on this computer yet. Segment downloads it first ({size}).")
-        found = self.store.describe(model)
+        found = self.store.describe(model, self.volume)
         warnings = [ShelfTexts.memory(found)] if ShelfTexts.memoryIsShort(found) else []
         return Readiness(True, warnings=[text.format(size=ShelfTexts.sizeOf(found)), *warnings])
 
@@ -132,7 +134,7 @@ class ModelSection:
         button.visible = offered
         if offered:
             button.text = _("Update...") if model.state == UPDATE else _("Download...")
-            size = ShelfTexts.sizeOf(self.store.describe(model))
+            size = ShelfTexts.sizeOf(self.store.describe(model, self.volume))
             button.toolTip = model.why_not or _("Download this model ({size}). You are asked first.").format(size=size)
             button.enabled = not model.why_not and not self.store.busy
 
@@ -169,7 +171,7 @@ class ModelSection:
         if model.why_not or self.store.busy:
             return True  # the store says why not
         missing = self.installer.missingForStore()
-        found, packages = self.store.describe(model), [one.title for one in missing]
+        found, packages = self.store.describe(model, self.volume), [one.title for one in missing]
         text = StoreTexts.downloadQuestion(model.entry, found, question, packages, thenSegments)
         if not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
             return False

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from slicer.i18n import tr as _
+from usema.store import finding
 
-from .. import Shelf
 from ..ModelStore import ModelStore
 from . import ShelfTexts
 from .RunTexts import asHtml
 from .Signals import connect
+
+_MODALITIES = ("CT", "MR")
 
 
 class ShelfSection:
@@ -26,13 +28,14 @@ class ShelfSection:
         self.ui = ui
         self.store = store
         self.chosen = chosen
-        self.found: list[Shelf.Found] = []
+        self.found: list[finding.Found] = []
         self._preset = ""  # the modality of the volume, as it was last taken over
+        self._volume: finding.Measures | None = None
         ui.shelfModality.addItem(_("CT and MR"), "")
-        for modality in Shelf.MODALITIES:
+        for modality in _MODALITIES:
             ui.shelfModality.addItem(modality, modality)
         ui.shelfRegion.addItem(_("any region"), "")
-        for region in Shelf.regions():
+        for region in finding.regions():
             ui.shelfRegion.addItem(region, region)
         ui.shelfFrame.visible = False
         connect(ui.shelfButton, "toggled(bool)", self.onToggled)
@@ -44,9 +47,13 @@ class ShelfSection:
         connect(ui.useButton, "clicked(bool)", self.onUse)
         connect(ui.onlyButton, "clicked(bool)", self.onOnly)
 
-    def preset(self, modality: str) -> None:
-        """Narrows the search to the modality of another volume; the user may widen it again."""
-        if modality in Shelf.MODALITIES and modality != self._preset:
+    def preset(self, modality: str, volume: finding.Measures | None) -> None:
+        """Narrows the search to the modality of another volume, which the user may widen again; time and memory are
+        of that volume."""
+        if volume != self._volume:
+            self._volume = volume
+            self.fill()
+        if modality in _MODALITIES and modality != self._preset:
             self.ui.shelfModality.setCurrentIndex(self.ui.shelfModality.findData(modality))
         self._preset = modality
 
@@ -56,7 +63,7 @@ class ShelfSection:
         if not ui.shelfButton.checked:
             return
         text = ui.shelfEdit.text
-        self.found = self.store.search(text, ui.shelfModality.currentData, ui.shelfRegion.currentData)
+        self.found = self.store.search(text, ui.shelfModality.currentData, ui.shelfRegion.currentData, self._volume)
         ui.shelfList.blockSignals(True)
         ui.shelfList.clear()
         for row, found in enumerate(self.found):
@@ -80,7 +87,7 @@ class ShelfSection:
         ui.shelfDetailsLabel.toolTip = ShelfTexts.card(found) if found else ""
         ui.shelfDetailsLabel.visible = bool(ui.shelfDetailsLabel.text)
         ui.useButton.enabled = found is not None
-        some = found is not None and 0 < len(found.structures) < found.labelCount
+        some = found is not None and 0 < len(found.structures) < len(found.model.labels)
         ui.onlyButton.visible = some
         if some:
             ui.onlyButton.text = ShelfTexts.only(found.structures)
@@ -98,6 +105,6 @@ class ShelfSection:
             self.ui.shelfButton.checked = False
             self.chosen(found.model.name, labels)
 
-    def _marked(self) -> Shelf.Found | None:
+    def _marked(self) -> finding.Found | None:
         row = self.ui.shelfList.currentRow
         return self.found[row] if 0 <= row < len(self.found) else None

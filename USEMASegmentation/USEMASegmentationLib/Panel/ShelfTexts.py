@@ -9,10 +9,9 @@ from slicer.i18n import tr as _
 from usema.converters import public_card
 from usema.inference.memory import free_memory
 from usema.store import expected
+from usema.store.finding import Found
 from usema.store.index import Licence
 from usema.store.library import BUNDLED
-
-from ..Shelf import Found
 
 _NAMED = 4  # structures in a row
 _NOT_STATED = "not stated"
@@ -32,21 +31,19 @@ def megabytes(size: float) -> str:
 def row(found: Found) -> str:
     """A model in the list: lines of plain text."""
     title = found.model.title
-    if found.isHere:
+    if found.is_here:
         title = f"{title} – {_('bundled') if found.model.state == BUNDLED else _('installed')}"
     return f"\n{_INDENT}".join([title, finds(found), _facts(found), _maker(found)])
 
 
 def finds(found: Found) -> str:
     """What it finds: the structures that were searched for, else how many and the first of all."""
-    names, count = found.structures, found.labelCount
+    names, count = found.structures, len(found.model.labels)
     if names:
         text = _listed(names)
         more = _("{names} (of {number} structures)").format(names=text, number=count)
         return more if count > len(names) else text
     labels = [label.name for label in found.model.labels]
-    if not labels:
-        return _("{number} structures, named in its file").format(number=count)
     if count <= _NAMED:
         return _listed(labels)
     return _("{number} structures: {names}").format(number=count, names=_listed(labels, more=False))
@@ -67,7 +64,7 @@ def _facts(found: Found) -> str:
         where = f"{where}, {found.public.model.region}"
     parts = [
         where,
-        "" if found.isHere else sizeOf(found),
+        "" if found.is_here else sizeOf(found),
         time(found),
         _licence(found.model.licence),
     ]
@@ -83,7 +80,10 @@ def time(found: Found) -> str:
 def memory(found: Found) -> str:
     """What a run needs of this computer's memory, and what is free where that is less."""
     words = expected.memory_in_words(found.takes, free_memory())
-    return _("Needs {memory}.").format(memory=words) if words else ""
+    if not words:
+        return ""
+    text = _("Needs {memory}.") if found.volume else _("With a usual volume it needs {memory}.")
+    return text.format(memory=words)
 
 
 def memoryIsShort(found: Found) -> bool:
@@ -102,9 +102,9 @@ def _licence(licence: Licence | None) -> str:
 def sizeOf(found: Found) -> str:
     """How much comes down, as far as it is known."""
     if not found.size:
-        return _("size not stated")
+        return _("nothing to download") if found.is_size_known else _("size not stated")
     size = megabytes(found.size)
-    return size if found.isSizeKnown else _("more than {size}").format(size=size)
+    return size if found.is_size_known else _("more than {size}").format(size=size)
 
 
 def _maker(found: Found) -> str:
@@ -139,7 +139,7 @@ def details(found: Found) -> str:
     if found.needs:
         needs = _("Comes with what it needs: {titles}.").format(titles=", ".join(found.needs))
         lines.append(escape(needs))
-    if not found.isHere and any(file.sha256 is None for file in model.files):
+    if not found.is_here and any(file.sha256 is None for file in model.files):
         lines.append(_("Its publisher states no checksum: the first copy counts, and a later one has to be like it."))
     if not model.tried:
         lines.append(

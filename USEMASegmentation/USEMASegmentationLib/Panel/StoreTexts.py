@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from slicer.i18n import tr as _
 from usema.models.card_files import CARD_FILE
 from usema.store.consent import Question
+from usema.store.finding import Found, public_of
 from usema.store.index import Entry, Licence, is_remote
 from usema.store.indexes import Source
 from usema.store.library import AVAILABLE, BUNDLED, INSTALLED, UPDATE, KnownModel
 
 from ..ModelStore import ModelHere, StoreStatus
-from ..Shelf import Found, publicOf
 from . import ShelfTexts
 from .RunTexts import asHtml, duration, message
 from .ShelfTexts import megabytes
@@ -39,7 +39,7 @@ def findsOf(model: KnownModel) -> str:
     """What a model finds, or why it cannot: a line or two, as plain text."""
     if model.problem:
         return f"{model.problem} {_howToRepair(model)}"
-    public = publicOf(model)
+    public = public_of(model)
     if public is not None:
         return ShelfTexts.finds(Found(model, public=public))
     description = model.bundle.metadata.description if model.bundle else model.entry.description
@@ -56,7 +56,7 @@ def termsOf(model: KnownModel) -> str:
     if model.bundle:
         lines.append(f"<b>{_('Limits')}:</b> {escape(model.bundle.metadata.limits)}")
     lines.append(f"<b>{_('Licence')}:</b> {link}, {ShelfTexts.terms(model.licence)}")
-    lines += ShelfTexts.origin(Found(model, public=publicOf(model)))
+    lines += ShelfTexts.origin(Found(model, public=public_of(model)))
     lines.append(f"<b>{_('Version')}:</b> {escape(describeState(model))}")
     if model.bundle and (card := Path(model.bundle.path).absolute() / CARD_FILE).is_file():
         lines.append(f'<a href="{escape(card.as_uri())}">{_("Model card")}</a>')

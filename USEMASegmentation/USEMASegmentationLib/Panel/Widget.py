@@ -19,6 +19,7 @@ from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
 from ..Scene.Images import isFlat
 from ..Scene.Sequences import frameOf
+from ..Scene.VolumeBridge import measuresOf
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
@@ -218,6 +219,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if self._parameterNode is None:
             return
         ui, node, busy = self.ui, self._parameterNode, self.logic.busy
+        volume = self.modelSection.volume = measuresOf(node.inputVolume)
         if self._shown != (node.modelName, list(node.labels)):
             self.showModel()
         ui.setupSection.visible = bool(self._missing)
@@ -230,7 +232,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.regionSection.update(busy)
         self.trainingSection.update(busy)
         self.advancedSection.update(node)
-        self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume))
+        self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume), volume)
         ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None
         ui.show3DButton.setSegmentationNode(node.segmentation)
         ui.show3DButton.visible = not isFlat(node.inputVolume)

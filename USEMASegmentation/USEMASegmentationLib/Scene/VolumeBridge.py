@@ -14,6 +14,7 @@ import numpy as np
 import slicer
 import vtk
 from usema.errors import InputError
+from usema.store.finding import Measures
 from usema.volumes.geometry import Geometry
 
 from ..Parameters import Parameters
@@ -55,6 +56,13 @@ def ijkToWorld(volumeNode) -> np.ndarray | None:
 def shapeOf(volumeNode) -> tuple[int, int, int]:
     """(z, y, x) of the volume's array."""
     return volumeNode.GetImageData().GetDimensions()[::-1]
+
+
+def measuresOf(volumeNode) -> Measures | None:
+    """What time and memory of a run depend on; None where there is nothing to segment."""
+    if volumeNode is None or volumeNode.GetImageData() is None or 0 in shapeOf(volumeNode):
+        return None
+    return Measures(shapeOf(volumeNode), tuple(volumeNode.GetSpacing()[::-1]))
 
 
 def wholeBox(volumeNode) -> Box:

@@ -1,4 +1,4 @@
-"""`usema models list --search` and `usema models fetch-list`: public models, found by what they segment."""
+"""Models found by what they segment, and what there is to know of public ones before they are downloaded."""
 
 from __future__ import annotations
 
@@ -14,36 +14,30 @@ from ..converters.public_cost import USUAL_CT
 from ..errors import BundleError, InputError
 from ..inference.memory import free_memory
 from ..models.card_files import CARD_FILE
-from ..store import expected, shelf, shelf_install
-from ..store.library import find_model, library
+from ..store import expected, finding, shelf, shelf_install
+from ..store.library import BUNDLED, find_model, library
+
+_NAMED = 3  # structures in a row
 
 
 def print_found(text: str, modality: str, region: str) -> None:
-    """A line for each public model that a search finds.
+    """A line for each model that a search finds: those that are here first, public ones last.
 
     Raises:
         InputError: none is found.
     """
-    found = shelf.search(text, modality, region)
+    found = finding.search(library(), text, modality, region)
     if not found:
-        regions = sorted({entry.model.region for entry in shelf.entries()})
         raise InputError(
-            f"No public model is found by {' '.join(filter(None, [text, modality, region]))!r}.",
-            f"Search for a structure (liver, left adrenal), --modality CT or MR, --region {', '.join(regions)}.",
+            f"No model is found by {' '.join(filter(None, [text, modality, region]))!r}.",
+            "Search for a structure (liver, left adrenal), --modality CT or MR, "
+            f"--region {', '.join(finding.regions())}.",
         )
     whole = {"name", "download"}
     names = ("name", "title", "modality", "structures", "licence", "download", "memory", "time here")
     table = Table(*(Column(name, no_wrap=name in whole, overflow="fold") for name in names))
-    here = {model.name for model in library().models if model.path}
-    for entry in found:
-        model = entry.model
-        structures = ", ".join(shelf.matching(text, model)[:3]) or f"{model.label_count}"
-        size = "is here" if entry.name in here else _download(entry, here)
-        takes = expected.of(model)
-        memory = expected.memory_in_words(takes).removesuffix(" of memory")
-        time = expected.in_words(takes)
-        row = (entry.name, entry.title, model.modality, structures, model.licence["name"], size, memory, time)
-        table.add_row(*map(escape, row))
+    for one in found:
+        table.add_row(*map(escape, _row(one)))
     console = Console()
     if not console.is_terminal:  # nobody looks: one line per model, for grep
         console.width = max(console.width, 200)
@@ -55,6 +49,28 @@ def print_found(text: str, modality: str, region: str) -> None:
         "`usema models card NAME` says whose a model is, `usema models download NAME` gets it from its publisher.",
     ]
     click.echo(" ".join(filter(None, lines)), err=True)
+
+
+def _row(one: finding.Found) -> tuple[str, ...]:
+    model = one.model
+    structures = ", ".join(one.structures[:_NAMED]) or str(len(model.labels))
+    more = len(one.structures) - _NAMED
+    licence = model.licence.name if model.licence else ""
+    memory = expected.memory_in_words(one.takes).removesuffix(" of memory")
+    time = expected.in_words(one.takes)
+    structures = f"{structures} and {more} more" if more > 0 else structures
+    return model.name, model.title, model.modality, structures, licence, _download(one), memory, time
+
+
+def _download(one: finding.Found) -> str:
+    """Megabytes that are still to come, with those of the models that it needs."""
+    if one.is_here:
+        return "bundled" if one.model.state == BUNDLED else "is here"
+    megabytes = one.size / 1e6
+    text = f"{megabytes:.0f} MB" if megabytes >= 1 else f"{megabytes:.1f} MB"
+    if one.is_size_known:
+        return text
+    return f"{text} and more" if one.size else "size not stated"
 
 
 @click.command()
@@ -82,29 +98,11 @@ def fetch_list(names: tuple[str, ...]) -> None:
     One line a file: address, tab, place. `usema models download NAME` then finds the files there.
     """
     lines = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop(0)
+    for name in names:
         entry = shelf.find(name)
         if entry is None:
             raise BundleError(f"{name!r} is no public model.", "`usema models list --search WORD` finds them.")
-        waiting += entry.model.needs
-        lines.update(shelf_install.addresses(entry.model))
+        for one in shelf.needed(entry, ()):
+            lines.update(shelf_install.addresses(one.model))
     for address, place in lines.items():
         click.echo(f"{address}\t{place}")
-
-
-def _download(entry: shelf.PublicEntry, here: set[str]) -> str:
-    """Megabytes that are still to come, with those of the models that it needs."""
-    waiting, files = [entry], {}
-    while waiting:
-        model = waiting.pop().model
-        places = zip(model.files, shelf_install.addresses(model), strict=True)
-        files |= {file.url: file.size for file, (_, place) in places if not place.is_file()}
-        waiting += [shelf.find(name) for name in model.needs if name not in here]
-    known = sum(size or 0 for size in files.values()) / 1e6
-    unknown = sum(size is None for size in files.values())
-    text = f"{known:.0f} MB" if known >= 1 else f"{known:.1f} MB"
-    if unknown:
-        return f"{text} and more" if known else "size not stated"
-    return text

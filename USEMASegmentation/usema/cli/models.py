@@ -35,13 +35,16 @@ for _command in (card, compare, download, export, fetch_list, import_file, publi
 
 @models.command("list")
 @click.option("--refresh", is_flag=True, help="Fetch your indexes first.")
-@click.option("--search", "text", help="Public models by the structures that they find, such as 'left adrenal'.")
-@click.option("--modality", default="", help="Public models for CT or MR.")
-@click.option("--region", default="", help="Public models for a region of the body, such as head.")
+@click.option(
+    "--search", "text", help="Models by the structures that they find, such as 'left adrenal'; public ones too."
+)
+@click.option("--modality", default="", help="Models for a modality, such as CT or MR; public ones too.")
+@click.option("--region", default="", help="Models for a region of the body, such as head; public ones too.")
 def list_models(refresh: bool, text: str | None, modality: str, region: str) -> None:
     """One line per model: those that are here, and those that an index offers. Offline, unless --refresh.
 
-    With --search, --modality or --region: public models instead, which are downloaded from their own publishers.
+    With --search, --modality or --region: those that are meant, and public models, which are downloaded from their own
+    publishers.
     """
     if text is not None or modality or region:
         print_found(text or "", modality, region)

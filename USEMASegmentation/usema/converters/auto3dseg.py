@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from . import Options, Work
 
 FORMAT = "MONAI Auto3DSeg"
+RECIPE = "auto3dseg"  # what public_models.json calls it
 _CHECKPOINT, _LABELS = "model.pt", "labels.csv"
 _PUBLISHER = "https://github.com/lassoan/SlicerMONAIAuto3DSeg"
 _UNKNOWN = "Not stated by whoever trained it."
@@ -92,7 +93,7 @@ def _trained(source: Source, place: str, lone: bool) -> Trained:
 
 
 def _published() -> list[public.PublicModel]:
-    return [model for model in public.public_models() if model.recipe["format"] == "auto3dseg"]
+    return [model for model in public.public_models() if model.recipe["format"] == RECIPE]
 
 
 def convert(source: Source, chosen: Sequence[Trained], folder, options: Options, work: Work) -> Bundle:
@@ -107,7 +108,8 @@ def convert(source: Source, chosen: Sequence[Trained], folder, options: Options,
         config = _config(checkpoint)
         described = describe(config, where, recipe.get("order") == "brats", work.report)
         _check_preprocessing(described, where)
-        labels = labels_of(source, _labels_place(trained.place), described.labels)
+        promised = trained.model.labels if trained.model else ()
+        labels = labels_of(source, _labels_place(trained.place), described.labels, promised)
         weights = _weights(checkpoint, described)
     work.on_to("Writing the model")
     document = _document(source, trained, described, labels, options, work)

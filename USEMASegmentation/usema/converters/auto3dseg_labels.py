@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BundleError
-from .labels import described
+from ..models.label_names import same
+from .labels import described, spoken
 from .public import shown
 from .source import Source
 
@@ -23,8 +25,13 @@ _PARTS = {"scheme": "CodingSchemeDesignator", "value": "CodeValue", "meaning": "
 _GET_AGAIN = "Get model.pt and labels.csv of one model, from one zip."
 
 
-def labels_of(source: Source, place: str, count: int) -> list[dict[str, Any]]:
+def labels_of(source: Source, place: str, count: int, promised: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The labels 1 to ``count`` of ``model.json``: names and codes of the file, colours of our own.
+
+    Args:
+        source, place: of the file.
+        count: what the network makes.
+        promised: the names that the shelf has of the labels, in any order; used where they are those of the file.
 
     Raises:
         BundleError: the file is no such table, or does not name exactly these labels.
@@ -46,13 +53,30 @@ def labels_of(source: Source, place: str, count: int) -> list[dict[str, Any]]:
             f"{where} names {len(named)} labels, {_listed(sorted(named))}; the network beside it has {count}.",
             _GET_AGAIN,
         )
-    labels = described([named[value]["Name"].strip() for value in range(1, count + 1)])
+    rows_by_value = [named[value] for value in range(1, count + 1)]
+    labels = described(_as_promised(rows_by_value, promised) or [row["Name"].strip() for row in rows_by_value])
     for label in labels:
         label["name"] = shown(label["name"])
         codes = _codes(named[label["value"]])
         if {"category", "type"} <= set(codes):
             label["terminology"] = codes
     return labels
+
+
+def _as_promised(rows: Sequence[dict[str, str]], promised: Sequence[str]) -> list[str] | None:
+    """The promised name of each row, by what its codes say or its own name; None where they do not all fit."""
+    known = {same(name): name for name in promised}
+    names = []
+    for row in rows:
+        means = {key: {"meaning": text} for key, text in _meanings(row).items()}
+        says = [spoken(means)] if "type" in means else []
+        names += [known[same(text)] for text in [*says, row["Name"]] if same(text) in known][:1]
+    return names if len(names) == len(rows) and sorted(names) == sorted(promised) else None
+
+
+def _meanings(row: dict[str, str]) -> dict[str, str]:
+    texts = {key: (row.get(f"{column}.CodeMeaning") or "").strip() for key, column in _COLUMNS.items()}
+    return {key: text for key, text in texts.items() if text}
 
 
 def _rows(source: Source, place: str, where: str) -> list[tuple[int, dict[str, str]]]:

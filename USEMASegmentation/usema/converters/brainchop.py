@@ -253,5 +253,11 @@ def architecture_of(sha256: str) -> dict[str, Any]:
     return _table()["models"][sha256]["architecture"]
 
 
+def labels_of(name: str) -> list[dict[str, Any]] | None:
+    """The labels, as in ``model.json``, of the MeshNet that is called so."""
+    return next((says["labels"] for says in _table()["models"].values() if says["name"] == name), None)
+
+
+@cache
 def _table() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("brainchop_models.json").read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """Models that others publish: who, where, which licence, and how USEMA runs them. Standard library only.
 
-The facts stand in ``public_models.json``, which is kept by hand: a publisher's new release is another address there,
-and tests hold every entry to what a user has to know. Weights are nowhere in USEMA. A model is downloaded from its own
-publisher and converted on the user's computer.
+The facts stand in ``public_models.json``: a publisher's new release is another address there.
+``Testing/public_models.py`` compares them with what publishers state, and tests hold every entry to what a user has to
+know. Weights are nowhere in USEMA. A model is downloaded from its own publisher and converted on the user's computer.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ class PublicModel:
         modality: DICOM's.
         region: of the body: "head", "chest", ...
         channels: names of its input volumes.
-        labels: names of its structures as people read them, by value from 1 on; empty: only the file tells.
+        labels: names of its structures as people read them, in its publisher's order.
         raw_labels: the same as the publisher writes them.
-        label_count: how many there are.
         files: all that is to be downloaded.
         needs: names of models that must be here, because they find the region.
         recipe: "format" and what that format's converter wants to know.
@@ -69,7 +68,6 @@ class PublicModel:
     channels: tuple[str, ...]
     labels: tuple[str, ...]
     raw_labels: tuple[str, ...]
-    label_count: int
     files: tuple[PublicFile, ...]
     needs: tuple[str, ...]
     recipe: dict[str, Any]
@@ -92,8 +90,8 @@ def public_models() -> tuple[PublicModel, ...]:
 
 
 def shown(name: str) -> str:
-    """How a person reads a label's name: "kidney_right" is "Right kidney"."""
-    words = [word for word in re.split(r"[\s_]+", name) if word]
+    """How a person reads a label's name: "kidney_right" and "Right Kidney" are "Right kidney"."""
+    words = [word[0].lower() + word[1:] if word[1:].islower() else word for word in re.split(r"[\s_]+", name) if word]
     side = next((word for word in words if word.lower() in ("left", "right")), None)
     if side is not None:
         words.remove(side)
@@ -117,7 +115,6 @@ def _model(entry: dict[str, Any], publisher: dict[str, str]) -> PublicModel:
         channels=tuple(entry["channels"]),
         labels=tuple(shown(name) for name in entry["labels"]),
         raw_labels=tuple(entry["labels"]),
-        label_count=entry.get("label_count", len(entry["labels"])),
         files=tuple(PublicFile(file["url"], file["bytes"], file["sha256"]) for file in entry["files"]),
         needs=tuple(entry["needs"]),
         recipe=entry["recipe"],

@@ -20,10 +20,6 @@ def facts(model: PublicModel) -> list[tuple[str, str]]:
         else "USEMA's way of running it was tested on stand-ins of the same form, not yet on the publisher's weights: "
         "check its results twice."
     )
-    if model.labels:
-        finds = ", ".join(model.labels)
-    else:
-        finds = f"{model.label_count} structures, named in the publisher's file."
     sums = [f"{file.url.rpartition('/')[2]}: {file.sha256 or 'none published'}" for file in model.files]
     rows = [
         ("Made by", f"{model.publisher}, {model.publisher_url}. USEMA's makers did not train it."),
@@ -31,7 +27,7 @@ def facts(model: PublicModel) -> list[tuple[str, str]]:
         ("Stated in", stated or "not stated where"),
         ("Please cite", model.citation),
         ("Input", f"{model.modality}, {model.region}: {', '.join(model.channels)}"),
-        ("Finds", finds),
+        ("Finds", ", ".join(model.labels)),
         ("Note", model.note),
         ("Tested", tried),
         ("Downloaded from", ", ".join(file.url for file in model.files)),

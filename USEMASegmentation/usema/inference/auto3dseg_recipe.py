@@ -213,6 +213,14 @@ class Auto3DSegCase:
     axes: tuple[Axis, Axis, Axis]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def places(self) -> tuple[tuple[int, np.ndarray], ...]:
+        """See ``preprocessing.Prepared``."""
+        return tuple(
+            (array_axis, self.box[array_axis].start + np.arange(axis.new) * axis.step)
+            for array_axis, axis in zip((2, 1, 0), self.axes, strict=True)
+        )
+
     def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> GridCollector:
         """What leads the logits back to the grid of the array that was prepared."""
         values_back = self._values_on_input if keep_margins else None

@@ -12,6 +12,7 @@ from torch import nn
 from ..backends import Choice
 from ..errors import BundleError, InputError
 from ..models.bundle import Bundle
+from ..models.delta import Delta
 from ..models.parts import Part
 from ..models.region_rules import FINDER_PREFIX
 from ..networks import build
@@ -68,7 +69,7 @@ class LoadedPart:
         labels: how many labels the model has.
         weights: of the whole model, by name.
         device: where it will run; the weights are on the CPU until then.
-        weights_sha256: of the weights.
+        identity: of the weights; what is compiled of a network is kept under it.
 
     Raises:
         BundleError: the preprocessing or the architecture is none that this engine knows, they do not fit together,
@@ -81,7 +82,7 @@ class LoadedPart:
         labels: int,
         weights: Mapping[str, torch.Tensor],
         device: torch.device,
-        weights_sha256: str,
+        identity: str,
     ):
         self.part = part
         self.outputs = Outputs.of(part, labels)
@@ -99,9 +100,19 @@ class LoadedPart:
         as_channels = part.previous is not None and not self.recipe.previous_is_mask
         self.network = LabelsAsChannels(network, labels) if as_channels else network
         self._device = device
+        self._identity = f"{identity} {part.name} {part.architecture}"
+        self.take(self.network)
+
+    def take(self, network: nn.Module, times: int = 1) -> None:
+        """Compute this network from now on.
+
+        Args:
+            network: the part's own, or one made of it, which gives ``times`` as many channels.
+        """
+        self.network, self._channels = network, times * self.outputs.count
         self._engine = None
-        if choose_engine(device).name == "openvino" and not sees_whole_volumes(self.network):
-            self._engine = CPUEngine(self.network, f"{weights_sha256} {part.name} {part.architecture}")
+        if choose_engine(self._device).name == "openvino" and not sees_whole_volumes(network):
+            self._engine = CPUEngine(network, self._identity if times == 1 else f"{self._identity} x {times}")
 
     @property
     def backend(self) -> str:
@@ -171,7 +182,7 @@ class LoadedPart:
             self._engine or self.network,
             prepared.data,
             patch_size=self.recipe.patch_size,
-            num_classes=self.outputs.count,
+            num_classes=self._channels,
             overlap=self.overlap(overlap),
             mirror_axes=self.mirror_axes(mirror),
             device=self._device,
@@ -187,17 +198,23 @@ class LoadedPart:
             self.network.to("cpu")
 
 
-def load_parts(bundle: Bundle, device: torch.device) -> tuple[LoadedPart, ...]:
+def load_parts(bundle: Bundle, device: torch.device, delta: Delta | None = None) -> tuple[LoadedPart, ...]:
     """All parts of a model in the order in which they run.
 
+    Args:
+        delta: what the model has learned from corrections, in place of some of its weights.
+
     Raises:
-        BundleError: as LoadedPart, naming the bundle; or its weights are damaged.
+        BundleError: as LoadedPart, naming the bundle; or its weights are damaged; or the delta belongs to others.
     """
     metadata = bundle.metadata
-    weights = bundle.load_weights()
+    weights, identity = bundle.load_weights(), metadata.weights["sha256"]
+    if delta is not None:
+        delta.check(metadata, {name: tuple(tensor.shape) for name, tensor in weights.items()})
+        weights, identity = {**weights, **delta.tensors}, f"{identity} {delta.sha256}"
     if metadata.finder is not None:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith(FINDER_PREFIX)}
-    return _loaded_parts(bundle, metadata.networks, len(metadata.labels), weights, device)
+    return _loaded_parts(bundle, metadata.networks, len(metadata.labels), weights, device, identity)
 
 
 def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
@@ -207,14 +224,21 @@ def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
         BundleError: as ``load_parts``.
     """
     finder, weights = bundle.metadata.finder, bundle.load_weights()
-    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device)[0]
+    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device, bundle.metadata.weights["sha256"])[
+        0
+    ]
 
 
 def _loaded_parts(
-    bundle: Bundle, parts: Sequence[Part], labels: int, weights: Mapping[str, torch.Tensor], device: torch.device
+    bundle: Bundle,
+    parts: Sequence[Part],
+    labels: int,
+    weights: Mapping[str, torch.Tensor],
+    device: torch.device,
+    identity: str,
 ) -> tuple[LoadedPart, ...]:
     try:
-        return tuple(LoadedPart(part, labels, weights, device, bundle.metadata.weights["sha256"]) for part in parts)
+        return tuple(LoadedPart(part, labels, weights, device, identity) for part in parts)
     except BundleError as error:
         part = f"{bundle.path}: "
         raise BundleError(part + error.message, error.hint) from error

@@ -91,6 +91,13 @@ class Preprocessed:
         """The three lengths after cropping, before resampling."""
         return tuple(part.stop - part.start for part in self.crop)
 
+    @property
+    def places(self) -> tuple[tuple[int, np.ndarray], ...]:
+        """See ``preprocessing.Prepared``."""
+        lengths = zip(self.crop, self.data.shape[1:], strict=True)
+        within = [part.start + (part.stop - part.start) / n * (np.arange(n) + 0.5) - 0.5 for part, n in lengths]
+        return tuple(zip(self.transpose_forward, within, strict=True))
+
 
 def preprocess(
     array: np.ndarray, spacing_zyx: Sequence[float], plan: Plan, previous: np.ndarray | None = None

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import BundleError, Cancelled
 from ..models.bundle import Bundle
+from ..models.delta import Delta
 from ..models.label_names import chosen
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
@@ -36,7 +37,7 @@ from .region import Box, box_around, cut, pasted
 from .regions import meant, segment_regions
 from .result import Segmentation
 from .rough import RoughResults
-from .running import Found, NoFirstPass, Wishes, run_parts
+from .running import Found, NoFirstPass, Teacher, Wishes, run_parts
 from .speeds import EXACT, FIRST_PASS, PREVIEW, overlap_of
 
 
@@ -49,9 +50,10 @@ class Predictor:
         find_model: gives the bundle of another model by its name, for a model that has its region found by one; raises
             BundleError where that is not here.
         rough: where the results of such models are kept; to be shared by predictors that see the same volumes.
+        delta: what the model has learned from corrections; results tell of it.
 
     Raises:
-        BundleError: the weights are damaged or do not fit the architecture.
+        BundleError: the weights are damaged or do not fit the architecture, or the delta is another model's.
         DeviceError: the device is not there.
     """
 
@@ -61,12 +63,14 @@ class Predictor:
         device: str = "auto",
         find_model: Callable[[str], Bundle] | None = None,
         rough: RoughResults | None = None,
+        delta: Delta | None = None,
     ):
         self.metadata = bundle.metadata
         self._metadata_sha256 = bundle.metadata_sha256
         self.device = choose_device(device)
         self.num_classes = len(self.metadata.labels) + 1
-        self.parts = load_parts(bundle, self.device)
+        self.delta = delta
+        self.parts = load_parts(bundle, self.device, delta)
         if len(self.parts) == 1:
             self.parts[0].network.to(self.device)
         self._find_model = find_model
@@ -74,6 +78,10 @@ class Predictor:
         self._found_by = ""
         self._bundle, self._finder = bundle, None  # loaded with the first volume whose regions are to be found
         self._rough = RoughResults() if rough is None else rough
+
+    def adapted(self, delta: Delta) -> Predictor:
+        """Another one of the same model, with what it has learned."""
+        return Predictor(self._bundle, str(self.device), self._find_model, self._rough, delta)
 
     @property
     def backend(self) -> str:
@@ -104,6 +112,7 @@ class Predictor:
         preview: Callable[[np.ndarray], None] | None = None,
         progress: Callable[[int, int, float | None], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
+        teacher: Teacher | None = None,
     ) -> Segmentation:
         """Segment one case.
 
@@ -123,6 +132,7 @@ class Predictor:
             progress: called with (tiles done, tiles in all, seconds left or None). Where the region is found first, the
                 counting begins anew with the region, and after a preview with the result.
             should_stop: asked between tiles; when it says so, Cancelled is raised.
+            teacher: see ``running.Teacher``.
 
         Raises:
             InputError: a volume cannot be segmented, or does not fit the model; or a label is none of the model's.
@@ -136,7 +146,9 @@ class Predictor:
         warnings = notes + self.check(volumes, probabilities)
         wanted = meant(self.metadata, named or self.metadata.result_labels, volumes[0].geometry)
         margins = margins and not self.metadata.takes_images  # objects and rims are no matter of thresholds
-        wishes = Wishes(overlap_of(speed, overlap), mirror, probabilities, margins, progress, should_stop, warnings)
+        wishes = Wishes(
+            overlap_of(speed, overlap), mirror, probabilities, margins, progress, should_stop, warnings, teacher=teacher
+        )
         if should_stop is not None and should_stop():
             raise Cancelled("Stopped before the first tile.")
         parts = self._parts_with(wanted)
@@ -377,6 +389,8 @@ class Predictor:
         }
         if named and len(named) < len(self.metadata.result_labels):
             said["labels"] = ", ".join(label.name for label in named)
+        if self.delta is not None:
+            said |= {"deltaSha256": self.delta.sha256, "adaptedFrom": self.delta.said.get("slices", "")}
         if self._found_by:
             said["regionFoundBy"] = self._found_by
         return said

@@ -47,10 +47,13 @@ class Prepared(Protocol):
         data: (channels, a, b, c) float32, C-ordered; the last channel is the labels of the previous part if given and
             no mask.
         notes: what was done that the user should know, in sentences.
+        places: for each axis of ``data``, the axis of the array (0 is z) that it runs along, and the float indices of
+            its voxels there. Recipes of images and of conformed heads have none: nothing is learned there.
     """
 
     data: np.ndarray
     notes: list[str]
+    places: tuple[tuple[int, np.ndarray], ...]
 
     def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> Collector:
         """What leads back to the grid of the array that was prepared."""

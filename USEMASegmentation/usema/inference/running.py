@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import torch
 
 from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
@@ -16,13 +18,17 @@ from .loading import LoadedPart
 from .speeds import EXACT, FAST, FIRST_PASS, PAYS
 
 Progress = Callable[[int, int, "float | None"], None]
+# Sees a prepared case, and the grid it was prepared from, before its network runs. Gives what is to be made of each
+# slab of logits, (start, logits) -> logits; None: nothing.
+Teacher = Callable[["LoadedPart", Any, Geometry], "Callable[[int, torch.Tensor], torch.Tensor] | None"]
 
 
 @dataclass
 class Wishes:
     """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user.
 
-    ``overlap`` may also be one of ``speeds``. ``spent`` receives seconds, by what they were spent on.
+    ``overlap`` may also be one of ``speeds``. ``spent`` receives seconds, by what they were spent on. ``teacher`` is
+    for ``usema.adaptation``.
     """
 
     overlap: float | str | None = None
@@ -33,6 +39,7 @@ class Wishes:
     should_stop: Callable[[], bool] | None = None
     warnings: list[str] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
+    teacher: Teacher | None = None
 
     def for_finding(self) -> Wishes:
         """How the region is found that a case is then run in."""
@@ -137,10 +144,11 @@ def _run(
         prepared = part.recipe.prepare(array, geometry, earlier.get(part.part.previous))
     for note in prepared.notes:
         wishes.warn(note)
+    taught = wishes.teacher(part, prepared, geometry) if wishes.teacher else None
     with wishes.timed("labels"):
         collector = prepared.collector(part.outputs, wishes.probabilities, wishes.margins)
         for slab in _logits(part, prepared, wishes, progress):
-            collector.add(*slab)
+            collector.add(*(slab if taught is None else (slab[0], taught(*slab))))
             del slab  # else it would be held while the next is computed
         labels, probabilities = collector.finish()
     return Found(labels, probabilities, collector.highest, margins=collector.margins)

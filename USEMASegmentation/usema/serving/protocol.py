@@ -6,11 +6,14 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import UsemaError
+from ..errors import InputError, UsemaError
 from ..inference.speeds import EXACT
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VERSION = 1
 
@@ -80,6 +83,20 @@ def field(request: Mapping[str, Any], name: str, kind: type, default: Any = _NEE
             f"{name!r} of the request {request['command']!r} is {value!r:.200}.", f"It is {_KINDS[kind]}."
         )
     return value
+
+
+def open_array(path: str) -> np.ndarray:
+    """A .npy file, mapped into memory.
+
+    Raises:
+        InputError: it is none, or holds objects.
+    """
+    import numpy as np
+
+    try:
+        return np.lib.format.open_memmap(path, mode="r")  # reads .npy alone and refuses pickled objects
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} is no array that can be read: {error}.") from error
 
 
 def hello() -> dict:

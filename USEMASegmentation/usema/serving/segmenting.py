@@ -14,16 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..errors import Cancelled, InputError, MissingDependencyError, OutputError
+from ..errors import Cancelled, MissingDependencyError, OutputError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
+from ..models.delta import Delta
 from ..store import expected
-from . import protocol
+from . import learning, protocol
 from .protocol import RunOptions, Send, field
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..inference.predictor import Predictor
+    from ..inference.result import Segmentation
     from ..inference.rough import RoughResults
     from ..volumes.volume import Volume
 
@@ -38,7 +40,7 @@ class Commands:
     """
 
     def __init__(self):
-        self.by_name = {"hello": self._hello, "load": self._load, "segment": self._segment}
+        self.by_name = {"hello": self._hello, "load": self._load, "segment": self._segment, "adapt": self._adapt}
         self._predictor: Predictor | None = None
         self._rough: RoughResults | None = None  # outlives the model: several tasks begin with the same rough result
         self._loaded: tuple | None = None  # model, device and the state of the model's files
@@ -75,11 +77,8 @@ class Commands:
         _load_engine()
         options, folder = RunOptions.of_request(request), Path(field(request, "output", str))
         volumes = [_open_input(entry) for entry in field(request, "inputs", list)]
-        predictor = self._predictor_for(request, send)
-        keep = options.probabilities
-        # Labels take at most 2 bytes a voxel, probabilities 2 a voxel and class.
-        voxel_bytes = 2 + (2 * predictor.num_classes if keep else 0)
-        _check_output(folder, voxel_bytes * max((volume.array.size for volume in volumes), default=0))
+        predictor = self._predictor_for(request, send, field(request, "delta", str, ""))
+        _check_output(folder, _needed(predictor, volumes, options))
 
         def preview(labels: np.ndarray) -> None:
             send(event="preview", labels=_write(folder / "preview.npy", labels))
@@ -90,7 +89,7 @@ class Commands:
             speed=options.speed,
             preview=preview,
             mirror=options.mirror,
-            probabilities=keep,
+            probabilities=options.probabilities,
             margins=options.margins,
             labels=_texts(request, "labels"),
             progress=throttled(send),
@@ -101,27 +100,42 @@ class Commands:
         print(f"{result.provenance['model']}: {result.provenance['times']}", file=sys.stderr)
         if not _texts(request, "labels"):
             expected.remember(predictor.metadata.name, float(result.provenance["seconds"]))
-        margins = None
-        if result.margins is not None:
-            margins = _write_text(folder / "margins.txt", result.margins.to_text())
-        return {
-            "event": "result",
-            "margins": margins,
-            "labels": _write(folder / "labels.npy", result.labels),
-            "names": [label.name for label in result.model_labels],
-            "probabilities": _write(folder / "probabilities.npy", result.probabilities) if keep else None,
-            "geometry": result.geometry.to_dict(),
-            "provenance": result.provenance,
-            "warnings": result.warnings,
-            "max_foreground_probability": float(result.max_foreground_probability),
-            "seconds": time.monotonic() - started,
-            "seconds_by_speed": result.seconds_by_speed,
-        }
+        return _answer(result, folder, started)
 
-    def _predictor_for(self, request: dict, send: Send) -> Predictor:
-        """The last one, unless another model or device is asked for, or the model's files have changed."""
+    def _adapt(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
+        started = time.monotonic()
+        _load_engine()
+        from ..adaptation.adapting import adapt
+
+        options, folder = RunOptions.of_request(request), Path(field(request, "output", str))
+        volumes = [_open_input(entry) for entry in field(request, "inputs", list)]
+        corrections = learning.corrections_of(field(request, "corrections", dict))
+        wish = learning.wish_of(request, options, _texts(request, "labels"))
+        predictor = self._predictor_for(request, send)
+        _check_output(folder, _needed(predictor, volumes, options))
+        adapted = adapt(
+            predictor,
+            volumes,
+            corrections,
+            wish,
+            progress=learning.throttled_by_phase(send),
+            estimated=lambda estimate: send(event="estimate", **vars(estimate)),
+            should_stop=should_stop,
+        )
+        if should_stop():
+            raise Cancelled("Learning was stopped.")
+        delta = None
+        if adapted.delta is not None:
+            content = adapted.delta.to_bytes()
+            delta = _written(folder / "delta.safetensors", lambda stream: stream.write(content))
+        return {
+            **_answer(adapted.segmentation, folder, started), "delta": delta, "adaptation": adapted.report
+        }  # fmt: skip
+
+    def _predictor_for(self, request: dict, send: Send, delta: str = "") -> Predictor:
+        """The last one, unless another model, device or delta is asked for, or the model's files have changed."""
         path, device = Path(field(request, "model", str)), RunOptions.of_request(request).device
-        wanted = (path, device, _state(path))
+        wanted = (path, device, _state(path), delta and (delta, _state(Path(delta))))
         bundle = read_bundle(path)
         if wanted != self._loaded:
             send(event="loading", model=str(path))
@@ -133,9 +147,36 @@ class Commands:
             self._predictor = self._loaded = None  # two models at a time may not fit into memory
             if self._rough is None:
                 self._rough = RoughResults()
-            self._predictor = Predictor(bundle, device, lambda name: read_bundle(find_model(name)), self._rough)
+            learned = Delta.read(Path(delta)) if delta else None
+            self._predictor = Predictor(
+                bundle, device, lambda name: read_bundle(find_model(name)), self._rough, learned
+            )
             self._loaded = wanted
         return self._predictor
+
+
+def _answer(result: Segmentation, folder: Path, started: float) -> dict:
+    """The last answer to a request for labels; what it names has been written."""
+    kept, margins = result.probabilities, result.margins
+    return {
+        "event": "result",
+        "margins": None if margins is None else _write_text(folder / "margins.txt", margins.to_text()),
+        "labels": _write(folder / "labels.npy", result.labels),
+        "names": [label.name for label in result.model_labels],
+        "probabilities": None if kept is None else _write(folder / "probabilities.npy", kept),
+        "geometry": result.geometry.to_dict(),
+        "provenance": result.provenance,
+        "warnings": result.warnings,
+        "max_foreground_probability": float(result.max_foreground_probability),
+        "seconds": time.monotonic() - started,
+        "seconds_by_speed": result.seconds_by_speed,
+    }
+
+
+def _needed(predictor: Predictor, volumes: list[Volume], options: RunOptions) -> int:
+    """Bytes of the files: labels take at most 2 bytes a voxel, probabilities 2 a voxel and class."""
+    voxel_bytes = 2 + (2 * predictor.num_classes if options.probabilities else 0)
+    return voxel_bytes * max((volume.array.size for volume in volumes), default=0)
 
 
 def throttled(send: Send) -> Callable[[int, int, float | None], None]:
@@ -185,10 +226,7 @@ def _open_input(entry: dict) -> Volume:
     from ..volumes.pictures import Picture
     from ..volumes.volume import Geometry, Volume
 
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # reads .npy alone and refuses pickled objects
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} is no array that can be read: {error}.") from error
+    array = protocol.open_array(path)
     geometry, picture = Geometry.from_dict(geometry), entry.get("picture")
     if picture is None:
         return Volume(np.asarray(array), geometry)

@@ -13,19 +13,25 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
     load      model, device
               -> loaded: model, seconds
     segment   model, inputs, output; and as it likes device, overlap, mirror, probabilities, speed, margins
-              (``protocol.RunOptions``), and labels, the names of those that are wanted
+              (``protocol.RunOptions``), labels, the names of those that are wanted, and delta, a file of what the model
+              has learned
               -> progress: done, total, seconds_left; ...
               -> preview: labels, a first look at them, where the speed asks for it and it pays; progress begins anew
               -> result: labels, names (of those that there can be), probabilities, margins, geometry, provenance,
                  warnings, max_foreground_probability, seconds, seconds_by_speed (what this case takes here with "exact"
                  and "fast", by the number of tiles)
+    adapt     as segment without delta, and corrections: labels, slices as pairs of axis and index, edited or null; as
+              it likes way ("auto", "learned", "carried"), deep, seconds_allowed, seed (``adaptation.adapting.Wish``)
+              -> progress: phase, done, total, seconds_left; ...
+              -> estimate: seconds, memory_bytes, trained, before it learns
+              -> result: as that of segment, and delta (a file, or null: nothing was learned), adaptation
     cancel    target: the id of the request to end; it has no answer but that request's, at once if it was still waiting
     quit      -> the process ends
 
-In place of its last answer, any request may get an error: code, message, hint, detail. load and segment send "loading"
-first if the model is not there yet. All paths are absolute. ``inputs`` are {"array": .npy file (z, y, x), "geometry":
-``Geometry.to_dict()``}, one per channel; of an image there is "picture": {"pixel_size_known"}, and its array may be
-(z, y, x, 3); results are .npy files in the folder ``output``.
+In place of its last answer, any request may get an error: code, message, hint, detail. load, segment and adapt send
+"loading" first if the model is not there yet. All paths are absolute. ``inputs`` are {"array": .npy file (z, y, x),
+"geometry": ``Geometry.to_dict()``}, one per channel; of an image there is "picture": {"pixel_size_known"}, and its
+array may be (z, y, x, 3); results are .npy files in the folder ``output``.
 
 One request runs at a time, the others wait. A line that is no request gets an error too, with the id null where it
 has none. The process ends itself when stdin closes, its parent is gone, or nothing was asked for a while. If its parent

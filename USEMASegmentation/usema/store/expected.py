@@ -18,6 +18,7 @@ from .. import strict_json
 from ..converters import public_cost
 from ..converters.public import PublicModel, public_models
 from ..files import replace_file
+from ..models.metadata import ModelMetadata
 from . import cache
 
 # Where the published times come from: one thread of a processor that multiplies large float32 matrices at this rate
@@ -50,22 +51,28 @@ class Expected:
 NOTHING = Expected()
 
 
-def of(model: PublicModel, shape: Sequence[int] | None = None, spacing_zyx: Sequence[float] | None = None) -> Expected:
+def of(
+    model: PublicModel,
+    shape: Sequence[int] | None = None,
+    spacing_zyx: Sequence[float] | None = None,
+    metadata: ModelMetadata | None = None,
+) -> Expected:
     """What is known of a model of the shelf.
 
     Args:
         shape, spacing_zyx: of the volume, in voxels and mm; None: a usual one for the model.
+        metadata: of the model, where it is here.
     """
-    memory = public_cost.least_bytes(model, shape, spacing_zyx)
+    memory = public_cost.least_bytes(model, shape, spacing_zyx, metadata)
     found = {"publisher_seconds": model.publisher_seconds, "memory": memory}
     measured = _runs().get(model.name)
     if measured is not None:
         return Expected(measured, was_measured=True, **found)
-    finders = [of(other).seconds for other in public_models() if other.name in model.needs]
+    finders = [of(other, shape, spacing_zyx).seconds for other in public_models() if other.name in model.needs]
     finder = sum(second for second in finders if second is not None)
     if model.cpu_seconds is None:
         return Expected(finder or None, is_all=False, **found)
-    own = model.cpu_seconds * REFERENCE_FLOPS / (rate() * threads())
+    own = model.cpu_seconds * public_cost.share(model, shape, spacing_zyx) * REFERENCE_FLOPS / (rate() * threads())
     return Expected(own + finder, is_all=None not in finders, **found)
 
 

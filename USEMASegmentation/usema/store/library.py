@@ -62,6 +62,10 @@ class KnownModel:
         return self._says.modality if self._says else ""
 
     @property
+    def anatomy(self) -> str:
+        return self._says.anatomy if self._says else ""
+
+    @property
     def labels(self) -> tuple[EntryLabel, ...]:
         return tuple(EntryLabel(label.name, label.color) for label in self._says.labels) if self._says else ()
 

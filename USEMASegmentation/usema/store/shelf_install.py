@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -127,6 +127,22 @@ def _install(entry: shelf.PublicEntry, course: _Course, should_stop, report: Rep
 def addresses(model: PublicModel) -> list[tuple[str, Path]]:
     """What is to be carried to a computer without a network: each address, and where its file belongs there."""
     return [(file.url, _place(file)) for file in model.files]
+
+
+def to_download(together: Iterable[shelf.PublicEntry]) -> tuple[int, bool]:
+    """(bytes to download for models that are installed together, whether that is all: some publishers tell no size).
+
+    Files that lie here already, because another model shares them or somebody carried them here, are not counted.
+    """
+    files = {file.url: file.size for entry in together for file in entry.model.files if not _lies_here(file)}
+    return sum(size or 0 for size in files.values()), None not in files.values()
+
+
+def _lies_here(file: PublicFile) -> bool:
+    try:
+        return _place(file).is_file()
+    except cache.UNREADABLE:
+        return False
 
 
 def _fetched(file: PublicFile, progress, should_stop, report: Report) -> tuple[Path, str]:

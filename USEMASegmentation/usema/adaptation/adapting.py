@@ -1,0 +1,366 @@
+"""From corrected slices to a result that heeds them: look, estimate, check, learn, segment. The journey of this room.
+
+The model's own predictor is asked what the network sees of the volume, and is not changed; what was learned becomes a
+delta, and a second predictor with it makes the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..errors import Cancelled, DeviceError, InputError
+from ..inference.checks import shows_more_than_a_crop
+from ..inference.loading import LoadedPart
+from ..inference.memory import free_memory
+from ..inference.predictor import Predictor
+from ..inference.result import Segmentation
+from ..inference.speeds import EXACT, PREVIEW, overlap_of
+from ..models.adaptable import why_not
+from ..models.delta import Delta
+from ..volumes.volume import Volume
+from .beside import Faded, both
+from .carrying import Carried
+from .corrections import Corrections, Slice
+from .estimate import STEP, Estimate, memory_of, size_of
+from .fitting import HEADS, Recipe
+from .judging import CARRIED, LEARNED, UNCHANGED, HeldOut, change_of, dice_on, left_out
+from .learning import MOST_TILES, Learned, learn
+from .lesson import Lesson, as_network_knows
+from .looking import on_slices, tiles_in, windows
+from .parameters import has_heads, learned
+
+AUTO = "auto"
+CHECKED_FROM = 3  # corrected slices, with which one is left out to see whether learning helps
+WITHOUT_CHECK = LEARNED  # with fewer
+SECONDS_ALLOWED = 600.0
+PHASES = LOOKING, CHECKING, LEARNING, SEGMENTING = ("looking", "checking", "learning", "segmenting")
+
+Progress = Callable[[str, int, int, "float | None"], None]  # phase, done, total, seconds left
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How it is to be done.
+
+    Attributes:
+        way: LEARNED, CARRIED, or AUTO: whichever comes out best on a slice that is left out; with fewer than
+            CHECKED_FROM slices, WITHOUT_CHECK.
+        overlap, speed, mirror, probabilities, margins, labels: of the result, see ``Predictor.segment``.
+        seconds_allowed: if the estimate is above, nothing is learned.
+        seed: the same one gives the same result.
+        recipe: of learning.
+    """
+
+    way: str = AUTO
+    overlap: float | None = None
+    speed: str = EXACT
+    mirror: bool = False
+    probabilities: bool = False
+    margins: bool = False
+    labels: Sequence[str] = ()
+    seconds_allowed: float = SECONDS_ALLOWED
+    seed: int = 0
+    recipe: Recipe = HEADS
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """Attributes:
+    segmentation: the result; corrected slices and edited voxels in it are the user's.
+    delta: what was learned; None: nothing.
+    report: what was done and what it changes, the field "adaptation" of the worker's answer.
+    """
+
+    segmentation: Segmentation
+    delta: Delta | None
+    report: dict
+
+
+class _Collected(Exception):
+    """What the network sees is known; the run that told it need not go on."""
+
+
+def adapt(
+    predictor: Predictor,
+    volumes: Sequence[Volume],
+    corrections: Corrections,
+    wish: Wish = Wish(),
+    *,
+    progress: Progress | None = None,
+    estimated: Callable[[Estimate], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Adapted:
+    """Segments a case again, heeding what the user corrected.
+
+    Args:
+        predictor: of the model; it is not changed.
+        volumes: as ``Predictor.segment`` takes them.
+        corrections: on the grid of the first.
+        progress: called with each step of each phase.
+        estimated: called once, before learning begins.
+        should_stop: asked at every step; when it says so, Cancelled is raised.
+
+    Raises:
+        InputError: the model cannot learn, nothing was corrected where it looks, or it would take too long.
+        DeviceError: there is not enough memory.
+        Cancelled: ``should_stop`` said so.
+        UsemaError: as ``Predictor.segment``.
+    """
+    return _Adaptation(predictor, list(volumes), corrections, wish, progress, estimated, should_stop).run()
+
+
+class _Adaptation:
+    def __init__(self, predictor, volumes, corrections, wish: Wish, progress, estimated, should_stop):
+        self._predictor: Predictor = predictor
+        self._volumes, self._corrections, self._wish = volumes, corrections, wish
+        self._progress: Progress = progress or (lambda phase, done, total, left: None)
+        self._estimated = estimated or (lambda estimate: None)
+        self._should_stop = should_stop
+        if wish.way not in (AUTO, LEARNED, CARRIED):
+            raise InputError(f"There is no way {wish.way!r}.", f"Choose one of: {AUTO}, {LEARNED}, {CARRIED}.")
+        metadata = predictor.metadata
+        if reason := why_not(metadata):
+            raise InputError(reason, "Correct by hand, or segment with another model.")
+        if predictor.delta is not None:
+            raise ValueError("learning starts from the model itself")
+        corrections.check(metadata, volumes[0].geometry)
+        self._device = torch.device(predictor.device)
+        self._part: LoadedPart = predictor.parts[0]
+        self._overlap = self._part.overlap(overlap_of(wish.speed, wish.overlap))
+        self._lessons: list[Lesson] = []
+        self._tile_seconds = 0.0
+
+    def run(self) -> Adapted:
+        self._check()
+        self._lessons = self._collect()
+        if not any(lesson.shown for lesson in self._lessons):
+            raise InputError(
+                f"None of the corrected slices ({self._corrections.told}) lies where the model looks.",
+                "Correct a slice that shows something of what the model finds.",
+            )
+        before = self._look(None, LOOKING)
+        held, way = None, self._wish.way
+        slices = {one.slice for lesson in self._lessons for one in lesson.shown}
+        checks = way == AUTO and len(slices) >= CHECKED_FROM
+        way = way if way != AUTO else (LEARNED if checks else WITHOUT_CHECK)
+        if way == LEARNED:
+            self._estimate(checks)
+        if checks:
+            held = self._hold_out(before)
+            way = held.best
+        pupil, after = None, before
+        if way == LEARNED:
+            pupil = self._learn(LEARNING)
+            after = self._look(pupil, LEARNING)
+        delta = pupil and pupil.delta(self._part, self._said(slices, pupil))
+        result = self._segment(way, pupil, delta, after)
+        return Adapted(result, delta, self._report(way, held, slices, pupil, before, after, result))
+
+    def _check(self) -> None:
+        if self._should_stop is not None and self._should_stop():
+            raise Cancelled("Learning was stopped.")
+
+    def _collect(self) -> list[Lesson]:
+        """What the network sees of the volume, region by region."""
+        labels = as_network_knows(self._corrections, self._predictor.metadata)
+        geometry, found = self._volumes[0].geometry, []
+        one = not shows_more_than_a_crop(self._predictor.metadata, geometry)
+        one = one or self._predictor.metadata.find_regions is None
+
+        def teacher(part, prepared, grid):
+            found.append(Lesson.of(prepared, grid, geometry, labels, self._corrections.slices))
+            if one:
+                raise _Collected
+
+        with suppress(_Collected):
+            self._run(self._predictor, teacher, False, lambda done, total, left: None)
+        return found
+
+    def _run(self, predictor: Predictor, teacher, kept: bool, progress) -> Segmentation:
+        wish = self._wish
+        return predictor.segment(
+            self._volumes,
+            overlap=wish.overlap,
+            speed=EXACT if wish.speed == PREVIEW else wish.speed,
+            mirror=wish.mirror,
+            probabilities=kept and wish.probabilities,
+            margins=kept and wish.margins,
+            labels=wish.labels,
+            progress=progress,
+            should_stop=self._should_stop,
+            teacher=teacher,
+        )
+
+    def _look(self, pupil: Learned | None, phase: str, only: Slice | None = None) -> list[dict[Slice, torch.Tensor]]:
+        """The logits on corrected slices, of each lesson."""
+        network = self._part.network if pupil is None else pupil.network
+        shown = [[one for one in lesson.shown if only in (None, one.slice)] for lesson in self._lessons]
+        places = [windows(*pair, self._part.recipe.patch_size) for pair in zip(self._lessons, shown, strict=True)]
+        pairs = list(zip(self._lessons, places, strict=True))
+        total, done, begun = sum(tiles_in(self._part, *pair, self._overlap) for pair in pairs), 0, time.monotonic()
+        found = []
+        for lesson, several in pairs:
+
+            def tile_done(tiles: int, before: int = done) -> None:
+                if pupil is None:
+                    self._progress(phase, before + tiles, total, None)
+
+            logits = on_slices(
+                self._part, network, lesson, several, self._overlap, self._device, tile_done, self._should_stop
+            )
+            found.append(logits)
+            done += tiles_in(self._part, lesson, several, self._overlap)
+        if pupil is None:
+            self._tile_seconds = (time.monotonic() - begun) / max(1, total)
+        return found
+
+    def _estimate(self, checks: bool) -> None:
+        """Tells what learning will take, and refuses what is too much."""
+        sides = self._part.recipe.patch_size
+        image = torch.zeros(len(self._lessons[0].data), *sides, device=self._device)
+        network = self._part.network.to(self._device)
+        deep = self._wish.recipe.deep or not has_heads(network)
+        shapes = [one.data.shape[1:] for one in self._lessons]
+        tiles = sum(self._part.recipe.tiling.of(shape, sides, self._overlap).count for shape in shapes)
+        mirrored = 2 ** len(self._part.mirror_axes(self._wish.mirror))
+        lessons = (2 if checks else 1) * (min(tiles, MOST_TILES) + (STEP * self._wish.recipe.steps if deep else 0))
+        seconds = self._tile_seconds * (lessons + tiles * (mirrored + deep))
+        needed = memory_of(network, image) if deep else 0
+        found = Estimate(seconds, needed, size_of(learned(network, deep)))
+        self._estimated(found)
+        free = free_memory(str(self._device))
+        if free is not None and found.memory_bytes > free:
+            raise DeviceError(
+                f"Learning from corrections needs about {found.memory_bytes / 2**30:.1f} GiB of memory, and "
+                f"{free / 2**30:.1f} GiB are free.",
+                "Close other programs, or let the corrections be carried to the next slices only.",
+            )
+        if seconds > self._wish.seconds_allowed:
+            raise InputError(
+                f"Learning from corrections would take about {_minutes(seconds)} here, and "
+                f"{_minutes(self._wish.seconds_allowed)} are allowed.",
+                "Allow more time, use a GPU, or let the corrections be carried to the next slices only.",
+            )
+
+    def _learn(self, phase: str, without: Slice | None = None) -> Learned:
+        recipe, begun = self._wish.recipe, time.monotonic()
+
+        def step_done(step: int) -> None:
+            left = (time.monotonic() - begun) / step * (recipe.steps - step)
+            self._progress(phase, step, recipe.steps, left)
+
+        self._progress(phase, 0, recipe.steps, None)
+        return learn(
+            self._part, self._lessons, self._overlap, self._device, recipe, self._wish.seed,
+            without=without, step_done=step_done, should_stop=self._should_stop,
+        )  # fmt: skip
+
+    def _hold_out(self, before: list[dict[Slice, torch.Tensor]]) -> HeldOut:
+        """Learns without one slice, and looks how that one comes out."""
+        lesson, missing = left_out(self._lessons)
+        place = self._lessons.index(lesson)
+        pupil = self._learn(CHECKING, missing.slice)
+        after = self._look(pupil, CHECKING)
+        outputs, others = self._part.outputs, [one for one in lesson.shown if one is not missing]
+
+        def score(found: torch.Tensor, logits: dict[Slice, torch.Tensor]) -> float:
+            if logits:
+                found = Carried.of(lesson, logits, outputs, others).at(missing, found)
+            return dice_on(lesson, [missing], {missing.slice: found}, outputs)
+
+        own, its = before[place][missing.slice], after[place][missing.slice]
+        faded = Faded.of(lesson, others).at(missing, own, its)
+        return HeldOut(missing.slice, score(own, {}), score(own, before[place]), score(faded, after[place]))
+
+    def _segment(
+        self, way: str, pupil: Learned | None, delta: Delta | None, after: list[dict[Slice, torch.Tensor]]
+    ) -> Segmentation:
+        outputs, seen = self._part.outputs, iter(zip(self._lessons, after, strict=True))
+
+        def teacher(part, prepared, grid):
+            lesson, logits = next(seen)
+            if way == UNCHANGED:
+                return None
+            carried = Carried.of(lesson, logits, outputs, lesson.shown)
+            if way == CARRIED:
+                return carried
+            faded = Faded.of(lesson, lesson.shown)
+            return lambda start, logits: carried(start, faded(start, logits))
+
+        predictor = self._predictor
+        if pupil is not None:
+            predictor = predictor.adapted(delta)
+            predictor.parts[0].take(both(self._part.network, predictor.parts[0].network, pupil.deep), 2)
+        tell = self._progress
+        result = self._run(predictor, teacher, True, lambda done, total, left: tell(SEGMENTING, done, total, left))
+        corrections = self._corrections
+        labels = result.labels.copy()
+        kept = corrections.kept if way != UNCHANGED else np.ones(labels.shape, bool)
+        labels[kept] = corrections.labels[kept]
+        provenance = {**result.provenance, "adaptation": way, "adaptedFrom": corrections.told}
+        margins = result.margins and result.margins.agreeing(labels)
+        return replace(result, labels=labels, provenance=provenance, margins=margins)
+
+    def _said(self, slices, pupil: Learned) -> dict[str, str]:
+        metadata = self._predictor.metadata
+        return {
+            "model": metadata.name,
+            "model_version": metadata.version,
+            "weights_sha256": metadata.weights["sha256"],
+            "usema": __version__,
+            "slices": self._corrections.told,
+            "steps": str(pupil.steps),
+            "seed": str(self._wish.seed),
+        }
+
+    def _report(self, way, held: HeldOut | None, slices, pupil: Learned | None, before, after, result) -> dict:
+        outputs = self._part.outputs
+
+        def dice(logits) -> float:
+            pairs = zip(self._lessons, logits, strict=True)
+            return float(np.mean([dice_on(one, one.shown, its, outputs) for one, its in pairs if one.shown]))
+
+        told = None
+        if held is not None:
+            axis, index = held.slice
+            told = {"axis": axis, "index": index, "before": held.before, "carried": held.carried}
+            told["learned"] = held.learned
+        report = {
+            "way": way,
+            "slices": [list(one) for one in sorted(slices)],
+            "steps": pupil.steps if pupil else 0,
+            "trained": size_of(pupil.parameters) if pupil else 0,
+            "dice_before": dice(before),
+            "dice_after": dice(after) if pupil else None,
+            "held_out": told,
+            **change_of(result.labels, self._corrections, result.geometry),
+        }
+        report["message"] = _message(way, len(slices), held)
+        return report
+
+
+def _message(way: str, count: int, held: HeldOut | None) -> str:
+    slices = "1 corrected slice" if count == 1 else f"{count} corrected slices"
+    compared = ""
+    if held is not None:
+        compared = (
+            f" On slice {held.slice[1]}, which was left out to check, the Dice is {held.before:.2f} without, "
+            f"{held.carried:.2f} with the corrections carried to neighbouring slices, and {held.learned:.2f} with what "
+            "was learned."
+        )
+    if way == LEARNED:
+        return f"The model learned from {slices}.{compared}"
+    if way == CARRIED:
+        return f"{slices} changed the slices near them; the model itself learned nothing.{compared}".capitalize()
+    return f"Neither learning from {slices} nor carrying them on helps: nothing was changed.{compared}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,112 @@
+"""What the user changed on a slice, carried to its neighbours: no learning, and gone after a few slices.
+
+On a corrected slice the difference between what is right and the probability is known. It is added to the logits of the
+slices around, the less the farther away they are; a slice between two corrected ones hears both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..inference.outputs import Outputs
+from .lesson import Lesson, Shown, Slice
+from .truth import probabilities, scores_by_label, truth
+
+PULL = 6.0  # what a difference of 1 adds to a calibrated logit, on the slice itself
+REACH = 1.5  # slices, or voxels of the network if these are larger, over which it falls to 1/e
+_LEAST = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """Differences on slices, ready to be added to logits as they come.
+
+    Attributes:
+        parts: for each slice the axis of the data, the weights of its planes, and the difference (outputs, 1 on that
+            axis, ...).
+    """
+
+    parts: tuple[tuple[int, np.ndarray, torch.Tensor], ...]
+
+    @classmethod
+    def of(
+        cls,
+        lesson: Lesson,
+        logits: Mapping[Slice, torch.Tensor],
+        outputs: Outputs,
+        shown: Sequence[Shown],
+    ) -> Carried:
+        """Of what a network says on corrected slices.
+
+        Args:
+            logits: (outputs, ...) of the planes of each slice, as ``looking.on_slices`` gives them.
+            shown: the slices that are taken.
+        """
+        middles = {one.slice: float(np.mean(one.planes)) for one in shown}
+        parts = []
+        for one in shown:
+            weights = _weights(one, [other for other in shown if other.axis == one.axis], middles, lesson)
+            labels = torch.from_numpy(np.ascontiguousarray(lesson.labels[one.index]))
+            target, known = truth(outputs, labels)
+            difference = (target - probabilities(outputs, logits[one.slice].float().cpu())) * known
+            difference = difference.mean(dim=1 + one.axis, keepdim=True)
+            parts.append((one.axis, weights, _by_output(outputs, difference)))
+        return cls(tuple(parts))
+
+    def __call__(self, start: int, logits: torch.Tensor) -> torch.Tensor:
+        """A slab of logits (outputs, d, b, c) that begins at plane ``start``, changed in place."""
+        for axis, weights, difference in self.parts:
+            if axis == 0:
+                weights = weights[start : start + logits.shape[1]]
+                change = difference
+            else:
+                change = difference[:, start : start + logits.shape[1]]
+            near = np.flatnonzero(weights > _LEAST)
+            if not len(near):
+                continue
+            part = slice(int(near[0]), int(near[-1]) + 1)
+            window = logits[(slice(None),) * (1 + axis) + (part,)]
+            shape = [1] * 4
+            shape[1 + axis] = -1
+            window += change.to(logits.device) * torch.from_numpy(weights[part]).to(logits).reshape(shape)
+        return logits
+
+    def at(self, shown: Shown, logits: torch.Tensor) -> torch.Tensor:
+        """The same for the planes of one slice alone."""
+        planes = torch.from_numpy(shown.planes)
+        for axis, weights, difference in self.parts:
+            shape = [1] * 4
+            shape[1 + axis] = -1
+            if axis == shown.axis:
+                weights = weights[shown.planes]
+            else:
+                difference = difference.index_select(1 + shown.axis, planes)
+            logits = logits + difference * torch.from_numpy(weights).reshape(shape)
+        return logits
+
+
+def _weights(one: Shown, along: Sequence[Shown], middles: Mapping[Slice, float], lesson: Lesson) -> np.ndarray:
+    """float32, of the planes along an axis: 1 on the slice, less away from it, and 0 beyond the next corrected one."""
+    positions = np.arange(lesson.data.shape[1 + one.axis])
+    middle = middles[one.slice]
+    reach = REACH * max(1.0, lesson.planes_a_slice(one.axis))
+    weights = np.exp(-np.abs(positions - middle) / reach)
+    for other in along:
+        there = middles[other.slice]
+        if there > middle:
+            weights[positions > there] = 0
+        elif there < middle:
+            weights[positions < there] = 0
+    return weights.astype(np.float32)
+
+
+def _by_output(outputs: Outputs, difference: torch.Tensor) -> torch.Tensor:
+    """As logits: for each output the difference of its label."""
+    values, _ = scores_by_label(outputs, torch.zeros(outputs.count, 1))
+    rows = [values.index(value) for value in outputs.values]
+    temperatures = torch.tensor(outputs.temperatures).reshape(-1, *[1] * (difference.ndim - 1))
+    return PULL * temperatures * difference[rows]

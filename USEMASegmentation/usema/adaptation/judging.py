@@ -1,0 +1,106 @@
+"""Whether learning helped, and what it would change far from where the user looked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from ..inference.outputs import Outputs
+from ..volumes.geometry import Geometry
+from ..volumes.segments import millilitres
+from .corrections import Corrections, Slice
+from .lesson import Lesson, Shown
+
+LEARNED, CARRIED, UNCHANGED = WAYS = ("learned", "carried", "unchanged")
+FAR_MM = 20.0
+MOST_FAR = 0.05  # of the segments' voxels; if more would change, the user is asked
+AS_GOOD = 0.01  # Dice: a single slice does not tell less apart
+MOST_POINTS = 200_000  # that distances are taken to
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How a corrected slice came out that was not learned from: mean Dice of its labels.
+
+    Attributes:
+        slice: which it was.
+        before: the model as it is.
+        carried: with what the other slices have, carried to it.
+        learned: with a model that learned from the others, and that carried, too.
+    """
+
+    slice: Slice
+    before: float
+    carried: float
+    learned: float
+
+    @property
+    def best(self) -> str:
+        """Which way to go: learning, unless another comes out better; nothing, only if that is better than both."""
+        if self.learned >= max(self.carried, self.before) - AS_GOOD:
+            return LEARNED
+        return CARRIED if self.carried >= self.before - AS_GOOD else UNCHANGED
+
+
+def left_out(lessons: Sequence[Lesson]) -> tuple[Lesson, Shown]:
+    """The slice to leave out: the middle one along the axis that has most of them."""
+    every = [(lesson, one) for lesson in lessons for one in lesson.shown]
+    axes = [one.slice[0] for _, one in every]
+    axis = max(set(axes), key=axes.count)
+    along = sorted((pair for pair in every if pair[1].slice[0] == axis), key=lambda pair: pair[1].slice[1])
+    return along[len(along) // 2]
+
+
+def dice_on(lesson: Lesson, shown: Sequence[Shown], logits: Mapping[Slice, torch.Tensor], outputs: Outputs) -> float:
+    """Mean Dice over the labels that are right or found on these slices together; 1 where there is neither."""
+    found, right = [], []
+    for one in shown:
+        found.append(outputs.to_labels(logits[one.slice]).numpy().ravel())
+        right.append(lesson.labels[one.index].ravel())
+    found, right = np.concatenate(found), np.concatenate(right)
+    scores = []
+    for value in sorted(({*np.unique(right).tolist()} | {*np.unique(found).tolist()}) - {0, -1}):
+        mine, true = found == value, right == value
+        scores.append(2 * (mine & true).sum() / (mine.sum() + true.sum()))
+    return float(np.mean(scores)) if scores else 1.0
+
+
+def change_of(labels: np.ndarray, corrections: Corrections, geometry: Geometry) -> dict:
+    """How a result differs from what the user sees, and how much of that lies far from all that he corrected.
+
+    Args:
+        labels: (z, y, x), the result.
+
+    Returns:
+        the fields changed_voxels, changed_ml, far_voxels, far_share, far_mm and question of the worker's answer.
+    """
+    places = np.argwhere(labels != corrections.labels)
+    spacing = np.asarray(geometry.spacing_zyx)
+    away = np.full(len(places), np.inf)
+    for axis, index in corrections.slices:
+        away = np.minimum(away, np.abs(places[:, axis] - index) * spacing[axis])
+    far = places[away > FAR_MM]
+    if len(far) and corrections.edited is not None and corrections.edited.any():
+        edited = np.argwhere(corrections.edited)
+        edited = edited[:: max(1, len(edited) // MOST_POINTS)]
+        far = far[cKDTree(edited * spacing).query(far * spacing, distance_upper_bound=FAR_MM)[0] > FAR_MM]
+    size = int(max((labels > 0).sum(), (corrections.labels > 0).sum(), 1))
+    share = len(far) / size
+    question = ""
+    if share > MOST_FAR:
+        question = (
+            f"{millilitres(len(far), geometry.spacing):.2f} ml, {share:.0%} of what is segmented, would change farther "
+            f"than {FAR_MM:g} mm from all that you corrected. Take the result?"
+        )
+    return {
+        "changed_voxels": len(places),
+        "changed_ml": millilitres(len(places), geometry.spacing),
+        "far_voxels": len(far),
+        "far_share": share,
+        "far_mm": FAR_MM,
+        "question": question,
+    }

@@ -1,0 +1,119 @@
+"""What a network says on a few slices, without running over the whole volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..inference.loading import LoadedPart
+from ..inference.sliding_window import predict_logits
+from .lesson import Lesson, Shown, Slice
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some planes of the data, about a tile thick, that hold corrected slices well inside.
+
+    Attributes:
+        axis: along which it is cut out.
+        start, stop: its planes.
+        shown: the slices in it.
+    """
+
+    axis: int
+    start: int
+    stop: int
+    shown: tuple[Shown, ...]
+
+
+def windows(lesson: Lesson, shown: Sequence[Shown], tile: Sequence[int]) -> list[Window]:
+    """Few windows that hold all the slices.
+
+    Args:
+        tile: three sides, or two of a network that sees each plane of the first axis alone.
+    """
+    sides = tile if len(tile) == 3 else (1, *tile)
+    found = []
+    for axis in range(3):
+        rest = sorted((one for one in shown if one.axis == axis), key=lambda one: int(one.planes[0]))
+        length, side = lesson.data.shape[1 + axis], sides[axis]
+        if rest and length <= 2 * side and side > 1:
+            found.append(Window(axis, 0, length, tuple(rest)))
+            continue
+        while rest:
+            first, last = int(rest[0].planes[0]), int(rest[0].planes[-1])
+            thick = max(side, last - first + 1)
+            margin = 0 if side == 1 else side // 8
+            start = max(0, min(first - margin if len(rest) > 1 else (first + last - thick) // 2, length - thick))
+            stop = min(length, start + thick)
+            inside = [one for one in rest if one.planes[-1] < stop - (margin if stop < length else 0)] or rest[:1]
+            found.append(Window(axis, start, stop, tuple(inside)))
+            rest = rest[len(inside) :]
+    return found
+
+
+def tiles_in(part: LoadedPart, lesson: Lesson, several: Sequence[Window], overlap: float) -> int:
+    """How many tiles the windows take."""
+    return sum(_tiling(part, lesson, window, overlap).count for window in several)
+
+
+def on_slices(
+    part: LoadedPart,
+    network: nn.Module,
+    lesson: Lesson,
+    several: Sequence[Window],
+    overlap: float,
+    device: torch.device,
+    tile_done: Callable[[int], None],
+    should_stop: Callable[[], bool] | None,
+) -> dict[Slice, torch.Tensor]:
+    """The logits (outputs, ...) of the planes of each slice, float32 in main memory, shaped as ``Shown.index`` cuts.
+
+    Args:
+        network: the part's, or one that has learned.
+        tile_done: called with how many tiles are done.
+
+    Raises:
+        Cancelled, DeviceError: as ``predict_logits``.
+    """
+    found: dict[Slice, torch.Tensor] = {}
+    before = 0
+    for window in several:
+        cut = (slice(None),) * (1 + window.axis) + (slice(window.start, window.stop),)
+        done = 0
+
+        def progress(tiles: int, total: int, left: float | None, before=before) -> None:
+            nonlocal done
+            done = tiles
+            tile_done(before + tiles)
+
+        pieces: dict[Slice, list[torch.Tensor]] = {one.slice: [] for one in window.shown}
+        for start, logits in predict_logits(
+            network,
+            lesson.data[cut],
+            patch_size=part.recipe.patch_size,
+            num_classes=part.outputs.count,
+            overlap=overlap,
+            device=device,
+            progress=progress,
+            should_stop=should_stop,
+            tiling_type=part.recipe.tiling,
+        ):
+            for one in window.shown:
+                planes = torch.from_numpy(one.planes) - window.start
+                if window.axis == 0:
+                    planes = planes[(planes >= start) & (planes < start + logits.shape[1])] - start
+                if len(planes):
+                    pieces[one.slice].append(logits.index_select(1 + window.axis, planes.to(logits.device)).cpu())
+        found |= {one: torch.cat(parts, dim=1) for one, parts in pieces.items()}
+        before += done
+    return found
+
+
+def _tiling(part: LoadedPart, lesson: Lesson, window: Window, overlap: float):
+    shape = list(lesson.data.shape[1:])
+    shape[window.axis] = window.stop - window.start
+    return part.recipe.tiling.of(shape, part.recipe.patch_size, overlap)

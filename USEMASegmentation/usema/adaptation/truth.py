@@ -1,0 +1,60 @@
+"""What a network should say where the user has said what is right, in the terms of its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..inference.outputs import Outputs
+from ..models.parts import SIGMOID
+
+UNKNOWN = -1  # a voxel of which nobody has said anything
+
+
+def scores_by_label(outputs: Outputs, logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+    """Labels, and their logits (labels, ...): classes that share a label count together; of regions, each its own."""
+    values = list(dict.fromkeys(outputs.values))
+    if outputs.activation == SIGMOID or len(values) == outputs.count:
+        return list(outputs.values), logits
+    rows = [[row for row, value in enumerate(outputs.values) if value == one] for one in values]
+    return values, torch.stack([logits[row].logsumexp(0) for row in rows])
+
+
+def truth(outputs: Outputs, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each score should be, and where that is known.
+
+    Where regions may lie in each other, a label tells of its own region and of later ones, which would be written over
+    it; whether an earlier one lies under it is not known.
+
+    Args:
+        labels: (...) values of labels, or UNKNOWN.
+
+    Returns:
+        (labels, ...) float 0 or 1 in the order of ``scores_by_label``, and bool of the same shape.
+    """
+    values = list(outputs.values) if outputs.activation == SIGMOID else list(dict.fromkeys(outputs.values))
+    target = torch.stack([labels == value for value in values])
+    known = (labels != UNKNOWN).expand_as(target)
+    if outputs.activation == SIGMOID:
+        later = torch.stack([_none_after(target, row) for row in range(len(values))])
+        known = known & later
+    return target.float(), known
+
+
+def _none_after(target: torch.Tensor, row: int) -> torch.Tensor:
+    """Where no later region is the one that is seen."""
+    after: Sequence[torch.Tensor] = target[row + 1 :]
+    return ~after.any(dim=0) if len(after) else torch.ones_like(target[row])
+
+
+def scaled(outputs: Outputs, logits: torch.Tensor) -> torch.Tensor:
+    """Logits (outputs, ...) divided by the model's temperature."""
+    temperatures = torch.tensor(outputs.temperatures, dtype=torch.float32, device=logits.device)
+    return logits / temperatures.reshape(-1, *[1] * (logits.ndim - 1))
+
+
+def probabilities(outputs: Outputs, logits: torch.Tensor) -> torch.Tensor:
+    """(labels, ...) in the order of ``scores_by_label``, with the model's temperature."""
+    _, scores = scores_by_label(outputs, scaled(outputs, logits))
+    return scores.sigmoid() if outputs.activation == SIGMOID else scores.softmax(0)
