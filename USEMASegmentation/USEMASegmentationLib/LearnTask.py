@@ -21,7 +21,7 @@ from usema.volumes.masks import Box
 
 from .Parameters import TaskStatus
 from .Review import Learn
-from .Review.Slices import Slice, told
+from .Review.Slices import Slice, slicesOf, told
 from .Scene import KeptDelta, Preflight
 from .Scene.ExchangeFolder import ExchangeFolder
 from .Scene.ReviewCase import ReviewCase
@@ -57,6 +57,7 @@ class _Run:
     bundle: Bundle
     box: Box
     slices: list[Slice]
+    names: dict[int, str]  # of the segments, by label
     volumes: Sequence
     options: RunOptions
     allowed: float
@@ -66,34 +67,28 @@ class _Run:
     agreed: bool = False  # the user said yes
 
 
-def whyNot(case: ReviewCase, channels: Sequence = ()) -> str:
+def whyNot(case: ReviewCase, slices: Sequence[Slice], channels: Sequence = ()) -> str:
     """Why nothing can be learned for a case, in a sentence or two; empty: it can.
 
     Args:
+        slices: those to learn from.
         channels: volume nodes of the model's further channels.
     """
     try:
         _bundleOf(case, channels)
     except UsemaError as error:
         return str(error)
-    if not Learn.lessons(case, case.box):
+    if not slices:
         return "No slice is ticked: correct one, or accept one that is right."
     return ""
 
 
-def expectedSeconds(case: ReviewCase) -> float | None:
-    """About how long it takes, by what the last result took; None: not known."""
+def expectedSeconds(case: ReviewCase, count: int) -> float | None:
+    """About how long it takes to learn from so many slices, by what the last result took; None: not known."""
     try:
-        seconds, bundle = float(case.provenance("seconds")), Preflight.modelHere(case.provenance("model"))
-    except (UsemaError, ValueError):
+        return Learn.expectedSeconds(float(case.provenance("seconds")), count)
+    except ValueError:
         return None
-    plan = bundle.metadata.networks[0].preprocessing
-    sizes = plan.get("patch_size"), plan.get("spacing")
-    if not all(isinstance(one, list) and len(one) == 3 for one in sizes):
-        return None
-    sides = [(part.stop - part.start) * mm for part, mm in zip(case.box, case.spacing, strict=True)]
-    tile = [size * mm for size, mm in zip(*sizes, strict=True)]
-    return Learn.expectedSeconds(seconds, sides, tile, len(Learn.lessons(case, case.box)))
 
 
 class LearnTask(WorkerTask):
@@ -102,14 +97,17 @@ class LearnTask(WorkerTask):
     Args:
         hold: on the worker, which a segmentation shares.
         removed: called with a folder that is no longer needed.
+        occupied: why it cannot begin now, such as a segmentation that will change what it would learn from.
     """
 
     _cancelledText = "Learning was cancelled."
     _defectText = "What was learned could not be brought into the scene"
 
-    def __init__(self, hold: WorkerHold, removed: Callable[[ExchangeFolder], None]):
+    def __init__(
+        self, hold: WorkerHold, removed: Callable[[ExchangeFolder], None], occupied: Callable[[], str] = lambda: ""
+    ):
         super().__init__(hold, LearnStatus(), "A model is learning. Wait for it, or cancel it.")
-        self._removeFolder = removed
+        self._removeFolder, self._occupied = removed, occupied
         self._run: _Run | None = None
         self._waiting: dict | None = None  # a result that waits until the scene can be written
 
@@ -141,12 +139,17 @@ class LearnTask(WorkerTask):
             UsemaError: it cannot begin; nothing was changed.
         """
         self._refuseIfBusy()
+        if self._occupied():
+            raise InputError(self._occupied())
         self._status = LearnStatus()
-        bundle, slices = _bundleOf(case, channels), Learn.lessons(case, case.box)
+        bundle, slices = _bundleOf(case, channels), Learn.lessons(slicesOf(case), case.box)
         if not slices:
             raise InputError("No slice is ticked.", "Correct one, or accept one that is right.")
+        for value in case.names:
+            case.editable(value, (slice(0, 1),) * 3)  # masks that cannot be kept to are refused now, not after minutes
         options = replace(options or RunOptions(), probabilities=False, margins=True, speed=EXACT)
-        self._ask(_Run(case.again(), bundle, case.box, slices, [case.volume, *channels], options, ALLOWED_SECONDS))
+        volumes = [case.volume, *channels]
+        self._ask(_Run(case.again(), bundle, case.box, slices, case.names, volumes, options, ALLOWED_SECONDS))
 
     def poll(self) -> TaskStatus:
         run, changing = self._run, bool(slicer.mrmlScene.IsBatchProcessing())
@@ -351,9 +354,9 @@ def _fresh(run: _Run) -> ReviewCase:
     """
     try:
         case = run.case.again()
-        if set(case.names) == set(run.case.names):
+        if set(case.names) == set(run.names):
             return case
-        reason = "segments were removed"
+        reason = "its segments were removed or replaced"
     except ValueError as error:
         reason = str(error)
     raise OutputError(

@@ -81,7 +81,7 @@ class USEMASegmentationLogic(WorkerTask):
         self._counted: tuple = (None, Corrections())
         self._leftFolders: list[ExchangeFolder] = []
         self._frames = SequenceTask(hold, self._busyText, self._remove)
-        self.learning = LearnTask(hold, self._remove)
+        self.learning = LearnTask(hold, self._remove, lambda: self._busyText if self.busy else "")
         removeAbandoned()
 
     def __enter__(self) -> USEMASegmentationLogic:
@@ -180,7 +180,7 @@ class USEMASegmentationLogic(WorkerTask):
         volumes = [parameters.inputVolume, *parameters.channels]
         folder = ExchangeFolder()
         try:
-            delta = KeptDelta.toUse(parameters, bundle.metadata)
+            delta = KeptDelta.ofNext(parameters, bundle.metadata)
             run = _Run(parameters, bundle, box, folder, Watch(volumes), warnings, delta)
             self._begin(
                 "segment",
@@ -189,7 +189,7 @@ class USEMASegmentationLogic(WorkerTask):
                 inputs=folder.export(volumes, box, images=bundle.metadata.takes_images),
                 output=str(folder.path),
                 labels=parameters.labels,
-                delta=delta and delta.write(folder.path),
+                delta=delta.write(folder.path) if delta is not None and delta.used else None,
                 **parameters.runOptions().to_request(),
             )
         except BaseException:

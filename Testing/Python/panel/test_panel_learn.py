@@ -145,13 +145,16 @@ def test_what_was_learned_is_saved_used_again_and_forgotten(app, reviewed, tmp_p
     ui = panel.reviewSection.ui
     (case,) = panel.reviewSection.cases
     assert case.delta.slices == "axis 0: 3"
-    assert "Segment uses that, too" in ui.learnLabel.text
+    assert "has learned for this case, from slices: Axial 3" in ui.learnLabel.text
     parameters = panel.parameters()
     parameters.existing = "replace"
-    used = KeptDelta.toUse(parameters, METADATA)
+    assert not KeptDelta.ofNext(parameters, METADATA).used
+    ui.useLearnedCheckBox.click()
+    used = KeptDelta.ofNext(parameters, METADATA)
+    assert used.used
     assert Path(used.write(tmp_path)).read_bytes() == b"what was learned"
     parameters.existing = "new"
-    assert KeptDelta.toUse(parameters, METADATA) is None
+    assert KeptDelta.ofNext(parameters, METADATA) is None
     ui.forgetButton.click()
     assert "is forgotten" in ui.learnLabel.text
     assert panel.reviewSection.cases[0].delta is None
@@ -197,6 +200,7 @@ def test_it_can_be_cancelled_at_each_stage(reviewed):
     ui.learnButton.click()
     assert ui.learnButton.text == "Cancel"
     assert not panel.ui.segmentButton.enabled
+    assert not ui.refineGroup.enabled
     waitUntil(lambda: panel.logic.learning.status.phase)
     panel.reviewSection.learn.update()
     assert isShown(ui.learnProgressBar)
@@ -208,6 +212,7 @@ def test_it_can_be_cancelled_at_each_stage(reviewed):
     assert (both(node, volume) == before).all()
     assert ui.learnButton.text == "Learn"
     assert panel.ui.segmentButton.enabled
+    assert ui.refineGroup.enabled
 
 
 @pytest.mark.parametrize("reviewed", ["dies while learning"], indirect=True)
@@ -252,3 +257,32 @@ def test_a_segment_that_is_missing_is_no_lesson(reviewed):
     ui = panel.reviewSection.ui
     assert not ui.learnButton.enabled
     assert "There is no segment for Posterior hippocampus" in ui.learnLabel.text
+
+
+@pytest.mark.parametrize("reviewed", ["asks"], indirect=True)
+def test_a_result_that_is_gone_meanwhile_is_not_written_over(reviewed, asked, monkeypatch):
+    panel, volume, node = reviewed
+    draw(panel, volume, node)
+
+    def askedTooLate(text, windowTitle):
+        node.GetSegmentation().RemoveSegment(POSTERIOR)
+        return True
+
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", askedTooLate)
+    before = voxels(node, ANTERIOR, volume)
+    learn(panel)
+    assert "no longer there: its segments were removed" in panel.logic.learning.status.message
+    assert (voxels(node, ANTERIOR, volume) == before).all()
+    assert len(slicer.util.getNodesByClass("vtkMRMLTextNode")) == 1
+
+
+@pytest.mark.parametrize("reviewed", ["waits"], indirect=True)
+def test_while_a_segmentation_runs_nothing_is_learned(reviewed):
+    panel, volume, node = reviewed
+    draw(panel, volume, node)
+    panel.ui.segmentButton.click()
+    panel.reviewSection.ui.learnButton.click()
+    assert not panel.logic.learning.busy
+    assert "A segmentation is running" in panel.ui.messageLabel.text
+    panel.ui.segmentButton.click()
+    waitUntil(lambda: not panel.logic.busy)

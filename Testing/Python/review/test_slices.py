@@ -38,6 +38,13 @@ def test_strokes_in_two_directions_are_told_apart(scene):
     assert [(one.axis, one.index) for one in slicesOf(scene.case())] == [(0, 3), (2, 25)]
 
 
+def test_strokes_far_apart_keep_their_places(scene):
+    draw(scene, 0, 3)
+    scene.paint((slice(30, 31), slice(40, 46), slice(24, 30)))
+    found = [(one.axis, one.index, one.edited, one.ticked) for one in slicesOf(scene.case())]
+    assert found == [(0, 3, 36, True), (0, 30, 36, True)]
+
+
 def test_a_few_voxels_and_a_ball_are_offered_but_not_ticked(scene):
     draw(scene, 0, 3, size=3)
     (few,) = slicesOf(scene.case())
@@ -48,6 +55,13 @@ def test_a_few_voxels_and_a_ball_are_offered_but_not_ticked(scene):
     ball = slicesOf(scene.case())
     assert len(ball) == 6
     assert not any(one.ticked for one in ball)
+
+
+def test_a_stroke_that_a_refinement_followed_is_no_corrected_slice(scene):
+    draw(scene, 0, 3)
+    refine(scene.case())
+    (one,) = slicesOf(scene.case())
+    assert (one.index, one.edited, one.ticked) == (3, 36, False)
 
 
 def test_undo_takes_a_slice_out_and_saying_so_takes_its_tick(scene, tmp_path):

@@ -12,6 +12,7 @@ from usema.errors import InputError
 
 from ..LearnTask import LearnTask, expectedSeconds, whyNot
 from ..Parameters import Parameters
+from ..Review.Learn import lessons
 from ..Review.Slices import Slice, accept, slicesOf, tick
 from ..Scene import KeptDelta
 from ..Scene.ReviewCase import ReviewCase
@@ -59,6 +60,7 @@ class LearnControls:
         connect(ui.slicesList, "currentRowChanged(int)", self.onRow)
         connect(ui.acceptSliceButton, "clicked(bool)", self.onAccept)
         connect(ui.learnButton, "clicked(bool)", self.onLearnOrCancel)
+        connect(ui.useLearnedCheckBox, "clicked(bool)", self.onUse)
         connect(ui.forgetButton, "clicked(bool)", self.onForget)
 
     def show(self, cases: Sequence[ReviewCase]) -> None:
@@ -83,12 +85,15 @@ class LearnControls:
         ui.learnProgressBar.value = status.done
         ui.learnProgressBar.format = LearnTexts.progress(status)
         ui.learnButton.text = _("Cancel") if busy else _("Learn")
-        ui.forgetButton.visible = case is not None and case.delta is not None
-        ui.forgetButton.enabled = not busy
-        for widget in (ui.learnSelector, ui.slicesList, ui.viewSelector):
+        delta = None if case is None else case.delta
+        for widget in (ui.forgetButton, ui.useLearnedCheckBox):
+            widget.visible, widget.enabled = delta is not None, not busy
+        ui.useLearnedCheckBox.checked = delta is not None and delta.used
+        # what they change would no longer be what is learned from
+        for widget in (ui.thresholdGroup, ui.refineGroup, ui.learnSelector, ui.slicesList, ui.viewSelector):
             widget.enabled = not busy
         ui.acceptSliceButton.enabled = not busy and bool(self._views)
-        reason = "" if busy or case is None else whyNot(case, self._channels(case))
+        reason = "" if busy or case is None else whyNot(case, self._lessons(case), self._channels(case))
         ui.learnButton.enabled = status.state != "cancelling" if busy else case is not None and not reason
         ui.learnLabel.text = self._text(case, busy, reason)
 
@@ -135,6 +140,11 @@ class LearnControls:
             self.update()
         self.changed()
 
+    def onUse(self, used: bool = False) -> None:
+        with self.guarded():
+            if self._case is not None:
+                KeptDelta.use(self._case.node, self._case.tag, used)
+
     def onForget(self, checked: bool = False) -> None:
         with self.guarded():
             if self._case is not None:
@@ -171,13 +181,25 @@ class LearnControls:
     def _text(self, case: ReviewCase | None, busy: bool, reason: str) -> str:
         if case is None or busy:
             return ""
-        now = reason or LearnTexts.ready(self._slices, expectedSeconds(case))
-        return "\n".join(filter(None, [self._said, LearnTexts.learned(case), now]))
+        if self._said:
+            return self._said
+        now = reason or self._ready(case)
+        return "\n".join(filter(None, [LearnTexts.learned(case), now]))
+
+    def _lessons(self, case: ReviewCase) -> list[Slice]:
+        return lessons(self._slices, case.box)
+
+    def _ready(self, case: ReviewCase) -> str:
+        count = len(self._lessons(case))
+        return LearnTexts.ready(count, expectedSeconds(case, count))
 
     def _fill(self) -> None:
         """The slices, and the views whose slice can be accepted."""
         case, widget, views = self._case, self.ui.slicesList, self.ui.viewSelector
-        self._slices = [] if case is None else slicesOf(case)
+        slices = [] if case is None else slicesOf(case)
+        if slices != self._slices:
+            self._said = ""  # that was of others
+        self._slices = slices
         self._isFilling = True
         row = widget.currentRow
         widget.blockSignals(True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from slicer.i18n import tr as _
 
@@ -30,9 +28,8 @@ def row(case: ReviewCase, one: Slice) -> str:
     return text.format(plane=planeName(case, one.axis), index=one.index, said=", ".join(said))
 
 
-def ready(slices: Sequence[Slice], seconds: float | None) -> str:
-    """What a click would do, and how long it takes."""
-    count = sum(one.ticked for one in slices)
+def ready(count: int, seconds: float | None) -> str:
+    """What a click would do with so many slices, and how long it takes."""
     if count == 1:
         text = _("The model learns from 1 slice, which must be right as it stands, then segments again")
     else:
@@ -46,9 +43,9 @@ def learned(case: ReviewCase) -> str:
     delta = case.delta
     if delta is None:
         return ""
-    return _("The model learned for this case from {slices}; Segment uses that, too.").format(
-        slices=delta.slices or _("its slices")
-    )
+    planes = [part.partition(": ") for part in delta.slices.removeprefix("axis ").split("; axis ")]
+    slices = "; ".join(f"{planeName(case, int(axis))} {indices}" for axis, _sep, indices in planes if axis.isdigit())
+    return _("The model has learned for this case, from slices: {slices}.").format(slices=slices or delta.slices)
 
 
 def progress(status: LearnStatus) -> str:

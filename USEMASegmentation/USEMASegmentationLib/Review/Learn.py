@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,16 +11,16 @@ from usema.volumes.masks import Box, PlacedMask, box_around, common_box, relativ
 
 from .Changes import Allowed
 from .Port import Notes, Port
-from .Slices import Slice, cut, slicesOf
+from .Slices import Slice, cut
 
-# What the engine does: as many steps, a second time without one slice from so many slices on, to see whether it helps.
-STEPS, CHECKED_FROM = 60, 3
-STEP = 3.0  # of a step, times what a tile takes forward
+CHECKED_FROM = 3  # slices, from which on the engine leaves one out to see whether learning helps
+# How often everything is computed at the most: as it is, for the lessons, and as it was learned.
+_TIMES, _TIMES_CHECKED = 3, 4
 
 
-def lessons(port: Port, box: Box) -> list[Slice]:
+def lessons(slices: Sequence[Slice], box: Box) -> list[Slice]:
     """The slices to learn from: those that are ticked, in the box that was segmented."""
-    return [one for one in slicesOf(port) if one.ticked and box[one.axis].start <= one.index < box[one.axis].stop]
+    return [one for one in slices if one.ticked and box[one.axis].start <= one.index < box[one.axis].stop]
 
 
 def labelsNow(port: Port, box: Box, slices: Sequence[Slice]) -> np.ndarray:
@@ -101,17 +100,13 @@ def apply(
     return int(np.count_nonzero(changed))
 
 
-def expectedSeconds(whole: float, sides_mm: Sequence[float], tile_mm: Sequence[float], count: int) -> float:
-    """About what learning takes, before it begins: then the engine tells more exactly.
+def expectedSeconds(whole: float, count: int) -> float:
+    """About what learning from so many slices takes, before it begins: then the engine tells more exactly.
 
     Args:
         whole: seconds that segmenting took.
-        sides_mm, tile_mm: of what was segmented, and of a tile.
-        count: of slices.
     """
-    tiles = math.prod(max(1, math.ceil(2 * side / tile - 1)) for side, tile in zip(sides_mm, tile_mm, strict=True))
-    steps = STEPS * (2 if count >= CHECKED_FROM else 1)
-    return whole * (2 + STEP * steps / tiles)
+    return whole * (_TIMES_CHECKED if count >= CHECKED_FROM else _TIMES)
 
 
 def certain(margins: Margins, labels: np.ndarray, sure: np.ndarray, box: Box) -> Margins:

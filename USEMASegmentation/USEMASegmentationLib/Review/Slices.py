@@ -16,7 +16,8 @@ from usema.volumes.masks import Box, box_around
 
 from .Port import Port
 
-LEAST = 20  # voxels in a slice from which on it counts as corrected without being asked
+# Voxels in a slice from which on it counts as corrected without being asked; strokes for a refinement do not count.
+LEAST = 20
 FLAT = 0.5  # a piece is of slices if it is at most so thick, of its other sides
 _KEY = "slices"  # in the state of the case
 _EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
@@ -94,29 +95,46 @@ def _edited(port: Port) -> dict[tuple[int, int], tuple[int, bool]]:
         mask |= one.on(box)
     if not mask.any():
         return {}
+    followed = np.zeros(mask.shape, bool)
+    for one in port.refined().values():
+        followed |= one.on(box)
+    # Without the planes in between: corrections may lie far apart in a large volume.
+    planes = [_planes(mask, axis, part.start) for axis, part in enumerate(box)]
+    inner = np.ix_(*(np.maximum(one, part.start) - part.start for one, part in zip(planes, box, strict=True)))
+    mask, followed = mask[inner], followed[inner]
+    for axis, one in enumerate(planes):
+        np.moveaxis(mask, axis, 0)[one < 0] = False
     usual = int(np.argmin([np.count_nonzero(_profile(mask, axis)) for axis in range(3)]))
     components, count = ndimage.label(mask, _EVERY_NEIGHBOUR)
     sizes = np.bincount(components.ravel(), minlength=count + 1)
     counts, flat = Counter(), Counter()
     # pieces that are too small to tell how they were drawn
     small = sizes[components] < LEAST
-    for index, voxels in enumerate(_profile(mask & small, usual)):
-        counts[usual, index] += int(voxels)
-        flat[usual, index] += int(voxels)
+    for pieces, amount in ((counts, mask & small), (flat, mask & small & ~followed)):
+        for index, voxels in enumerate(_profile(amount, usual)):
+            pieces[usual, index] += int(voxels)
     for number, place in enumerate(ndimage.find_objects(components), 1):
         if sizes[number] < LEAST:
             continue
         sides = [part.stop - part.start for part in place]
         axis = usual if sides[usual] == min(sides) else int(np.argmin(sides))
         isFlat = sides[axis] == 1 or sides[axis] <= FLAT * sorted(sides)[1]
-        for index, voxels in enumerate(_profile(components[place] == number, axis), place[axis].start):
-            counts[axis, index] += int(voxels)
-            flat[axis, index] += int(voxels) if isFlat else 0
+        own = components[place] == number
+        for pieces, amount in ((counts, own), (flat, own & ~followed[place] & isFlat)):
+            for index, voxels in enumerate(_profile(amount, axis), place[axis].start):
+                pieces[axis, index] += int(voxels)
     return {
-        (axis, index + box[axis].start): (voxels, flat[axis, index] >= LEAST)
+        (axis, int(planes[axis][index])): (voxels, flat[axis, index] >= LEAST)
         for (axis, index), voxels in counts.items()
         if voxels
     }
+
+
+def _planes(mask: np.ndarray, axis: int, start: int) -> np.ndarray:
+    """Indices of the planes across an axis that hold something; -1 where there are others in between."""
+    filled = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+    gaps = np.flatnonzero(np.diff(filled) > 1) + 1
+    return np.insert(filled + start, gaps, -1)
 
 
 def _profile(mask: np.ndarray, axis: int) -> np.ndarray:

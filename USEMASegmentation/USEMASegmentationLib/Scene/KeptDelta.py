@@ -22,7 +22,7 @@ from .EditMask import ownSegments, tagOf
 
 ROLE = "USEMA.delta"  # under which a segmentation refers to it
 FILE = "delta.safetensors"
-_WEIGHTS, _SLICES = f"{PREFIX}weightsSha256", f"{PREFIX}adaptedFrom"
+_WEIGHTS, _SLICES, _USED = (f"{PREFIX}{name}" for name in ("weightsSha256", "adaptedFrom", "used"))
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class KeptDelta:
     text: the file's bytes, in base 64.
     weights: SHA-256 of the weights that it belongs to.
     slices: which slices it was learned from, in words.
+    used: the next segmentation of the case begins with it. It counts everywhere then, not near these slices alone.
     """
 
     text: str
     weights: str
     slices: str
+    used: bool = False
 
     def write(self, folder: Path) -> str:
         """Into a file there, for the engine; gives its path.
@@ -73,6 +75,7 @@ def commit(run: str, delta: KeptDelta, segmentationNode, undo: ExitStack) -> Non
     node.SetAttribute(PREFIX + RUN_KEY, run)
     node.SetAttribute(_WEIGHTS, delta.weights)
     node.SetAttribute(_SLICES, delta.slices)
+    node.SetAttribute(_USED, "1" if delta.used else None)
     node.SetText(delta.text)
     segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
 
@@ -82,11 +85,12 @@ def of(segmentationNode, tag: str) -> KeptDelta | None:
     node = _nodeOf(segmentationNode, tag)
     if node is None:
         return None
-    return KeptDelta(node.GetText() or "", node.GetAttribute(_WEIGHTS) or "", node.GetAttribute(_SLICES) or "")
+    weights, slices, used = (node.GetAttribute(name) or "" for name in (_WEIGHTS, _SLICES, _USED))
+    return KeptDelta(node.GetText() or "", weights, slices, bool(used))
 
 
-def toUse(parameters: Parameters, metadata: ModelMetadata) -> KeptDelta | None:
-    """What the model learned for the segments that a result will replace; None: nothing, or another version did."""
+def ofNext(parameters: Parameters, metadata: ModelMetadata) -> KeptDelta | None:
+    """What a result takes over from the segments that it replaces; None: nothing, or another version learned it."""
     node = parameters.segmentation
     if node is None or parameters.existing != "replace" or parameters.allFrames:
         return None
@@ -94,6 +98,13 @@ def toUse(parameters: Parameters, metadata: ModelMetadata) -> KeptDelta | None:
     tags = [tagOf(segmentation.GetSegment(one), RUN_KEY) for one in ownSegments(node, metadata).values()]
     found = next(filter(None, (of(node, tag) for tag in tags)), None)
     return found if found is not None and found.weights == metadata.weights["sha256"] else None
+
+
+def use(segmentationNode, tag: str, used: bool) -> None:
+    """Whether the next segmentation begins with what was learned for segments with this tag."""
+    node = _nodeOf(segmentationNode, tag)
+    if node is not None:
+        node.SetAttribute(_USED, "1" if used else None)
 
 
 def forget(segmentationNode, tag: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import slicer
 import vtk
 from usema.errors import OutputError
-from usema.volumes.segments import PREFIX
+from usema.volumes.segments import LEARNED_KEYS, PREFIX
 
 from .EditMask import tagOf
 from .Hierarchy import createDisplay, placeBeside
@@ -160,6 +160,6 @@ def setAttributes(node, provenance: Mapping[str, str], undo: ExitStack) -> None:
     names = [name for name in node.GetAttributeNames() or () if name.startswith(PREFIX)]
     for key in dict.fromkeys([*(PREFIX + key for key in provenance), *names]):
         texts = dict.fromkeys(filter(None, (tagOf(segment, key.removeprefix(PREFIX)) for segment in segments)))
-        if texts:
+        if texts or key.removeprefix(PREFIX) in LEARNED_KEYS:
             undo.callback(node.SetAttribute, key, node.GetAttribute(key))
-            node.SetAttribute(key, "; ".join(texts))
+            node.SetAttribute(key, "; ".join(texts) or None)
