@@ -63,6 +63,9 @@ class Story:
         self.panel.showModels()
         self.volume = self.host.loadVolume(volume)
         self.image = slicer.util.arrayFromVolume(self.volume)
+        view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+        view.SetMappedInLayout(1)
+        view.SetOrientation("Axial")
         self.window = np.percentile(self.image, (1, 99.5))
         self.spacing = self.volume.GetSpacing()[::-1]
         selector = self.panel.ui.modelSelector
@@ -211,9 +214,11 @@ def learning(story: Story) -> QtGui.QImage:
 def main(folder: Path, model: Path, volume: Path, reference: Path, label: str = "") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     story = Story(model, volume, reference, label)
+    stills = []
     for name, step in (("threshold", threshold), ("regions", regions), ("refine", refining), ("learn", learning)):
-        step(story).save(str(folder / f"review-{name}.png"))
-    saveAnimated(story.frames, folder / "review.gif")
+        stills.append(step(story))
+        stills[-1].save(str(folder / f"review-{name}.png"))
+    saveAnimated(story.frames, folder / "review.gif", stills)
     story.panel.cleanup()
 
 

@@ -77,26 +77,31 @@ def beside(slice_: np.ndarray, widget: QtWidgets.QWidget, caption: str) -> QtGui
     return whole
 
 
-def saveAnimated(frames: Sequence[tuple[QtGui.QImage, int]], path, width: int = 900) -> None:
-    """Frames, each with its milliseconds, as an animated GIF that goes on for ever."""
+def saveAnimated(frames: Sequence[tuple[QtGui.QImage, int]], path, stills: Sequence[QtGui.QImage]) -> None:
+    """Frames, each with its milliseconds, as an animated GIF that goes on for ever.
+
+    Args:
+        stills: what the colours are chosen by: one palette for all, else each frame flickers.
+    """
     from PIL import Image  # which comes with matplotlib
 
-    pictures = []
-    for one, _ in frames:
-        image = one.convertToFormat(QtGui.QImage.Format.Format_RGB888)
-        data = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
-        array = data[:, : 3 * image.width()].reshape(image.height(), image.width(), 3)
-        picture = Image.fromarray(array.copy())
-        height = round(picture.height * width / picture.width)
-        pictures.append(picture.resize((width, height), Image.Resampling.LANCZOS))
-    # one palette for all, else each frame flickers
-    strip = Image.new("RGB", (width, pictures[0].height * len(pictures)))
-    for index, one in enumerate(pictures):
+    known = [_forPillow(one) for one in stills]
+    strip = Image.new("RGB", (known[0].width, known[0].height * len(known)))
+    for index, one in enumerate(known):
         strip.paste(one, (0, index * one.height))
-    palette = strip.quantize(96, Image.Quantize.MEDIANCUT)
-    pictures = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in pictures]
+    palette = strip.quantize(240, Image.Quantize.MEDIANCUT)
+    pictures = [_forPillow(one).quantize(palette=palette, dither=Image.Dither.NONE) for one, _ in frames]
     times = [milliseconds for _, milliseconds in frames]
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0, optimize=True)
+
+
+def _forPillow(image: QtGui.QImage, width: int = 900):
+    from PIL import Image
+
+    image = image.convertToFormat(QtGui.QImage.Format.Format_RGB888)
+    data = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+    picture = Image.fromarray(data[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy())
+    return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
 
 
 def _zoomed(array: np.ndarray, zoom: Sequence[float], order: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import slicer
 import slicer.util
 from panel_cases import isShown, waitUntil
-from review_cases import ANTERIOR, METADATA, POSTERIOR
+from review_cases import ANTERIOR, METADATA, POSTERIOR, writeFound
 from slicer_cases import voxels
 from USEMASegmentationLib.Scene import KeptDelta
 from USEMASegmentationLib.Scene.EditMask import tagOf
@@ -104,7 +104,7 @@ def test_the_slice_that_a_view_shows_can_be_accepted(reviewed):
     assert shown[0] == pytest.approx(world[0], abs=0.51)
 
 
-def test_what_it_finds_is_one_step_and_edits_and_accepted_slices_stay(reviewed):
+def test_what_it_finds_is_one_step_and_edits_and_accepted_slices_stay(reviewed, found):
     panel, volume, node = reviewed
     ui = panel.reviewSection.ui
     drawn = draw(panel, volume, node)
@@ -126,6 +126,7 @@ def test_what_it_finds_is_one_step_and_edits_and_accepted_slices_stay(reviewed):
     slicer.app.processEvents()
     assert (both(node, volume) == before).all()
     assert not isShown(ui.forgetButton)
+    writeFound(found, volume)  # elsewhere, which forgets nothing of here
     panel.ui.segmentEditor.redo()
     slicer.app.processEvents()
     assert (both(node, volume) == after).all()

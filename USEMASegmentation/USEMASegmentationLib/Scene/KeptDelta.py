@@ -19,8 +19,8 @@ from usema.volumes.segments import PREFIX, RUN_KEY
 
 from ..Parameters import Parameters
 from .EditMask import ownSegments, tagOf
+from .KeptMargins import LEARNED_ROLE
 
-ROLE = "USEMA.delta"  # under which a segmentation refers to it
 FILE = "delta.safetensors"
 _WEIGHTS, _SLICES, _USED = (f"{PREFIX}{name}" for name in ("weightsSha256", "adaptedFrom", "used"))
 
@@ -77,7 +77,7 @@ def commit(run: str, delta: KeptDelta, segmentationNode, undo: ExitStack) -> Non
     node.SetAttribute(_SLICES, delta.slices)
     node.SetAttribute(_USED, "1" if delta.used else None)
     node.SetText(delta.text)
-    segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
+    segmentationNode.AddNodeReferenceID(LEARNED_ROLE, node.GetID())
 
 
 def of(segmentationNode, tag: str) -> KeptDelta | None:
@@ -114,7 +114,7 @@ def forget(segmentationNode, tag: str) -> None:
 
 
 def _nodeOf(segmentationNode, tag: str):
-    number = segmentationNode.GetNumberOfNodeReferences(ROLE)
-    nodes = filter(None, (segmentationNode.GetNthNodeReference(ROLE, n) for n in range(number)))
+    number = segmentationNode.GetNumberOfNodeReferences(LEARNED_ROLE)
+    nodes = filter(None, (segmentationNode.GetNthNodeReference(LEARNED_ROLE, n) for n in range(number)))
     byRun = {node.GetAttribute(PREFIX + RUN_KEY): node for node in nodes}
     return next((byRun[run] for run in tag.split() if run in byRun), None)

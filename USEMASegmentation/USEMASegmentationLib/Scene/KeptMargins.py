@@ -21,6 +21,7 @@ from .EditMask import tagOf
 from .VolumeBridge import shapeOf
 
 ROLE = "USEMA.margins"  # under which a segmentation refers to them
+LEARNED_ROLE = "USEMA.delta"  # and to what a model learned, see `KeptDelta`: the same runs tell of it
 _LABELS, _BOX, _FRAME = f"{PREFIX}labels", f"{PREFIX}box", f"{PREFIX}frame"
 
 
@@ -71,8 +72,7 @@ def forget(segmentationNode, runs: set[str]) -> None:
     """
     others = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node is not segmentationNode]
     told = runs.union(*map(runsOf, others))
-    held = {node.GetID() for other in others for node in _nodes(other).values()}
-    own = {node.GetID() for node in _nodes(segmentationNode).values()}
+    held, own = set().union(*map(_referred, others)), _referred(segmentationNode)
     for node in slicer.util.getNodesByClass("vtkMRMLTextNode"):
         run = node.GetAttribute(PREFIX + RUN_KEY)
         if run is not None and run not in told and (node.GetID() in own or node.GetID() not in held):
@@ -128,6 +128,15 @@ def read(segmentationNode, tag: str, volumeNode) -> Margins:
     if margins is None:
         raise ValueError("how sure the model was has not been kept")
     return margins
+
+
+def _referred(segmentationNode) -> set[str]:
+    """IDs of all that is kept for it."""
+    found = set()
+    for role in (ROLE, LEARNED_ROLE):
+        number = segmentationNode.GetNumberOfNodeReferences(role)
+        found |= {segmentationNode.GetNthNodeReferenceID(role, n) for n in range(number)}
+    return found
 
 
 def _boxOf(node) -> Box:
