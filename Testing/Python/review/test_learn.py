@@ -11,7 +11,6 @@ import slicer
 import slicer.util
 from review_cases import ANTERIOR
 from slicer_cases import children, pollUntil
-from slicer_fixtures import ONE_THREAD
 from usema.errors import InputError
 from usema.serving.client import WorkerClient
 from usema.serving.protocol import RunOptions
@@ -135,7 +134,7 @@ def test_masks_segments_of_others_and_what_is_drawn_meanwhile_are_kept_to(correc
 def test_a_worker_that_is_killed_changes_nothing_and_the_next_one_learns(corrected):
     scene, before = corrected, corrected.both()
     running = children()
-    with USEMASegmentationLogic(WorkerClient(environment=ONE_THREAD)) as logic:
+    with USEMASegmentationLogic(WorkerClient(environment={"OMP_NUM_THREADS": "1"})) as logic:
         logic.learning.start(scene.case(), QUICK)
         (process,) = children() - running
         os.kill(process, signal.SIGKILL)
