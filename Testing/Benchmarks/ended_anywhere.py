@@ -55,6 +55,7 @@ def forked(work: Callable[[], None], **streams: int) -> int:
     code = 70
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             os.dup2(streams.get(name, os.open(os.devnull, os.O_WRONLY)), descriptor)
         work()
@@ -190,11 +191,12 @@ class Panel:
 
 
 def workers() -> set[int]:
-    """Numbers of all workers of this user."""
-    found = set()
+    """Numbers of all workers that were started from here: they know where these models lie."""
+    found, ours = set(), os.environ["USEMA_MODELS"].encode()
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            if b"usema.serving.worker" in (path / "cmdline").read_bytes() and is_alive(int(path.name)):
+            here = ours in (path / "environ").read_bytes() and is_alive(int(path.name))
+            if here and b"usema.serving.worker" in (path / "cmdline").read_bytes():
                 found.add(int(path.name))
         except OSError:
             continue

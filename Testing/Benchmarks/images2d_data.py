@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from usema.measure.objects import rims
 
 SHARED = Path(__file__).resolve().parents[3] / "shared/data/images2d"
 FEATURES = (8, 24, 48, 96, 96, 96)
@@ -100,7 +101,7 @@ def prepare(data: DataSet, runs: Path) -> Path:
         size = reduced(image.size, data.longest_side)
         image.resize(size, Image.Resampling.BILINEAR).save(raw / "imagesTr" / f"{case}_0000.png")
         if "boundary" in data.labels:
-            label = with_boundaries(np.asarray(Image.open(source / "instances" / f"{case}.png")))
+            label = rims(np.asarray(Image.open(source / "instances" / f"{case}.png")))
         else:
             mask = np.asarray(Image.open(source / "masks" / f"{case}.png")) > 0
             shares = Image.fromarray(moved_inwards(mask, data.inwards)).resize(size, Image.Resampling.BILINEAR)
@@ -154,42 +155,6 @@ def moved_inwards(mask: np.ndarray, pixels: float) -> np.ndarray:
     around = np.pad(mask, 1, mode="edge")
     depth = distance_transform_edt(around)[1:-1, 1:-1] - 0.5
     return np.clip(depth - pixels + 0.5, 0, 1).astype(np.float32)
-
-
-def with_boundaries(instances: np.ndarray) -> np.ndarray:
-    """1 inside each object, 2 along its edge: a pixel wide in small objects, two in others.
-
-    Where two objects touch, both edges lie between their insides. A small object keeps at least one pixel inside.
-    """
-    from scipy import ndimage
-
-    label = np.zeros(instances.shape, np.uint8)
-    for value, box in enumerate(ndimage.find_objects(instances.astype(np.int32)), 1):
-        if box is None:
-            continue
-        own = np.pad(instances[box] == value, 1)
-        # An edge of the picture is no edge of an object.
-        depth = ndimage.distance_transform_edt(_continued(own, box, instances.shape))[1:-1, 1:-1]
-        own = own[1:-1, 1:-1]
-        width = 1 if np.count_nonzero(own) < 150 else 2
-        inside = own & (depth > width)
-        if not inside.any():
-            inside = own & (depth >= depth[own].max())
-        label[box][own] = 2
-        label[box][inside] = 1
-    return label
-
-
-def _continued(own: np.ndarray, box: tuple[slice, ...], shape: tuple[int, int]) -> np.ndarray:
-    """An object with a margin of 1, grown into the margin where that lies outside the picture."""
-    own = own.copy()
-    for axis, (side, length) in enumerate(zip(box, shape, strict=True)):
-        view = np.moveaxis(own, axis, 0)
-        if side.start == 0:
-            view[0] = view[1]
-        if side.stop == length:
-            view[-1] = view[-2]
-    return own
 
 
 def plan(data: DataSet, raw: Path, runs: Path) -> None:

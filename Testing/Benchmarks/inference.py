@@ -1,14 +1,18 @@
-"""The same weights on the same volume: ours by PyTorch and by OpenVINO, nnU-Net's predictor, MONAI's sliding window.
+"""The same weights on the same volumes: ours by PyTorch and by OpenVINO, nnU-Net's predictor, MONAI's sliding window.
 
-Each engine runs in a process of its own on the same preprocessed data, in turn, several rounds:
+    python Testing/Benchmarks/inference.py --keep FOLDER [--volumes ct mr head] [--networks bundled plain imported]
+        [--part 80] [--rounds 5] [--write]
 
-    python Testing/Benchmarks/inference.py [--volume FILE] [--network bundled|usema|plain] [--part 100] [--write]
+Each engine runs in a process of its own on the same preprocessed data, all in turn, round by round. What is finished
+is kept in FOLDER, and the same command goes on; --table shows what there is so far. ``--part`` takes a cube of so many
+voxels from the middle of each volume, at 1.5 mm.
 
-``--volume`` may be a CT, an MR or a whole head; ``--spacing 1.5`` resamples it so, and ``--part`` takes a cube of so
-many voxels from its middle. Prints processor seconds and seconds on the clock of inference (medians), the ratio to our
-PyTorch (median of the rounds' ratios), peak memory of the process, labels that differ, and the floor: what the same
+Prints, as medians of the rounds, processor seconds and seconds on the clock of inference, the ratio to our PyTorch
+(median of the rounds' ratios), processor seconds of the whole process (imports, loading, a first tile, and for OpenVINO
+compiling, the first time), its peak memory, labels that differ from ours by PyTorch, and the floor: what the same
 multiplications take at the rate of a large matrix product on the same thread. Processor seconds do not depend on who
-else computes here. --write appends the table to Testing/Benchmarks/results/inference.md.
+else computes here. "fast" is OpenVINO with the overlap of ``--speed fast``. --write puts the tables into
+results/inference.md.
 """
 
 from __future__ import annotations
@@ -17,48 +21,73 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "USEMASegmentation"))
-VOLUME = ROOT.parent / "shared/data/volumes/body_ct/example_mr_sm.nii.gz"
-ENGINES = ("usema", "openvino", "nnunet", "monai")
+sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
+DATA = ROOT.parent / "shared/data"
+VOLUMES = {
+    "ct": "volumes/body_ct/example_ct_sm.nii.gz",
+    "mr": "volumes/body_ct/example_mr_sm.nii.gz",
+    "head": "volumes/whole_head/t1_whole_head.nii.gz",
+}
+SPACING = 1.5
+ENGINES = ("usema", "openvino", "fast", "nnunet", "monai")
 CLASSES, TILE = 20, (64, 64, 64)
 UNTRAINED = {"kernels": [[3, 3, 3]] * 4, "strides": [[1, 1, 1], *[[2, 2, 2]] * 3], "features": [32, 64, 128, 256]}
-NETWORKS = {  # besides the bundled model: untrained networks of a usual size
+BUNDLED, IMPORTED = "bundled", "imported"  # besides these: untrained networks of a usual size
+NETWORKS = {
     "usema": ("USEMA", {"blocks": 1, "sema_stages": "bottleneck"}),
     "plain": ("PlainConvUNet", {"convs": [2] * 4, "decoder_convs": [2] * 3}),
 }
 
 
-def network_of(name: str):
+def network_of(name: str, folder: Path):
     """(network, tile, classes) in evaluation mode."""
     import torch
     from usema.networks import build
 
-    if name == "bundled":
+    if name in (BUNDLED, IMPORTED):
         from usema.inference.predictor import Predictor
         from usema.models.bundle import read_bundle
         from usema.store.library import find_model
 
-        predictor = Predictor(read_bundle(find_model("hippocampus-mr")), "cpu")
-        return predictor.parts[0].network, predictor.parts[0].recipe.patch_size, predictor.parts[0].outputs.count
+        path = find_model("hippocampus-mr") if name == BUNDLED else folder / IMPORTED
+        part = Predictor(read_bundle(path), "cpu").parts[0]
+        return part.network, part.recipe.patch_size, part.outputs.count
     torch.manual_seed(0)
     architecture, config = NETWORKS[name]
     config = {"in_channels": 1, "num_classes": CLASSES, **UNTRAINED, **config}
     return build({"name": architecture, "config": config}).eval().requires_grad_(False), TILE, CLASSES
 
 
-def prepare(volume: Path, spacing: float, part: int | None, target: Path) -> None:
+def import_model(folder: Path) -> None:
+    """A residual-encoder U-Net that nnU-Net's trainer trained for a few steps, made into one of our models."""
+    import nnunet_models
+    from usema.converters import convert
+
+    def wider(kind, axes: int) -> dict:
+        described = narrow(kind, axes)
+        described["architecture"]["arch_kwargs"]["features_per_stage"] = [16, 32, 64]
+        return described
+
+    narrow, nnunet_models.network_of = nnunet_models.network_of, wider
+    kind = nnunet_models.Kind(residual=True, changes=(("patch_size", [40, 56, 40]),))
+    nnunet_models.KINDS[IMPORTED] = kind
+    convert(nnunet_models.train(IMPORTED, folder / "nnunet", DATA, steps=4), folder / IMPORTED)
+
+
+def prepare(volume: Path, part: int | None, target: Path) -> None:
     """Normalise and resample once, for all engines alike."""
     from usema.inference.nnunet_recipe import preprocess
     from usema.inference.plan import Plan
@@ -66,7 +95,7 @@ def prepare(volume: Path, spacing: float, part: int | None, target: Path) -> Non
 
     image = read_volume(volume)
     plan = Plan(
-        (spacing,) * 3, TILE, (0, 1, 2), (0, 1, 2), ("ZScoreNormalization",), (False,), ({},)
+        (SPACING,) * 3, TILE, (0, 1, 2), (0, 1, 2), ("ZScoreNormalization",), (False,), ({},)
     )  # z-scores do for CT, too, where only time is asked for
     data = preprocess(image.array[None], image.geometry.spacing_zyx, plan).data
     if part:
@@ -74,28 +103,25 @@ def prepare(volume: Path, spacing: float, part: int | None, target: Path) -> Non
     np.save(target, np.ascontiguousarray(data))
 
 
-def infer(engine: str, name: str, data: np.ndarray, overlap: float) -> tuple[np.ndarray, float, float, str]:
+def infer(engine: str, name: str, data: np.ndarray, folder: Path) -> tuple[np.ndarray, float, float, str]:
     """Logits (K, z, y, x), processor and clock seconds of the sliding window alone, and what computed them."""
     import torch
     from usema.inference.cpu_engine import CPUEngine
     from usema.inference.sliding_window import predict_logits
+    from usema.inference.speeds import FAST, MOST_OVERLAP
 
-    network, tile, classes = network_of(name)
+    network, tile, classes = network_of(name, folder)
+    overlap = MOST_OVERLAP[FAST] if engine == FAST else 0.5
     by = f"PyTorch {torch.__version__}"
+    # Imports and first calls are not the sliding window's; the whole process has them.
     with torch.inference_mode():
-        network(torch.zeros(1, data.shape[0], *tile))  # first-call costs are not the engine's
-        if engine == "openvino":
+        network(torch.zeros(1, data.shape[0], *tile))
+        if engine in ("openvino", FAST):
             network = CPUEngine(network, f"benchmark {name}")
             network.prove(torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, *tile), np.float32)))
             by = str(network.choice)
             network.expect(1)
-    clock, processor = time.perf_counter(), time.process_time()
-    if engine in ("usema", "openvino"):
-        slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap)
-        logits = np.concatenate([slab.numpy() for _, slab in slabs], axis=1)
-    elif engine == "nnunet":
-        from types import SimpleNamespace
-
+    if engine == "nnunet":
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         peer = nnUNetPredictor(
@@ -108,23 +134,28 @@ def infer(engine: str, name: str, data: np.ndarray, overlap: float) -> tuple[np.
         peer.network, peer.allowed_mirroring_axes = network, None
         peer.configuration_manager = SimpleNamespace(patch_size=tile)
         peer.label_manager = SimpleNamespace(num_segmentation_heads=classes)
-        logits = peer.predict_sliding_window_return_logits(torch.from_numpy(data)).float().numpy()
-    else:
+    elif engine == "monai":
         from monai.inferers import sliding_window_inference
-
+    clock, processor = time.perf_counter(), time.process_time()
+    if engine == "nnunet":
+        logits = peer.predict_sliding_window_return_logits(torch.from_numpy(data)).float().numpy()
+    elif engine == "monai":
         with torch.inference_mode():
             image = torch.from_numpy(data)[None]
             logits = sliding_window_inference(image, tile, 1, network, overlap=overlap, mode="gaussian")[0].numpy()
+    else:
+        slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap)
+        logits = np.concatenate([slab.numpy() for _, slab in slabs], axis=1)
     return logits, time.process_time() - processor, time.perf_counter() - clock, by
 
 
-def floor_seconds(name: str, shape: tuple[int, ...], overlap: float) -> float:
+def floor_seconds(name: str, shape: tuple[int, ...], folder: Path) -> float:
     """Processor seconds of the multiplications of all tiles, at the rate of a large matrix product."""
     import torch
     from usema.inference.tiling import Tiling
     from usema.networks.cost import cost
 
-    network, tile, _ = network_of(name)
+    network, tile, _ = network_of(name, folder)
     matrix = torch.randn(1024, 1024)
     torch.mm(matrix, matrix)
     begun = time.process_time()
@@ -132,89 +163,115 @@ def floor_seconds(name: str, shape: tuple[int, ...], overlap: float) -> float:
         torch.mm(matrix, matrix)
     rate = 8 * 1024**3 / (time.process_time() - begun)
     _, multiplications = cost(lambda: network.to("meta"), (1, 1, *tile))
-    return multiplications * Tiling.of(shape, tile, overlap).count / rate
+    return multiplications * Tiling.of(shape, tile, 0.5).count / rate
 
 
-def run_engine(arguments: argparse.Namespace) -> None:
-    folder = Path(arguments.folder)
-    data = np.load(folder / "data.npy")
-    if arguments.engine == "floor":
-        print(json.dumps({"processor": floor_seconds(arguments.network, data.shape[1:], arguments.overlap)}))
+def run_engine(engine: str, volume: str, network: str, folder: Path) -> None:
+    """In a process of its own: prints what was measured."""
+    data = np.load(folder / f"{volume}.npy")
+    if engine == "floor":
+        print(json.dumps({"processor": floor_seconds(network, data.shape[1:], folder)}))
         return
-    logits, processor, clock, by = infer(arguments.engine, arguments.network, data, arguments.overlap)
-    np.save(folder / f"{arguments.engine}.npy", logits.argmax(0).astype(np.uint8))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"processor": processor, "clock": clock, "peak_gib": peak, "by": by}))
+    logits, processor, clock, by = infer(engine, network, data, folder)
+    np.save(folder / f"{volume}-{network}-{engine}.npy", logits.argmax(0).astype(np.uint8))
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    told = {"processor": processor, "clock": clock, "whole": spent.ru_utime + spent.ru_stime, "by": by}
+    print(json.dumps({**told, "peak_gib": peak_gib(), "shape": "x".join(map(str, data.shape[1:]))}))
+
+
+def peak_gib() -> float:
+    """Of this process alone: what getrusage tells on Linux begins with what the parent had."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # macOS counts in bytes
+
+
+def measure(volume: str, network: str, number: int, folder: Path) -> None:
+    """One round of all engines, of which those that are kept are not run again."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "USEMA_CACHE": str(folder / "compiled")}
+    for engine in (*ENGINES, "floor"):
+        kept = folder / f"{volume}-{network}-{engine}-{number}.json"
+        if kept.exists():
+            continue
+        command = [sys.executable, __file__, "--engine", engine, "--keep", str(folder)]
+        command += ["--volumes", volume, "--networks", network]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+        kept.write_text(output.stdout.splitlines()[-1], encoding="utf-8")
+        print(f"{kept.stem}: {kept.read_text()}", flush=True)
+
+
+def table(volume: str, network: str, folder: Path) -> str:
+    """What is kept of a volume and a network, as Markdown; of the rounds in which every engine ran."""
+    numbers = [int(path.stem.rsplit("-", 1)[1]) for path in folder.glob(f"{volume}-{network}-floor-*.json")]
+    if not numbers:
+        return ""
+    rounds = {
+        engine: [json.loads((folder / f"{volume}-{network}-{engine}-{n}.json").read_text()) for n in sorted(numbers)]
+        for engine in (*ENGINES, "floor")
+    }
+    base = [run["processor"] for run in rounds["usema"]]
+
+    def median(engine: str, key: str) -> float:
+        return statistics.median(run[key] for run in rounds[engine])
+
+    def ratio(engine: str) -> float:
+        return statistics.median(run["processor"] / one for run, one in zip(rounds[engine], base, strict=True))
+
+    rows = [
+        f"### {volume}, {rounds['usema'][0]['shape']}; network {network}; rounds: {len(numbers)}\n",
+        "| engine | processor s | ratio | clock s | whole process, processor s | peak GiB | labels that differ | by |",
+        "|---" * 8 + "|",
+    ]
+    labels = {engine: np.load(folder / f"{volume}-{network}-{engine}.npy") for engine in ENGINES}
+    for engine in ENGINES:
+        differing = (labels[engine] != labels["usema"]).mean()
+        rows.append(
+            f"| {engine} | {median(engine, 'processor'):.1f} | {ratio(engine):.2f} | {median(engine, 'clock'):.1f} | "
+            f"{median(engine, 'whole'):.1f} | {median(engine, 'peak_gib'):.2f} | {differing:.1e} | "
+            f"{rounds[engine][-1]['by']} |"
+        )
+    rows.append(f"| floor: matrix product | {median('floor', 'processor'):.1f} | {ratio('floor'):.2f} | | | | | |")
+    return "\n".join(rows) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--volume", type=Path, default=VOLUME)
-    parser.add_argument("--network", choices=["bundled", *NETWORKS], default="bundled")
-    parser.add_argument("--spacing", type=float, default=1.5, help="mm")
+    parser.add_argument("--keep", type=Path, required=True, help="folder of what is finished")
+    parser.add_argument("--volumes", nargs="+", choices=list(VOLUMES), default=list(VOLUMES))
+    networks = [BUNDLED, IMPORTED, *NETWORKS]
+    parser.add_argument("--networks", nargs="+", choices=networks, default=[BUNDLED, "plain", IMPORTED])
     parser.add_argument("--part", type=int, help="voxels of a side of the cube to take; all of the volume without")
-    parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--table", action="store_true", help="measure nothing, show what is kept")
     parser.add_argument("--machine", default="", help="in words, for the results file")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--engine", choices=[*ENGINES, "floor"], help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    folder = arguments.keep.resolve()
     if arguments.engine:
-        run_engine(arguments)
+        run_engine(arguments.engine, arguments.volumes[0], arguments.networks[0], folder)
         return
-
-    own = ["--network", arguments.network, "--overlap", str(arguments.overlap)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def ask(engine: str, folder: str) -> dict:
-        command = [sys.executable, __file__, "--engine", engine, "--folder", folder, *own]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        return json.loads(output.stdout.splitlines()[-1])
-
-    with tempfile.TemporaryDirectory() as folder:
-        environment.setdefault("USEMA_CACHE", folder)
-        prepare(arguments.volume, arguments.spacing, arguments.part, Path(folder) / "data.npy")
-        shape = "x".join(map(str, np.load(Path(folder) / "data.npy").shape[1:]))
-        measured = {engine: [] for engine in ENGINES}
-        for _ in range(arguments.rounds):
-            for engine in ENGINES:
-                measured[engine].append(ask(engine, folder))
-        floor = ask("floor", folder)["processor"]
-        labels = {engine: np.load(Path(folder) / f"{engine}.npy") for engine in ENGINES}
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [(volume, network) for network in arguments.networks for volume in arguments.volumes]
+    if not arguments.table:
+        for volume in arguments.volumes:
+            if not (folder / f"{volume}.npy").exists():
+                prepare(DATA / VOLUMES[volume], arguments.part, folder / f"{volume}.npy")
+        if IMPORTED in arguments.networks and not (folder / IMPORTED / "model.json").exists():
+            import_model(folder)
+        for number in range(arguments.rounds):
+            for volume, network in rows:
+                measure(volume, network, number, folder)
     load = f", load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
-    title = (
-        f"{date.today()}, {arguments.machine or platform.processor() or platform.machine()}, one thread{load}; "
-        f"{arguments.volume.name} at {arguments.spacing:g} mm, {shape}; network {arguments.network}"
-    )
-    text = f"## {title}\n\n`python Testing/Benchmarks/{' '.join([Path(__file__).name, *sys.argv[1:]])}`\n\n"
-    text += render(measured, labels, floor)
+    text = f"## {date.today()}, {arguments.machine or platform.processor() or platform.machine()}, one thread{load}\n\n"
+    command = " ".join([Path(__file__).name, *sys.argv[1:]]).replace(str(arguments.keep), "FOLDER")
+    text += f"`python Testing/Benchmarks/{command}`\n\n"
+    text += "\n".join(filter(None, (table(*row, folder) for row in rows)))
     print(text)
     if arguments.write:
         with (ROOT / "Testing/Benchmarks/results/inference.md").open("a", encoding="utf-8") as file:
             file.write(text + "\n")
-
-
-def render(measured: dict[str, list[dict]], labels: dict[str, np.ndarray], floor: float) -> str:
-    rows = [
-        "| engine | processor s | ratio | clock s | peak GiB | labels that differ | computed by |",
-        "|---" * 7 + "|",
-    ]
-    base = [run["processor"] for run in measured["usema"]]
-
-    def median(engine: str, key: str) -> float:
-        return statistics.median(run[key] for run in measured[engine])
-
-    for engine in ENGINES:
-        ratio = statistics.median(run["processor"] / one for run, one in zip(measured[engine], base, strict=True))
-        differing = (labels[engine] != labels["usema"]).mean()
-        rows.append(
-            f"| {engine} | {median(engine, 'processor'):.1f} | {ratio:.2f} | {median(engine, 'clock'):.1f} | "
-            f"{median(engine, 'peak_gib'):.2f} | {differing:.1e} | {measured[engine][-1]['by']} |"
-        )
-    ratio = floor / statistics.median(base)
-    rows.append(f"| floor: matrix product | {floor:.1f} | {ratio:.2f} | | | | |")
-    return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

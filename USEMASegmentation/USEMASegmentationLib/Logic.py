@@ -346,7 +346,9 @@ class USEMASegmentationLogic(WorkerTask):
             probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
         provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
         margins = run.folder.loadText(event["margins"]) if event.get("margins") else None
-        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box, margins, run.delta)
+        objects = run.folder.load(event["objects"], shape) if event.get("objects") else None
+        written = (labels, probabilities, provenance, metadata, run.box, margins, objects, run.delta)
+        result = ResultWriter.Result(*written)
         names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
         asked = replace(run.parameters, labels=names)
         found = summary(result, asked, event["seconds"])

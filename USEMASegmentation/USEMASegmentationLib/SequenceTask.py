@@ -166,7 +166,9 @@ class SequenceTask(WorkerTask):
             return
         node = run.results.show(run.parameters.show3D)
         seconds = max(1, round(time.monotonic() - run.started))
-        message = f"Done in {seconds} s: {run.done} frames. Their volumes are in a table and a plot in the scene."
+        message = (
+            f"Done in {seconds} s: {run.done} frames. Their volumes or areas are in a table and a plot in the scene."
+        )
         self._finishWith(node, "done", message)
 
     def _take_in(self, run: _Run, event: dict) -> None:
@@ -179,7 +181,7 @@ class SequenceTask(WorkerTask):
         prepared = prepare(
             labels, run.nodes[0], run.bundle.metadata, provenance, box=box, labelNames=run.parameters.labels
         )
-        run.results.add(number, prepared, found.millilitres)
+        run.results.add(number, prepared, found)
         run.warnings += [f"Frame {number + 1}: {one}" for one in event["warnings"] if one not in run.warnings]
         run.done += 1
         self._removeFolder(run.folder)

@@ -6,6 +6,16 @@ to do next. Anything else that escapes the engine is a defect and may show a tra
 
 from __future__ import annotations
 
+import re
+
+# Control characters but tab and line feed, and those that turn the direction of what follows.
+_NOT_TO_BE_SEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A text that a terminal only shows, whoever named the file in it: an escape character becomes "\\x1b"."""
+    return _NOT_TO_BE_SEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class UsemaError(Exception):
     """Base of every expected error.
@@ -19,8 +29,8 @@ class UsemaError(Exception):
 
     def __init__(self, message: str, hint: str = ""):
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        self.hint = printable(hint)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

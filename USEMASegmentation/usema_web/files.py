@@ -5,33 +5,42 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import slicer
+import slicer.util
 from trame.app.file_upload import ClientFile
 from trame_slicer.core import SlicerApp
 from usema.errors import InputError
+from usema.volumes.paths import picture_suffix
+from usema.volumes.picture_files import load_picture
 
-from .scene import SEGMENTATION, VOLUME, nodes_of
+from .scene import SEGMENTATIONS, VOLUMES, nodes_of
 
 ENDING = ".seg.nrrd"
+_LONGEST_NAME = 200  # bytes
 _ENDINGS = re.compile(r"\.(nii(\.gz)?|nrrd|nhdr|mha|mhd|dcm)$", re.IGNORECASE)
 
 
 def receive(files: Sequence[dict], folder: Path) -> list[Path]:
     """Write what the browser sent into a folder. Of several files of one name, as DICOM series have, each is kept."""
     written = []
-    for number, sent in enumerate(files):
+    for sent in files:
         file = ClientFile(sent)
-        name = Path(str(file.name).replace("\\", "/")).name or f"file{number}"  # never outside of the folder
-        path = folder / name
+        path = folder / _name_for_disk(str(file.name))
         if path.exists():
-            path = folder / str(number) / name
-            path.parent.mkdir()
+            path = Path(mkdtemp(dir=folder)) / path.name
         content = file.content
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         written.append(path)
     return written
+
+
+def _name_for_disk(name: str) -> str:
+    """A name that leads nowhere and that any disk takes; its end, which tells the kind of file, stays."""
+    last = re.sub(r"[\0-\x1f\ud800-\udfff]", "_", re.split(r"[/\\]", name)[-1])
+    last = last.encode()[-_LONGEST_NAME:].decode(errors="ignore")
+    return f"_{last}" if last in ("", ".", "..") else last
 
 
 def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
@@ -50,13 +59,16 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
     files = [path for path in every if path.is_file()]
     if not files:
         raise InputError(f"There is no file in {', '.join(map(str, paths)) or 'what was sent'}.")
-    before = {kind: nodes_of(kind) for kind in (VOLUME, SEGMENTATION)}
+    before = {kind: nodes_of(kind) for kind in (VOLUMES, SEGMENTATIONS)}
     for path in files:
         if path.name.endswith(ENDING):
             _read_segmentation(path)
         elif path.suffix == ".mrb":
             app.io_manager.load_scene(path)
-    others = [str(path) for path in files if not path.name.endswith((ENDING, ".mrb"))]
+        elif picture_suffix(path):
+            _read_picture(path)
+    known = (ENDING, ".mrb")
+    others = [str(path) for path in files if not (path.name.endswith(known) or picture_suffix(path))]
     if others:
         for node in app.io_manager.load_volumes(others):
             node.SetName(_ENDINGS.sub("", node.GetName()))
@@ -64,8 +76,8 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
     if not any(new):
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         raise InputError(
-            f"{files[0].name}{more} could not be read as a volume or segmentation.",
-            "Open NIfTI, NRRD, MetaImage, a folder of DICOM images, .seg.nrrd or .mrb.",
+            f"{files[0].name}{more} could not be read as a volume, image or segmentation.",
+            "Open NIfTI, NRRD, MetaImage, a folder of DICOM images, PNG, JPEG, TIFF, .seg.nrrd or .mrb.",
         )
     return new[0], new[1]
 
@@ -83,6 +95,17 @@ def as_seg_nrrd(segmentation) -> bytes:
         if not storage.WriteData(segmentation) or not path.is_file():
             raise InputError(f"{segmentation.GetName()} could not be written.", "Is there any segment in it?")
         return path.read_bytes()
+
+
+def _read_picture(path: Path) -> None:
+    """A PNG, JPEG, TIFF or BMP as 3D Slicer has one: rows run to the feet, and pixels of 1."""
+    picture = load_picture(path)
+    if len(picture.array) > 1:
+        raise InputError(f"{path.name} has {len(picture.array)} pages.", "Save the one that you want as an image.")
+    node = slicer.mrmlScene.AddNewNodeByClass(VOLUMES[picture.in_colour], path.stem)
+    node.SetIJKToRASDirections(-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    slicer.util.updateVolumeFromArray(node, picture.array)
+    node.CreateDefaultDisplayNodes()
 
 
 def _read_segmentation(path: Path) -> None:

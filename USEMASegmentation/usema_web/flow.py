@@ -14,9 +14,10 @@ from usema.store.library import AVAILABLE, UPDATE, KnownModel
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, StoreTexts
 from USEMASegmentationLib.Parameters import Readiness
+from USEMASegmentationLib.Scene.VolumeBridge import measuresOf
 
 from .reviewing import Reviewing
-from .scene import SEGMENTATION, VOLUME, nodes_of
+from .scene import SEGMENTATIONS, VOLUMES, nodes_of
 
 
 class Page(Protocol):
@@ -90,8 +91,8 @@ class Flow:
 
     def look(self) -> None:
         """Look what is in the scene, and whether Segment would begin."""
-        volumes = {one.GetID(): one.GetName() for one in nodes_of(VOLUME)}
-        segmentations = {one.GetID(): one.GetName() for one in nodes_of(SEGMENTATION)}
+        volumes = {one.GetID(): one.GetName() for one in nodes_of(VOLUMES)}
+        segmentations = {one.GetID(): one.GetName() for one in nodes_of(SEGMENTATIONS)}
         self._volume = self._volume if self._volume in volumes else next(reversed(volumes), "")
         self._segmentation = self._segmentation if self._segmentation in segmentations else ""
         self.page.show(
@@ -129,7 +130,7 @@ class Flow:
     def choose_volume(self, identifier: str) -> None:
         """Show a volume, with the last segmentation that was made of it."""
         self._volume = identifier
-        mine = [one for one in nodes_of(SEGMENTATION) if _volume_of(one) is self.volume]
+        mine = [one for one in nodes_of(SEGMENTATIONS) if _volume_of(one) is self.volume]
         self._segmentation = mine[-1].GetID() if mine and self.volume else ""
         self.look()
         self.page.display(self.volume, self.segmentation)
@@ -168,7 +169,7 @@ class Flow:
         model = self._models[self._model]
         question = self.logic.store.questionOf(model.entry)
         self._asked = model, question
-        found = self.logic.store.describe(model)
+        found = self.logic.store.describe(model, measuresOf(self.volume))
         self.page.show(question=StoreTexts.downloadQuestion(model.entry, found, question))
 
     def decline(self) -> None:
@@ -254,7 +255,7 @@ class Flow:
         if model is not None and model.state == AVAILABLE:
             return Readiness(False, model.why_not or "This model is not on this computer yet: download it first.")
         if self.volume is None:
-            return Readiness(False, "Open a volume first: a file or a folder of DICOM images.")
+            return Readiness(False, "Open a volume or an image first: a file or a folder of DICOM images.")
         return self.logic.check(inputVolume=self.volume, modelName=self._model)
 
     def _words_of(self, model: KnownModel | None) -> dict[str, str]:

@@ -255,7 +255,7 @@ def test_ctrl_c_keeps_what_has_come_and_the_next_download_goes_on(department):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=280)
     assert process.returncode == 130, errors
     assert "goes on from there" in errors
     assert "Traceback" not in errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from bundles import write_tiny_bundle
@@ -110,6 +111,14 @@ def test_the_card_of_a_public_model_says_whose_it_is_before_it_is_downloaded():
 def test_the_bundled_model_has_its_card_too_and_a_wrong_name_none():
     assert "hippocampus" in run("card", "hippocampus-mr").output
     assert run("card", "banana").exit_code == 1
+
+
+def test_what_was_carried_here_is_not_to_be_downloaded():
+    assert "24 kB" in run("list", "--search", "brain tissue in seconds").output
+    place = Path(run("fetch-list", "brain-tissue-light").stdout.split("\t")[1].strip())
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"from a stick")
+    assert "its files are here" in run("list", "--search", "brain tissue in seconds").output
 
 
 def test_memory_is_told_beside_the_time_with_what_is_free():

@@ -124,7 +124,7 @@ def test_what_a_killed_run_left_is_done_again_unless_somebody_changed_it(source,
     out = source.parent / "out"
     pictures = ["--preview", f"{source.parent / 'pictures'}/"]
     command = ["segment", str(source / "x"), str(source / "y"), "-o", f"{out}/", "--model", str(model), *pictures]
-    killed = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, timeout=280)
     assert killed.returncode == -signal.SIGKILL
     (left,) = out.rglob("*.nii.gz")
     (status,) = (out / "status").iterdir()

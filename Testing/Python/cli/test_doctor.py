@@ -54,7 +54,7 @@ def test_a_user_without_name_and_home_runs_what_needs_none(command, tmp_path):
         ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
     program = [sys.executable, "-c", NAMELESS, *command]
-    run = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
+    run = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280)
     assert run.returncode == 0, run.stderr
     assert "Traceback" not in run.stderr
     assert "hippocampus-mr" in run.stdout or (tmp_path / "a.png").is_file()
@@ -64,7 +64,7 @@ def test_a_user_without_name_and_home_runs_what_needs_none(command, tmp_path):
 def test_what_needs_a_home_says_so(command, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
     program = [sys.executable, "-c", NAMELESS, *command]
-    run = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
+    run = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280)
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
 
@@ -76,7 +76,7 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path):
     environment = {**os.environ, "HOME": str(home)}
     environment.pop("USEMA_MODELS", None), environment.pop("USEMA_SETTINGS", None)
     command = [sys.executable, "-c", "from usema.cli import main; main()", "segment", "--sample", "-o", "a.nii"]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=280)
     assert run.returncode == 0, run.stderr
     assert list(home.iterdir()) == []
     assert Path(tmp_path / "a.nii").is_file()

@@ -310,6 +310,24 @@ def test_names_stand_as_they_are_and_pictures_say_what_they_lack(odd_model, smal
     assert "🧠" in result.output.split("computer has: ")[1].splitlines()[0]
 
 
+def test_names_of_files_cannot_command_the_terminal(model, small_volume, tmp_path):
+    """\x1b]0; would change its title, \x9b31m its colour, \u202e the direction of what follows."""
+    commands = "\x1b]0;title\x07\x9b31m\u202e"
+    source = tmp_path / "in"
+    source.mkdir()
+    shutil.copy(small_volume, source / f"good{commands}.nii.gz")
+    (source / f"bad{commands}.nii.gz").write_text("no volume")
+    run = usema("segment", source, "-o", tmp_path / "out", "--model", model)
+    assert "1 of 2 failed" in run.output
+    runs = [run, usema("segment", source / f"bad{commands}.nii.gz", "-o", tmp_path / "a.nii", "--model", model)]
+    runs += [usema("evaluate", tmp_path / f"missing{commands}", source)]
+    for run in runs:
+        assert run.exit_code == 1
+        assert not set("\x1b\x07\x9b\u202e") & set(run.output)
+    assert "good\\x1b]0;title\\x07\\x9b31m\\u202e.nii.gz" in runs[0].output
+    assert (tmp_path / "out" / f"good{commands}.nii.gz").is_file()
+
+
 def test_names_stand_as_they_are_in_the_table_of_scores(odd_model, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -348,6 +366,6 @@ def test_letters_that_the_output_lacks_are_replaced(odd_model, small_volume, cod
 def test_any_locale_gives_the_same_result(model, small_volume, locale, tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")} | locale
     command = [*COMMAND, "segment", str(small_volume), "-o", str(tmp_path / "ä.nrrd"), "--model", model]
-    run = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, timeout=120)
+    run = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, timeout=280)
     assert run.returncode == 0, run.stderr
     assert load_volume(tmp_path / "ä.nrrd").geometry.same_grid(load_volume(small_volume).geometry)

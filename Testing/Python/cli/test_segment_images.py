@@ -12,10 +12,11 @@ import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner
 from image_files import dicom_image, save_dicom, write_all_formats
-from image_models import blobs, write_disc_counter
+from image_models import blobs, write_disc_counter, write_image_bundle
 from PIL import Image
 from usema.cli import main
 from usema.cli.cases import plan_cases, targets
+from usema.measure import Measurement
 
 IMAGE, MASK = blobs(100)
 
@@ -136,6 +137,56 @@ def test_a_cine_is_segmented_frame_by_frame(model, tmp_path):
     image = sitk.ReadImage(str(tmp_path / "b.nii.gz"))
     assert image.GetSize() == (128, 96, 3)
     assert image.GetSpacing()[:2] == pytest.approx((0.2, 0.2))
+
+
+def test_a_table_of_a_model_without_objects_has_the_areas_of_each_frame(tmp_path):
+    write_image_bundle(tmp_path / "discs")
+    frames = np.stack([IMAGE, np.full_like(IMAGE, 60)])
+    cine = tmp_path / "cine.dcm"
+    save_dicom(cine, dicom_image(frames, frames=2))
+    for size, unit, pixel in (((), "pixels", 1), (("--pixel-size", "0.5"), "mm2", 0.25)):
+        table, labels = tmp_path / f"{unit}.csv", tmp_path / f"{unit}.nii.gz"
+        told = segment(cine, "-o", labels, "--table", table, "--model", tmp_path / "discs", *size)
+        assert told.exit_code == 0, told.output
+        with table.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        counted = (sitk.GetArrayFromImage(sitk.ReadImage(str(labels))) == 1).sum(axis=(1, 2)) * pixel
+        assert [float(row[f"Disc / {unit}"]) for row in rows] == pytest.approx(counted.tolist())
+        assert [row["frame"] for row in rows] == ["1", "2"]
+        assert counted[0] > counted[1] == 0
+        assert f"Disc {Measurement('', counted.mean(), unit).amount}" in " ".join(told.output.split())
+
+
+@pytest.mark.parametrize(("across", "ending"), [(0, ".nii.gz"), (1, ".nrrd"), (0, ".mha")])
+def test_a_sagittal_or_coronal_slice_is_seen_upright_and_its_result_lies_on_its_grid(model, tmp_path, across, ending):
+    """Stored as a volume's slice is, from inferior to superior; as a picture, superior is up."""
+    stored = np.expand_dims(IMAGE[::-1], 2 - across)
+    slices = sitk.GetImageFromArray(stored)
+    slices.SetSpacing((0.7, 3.0, 0.5) if across else (3.0, 0.7, 0.5))
+    slices.SetOrigin((-20, 10, 300))
+    sitk.WriteImage(slices, str(tmp_path / f"slice{ending}"))
+    Image.fromarray(IMAGE).save(tmp_path / "upright.png")
+    for given, out in (("upright.png", "upright.labels.png"), (f"slice{ending}", "slice.png")):
+        told = segment(tmp_path / given, "-o", tmp_path / out, "--model", model)
+        assert told.exit_code == 0, told.output
+    upright = indices(tmp_path / "upright.labels.png")
+    assert np.array_equal(indices(tmp_path / "slice.png"), upright)
+    out = tmp_path / f"labels{ending}"
+    told = segment(
+        tmp_path / f"slice{ending}", "-o", out, "--objects", tmp_path / "o.nrrd", "--table", tmp_path / "t.csv",
+        "--model", model,
+    )  # fmt: skip
+    assert told.exit_code == 0, told.output
+    for path in (out, tmp_path / "o.nrrd"):
+        found = sitk.ReadImage(str(path))
+        assert (found.GetSize(), found.GetOrigin()) == (slices.GetSize(), pytest.approx(slices.GetOrigin()))
+        assert found.GetSpacing() == pytest.approx(slices.GetSpacing())
+        assert found.GetDirection() == pytest.approx(slices.GetDirection())
+        array = sitk.GetArrayFromImage(found)
+        assert np.array_equal(array.squeeze(2 - across) > 0, upright[::-1] > 0)
+    with (tmp_path / "t.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(float(row["area / mm2"]) for row in rows) == pytest.approx((upright > 0).sum() * 0.35)
 
 
 def test_the_other_kind_of_input_is_refused_before_torch_is_loaded(model, image, tmp_path):

@@ -134,7 +134,7 @@ def test_handlers_are_put_back_and_other_threads_have_none():
 def test_a_reader_that_has_seen_enough_is_no_error(redirect):
     program = " ".join(f"'{word}'" for word in COMMAND)
     command = f"set -o pipefail; {{ {program} models list; sleep 0.1; }} {redirect} | head -c 1"
-    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=60)
+    run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=280)
     assert "Traceback" not in run.stderr + run.stdout
     assert "Broken pipe" not in run.stderr
 
@@ -166,7 +166,7 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(model, small_volum
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
     command = [*COMMAND, "segment", str(small_volume), "-o", str(tmp_path / "o/a.nii"), "--model", model]
-    run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited, timeout=120)
+    run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limited, timeout=280)
     assert run.returncode == 1
     assert "cannot be written" in run.stderr
     assert "Traceback" not in run.stderr

@@ -180,7 +180,9 @@ def test_names_codes_and_colours_come_from_the_table(trained, tmp_path):
 @pytest.mark.parametrize("inside", ["", "abdominal-organs-3mm-v2.0.0/", "some/where/deep/"])
 def test_a_zip_is_known_by_its_name_whatever_folders_are_in_it(trained, tmp_path, inside):
     zipped = published.zipped(trained("a CT")[0], tmp_path / "abdominal-organs-3mm-v2.0.0 (1).zip", inside)
-    bundle = converters.convert(zipped, tmp_path / "model")
+    said = []
+    bundle = converters.convert(zipped, tmp_path / "model", work=Work(said.append))
+    assert "makes 3 segments, and Abdominal organs TS2, 3 mm has 23" in " ".join(said)
     metadata = bundle.metadata
     assert (metadata.name, metadata.title) == ("auto3dseg-abdominal-organs-3mm", "Abdominal organs TS2, 3 mm")
     assert metadata.licence["name"] == "CC BY 4.0"
@@ -340,14 +342,21 @@ def test_what_cannot_be_used_is_refused_in_a_sentence(what, tmp_path, monkeypatc
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>sign in</html>", b"", None])
-def test_a_zip_that_is_none_is_refused(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!DOCTYPE html><html>sign in</html>", "it is a web page"),
+        (b"", "it is an empty file"),
+        (None, "without its end"),
+    ],
+)
+def test_a_zip_that_is_none_is_refused(content, words, tmp_path):
     settings = published.config()
     folder = published.save(tmp_path / "published", settings, published.network_of(settings))
     zipped = published.zipped(folder, tmp_path / "body-v2.0.0.zip")
     whole = zipped.read_bytes()
     zipped.write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(BundleError, match="a zip that cannot be read"):
+    with pytest.raises(BundleError, match=f"a zip that cannot be read: .*{words}"):
         converters.convert(zipped, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import FLAT_NETWORKS, TINY, plan, write_tiny_bundle
+from other_user import NOBODY
 from usema.errors import InputError
 from usema.inference import compiled_models, cpu_engine, openvino_engine
 from usema.inference.cpu_engine import CPUEngine
@@ -180,6 +182,20 @@ def test_nothing_is_reported_to_anybody(plain, monkeypatch):
     assert sys.modules.get("openvino_telemetry") is None
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda y: y * 1.01, "OpenVINO's self-test is off by 1.0e-02"),
+        (lambda y: y * torch.nan, "OpenVINO's self-test is off by nan"),
+        (lambda y: y[:, :2], "OpenVINO's self-test gives (1, 2, 4, 4) for (1, 3, 4, 4)"),
+        (lambda y: y, None),
+    ],
+)
+def test_what_is_not_what_pytorch_found_is_not_trusted(change, reason):
+    expected = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert cpu_engine.why_not_trusted(lambda x: change(expected), torch.zeros(1), expected, 1.0) == reason
+
+
 def test_the_choice_can_be_forced_and_says_by_what(monkeypatch):
     assert cpu_engine.choose("cuda").name == "pytorch"
     monkeypatch.setenv(cpu_engine.ENVIRONMENT_VARIABLE, "pytorch")
@@ -206,6 +222,33 @@ def test_what_is_kept_is_bounded_and_the_longest_unused_leaves_first(monkeypatch
         compiled_models.keep(name, name.encode() * 1000)
     assert compiled_models.find("a") is None
     assert [compiled_models.find(name)[:1] for name in "bc"] == [b"b", b"c"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="who owns a file is asked otherwise here")
+def test_what_somebody_else_may_have_written_is_not_read():
+    compiled_models.keep("a", b"mine")
+    (file,) = compiled_models.folder().iterdir()
+    assert compiled_models.find("a") == b"mine"
+    file.chmod(0o666)
+    assert not compiled_models.holds("a")
+    assert compiled_models.find("a") is None
+    file.chmod(0o600)
+    if os.getuid() == 0:
+        os.chown(file, NOBODY, NOBODY)
+        assert compiled_models.find("a") is None
+    os.mkfifo(file.with_name(f"b-{'0' * 64}.blob"))  # whoever opens it waits for ever
+    file.with_name(f"c-{'0' * 64}.blob").symlink_to("/dev/zero")
+    assert not any(map(compiled_models.holds, "bc"))
+    assert not any(map(compiled_models.find, "bc"))
+
+
+def test_what_a_killed_process_left_of_a_compiled_model_goes():
+    compiled_models.keep("a", b"1")
+    left = compiled_models.folder() / ".usema-00000000-1-00000000"
+    left.write_bytes(bytes(1000))
+    os.utime(left, (0, 0))
+    compiled_models.keep("b", b"2")
+    assert len(list(compiled_models.folder().iterdir())) == 2
 
 
 @needs_openvino

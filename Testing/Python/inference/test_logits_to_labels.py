@@ -9,10 +9,13 @@ from nnunet_cases import CASES, Case, load, read_volume
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from scipy import ndimage
 from torch.utils._python_dispatch import TorchDispatchMode
+from usema.inference import slab_resampling
 from usema.inference.logits_to_labels import LogitsToLabels
 from usema.inference.nnunet_recipe import Plan, Preprocessed, preprocess
 from usema.inference.outputs import Outputs
 from usema.inference.slab_resampling import CHUNK
+from usema.inference.winners import can_win
+from usema.volumes.margins import LOWEST, NEAR
 
 CLASSES = 4
 
@@ -164,3 +167,40 @@ def test_slabs_that_do_not_follow_each_other_are_refused(data):
         sink.add(10, torch.cat([logits, logits], dim=1))
     with pytest.raises(ValueError, match="10 of 35 slices"):
         sink.finish()
+
+
+@pytest.mark.parametrize(("name", "margins"), [("hippocampus, 3d", False), ("sarcoma, coarser", True)])
+def test_leaving_out_classes_that_cannot_win_changes_no_voxel(name, margins, data, monkeypatch):
+    preprocessed, classes = prepare(load(name, data)), 30
+    shape = preprocessed.data.shape[1:]
+    # Each class in a place of its own and far behind elsewhere, as organs are; the last ones nowhere.
+    where = np.moveaxis(np.mgrid[tuple(slice(0, length) for length in shape)], 0, -1)
+    centres = np.random.default_rng(1).uniform(0, 1, (classes - 4, 3)) * shape
+    away = [np.linalg.norm(where - centre, axis=-1) for centre in centres]
+    logits = torch.from_numpy(np.stack([*(4 - one for one in away), *[np.full(shape, -90.0)] * 4])).float()
+    logits += smooth_logits(shape, classes) / 8
+
+    def found(depth):
+        sink = LogitsToLabels(preprocessed, Outputs.classes(classes, 0.8), keep_margins=margins)
+        labels, _ = streamed(sink, logits, depth)
+        return labels, sink.margins
+
+    compared = []
+
+    def watched(parts, slack):
+        compared.append(can_win(parts, slack))
+        return compared[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(slab_resampling, "can_win", lambda parts, slack: None)
+        expected, expected_margins = found(7)
+    monkeypatch.setattr(slab_resampling, "can_win", watched)
+    for depth in (1, 7, shape[0]):
+        labels, kept = found(depth)
+        assert np.array_equal(labels, expected)
+        for value in expected_margins.of if margins else ():
+            box = tuple(slice(0, length) for length in expected.shape)
+            wanted, given = (one.of[value].on(box) for one in (expected_margins, kept))
+            assert np.array_equal(np.where(wanted > NEAR, wanted, LOWEST), np.where(given > NEAR, given, LOWEST))
+    assert len(np.unique(expected)) > 10
+    assert sum(one is not None and len(one) < classes - 3 for one in compared) > len(compared) / 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from hashlib import sha256
 
 import numpy as np
@@ -214,3 +216,20 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     (other.path / "model.json").write_text(text)
     with pytest.raises(BundleError, match="do not fit the architecture"):
         Predictor(read_bundle(other.path), "cpu")
+
+
+def test_a_short_run_loads_neither_pytorchs_compiler_nor_openvino(tmp_path):
+    """Each takes longer to load than a tile to compute."""
+    write_tiny_bundle(tmp_path / "tiny")
+    code = (
+        "import sys, numpy as np\n"
+        "from usema.inference.predictor import Predictor\n"
+        "from usema.models.bundle import read_bundle\n"
+        "from usema.volumes.volume import Geometry, Volume\n"
+        "grid = Geometry((24, 32, 24), (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))\n"
+        "array = np.random.default_rng(0).standard_normal((24, 32, 24), np.float32)\n"
+        "Predictor(read_bundle(sys.argv[1]), 'cpu').segment(Volume(array, grid))\n"
+        "print(*{'torch._dynamo', 'sympy', 'triton', 'openvino'} & sys.modules.keys())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "tiny"], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout.strip()) == (0, ""), run.stderr

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 from usema.measure import Scale, measure
-from usema.measure.objects import COMPONENTS, WATERSHED, object_rows, object_sizes, split_objects
+from usema.measure.objects import COMPONENTS, WATERSHED, followed, object_rows, object_sizes, rims, split_objects
 
 
 def discs(*circles, shape=(80, 120)) -> np.ndarray:
@@ -123,6 +123,7 @@ def test_a_table_tells_place_and_size_of_each_object():
     assert not any("mm" in column for column in first)
     known = next(iter(object_rows(split_objects(mask, None, COMPONENTS)[None], Scale(0.5, 0.25, True))))
     assert known["area / mm2"] == pytest.approx(first["pixels"] * 0.125)
+    assert known["diameter / mm"] == pytest.approx(20 * np.sqrt(0.125), rel=0.02)
 
 
 def test_sizes_of_several_frames_are_told_for_each():
@@ -131,3 +132,46 @@ def test_sizes_of_several_frames_are_told_for_each():
     assert [frame[0].value for frame in frames] == [1, 1]
     assert frames[1][1].value == (objects[1] > 0).sum()
     assert doubts == []
+
+
+def test_rims_are_as_wide_at_every_size_and_keep_real_nuclei_apart(data):
+    found = drawn = 0
+    for path in sorted((data / "images2d/dsb2018_nuclei/instances").iterdir())[5:60:11]:
+        truth = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.int32)
+        for objects in (truth, truth.repeat(2, axis=0).repeat(2, axis=1)):
+            labels = rims(objects)
+            assert np.array_equal(labels > 0, objects > 0)
+            depth = ndimage.distance_transform_edt(np.pad(objects > 0, 1, mode="edge"))[1:-1, 1:-1]
+            assert depth[labels == 1].min() > 1
+            inside = objects[labels == 1]
+            drawn, found = drawn + len(np.unique(objects)) - 1, found + len(np.unique(inside))
+            again = split_objects(labels == 1, labels == 2, COMPONENTS)
+            assert again.max() == pytest.approx(len(np.unique(objects)) - 1, rel=0.05)
+    assert found == drawn > 150
+
+
+def test_where_the_picture_ends_an_object_has_no_rim():
+    objects = np.zeros((40, 40), np.int32)
+    objects[10:30, 20:] = 1
+    assert (rims(objects)[12:28, 38:] == 1).all()
+    seen = np.ones(objects.shape, bool)
+    seen[:, 35:] = False
+    objects[:, 35:] = 0
+    assert (rims(objects, seen)[12:28, 30:35] == 1).all()
+    assert (rims(objects)[12:28, 33:35] == 2).all()
+
+
+def test_objects_follow_a_mask_that_was_corrected():
+    objects = split_objects(TWO_THAT_TOUCH, None, WATERSHED).astype(np.int32)
+    assert np.array_equal(followed(objects, TWO_THAT_TOUCH), objects)
+    mask = TWO_THAT_TOUCH.copy()
+    mask[:, 38:41] = False  # through the first one
+    mask |= discs((80, 40, 4))  # onto the second one
+    mask |= discs((100, 70, 5))
+    now = followed(objects, mask)
+    assert np.array_equal(now > 0, mask)
+    assert now.max() == 4
+    assert now[40, 30] != now[40, 45]
+    assert now[40, 70] == now[40, 83]
+    assert not followed(objects, np.zeros_like(mask)).any()
+    assert followed(np.zeros_like(objects), TWO_THAT_TOUCH).max() == 1

@@ -84,7 +84,7 @@ def test_metadata_are_read_with_the_standard_library_alone(bundle, root, tmp_pat
     # -S: without site-packages; -E: without PYTHONPATH
     run = subprocess.run(
         [sys.executable, "-S", "-E", "-c", program, root / "USEMASegmentation", bundle, archive],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert (run.stdout, run.returncode) == ("Hippocampus (MR)\n" * 2, 0), run.stderr
 

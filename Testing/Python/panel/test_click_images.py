@@ -69,6 +69,21 @@ def test_a_slice_with_a_spacing_is_measured_in_millimetres(host, tiny, worker, m
     assert logic.status.warnings == []
 
 
+@pytest.mark.parametrize("across", [0, 1])
+def test_a_slice_across_the_first_or_second_axis_is_segmented_on_its_grid(host, tiny, worker, model, expected, across):
+    """From inferior to superior, as volumes are stored; the model sees it upright."""
+    order = (1, 2) if across == 0 else (0, 2)
+    grid = np.eye(4)
+    grid[:2, :2] *= -1  # as LPS has its axes
+    grid[order[0]] *= 0.5
+    logic, volume = USEMASegmentationLogic(worker), addVolume(np.expand_dims(IMAGE[::-1], 2 - across), grid, "Slice")
+    node = logic.segment(volume, model)
+    (segment,) = node.GetSegmentation().GetSegmentIDs()
+    found = voxels(node, segment, volume).squeeze(2 - across)
+    assert np.array_equal(found, expected[::-1] == 1)
+    assert f"Disc {(expected == 1).sum() / 2:.1f} mm²" in logic.status.message
+
+
 def test_what_was_corrected_in_an_image_stays(host, tiny, worker, model, expected):
     logic, picture = USEMASegmentationLogic(worker), addPicture()
     node = logic.segment(picture, model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import slicer
 import slicer.util
-from image_models import blobs, write_image_bundle
+from image_models import blobs, write_disc_counter
 from panel_cases import choose, isShown, waitUntil
 
 pytest_plugins = ["panel_fixtures"]
@@ -22,7 +22,7 @@ def addPicture(image: np.ndarray):
 def test_a_picture_is_segmented_and_told_in_pixels(app, openPanel, tmp_path, monkeypatch):
     monkeypatch.setenv("USEMA_RESOURCES", str(tmp_path))
     (tmp_path / "Models").mkdir()
-    write_image_bundle(tmp_path / "Models" / "discs")
+    write_disc_counter(tmp_path / "Models" / "discs")
     picture = addPicture(blobs(100)[0])
     panel = openPanel(None)
     panel.ui.inputSelector.setCurrentNode(picture)
@@ -38,9 +38,16 @@ def test_a_picture_is_segmented_and_told_in_pixels(app, openPanel, tmp_path, mon
     assert "pixels" in text
     assert " ml" not in text
     assert " mm" not in text
-    assert not isShown(panel.ui.measureButton)
+    assert isShown(panel.ui.measureButton)  # without Segment Statistics, too
     (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert node.GetSegmentation().GetNthSegment(0).GetName() == "Disc"
+    panel.ui.measureButton.click()
+    whole, objects = slicer.util.getNodesByClass("vtkMRMLTableNode")[-2:]
+    assert panel.ui.messageLabel.text.startswith("The measurements are in the table")
+    assert all(table.GetName() in panel.ui.messageLabel.text for table in (whole, objects))
+    assert "The size of a pixel is not known" in panel.ui.messageLabel.text
+    assert objects.GetNumberOfRows() > 2
+    assert slicer.app.applicationLogic().GetSelectionNode().GetActiveTableID() == objects.GetID()
     volume = slicer.util.addVolumeFromArray(np.arange(120, dtype=np.int16).reshape(4, 5, 6), name="Head")
     panel.ui.inputSelector.setCurrentNode(volume)
     assert isShown(panel.ui.show3DButton)

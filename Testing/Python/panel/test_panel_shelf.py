@@ -76,6 +76,17 @@ def test_a_model_that_was_found_is_chosen_and_described_and_nothing_is_downloade
     assert cache.left_parts() == []
 
 
+def test_memory_and_time_are_those_of_the_chosen_volume(app, openPanel):
+    panel = openPanel()
+    search(panel, "left adrenal")
+    assert "With a usual volume it needs at least 3.5 GB" in panel.ui.shelfDetailsLabel.text
+    usual = panel.shelfSection.found[0].takes
+    loadSample(app)
+    assert "Needs at least 1.9 GB" in panel.ui.shelfDetailsLabel.text
+    assert panel.shelfSection.found[0].takes.seconds < usual.seconds / 5
+    assert panel.modelSection.volume == panel.shelfSection.found[0].volume
+
+
 def test_only_what_was_searched_for_is_one_click(openPanel):
     panel = openPanel()
     search(panel, "left adrenal")
@@ -215,9 +226,12 @@ def test_a_file_that_is_not_the_publishers_is_refused_and_nothing_is_kept(app, o
 
 
 @pytest.mark.slow(30)
-def test_one_click_downloads_converts_and_segments_a_whole_head(app, openPanel, asked, carried, data):
+def test_one_click_downloads_converts_and_gives_a_whole_head_the_publishers_labels(
+    app, openPanel, asked, carried, data
+):
     panel = openPanel(script=None)
-    volume = app.loadVolume(data / "volumes" / "whole_head" / "t1_whole_head.nii.gz")
+    head = data / "public_models" / "brainchop" / "reference" / "whole_head_oblique"
+    volume = app.loadVolume(head / "t1_whole_head_oblique.nii.gz")
     use(panel, "white matter", TITLE)
     assert ticked(panel) == ["White matter", "Grey matter"]
     panel.ui.segmentButton.click()
@@ -238,8 +252,13 @@ def test_one_click_downloads_converts_and_segments_a_whole_head(app, openPanel, 
         tag = vtk.reference("")
         assert one.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)
         assert "~SCT^" in str(tag)
-    spacing = np.prod(volume.GetSpacing()) / 1000
-    for one in segmentation.GetSegmentIDs():
-        assert 300 < voxels(node, one, volume).sum() * spacing < 900  # millilitres of an adult's brain
+    published = app.loadVolume(head / "model5_gw_ae_native.nii.gz")
+    reference = slicer.util.arrayFromVolume(published)
+    for value, one in enumerate(segmentation.GetSegmentIDs(), 1):
+        # The application has the slices in the other order, by which the publisher's grid lies 2.8 mm elsewhere: the
+        # publisher's own labels, taken from one to the other, have a Dice of 0.93 and 0.90.
+        found, expected = voxels(node, one, volume), reference == value
+        assert 2 * np.count_nonzero(found & expected) / (found.sum() + expected.sum()) > 0.88
+    slicer.mrmlScene.RemoveNode(published)
     assert f"{TITLE} – installed" in choices(panel)
     assert panel.ui.segmentEditor.segmentationNode() == node

@@ -50,6 +50,9 @@ def formProblems(ui: str, parameters: dict[str, str]) -> Iterator[str]:
         if className not in CLASSES:
             yield f"{name}: Slicer has no {className}"
             continue
+        properties = {one.get("name"): one.findtext("string") for one in element.findall("property")}
+        if className == "QLabel" and "textFormat" not in properties and not properties.get("text"):
+            yield f"{name}: its text comes later, and Qt takes what looks like HTML for HTML: say its textFormat"
         for one in element.findall("property"):
             if one.get("name") == "SlicerParameterName":
                 parameter = one.findtext("string")
@@ -191,6 +194,14 @@ def test_a_slip_in_a_form_is_seen(place, wrong, parameters):
     values = [*GOOD_FORM]
     values[place] = wrong
     assert any(wrong.split("(")[0] in one for one in formProblems(FORM.format(*values), parameters))
+
+
+def test_a_label_whose_text_may_come_from_a_file_says_that_it_is_no_html():
+    label = '<ui><widget class="QLabel" name="findsLabel">{}</widget></ui>'
+    said = '<property name="textFormat"><enum>Qt::PlainText</enum></property>'
+    assert list(formProblems(label.format(said), {})) == []
+    (problem,) = formProblems(label.format('<property name="text"><string/></property>'), {})
+    assert problem.startswith("findsLabel: ")
 
 
 @pytest.mark.parametrize(

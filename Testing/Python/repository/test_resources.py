@@ -30,7 +30,7 @@ def test_resources_are_found_in(layout, root, tmp_path):
     program = "from usema.resources import *; print(resources_folder(), *bundled_models())"
     environment = {**os.environ, "PYTHONPATH": str(engine)}
     environment.pop("USEMA_RESOURCES", None)
-    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=280)
     assert run.stdout == f"{resources} liver\n", run.stderr
 
 

@@ -140,7 +140,7 @@ BELOW = {
     "quality": {"inference", "models", "volumes"},
     "adaptation": {"inference", "networks", "models", "volumes"},
     "serving": {"adaptation", "inference", "store", "converters", "models", "volumes", "sema"},
-    "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality"},
+    "training": {"networks", "sema", "scan", "inference", "models", "volumes", "quality", "measure"},
     "cli": {
         "training",
         "quality",
@@ -348,5 +348,5 @@ def test_what_opens_the_panel_is_imported_where_nothing_is_installed(root):
     )
     # -S: without site-packages; -E: without PYTHONPATH
     command = [sys.executable, "-S", "-E", "-c", program, root / "USEMASegmentation", *present]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.returncode == 0, run.stderr

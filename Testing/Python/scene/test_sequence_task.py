@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
+from image_models import blobs, write_disc_counter
 from slicer_cases import addVolume, pollUntil, transformNode
 from usema.errors import InputError
 from USEMASegmentationLib.Scene.EditMask import tagOf
@@ -90,6 +91,25 @@ def test_volumes_over_time_are_a_table_and_a_plot(logic, sequence):
     assert chart.GetNumberOfPlotSeriesNodes() == 2
     assert chart.GetNthPlotSeriesNode(0).GetTableNode() is table
     assert chart.GetNthPlotSeriesNode(0).GetYColumnName() == names[0]
+
+
+def test_of_a_sequence_of_images_areas_over_time_are_told(logic, host, tmp_path):
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Cine")
+    for number, count in enumerate((2, 6)):
+        frame = addVolume(blobs(number, count=count)[0][None], IJK_TO_RAS, "Cine")
+        sequence.SetDataNodeAtValue(frame, str(number))
+        slicer.mrmlScene.RemoveNode(frame)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateAllProxyNodes()
+    model = write_disc_counter(tmp_path / "discs")
+    node = logic.segment(browser.GetProxyNode(sequence), model, allFrames=True)
+    (table,) = (one for one in slicer.util.getNodesByClass("vtkMRMLTableNode") if one.GetName().endswith(" areas"))
+    assert table.GetColumnName(1) == "Disc (mm²)"
+    results = browser.GetSequenceNode(node)
+    areas = [volumesOf(results.GetNthDataNode(row))["Disc"] * 0.9 for row in range(2)]
+    assert [float(table.GetCellText(row, 1)) for row in range(2)] == pytest.approx(areas, rel=1e-4)
+    assert 0 < areas[0] != areas[1] > 0
 
 
 def test_a_cancel_keeps_finished_frames_and_the_next_run_goes_on(logic, sequence):

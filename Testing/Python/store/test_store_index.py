@@ -284,5 +284,5 @@ def test_the_page_can_be_made_where_nothing_is_installed(root):
         "print(len(page.render(index.parse(index.read_bytes(sys.argv[2]), sys.argv[2]))) > 1000)\n"
     )
     command = ["python3", "-S", "-E", "-c", program, root / "USEMASegmentation", root / "Resources/models.json"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert run.stdout == "True\n", run.stderr

@@ -363,7 +363,7 @@ def test_where_nothing_is_installed_the_panel_knows_our_models(root):
     )
     environment = {key: value for key, value in os.environ.items() if not key.startswith("USEMA_")}
     command = [sys.executable, "-S", "-E", "-c", program, root / "USEMASegmentation"]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     first, *hints = run.stdout.splitlines()
     assert first == f"{our_models.STATES} () []", run.stderr
     assert [hint.split()[-1] for hint in hints] == ["USEMA_MODELS.", "USEMA_SETTINGS."]

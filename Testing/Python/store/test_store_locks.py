@@ -64,7 +64,7 @@ def test_models_published_at_the_same_time_are_all_listed(tmp_path, root):
         process.stdin.write("\n")
         process.stdin.flush()
     for process in running:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=280)
         assert process.returncode == 0, errors
     assert [model["name"] for model in json.loads((share / "models.json").read_text())["models"]] == names
     page = (share / "models.html").read_text()

@@ -135,6 +135,19 @@ def test_modality_and_region_narrow_the_search():
     assert shelf.search("liver", region="head") == []
 
 
+def test_labels_have_their_colours_before_the_file_is_here():
+    def colours(name: str) -> dict[str, tuple[int, ...]]:
+        return {label.name: tuple(label.color) for label in shelf.find(name).labels}
+
+    assert (
+        colours("totalsegmentator-total-3mm")["Liver"]
+        == colours("auto3dseg-abdominal-organs")["Liver"]
+        == (221, 130, 101)
+    )
+    assert colours("auto3dseg-muscles")["Left deep muscle of back"] == (192, 104, 88)
+    assert colours(LIGHT) == {"White matter": (255, 255, 255), "Grey matter": (205, 62, 78)}
+
+
 def test_the_library_knows_the_shelf_by_name_but_does_not_list_it():
     assert LIGHT not in [model.name for model in library().models]
     assert library().get(LIGHT).entry is shelf.find(LIGHT)
@@ -218,6 +231,31 @@ def test_what_is_no_model_is_refused_and_leaves_nothing(offered, publisher, cont
     assert not list(cache.parts().glob("*.converted"))
 
 
+def test_a_file_that_cannot_be_had_leaves_nothing(offered, publisher):
+    model = at(known(LIGHT), publisher / "model5_gw_ae" / "model.pth")
+    (publisher / "model5_gw_ae" / "model.pth").unlink()
+    (entry,) = offered(model)
+    with pytest.raises(StoreError, match="cannot be read"):
+        install(entry)
+    assert list(cache.sources().iterdir()) == []
+
+
+def test_a_wrong_file_that_was_carried_here_is_named_where_no_other_can_be_had(offered, publisher):
+    path = publisher / "model5_gw_ae" / "model.pth"
+    model = at(known(LIGHT), path)
+    (entry,) = offered(model)
+    ((_, place),) = shelf_install.addresses(model)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"half of it")
+    hidden = path.rename(path.with_name("hidden"))
+    with pytest.raises(StoreError, match=r"model\.pth lies here, but is another file") as refused:
+        install(entry)
+    assert str(model.files[0].sha256) in refused.value.message
+    assert place.read_bytes() == b"half of it"  # the user's own file
+    hidden.rename(path)
+    assert install(entry).metadata.name == LIGHT
+
+
 class Evil:
     """Unpickled, it would leave a file."""
 
@@ -299,8 +337,11 @@ def test_addresses_and_places_are_told_to_whoever_carries_files(offered, publish
     (entry,) = offered(model)
     ((address, place),) = shelf_install.addresses(model)
     assert address == path.as_uri()
+    size = path.stat().st_size
+    assert shelf_install.to_download([entry]) == (size, True)
     place.parent.mkdir(parents=True)
     shutil.move(path, place)  # as if it had come on a stick
+    assert shelf_install.to_download([entry]) == (0, True)
     assert install(entry).metadata.name == LIGHT
 
 

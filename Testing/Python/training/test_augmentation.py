@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from usema.training import robust, robust_2d
+from usema.measure.objects import rims
+from usema.training import further_2d, robust, robust_2d
 from usema.training.cpu_bfloat16 import spare_narrow_convolutions
 
 
@@ -92,6 +93,48 @@ def test_the_2d_recipe_lights_a_picture_unevenly_and_smoothly():
     assert lit.std() > 0.01
     assert lit.diff(dim=1).abs().max() < 0.1 * (lit.max() - lit.min())
     assert (image == 0).all()
+
+
+def test_rims_are_drawn_anew_after_objects_were_magnified():
+    """Labels 1 and 2 become numbers that touch and come back as rims of the same width at twice the size."""
+    y, x = np.indices((60, 90))
+    drawn = np.zeros((60, 90), np.int32)
+    drawn[(x - 30) ** 2 + (y - 30) ** 2 < 200] = 1
+    drawn[((x - 57) ** 2 + (y - 30) ** 2 < 200) & (drawn == 0)] = 2
+    labels = torch.from_numpy(rims(drawn).astype(np.int16))[None]
+    labels[0, :, 80:] = robust.OUTSIDE
+    numbers = further_2d.Numbers()(image=torch.zeros(1, 60, 90), segmentation=labels)["segmentation"]
+    assert (numbers[0, :, :80].numpy() != drawn[:, :80]).mean() < 0.005  # where both rims meet
+    twice = numbers.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    again = further_2d.Rims()(image=torch.zeros(1, 120, 180), segmentation=twice)["segmentation"]
+    assert again.dtype == labels.dtype
+    assert (again[0, :, 160:] == robust.OUTSIDE).all()
+    assert (again[0, :, :160].numpy() != rims(drawn.repeat(2, 0).repeat(2, 1))[:, :160]).mean() < 0.005
+
+
+def test_other_devices_change_the_tones_and_the_frame_and_not_what_was_drawn():
+    random.seed(1)
+    torch.manual_seed(1)
+    image = torch.linspace(-2, 2, 80 * 96).reshape(1, 80, 96) + 0.1 * torch.randn(1, 80, 96)
+    labels = torch.ones(1, 80, 96, dtype=torch.int16)
+    for _ in range(10):
+        order = image.flatten().argsort()
+        curved = further_2d.ToneCurve()(image=image.clone())["image"]
+        assert (curved.flatten()[order].diff() >= -1e-5).all()
+        assert curved.mean().abs() < 0.01
+        assert curved.std() == pytest.approx(1, abs=0.01)
+        marked = further_2d.Marks()(image=image.clone(), segmentation=labels)
+        assert 0 < (marked["image"] != image).float().mean() < 0.5
+        assert marked["segmentation"].equal(labels)
+        framed = further_2d.Collimator()(image=image.clone(), segmentation=labels.clone())
+        covered = framed["segmentation"] == 0
+        assert not covered[:, 10:-10, 12:-12].any()
+        assert len(framed["image"][covered].unique()) <= 1
+        sharp = further_2d.LocalContrast()(image=image.clone())["image"]
+        assert sharp.shape == image.shape
+        assert sharp.isfinite().all()
+    flat = torch.zeros(1, 80, 96)
+    assert further_2d.ToneCurve()(image=flat)["image"].equal(flat)
 
 
 def test_what_is_averaged_goes_on_with_a_run_and_is_what_is_kept(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from usema.models.bundle import read_bundle
 from usema.networks import build
 from usema.quality.labelled_cases import describe_cases, names_sha256
 from usema.resources import bundled_models
-from usema.training import neighbours, robust, robust_2d
+from usema.training import further_2d, neighbours, robust, robust_2d
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
@@ -130,20 +130,21 @@ def test_nnunets_own_predictor_finds_the_trainers(trained):
 
 
 NEIGHBOURS = [name for name in vars(neighbours) if re.match("nnUNetTrainer(MLLA|AttentionMamba)", name)]
-ROBUST = sorted(name for name in {**vars(robust), **vars(robust_2d)} if name.startswith("nnUNetTrainerUSEMARobust"))
+OWN = {**vars(robust), **vars(robust_2d), **vars(further_2d)}
+ROBUST = sorted(name for name in OWN if name.startswith("nnUNetTrainerUSEMARobust"))
 
 
 @pytest.fixture(scope="module")
 def steps(planned) -> dict[str, dict]:
     """A step of each trainer."""
-    trainers = {**vars(neighbours), **vars(robust), **vars(robust_2d)}
+    trainers = {**vars(neighbours), **OWN}
     settings = {"USEMA_ITERATIONS": "101", "USEMA_THREADS": "1"}
     return {name: step(planned[1], trainers[name], **settings) for name in NEIGHBOURS + ROBUST}
 
 
 def test_every_trainer_takes_a_step(steps):
     assert sorted(NEIGHBOURS) == sorted(training.PLAIN_LABELS_ONLY)
-    assert len(ROBUST) == 7
+    assert len(ROBUST) == 9
     for name, told in steps.items():
         assert math.isfinite(told["loss"]), name
         assert told["moved"] > 0.5, name
@@ -181,7 +182,9 @@ def test_each_robust_recipe_mirrors_what_its_labels_allow(steps):
         "nnUNetTrainerUSEMARobust": [],
         "nnUNetTrainerUSEMARobust2D": [0, 1],
         "nnUNetTrainerUSEMARobust2DFinish": [0, 1],
+        "nnUNetTrainerUSEMARobust2DObjects": [0, 1],
         "nnUNetTrainerUSEMARobust2DUpright": [1],
+        "nnUNetTrainerUSEMARobust2DUprightDevices": [1],
         "nnUNetTrainerUSEMARobust2DUprightFinish": [1],
         "nnUNetTrainerUSEMARobustBothSides": [1],  # of (y, x)
         "nnUNetTrainerUSEMARobustMirrored": [0, 1],

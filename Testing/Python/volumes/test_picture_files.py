@@ -7,12 +7,14 @@ import struct
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from image_files import dicom_image, item, save_dicom, write_all_formats, write_jpeg_dicom
 from image_models import blobs
 from PIL import Image
 from usema.errors import InputError
+from usema.volumes import picture_formats
 from usema.volumes.colours import luminance
 from usema.volumes.picture_dicom import pixel_size
 from usema.volumes.picture_files import read_picture
@@ -52,6 +54,12 @@ def test_colours_stay_colours(tmp_path):
     jpeg = read_picture(write_jpeg_dicom(tmp_path / "a.dcm", COLOUR)).array
     assert jpeg.shape == (1, 96, 128, 3)
     assert np.abs(jpeg[0].astype(int) - COLOUR).mean() < 3
+
+
+def test_red_green_and_blue_are_as_bright_as_people_see_them():
+    """ITU-R BT.601: 0.299, 0.587 and 0.114."""
+    assert luminance(255 * np.eye(3, dtype=np.uint8)).tolist() == [76, 150, 29]
+    assert luminance(np.eye(3)) == pytest.approx([0.299, 0.587, 0.114], abs=1e-5)
 
 
 def test_a_jpeg_is_read_upright_and_that_is_said(tmp_path, caplog):
@@ -172,6 +180,10 @@ def bad_files(folder):
     flipped = bytearray((folder / "good.png").read_bytes())
     flipped[len(flipped) // 2] ^= 255
     (folder / "flipped.png").write_bytes(flipped)
+    Image.fromarray(COLOUR).save(folder / "zip.tif", compression="tiff_adobe_deflate")
+    flipped = bytearray((folder / "zip.tif").read_bytes())
+    flipped[500:510] = bytes(10)  # of which libtiff prints a line
+    (folder / "flipped.tif").write_bytes(flipped)
     Image.fromarray(COLOUR).convert("CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(COLOUR).convert("CMYK").save(folder / "cmyk.tif")
     pages = [Image.fromarray(IMAGE), Image.fromarray(IMAGE[:50])]
@@ -185,15 +197,18 @@ def bad_files(folder):
     Image.fromarray(IMAGE[:3]).save(folder / "strip.tif")
     Image.fromarray(np.full((64, 64), 9, np.uint8)).save(folder / "flat.png")
     sitk.WriteImage(sitk.GetImageFromArray(np.stack([IMAGE] * 5)), str(folder / "volume.nii.gz"))
-    sitk.WriteImage(sitk.GetImageFromArray(IMAGE[:, None]), str(folder / "coronal.nrrd"))
     many = sitk.GetImageFromArray(np.zeros((1, 20, 20, 6), np.uint8), isVector=True)
     sitk.WriteImage(many, str(folder / "six.nrrd"))
     (folder / "a.seg.nrrd").write_bytes(b"NRRD")
     whole = save_dicom(folder / "whole.dcm", dicom_image(IMAGE)).read_bytes()
     (folder / "cut.dcm").write_bytes(whole[: len(whole) // 2])
+    cine = pydicom.dcmread(write_jpeg_dicom(folder / "cine.dcm", COLOUR))
+    cine.NumberOfFrames = 100_000
+    cine.save_as(folder / "cine.dcm")
     return {
         **{name: "damaged or incomplete|damaged|cannot be read" for name in ("cut.png", "cut.jpg", "cut.tif")},
-        **{name: "damaged|cannot be read" for name in ("stub.png", "stub.jpg", "stub.tif", "flipped.png")},
+        **{name: "damaged|cannot be read" for name in ("stub.png", "stub.jpg", "stub.tif")},
+        **{name: "damaged|cannot be read" for name in ("flipped.png", "flipped.tif")},
         **{name: "is empty: it has no bytes" for name in ("empty.png", "empty.jpg", "empty.tif")},
         "cmyk.jpg": "the colours CMYK",
         "cmyk.tif": "the colours CMYK",
@@ -207,10 +222,10 @@ def bad_files(folder):
         "strip.tif": "a strip of 128 x 3 pixels",
         "flat.png": "the value 9 in every",
         "volume.nii.gz": "a volume of 128 x 96 x 5 voxels, and the model is for two-dimensional images",
-        "coronal.nrrd": "a volume of 128 x 1 x 96 voxels",
         "six.nrrd": "6 values in each pixel",
         "a.seg.nrrd": "a segmentation, not an image",
         "cut.dcm": "is broken: it ends after",
+        "cine.dcm": "is broken: it holds 1 of 100000 compressed frames",
         "missing.png": "does not exist",
     }
 
@@ -223,6 +238,29 @@ def test_what_is_no_image_is_refused_with_a_reason_and_what_to_do(tmp_path, capf
         assert refused.value.hint or name == "flat.png", name
         assert "Error" not in str(refused.value), name
     assert capfd.readouterr().err == ""  # no library's own line
+
+
+def test_what_odd_tags_let_a_library_say_is_logged_with_the_file(tmp_path, capfd, caplog):
+    file = tmp_path / "odd.tif"
+    Image.fromarray(IMAGE).save(file, compression="tiff_lzw", tiffinfo={33432: "a"})
+    data = bytearray(file.read_bytes())
+    place = data.index(struct.pack("<HHI", 33432, 2, 2))  # the copyright, now of a type that no tag has
+    data[place + 2 : place + 4] = b"\x63\0"
+    file.write_bytes(data)
+    assert np.array_equal(read_picture(file).array[0], IMAGE)
+    assert capfd.readouterr().err == ""
+    assert caplog.text == "" or str(file) in caplog.text
+
+
+def test_many_pages_of_a_small_file_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_formats, "_MOST_PIXELS", 3 * IMAGE.size)
+    page = Image.fromarray(np.zeros_like(IMAGE))
+    for pages in (3, 4):
+        page.save(tmp_path / f"{pages}.tif", compression="tiff_lzw", save_all=True, append_images=[page] * (pages - 1))
+    with pytest.raises(InputError, match="the value 0 in every"):
+        read_picture(tmp_path / "3.tif")
+    with pytest.raises(InputError, match="larger than any image: 49152 pixels on 4 pages"):
+        read_picture(tmp_path / "4.tif")
 
 
 def test_a_volume_of_frames_that_lie_in_the_patient_is_no_stack(tmp_path):

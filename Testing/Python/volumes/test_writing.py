@@ -375,7 +375,7 @@ try:
 except OutputError as error:
     print(json.dumps(["p.nii.gz", str(error)]))
 """
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr
     failures = dict(json.loads(line) for line in result.stdout.splitlines())
     names = ["labels.mha", "labels.nii.gz", "labels.nrrd", "labels.seg.nrrd"]

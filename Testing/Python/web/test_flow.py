@@ -9,6 +9,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import slicer
+import slicer.util
+from image_models import blobs, write_disc_counter
 from slicer_cases import addVolume
 
 pytest_plugins = ["slicer_fixtures"]
@@ -59,7 +61,7 @@ def titles(choices) -> list[str]:
 
 def test_without_a_volume_the_page_says_what_to_do(flow):
     assert not flow.page.ready
-    assert flow.page.reason.startswith("Open a volume first")
+    assert flow.page.reason.startswith("Open a volume or an image first")
 
 
 def test_one_click_makes_a_segmentation_that_is_shown_to_be_corrected(flow, head):
@@ -168,3 +170,27 @@ def test_doubtful_regions_of_a_result_are_found_accepted_and_counted(flow, head)
     assert flow.page.regionsLeft == count - 1
     flow.choose_volume(head.GetID())  # what was said is kept with the segmentation
     assert flow.page.regionsLeft == count - 1
+
+
+def test_a_picture_in_colour_is_listed_and_segmented(flow, host, tmp_path, monkeypatch):
+    monkeypatch.setenv("USEMA_RESOURCES", str(tmp_path))
+    (tmp_path / "Models").mkdir()
+    write_disc_counter(tmp_path / "Models/discs")
+    image, mask = blobs(100)
+    picture = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "Cells")
+    slicer.util.updateVolumeFromArray(picture, np.stack([image] * 3, axis=-1)[None])
+    flow.look()
+    assert titles(flow.page.volumes) == ["Cells"]
+    flow.search("")
+    flow.choose_model("discs")
+    assert flow.page.ready, flow.page.reason
+    flow.segment_or_cancel()
+    finish(flow)
+    assert not flow.page.failed, flow.page.message
+    assert "Objects" in flow.page.message
+    volume, segmentation = flow.page.displayed[-1]
+    assert volume is picture
+    (segment,) = segmentation.GetSegmentation().GetSegmentIDs()
+    found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment, picture)[0] > 0
+    assert 2 * (found & mask).sum() / (found.sum() + mask.sum()) > 0.98
+    assert titles(flow.page.volumes) == ["Cells"]  # its objects are a label map, which is none

@@ -83,7 +83,7 @@ class AdvancedSection:
         except Cancelled:
             return
         except UsemaError as error:
-            slicer.util.errorDisplay(str(error), windowTitle="USEMA Segmentation")
+            slicer.util.errorDisplay(asHtml(str(error)), windowTitle="USEMA Segmentation")
         else:
             self.logic.releaseMemory()  # a worker that began without it does not see it
             slicer.util.showStatusMessage(_("OpenVINO is installed"), 3000)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import slicer
 from slicer.i18n import tr as _
 
 from ..Scene import Measurements
+from ..Scene.ImageMeasurements import measureImage
 from ..Scene.Images import isFlat
 from .RunSection import RunSection
 from .Signals import connect
 
 
 class MeasureSection:
-    """Shown where there is a segmentation, and 3D Slicer's own Segment Statistics.
+    """Shown where there is a segmentation: of an image, or where there is 3D Slicer's own Segment Statistics.
 
     Args:
         ui: the panel's widgets.
@@ -28,10 +30,27 @@ class MeasureSection:
     def update(self, segmentation, volume) -> None:
         """Which segmentation a click measures, and the volume of one that does not know its own."""
         self._subject = segmentation, volume
-        possible = segmentation is not None and not isFlat(volume)  # a single slice has areas, not volumes
-        self.ui.measureButton.visible = possible and Measurements.isAvailable()
+        possible = Measurements.isAvailable() or isFlat(Measurements.referenceVolume(segmentation, volume))
+        self.ui.measureButton.visible = segmentation is not None and possible
 
     def onMeasure(self, checked: bool = False) -> None:
+        segmentation, volume = self._subject
+        volume = Measurements.referenceVolume(segmentation, volume)
         with self.runSection.errorsShown():
-            table = Measurements.measure(*self._subject)
-            self.runSection.say(_("The measurements are in the table '{name}'.").format(name=table.GetName()))
+            if isFlat(volume):  # it has areas, not volumes
+                tables, doubts = measureImage(segmentation, volume)
+                _show(tables[-1])
+            else:
+                tables, doubts = [Measurements.measure(segmentation, volume)], []
+            names = "', '".join(table.GetName() for table in tables)
+            text = _("The measurements are in the table '{name}'.").format(name=names)
+            self.runSection.say(" ".join([text, *doubts]))
+
+
+def _show(table) -> None:
+    """As Segment Statistics shows its own: in a layout with a table, where the application has views."""
+    applicationLogic, manager = slicer.app.applicationLogic(), slicer.app.layoutManager()
+    applicationLogic.GetSelectionNode().SetActiveTableID(table.GetID())
+    applicationLogic.PropagateTableSelection()
+    if manager is not None:
+        manager.setLayout(slicer.modules.tables.logic().GetLayoutWithTable(manager.layout))

@@ -135,7 +135,8 @@ class ModelSection:
         if offered:
             button.text = _("Update...") if model.state == UPDATE else _("Download...")
             size = ShelfTexts.sizeOf(self.store.describe(model, self.volume))
-            button.toolTip = model.why_not or _("Download this model ({size}). You are asked first.").format(size=size)
+            words = model.why_not or _("Download this model ({size}). You are asked first.").format(size=size)
+            button.toolTip = asHtml(words)
             button.enabled = not model.why_not and not self.store.busy
 
     def onDownloadOrCancel(self, checked: bool = False) -> None:

@@ -102,7 +102,7 @@ def _licence(licence: Licence | None) -> str:
 def sizeOf(found: Found) -> str:
     """How much comes down, as far as it is known."""
     if not found.size:
-        return _("nothing to download") if found.is_size_known else _("size not stated")
+        return _("its files are here") if found.is_size_known else _("size not stated")
     size = megabytes(found.size)
     return size if found.is_size_known else _("more than {size}").format(size=size)
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 import slicer
-import vtk
 from usema.models.metadata import ModelMetadata
 
 from .Hierarchy import createDisplay, placeBeside
 from .ResultArrays import Prepared
 from .SegmentationWriter import fill
 from .Sequences import Frames
+from .Summary import Summary
+from .Tables import addTable
 
 
 class FrameResults:
@@ -27,9 +28,10 @@ class FrameResults:
         self._name = f"{frames.volumes[0].GetName()} {metadata.title}"
         self._isNew = earlier is None
         self.sequence = earlier
-        self.millilitres: dict[int, Mapping[str, float]] = {}
+        self._amounts: dict[int, Mapping[str, float]] = {}
+        self._unit = "ml"
 
-    def add(self, number: int, prepared: Prepared, millilitres: Mapping[str, float]) -> None:
+    def add(self, number: int, prepared: Prepared, found: Summary) -> None:
         """The result of a frame, into the sequence; nothing that is shown changes."""
         if self.sequence is None:
             self.sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", f"{self._name} sequence")
@@ -38,10 +40,10 @@ class FrameResults:
         node = slicer.vtkMRMLSegmentationNode()
         fill(node, prepared)
         self.sequence.SetDataNodeAtValue(node, self._frames.value(number))
-        self.millilitres[number] = millilitres
+        self._amounts[number], self._unit = found.amounts, found.unit
 
     def show(self, show3D: bool = False):
-        """Browse the results with the volume, and make the table and the plot of the volumes over time.
+        """Browse the results with the volume, and make the table and the plot of the volumes, of images the areas.
 
         Returns:
             the segmentation node that follows the browser; None where there is no result.
@@ -74,31 +76,31 @@ class FrameResults:
         return node
 
     def _table(self):
-        """A row a frame: what the sequence calls it, and the volume of each label."""
-        names = list(dict.fromkeys(name for amounts in self.millilitres.values() for name in amounts))
-        frames, isNumeric = self._frames.sequence, self._frames.sequence.GetIndexType() == 0
-        first = vtk.vtkDoubleArray() if isNumeric else vtk.vtkStringArray()
-        first.SetName(f"{frames.GetIndexName() or 'frame'} ({frames.GetIndexUnit() or '-'})")
-        columns = [first]
+        """A row a frame: what the sequence calls it, and the volume or the area of each label."""
+        names = list(dict.fromkeys(name for amounts in self._amounts.values() for name in amounts))
+        frames, numbers = self._frames.sequence, sorted(self._amounts)
+        kind = float if frames.GetIndexType() == 0 else str
+        columns = {
+            f"{frames.GetIndexName() or 'frame'} ({frames.GetIndexUnit() or '-'})": [
+                kind(self._frames.value(number)) for number in numbers
+            ]
+        }
         for name in names:
-            column = vtk.vtkDoubleArray()
-            column.SetName(f"{name} (ml)")
-            columns.append(column)
-        for number, amounts in sorted(self.millilitres.items()):
-            value = self._frames.value(number)
-            first.InsertNextValue(float(value) if isNumeric else value)
-            for name, column in zip(names, columns[1:], strict=True):
-                column.InsertNextValue(amounts.get(name, 0.0))
-        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{self._name} volumes")
-        for column in columns:
-            table.AddColumn(column)
-        return table
+            columns[self._title(name)] = [float(self._amounts[number].get(name, 0.0)) for number in numbers]
+        return addTable(f"{self._name} {self._what}", columns)
+
+    def _title(self, label: str) -> str:
+        return f"{label} ({self._unit.replace('mm2', 'mm²')})"
+
+    @property
+    def _what(self) -> str:
+        return "volumes" if self._unit == "ml" else "areas"
 
     def _plot(self, table) -> None:
         """A line a label, in its colour; where frames have no numbers, over their order."""
         scene = slicer.mrmlScene
-        chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", f"{self._name} volumes over time")
-        colours = {f"{label.name} (ml)": label.color for label in self._metadata.labels}
+        chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", f"{self._name} {self._what} over time")
+        colours = {self._title(label.name): label.color for label in self._metadata.labels}
         x = table.GetColumnName(0)
         for index in range(1, table.GetNumberOfColumns()):
             name = table.GetColumnName(index)
@@ -111,4 +113,4 @@ class FrameResults:
             chart.AddAndObservePlotSeriesNodeID(series.GetID())
         chart.SetTitle(self._name)
         chart.SetXAxisTitle(x)
-        chart.SetYAxisTitle("ml")
+        chart.SetYAxisTitle(self._unit)

@@ -16,18 +16,24 @@ def isFlat(volumeNode) -> bool:
     return image is not None and 1 in image.GetDimensions()
 
 
+def pixelOf(volumeNode) -> tuple[float, float]:
+    """The spacing along both axes of a slice, in the order of its voxel axes, whichever axis it lies across."""
+    dimensions = volumeNode.GetImageData().GetDimensions()
+    across = len(dimensions) - 1 - dimensions[::-1].index(1)
+    return tuple(length for axis, length in enumerate(volumeNode.GetSpacing()) if axis != across)
+
+
 def isPixelSizeKnown(volumeNode) -> bool:
     """Whether the spacing says how large a pixel is: of a picture, 3D Slicer's loader says 1."""
-    return tuple(volumeNode.GetSpacing()[:2]) != (1.0, 1.0)
+    return pixelOf(volumeNode) != (1.0, 1.0)
 
 
 def checkImage(volumeNode) -> None:
     """Refuse what a model for images cannot segment. Raises InputError."""
     image, name = volumeNode.GetImageData(), volumeNode.GetName()
-    columns, rows, slices = image.GetDimensions()
-    if slices != 1:
+    if 1 not in (size := image.GetDimensions()):
         raise InputError(
-            f"The volume '{name}' has {columns} x {rows} x {slices} voxels, and the model is for two-dimensional "
+            f"The volume '{name}' has {size[0]} x {size[1]} x {size[2]} voxels, and the model is for two-dimensional "
             "images.",
             "Choose a model for volumes, or a single image.",
         )

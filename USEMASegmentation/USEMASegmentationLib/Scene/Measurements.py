@@ -14,6 +14,13 @@ def isAvailable() -> bool:
     return hasattr(slicer.modules, "segmentstatistics")
 
 
+def referenceVolume(segmentationNode, volumeNode=None):
+    """The volume that the segmentation was made of; ``volumeNode`` where it does not know."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    volume = segmentationNode.GetNodeReference(role) if segmentationNode is not None else None
+    return volumeNode if volume is None else volume
+
+
 def measure(segmentationNode, volumeNode=None):
     """A new table with volume, longest diameter, and intensities of all segments; it is shown.
 
@@ -33,10 +40,7 @@ def measure(segmentationNode, volumeNode=None):
         )
     from SegmentStatistics import SegmentStatisticsLogic
 
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volume = segmentationNode.GetNodeReference(role)
-    if volume is None:
-        volume = volumeNode
+    volume = referenceVolume(segmentationNode, volumeNode)
     if volume is None:
         raise InputError(
             f"The volume of the segmentation '{segmentationNode.GetName()}' is not in the scene.", "Load it again."

@@ -12,7 +12,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from . import KeptDelta, KeptMargins, Probabilities, SegmentationWriter
+from . import KeptDelta, KeptMargins, Objects, Probabilities, SegmentationWriter
 from .ResultArrays import prepare
 from .Sequences import frameValueOf
 from .Targets import whyElsewhere, whyNotInto
@@ -28,6 +28,7 @@ class Result:
         probabilities: (classes, z, y, x) there, background first; None: not kept.
         provenance: how it was made, text by name.
         margins: ``Margins.to_text`` of the box; None: not kept.
+        objects: (z, y, x) there, numbers of the objects of an image; None: the model splits nothing into objects.
         delta: what the model had learned from corrections before; None: nothing.
     """
 
@@ -37,6 +38,7 @@ class Result:
     metadata: ModelMetadata
     box: Box
     margins: str | None = None
+    objects: np.ndarray | None = None
     delta: KeptDelta.KeptDelta | None = None
 
 
@@ -94,6 +96,8 @@ def write(
     with ExitStack() as undo:
         node, last = SegmentationWriter.commit(prepared, undo, parameters.show3D)
         Probabilities.commit(volumes, node, volume, result.metadata, undo)
+        if result.objects is not None:
+            Objects.commit(result.objects, result.box, node, volume, undo)
         if run:
             names, frame = KeptMargins.namesOf(result.metadata), frameValueOf(volume)
             KeptMargins.commit(run, result.margins, names, result.box, node, undo, frame)

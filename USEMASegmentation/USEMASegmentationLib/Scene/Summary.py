@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from usema.measure.values import UNKNOWN_PIXEL_SIZE, Measurement
 from usema.volumes.segments import millilitres
 
 from ..Parameters import Parameters
+from .Images import pixelOf
 from .ResultWriter import Result
 from .VolumeBridge import Box
 
@@ -20,50 +22,63 @@ class Summary:
     """Attributes:
     message: in a sentence or two.
     hint: what to do about it.
-    millilitres: what was found, by the name of the label; nothing of an image.
+    amounts: what was found, by the name of the label.
+    unit: of the amounts: "ml", or of an image "mm2" or "pixels".
     """
 
     message: str
     hint: str = ""
-    millilitres: dict[str, float] = field(default_factory=dict)
+    amounts: dict[str, float] = field(default_factory=dict)
+    unit: str = "ml"
+
+    @property
+    def millilitres(self) -> dict[str, float]:
+        """The volumes; nothing of an image."""
+        return self.amounts if self.unit == "ml" else {}
 
 
 def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
     """What was found, and how much of it."""
-    labels, names, spacing = result.metadata.labels, parameters.labels, parameters.inputVolume.GetSpacing()
+    labels, names, volume = result.metadata.labels, parameters.labels, parameters.inputVolume
     highest = max((label.value for label in labels), default=0)
     # Slice by slice, because bincount makes a copy with 8 bytes a voxel.
     counts = sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in result.labels)
     chosen = [label for label in labels if not names or label.name in names]
-    found = {label.name: millilitres(int(counts[label.value]), spacing) for label in chosen}
+    found, unit = {label.name: int(counts[label.value]) for label in chosen}, "ml"
+    if result.metadata.takes_images:
+        pixel, unit = _pixel(result, volume)
+        found = {name: count * pixel for name, count in found.items()}
+    else:
+        found = {name: millilitres(count, volume.GetSpacing()) for name, count in found.items()}
     missing = [name for name, amount in found.items() if not amount]
     where = "" if parameters.roi is None else " in the region of interest"  # outside of it, there may be more
     if len(missing) == len(chosen):
         if where:
             return Summary(
-                f"Nothing was found{where}.", "See the warnings, and whether it lies where it should.", found
+                f"Nothing was found{where}.", "See the warnings, and whether it lies where it should.", found, unit
             )
         hint = "See the warnings, and whether this is the right model for the volume."
-        return Summary("Nothing was found: the segments are empty.", hint, found)
-    told = _listed([f"{name} {volumeText(amount)}" for name, amount in found.items() if amount])
-    if result.metadata.takes_images:
-        told, found = _ofImage(result, {label.name: int(counts[label.value]) for label in chosen}, spacing), {}
+        return Summary("Nothing was found: the segments are empty.", hint, found, unit)
+    told = _listed([f"{name} {_amountText(amount, unit)}" for name, amount in found.items() if amount])
+    if measured := result.provenance.get("measurements"):  # of an image
+        told += f"; {measured}"
     seen = result.provenance.get("fieldOfView", "")  # of a model that takes a whole volume or a crop
     message = f"Done in {max(1, round(seconds))} s{where}{f' ({seen})' if seen else ''}: {told}."
     if asymmetry := result.provenance.get("asymmetry"):
         message += f" Both sides of the {asymmetry}."
     if missing:
         message += f" Nothing was found of: {_listed(missing)}."
-    return Summary(message, "", found)
+    return Summary(message, "", found, unit)
 
 
-def _ofImage(result: Result, pixels: dict[str, int], spacing: tuple[float, float, float]) -> str:
-    """Areas, and what else was measured; in millimetres where the engine was told how large a pixel is."""
+def _pixel(result: Result, volume) -> tuple[float, str]:
+    """The area of a pixel and its unit: square millimetres where the engine was told how large a pixel is."""
     known = result.provenance.get("pixelSize", UNKNOWN_PIXEL_SIZE) != UNKNOWN_PIXEL_SIZE
-    pixel, unit = (spacing[0] * spacing[1], "mm2") if known else (1, "pixels")
-    areas = _listed([str(Measurement(name, count * pixel, unit)) for name, count in pixels.items() if count])
-    measured = result.provenance.get("measurements", "")
-    return f"{areas}; {measured}" if measured else areas
+    return (math.prod(pixelOf(volume)), "mm2") if known else (1, "pixels")
+
+
+def _amountText(amount: float, unit: str) -> str:
+    return volumeText(amount) if unit == "ml" else Measurement("", amount, unit).amount
 
 
 def volumeText(volume: float) -> str:

@@ -8,7 +8,7 @@ import os
 import click
 
 from .. import __version__
-from ..errors import UsemaError
+from ..errors import UsemaError, printable
 from .interrupt import Stopped, signals_raise
 from .streams import DEBUG, prepare_streams
 
@@ -76,7 +76,7 @@ def explained(error: Exception) -> UsemaError:
 
 def report(error: UsemaError, case: str = "") -> None:
     """Tell an error on stderr: what is wrong, and in a second line what to do."""
-    prefix = f"{case}: " if case else ""
+    prefix = f"{printable(case)}: " if case else ""
     click.secho(f"Error: {prefix}{error.message}", fg="red", err=True)
     if error.hint:
         click.echo(f"       {error.hint}", err=True)

@@ -15,6 +15,8 @@ from .statistics import as_csv
 
 if TYPE_CHECKING:
     from ..inference.predictor import Segmentation
+    from ..measure import Scale
+    from ..models.metadata import Label
     from ..volumes.pictures import Picture
 
 
@@ -46,8 +48,7 @@ def columns(result: Segmentation) -> dict[str, float]:
     scale, frames = result.image.scale, len(result.labels)
     found = {}
     for label in result.model_labels:
-        area = float((result.labels == label.value).sum()) * scale.x * scale.y / frames
-        found[f"{label.name} / {scale.area}"] = area
+        found[f"{label.name} / {scale.area}"] = _area(result.labels, label, scale) / frames
     values: dict[str, list[float]] = {}
     for one in (one for frame in result.image.measurements for one in frame):
         values.setdefault(one.column, []).append(one.value)
@@ -55,17 +56,22 @@ def columns(result: Segmentation) -> dict[str, float]:
     return {name if frames == 1 else f"{name}, mean of frames": round(value, 4) for name, value in found.items()}
 
 
+def _area(labels: np.ndarray, label: Label, scale: Scale) -> float:
+    return np.count_nonzero(labels == label.value) * scale.x * scale.y
+
+
 def told(result: Segmentation) -> str:
-    """What was found, in a line."""
+    """What was found, in a line; areas of several frames are their mean."""
     from ..measure import Measurement
     from ..measure import told as measurements_told
 
-    scale, parts = result.image.scale, []
+    scale, parts, frames = result.image.scale, [], len(result.labels)
     for label in result.model_labels:
-        pixels = int((result.labels == label.value).sum())
-        area = Measurement(label.name, pixels * scale.x * scale.y, scale.area)
-        parts.append(f"{area} ({pixels / result.labels.size:.1%})")
+        area = Measurement(label.name, _area(result.labels, label, scale) / frames, scale.area)
+        parts.append(f"{area} ({np.count_nonzero(result.labels == label.value) / result.labels.size:.1%})")
     measured = measurements_told(result.image.measurements)
+    if frames > 1:
+        parts.append(f"the mean of {frames} frames")
     return ", ".join(parts) + (f"; {measured}" if measured else "")
 
 
@@ -79,15 +85,18 @@ def write_labels(path: Path, result: Segmentation, overwrite: bool) -> bool:
     return True
 
 
-def image_writers(case: Case, picture: Picture, result: Segmentation) -> Iterator[tuple[Path, Callable]]:
-    """Each file beside the labels, with what writes it."""
-    from ..volumes.label_pictures import write_objects, write_overlay
+def image_writers(
+    case: Case, picture: Picture, result: Segmentation, stored: Segmentation
+) -> Iterator[tuple[Path, Callable]]:
+    """Each file beside the labels, with what writes it; ``stored`` is the result on the grid of the file."""
+    from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, write_objects, write_overlay
 
     if case.preview:
-        shown = (result.labels, result.model_labels)
-        yield case.preview, lambda: write_overlay(case.preview, picture, *shown, case.overwrite)
+        drawn = (result.labels, result.model_labels)
+        yield case.preview, lambda: write_overlay(case.preview, picture, *drawn, case.overwrite)
     if case.objects:
-        yield case.objects, lambda: write_objects(case.objects, _objects(result), result.geometry, case.overwrite)
+        shown = result if case.objects.suffix.lower() in LABEL_PICTURE_SUFFIXES else stored
+        yield case.objects, lambda: write_objects(case.objects, _objects(shown), shown.geometry, case.overwrite)
     if case.table:
         yield case.table, lambda: _write_table(case.table, result, case.overwrite)
 
@@ -102,7 +111,7 @@ def _objects(result: Segmentation) -> np.ndarray:
 
 
 def _write_table(path: Path, result: Segmentation, overwrite: bool) -> None:
-    """A row an object; of a model without objects, a row a frame with what was measured."""
+    """A row an object; of a model without objects, a row a frame with areas and what was measured."""
     from ..measure.objects import object_columns, object_rows
 
     scale = result.image.scale
@@ -111,9 +120,11 @@ def _write_table(path: Path, result: Segmentation, overwrite: bool) -> None:
         rows = [[row[name] for name in header] for row in object_rows(result.image.objects, scale)]
     else:
         names = list(dict.fromkeys(one.column for frame in result.image.measurements for one in frame))
-        values = [{one.column: round(one.value, 4) for one in frame} for frame in result.image.measurements]
-        header = ["frame", *names]
-        rows = [[number, *(row.get(name) for name in names)] for number, row in enumerate(values, 1)]
+        header, rows = ["frame", *(f"{label.name} / {scale.area}" for label in result.model_labels), *names], []
+        for number, (plane, frame) in enumerate(zip(result.labels, result.image.measurements, strict=True), 1):
+            values = {one.column: round(one.value, 4) for one in frame}
+            areas = [round(_area(plane, label, scale), 4) for label in result.model_labels]
+            rows.append([number, *areas, *(values.get(name) for name in names)])
     refuse_existing(path, overwrite)
     try:
         replace_file(path, as_csv(header, rows).encode("utf-8"))

@@ -304,17 +304,18 @@ def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[s
 
 def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome) -> Iterator[tuple[Path, Callable]]:
     """Each file with what writes it; the segmentation first, because it is what the run is for."""
+    from ..inference.result import as_stored
     from ..volumes import writing
 
-    geometry, overwrite = result.geometry, case.overwrite
+    stored, overwrite = as_stored(result, volume), case.overwrite
     yield case.output, lambda: _write_segmentation(case.output, volume, result, overwrite)
     if case.probabilities:
         yield (
             case.probabilities,
-            lambda: writing.write_probabilities(case.probabilities, result.probabilities, geometry, overwrite),
+            lambda: writing.write_probabilities(case.probabilities, stored.probabilities, stored.geometry, overwrite),
         )
     if result.image is not None:
-        yield from image_writers(case, volume, result)
+        yield from image_writers(case, volume, result, stored)
         return
     if case.preview:
         from ..quality.pictures import write_preview
@@ -326,10 +327,12 @@ def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome)
 
 def _write_segmentation(path: Path, volume: Volume, result: Segmentation, overwrite: bool) -> None:
     """In the format that the name says."""
+    from ..inference.result import as_stored
     from ..volumes import writing
 
     if write_labels(path, result, overwrite):
         return
+    result = as_stored(result, volume)
     more = (result.model_labels, result.provenance, overwrite)
     suffix = writing.result_suffix(path)
     if suffix == writing.RTSTRUCT_SUFFIX:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..files import refuse_existing
 from .tables import add_row, print_table
 
@@ -48,7 +48,7 @@ def evaluate(predictions, references, model, tolerances, csv_file, overwrite) ->
         labels = {label.value: label.name for label in read_bundle(find_model(model)).metadata.labels}
 
     def report(sentence: str) -> None:
-        click.secho(f"Note: {sentence}", fg="yellow", err=True)
+        click.secho(f"Note: {printable(sentence)}", fg="yellow", err=True)
 
     scores = evaluate_folders(predictions, references, labels, _tolerances(tolerances), report)
     table = Table(

@@ -66,11 +66,11 @@ def _download(one: finding.Found) -> str:
     """Megabytes that are still to come, with those of the models that it needs."""
     if one.is_here:
         return "bundled" if one.model.state == BUNDLED else "is here"
-    megabytes = one.size / 1e6
-    text = f"{megabytes:.0f} MB" if megabytes >= 1 else f"{megabytes:.1f} MB"
-    if one.is_size_known:
-        return text
-    return f"{text} and more" if one.size else "size not stated"
+    if not one.size:
+        return "its files are here" if one.is_size_known else "size not stated"
+    kilobytes = one.size / 1e3
+    text = f"{kilobytes:.0f} kB" if kilobytes < 100 else f"{kilobytes / 1e3:.{0 if kilobytes >= 1e4 else 1}f} MB"
+    return text if one.is_size_known else f"{text} and more"
 
 
 @click.command()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..errors import printable
 from .tables import say
 
 _FIRST_SECONDS, _SECONDS = 10.0, 30.0  # a short run needs no line, a long one few
@@ -44,7 +45,7 @@ class RunProgress:
             return _lines(name, self.say)
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
-        task = self._bar.add_task(name, total=None)
+        task = self._bar.add_task(printable(name), total=None)
         return lambda done, total, seconds_left: self._bar.update(task, completed=done, total=total)
 
 

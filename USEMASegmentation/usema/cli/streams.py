@@ -10,6 +10,8 @@ from contextlib import suppress
 
 import click
 
+from ..errors import printable
+
 DEBUG = "USEMA_DEBUG"  # set it to see tracebacks and what libraries say
 
 
@@ -17,7 +19,7 @@ class _Warnings(logging.Handler):
     """The engine's own warnings, as sentences on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.secho(f"Warning: {record.getMessage()}", fg="yellow", err=True)
+        click.secho(f"Warning: {printable(record.getMessage())}", fg="yellow", err=True)
 
 
 _OWN = _Warnings(logging.WARNING)

@@ -6,10 +6,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import printable
+
 
 def add_row(table: Table, *cells: object) -> None:
     """A row of plain texts; rich would take brackets in strings for styles and words in colons for emoji."""
-    table.add_row(*(Text(str(cell)) for cell in cells))
+    table.add_row(*(Text(printable(str(cell))) for cell in cells))
 
 
 def print_table(table: Table) -> None:
@@ -22,4 +24,4 @@ def print_table(table: Table) -> None:
 
 def say(console: Console, line: str, style: str = "") -> None:
     """One plain line, however long: what follows a pipe must not be broken."""
-    console.print(Text(line, style=style), soft_wrap=True)
+    console.print(Text(printable(line), style=style), soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import Cancelled, UsemaError
+from ..errors import Cancelled, UsemaError, printable
 from . import explained, report
 from .case_run import Engine, Outcome, make_folders, predict_case, read_case, said_by_the_engine, write_case
 from .cases import Case
@@ -79,7 +79,8 @@ class Work:
         explanation = explained(error)
         report(explanation, self.case.name if of_many else "")
         if self.outcome.written:
-            click.echo(f"       Written before: {', '.join(map(str, self.outcome.written))}", err=True)
+            written = printable(", ".join(map(str, self.outcome.written)))
+            click.echo(f"       Written before: {written}", err=True)
         with suppress(OSError):  # the disk that the case failed on may be the one that this goes to
             self._record(FAILED, explanation)
         return explanation

@@ -110,6 +110,11 @@ def convert(source: Source, chosen: Sequence[Trained], folder, options: Options,
         _check_preprocessing(described, where)
         promised = trained.model.labels if trained.model else ()
         labels = labels_of(source, _labels_place(trained.place), described.labels, promised)
+        if promised and len(labels) != len(promised):
+            work.report(
+                f"{where} makes {len(labels)} segments, and {trained.model.title} has {len(promised)}, as its "
+                "publisher states: it may be another model. Check what it segments."
+            )
         weights = _weights(checkpoint, described)
     work.on_to("Writing the model")
     document = _document(source, trained, described, labels, options, work)

@@ -17,12 +17,9 @@ def misfits(shapes: Mapping[str, Iterable[int]], architecture: Mapping[str, Any]
     Raises:
         InputError: it describes no network.
     """
-    import torch
+    from ..networks import without_values
 
-    from ..networks import build
-
-    with torch.device("meta"):  # shapes alone
-        expected = {name: tuple(tensor.shape) for name, tensor in build(dict(architecture)).state_dict().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in without_values(dict(architecture)).state_dict().items()}
     found = {name: tuple(shape) for name, shape in shapes.items()}
     problems = [f"it has no {name}" for name in expected if name not in found]
     problems += [f"its {name} belongs to no layer of the {description}" for name in found if name not in expected]

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from ..errors import BundleError, InputError, OutputError
 from ..files import sha256_of
-from ..models.archive_safety import check_zip_member
+from ..models.archive_safety import check_zip_member, why_unreadable
 
 _MAX_DEPTH = 8  # of folders; what is deeper is no part of a model
 _MAX_FILES = 50_000
@@ -136,7 +136,8 @@ class ZipSource(Source):
         try:
             archive = zipfile.ZipFile(path)
         except _UNREADABLE as error:
-            raise BundleError(f"{path} is a zip that cannot be read: {error}.", _GET_AGAIN) from error
+            why = why_unreadable(path, error)
+            raise BundleError(f"{path} is a zip that cannot be read: {why}.", _GET_AGAIN) from error
         with archive:
             yield archive
 

@@ -2,18 +2,21 @@
 
     <folder>/<key>-<SHA-256 of the content>.blob
 
-Where nothing can be read or written, a model is compiled anew. A file that does not have its hash is not read.
+Where nothing can be read or written, a model is compiled anew. A file that does not have its hash is not read, nor one
+that somebody else may have written: OpenVINO takes it as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG, S_IWOTH
 
 from ..errors import UsemaError
-from ..files import replace_file, user_place
+from ..files import remove_abandoned, replace_file, user_place
 
 ENVIRONMENT_VARIABLE = "USEMA_CACHE"
 MOST_BYTES = 2 * 2**30  # of all together; what was not used for longest leaves first
@@ -32,7 +35,7 @@ def folder() -> Path:
 def find(key: str) -> bytes | None:
     """The content under a key; None if there is none, or it is damaged."""
     with suppress(OSError, UsemaError):
-        for path in folder().glob(f"{key}-*{_SUFFIX}"):
+        for path in _own(key):
             content = path.read_bytes()
             if path.stem == _stem(key, content):
                 with suppress(OSError):
@@ -45,7 +48,7 @@ def find(key: str) -> bytes | None:
 def holds(key: str) -> bool:
     """Whether there is something under a key, without reading it."""
     with suppress(OSError, UsemaError):
-        return any(folder().glob(f"{key}-*{_SUFFIX}"))
+        return any(_own(key))
     return False
 
 
@@ -54,6 +57,7 @@ def keep(key: str, content: bytes) -> None:
     with suppress(OSError, UsemaError):
         forget(key)
         replace_file(folder() / (_stem(key, content) + _SUFFIX), content)
+        remove_abandoned(folder())
         _bound()
 
 
@@ -62,6 +66,15 @@ def forget(key: str) -> None:
     with suppress(OSError, UsemaError):
         for path in folder().glob(f"{key}-*{_SUFFIX}"):
             path.unlink()
+
+
+def _own(key: str) -> Iterator[Path]:
+    """The files under a key that this user wrote, and nobody else could."""
+    for path in folder().glob(f"{key}-*{_SUFFIX}"):
+        entry = path.lstat()
+        mine = not hasattr(os, "getuid") or (entry.st_uid == os.getuid() and not entry.st_mode & S_IWOTH)
+        if S_ISREG(entry.st_mode) and mine:
+            yield path
 
 
 def _stem(key: str, content: bytes) -> str:

@@ -99,6 +99,8 @@ class CPUEngine(torch.nn.Module):
 
     def _consider(self, x: torch.Tensor, logits: torch.Tensor, seconds: float) -> None:
         to_come = self._ahead * seconds
+        if to_come <= LOADING_PAYS and self._spent + to_come <= COMPILING_PAYS:
+            return  # to load OpenVINO alone takes as long as a tile or two
         try:
             compiler = openvino_engine.Compiler(self.network, self._identity, x.shape)
             run = reason = None

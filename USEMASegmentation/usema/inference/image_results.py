@@ -9,7 +9,7 @@ import numpy as np
 
 from ..measure import Measurement, Scale, measure, told
 from ..measure.objects import split_objects
-from ..measure.values import UNKNOWN_PIXEL_SIZE
+from ..measure.values import MEASURED_KEY, SPLIT_KEY, UNKNOWN_PIXEL_SIZE
 from ..models.metadata import Label, ModelMetadata
 from ..volumes.pictures import Picture
 from .running import Wishes
@@ -24,18 +24,26 @@ class ImageResult:
         objects: (n, y, x), the number of the object of each pixel, in each frame from 1 on; None: the model splits
             nothing, or not what was asked for.
         measurements: for each frame.
+        names: what was measured, see ``measure.KNOWN``.
+        split: the name of the label that was split into objects; empty: none.
     """
 
     scale: Scale
     objects: np.ndarray | None = None
     measurements: list[list[Measurement]] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    split: str = ""
 
     @property
     def provenance(self) -> dict[str, str]:
         """What goes with the result, text by name."""
         size = f"{self.scale.x:g} x {self.scale.y:g} mm" if self.scale.known else UNKNOWN_PIXEL_SIZE
-        text = told(self.measurements)
-        return {"pixelSize": size} | ({"measurements": text} if text else {})
+        told_of = {
+            "measurements": told(self.measurements),
+            MEASURED_KEY: " ".join(self.names),
+            SPLIT_KEY: self.split,
+        }
+        return {"pixelSize": size} | {key: text for key, text in told_of.items() if text}
 
 
 def with_rims(wanted: Sequence[Label], metadata: ModelMetadata) -> list[Label]:
@@ -63,7 +71,8 @@ def image_result(
     measurements, doubts = measure(metadata.measurements or (), labels, objects, scale)
     for doubt in doubts:
         wishes.warn(doubt)
-    return labels, ImageResult(scale, objects, measurements)
+    split = metadata.instances["label"] if objects is not None else ""
+    return labels, ImageResult(scale, objects, measurements, tuple(metadata.measurements or ()), split)
 
 
 def _split(

@@ -15,7 +15,7 @@ from ..models.bundle import Bundle
 from ..models.delta import Delta
 from ..models.parts import Part
 from ..models.region_rules import FINDER_PREFIX
-from ..networks import build
+from ..networks import without_values
 from ..networks.blocks import SEMABlock
 from ..networks.mamba import SelectiveSSM
 from ..scan import choose as choose_scan
@@ -87,7 +87,6 @@ class LoadedPart:
         self.part = part
         self.outputs = Outputs.of(part, labels)
         self.recipe = recipe_of(part.preprocessing)
-        _check_fit(part, weights)
         networks = [_loaded(part, prefix, weights) for prefix in part.prefixes]
         config = networks[0].config
         dimensions = len(self.recipe.patch_size)
@@ -244,36 +243,28 @@ def _loaded_parts(
         raise BundleError(part + error.message, error.hint) from error
 
 
-def _check_fit(part: Part, weights: Mapping[str, torch.Tensor]) -> None:
-    """Compares each fold's weights with the architecture before anything of its size is allocated."""
-    with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in _built(part).state_dict().items()}
-    for prefix in part.prefixes:
-        found = {name[len(prefix) :]: tensor.shape for name, tensor in weights.items() if name.startswith(prefix)}
-        for name in sorted(expected.keys() | found.keys()):
-            if expected.get(name) != found.get(name):
-                there, wanted = _described(found.get(name)), _described(expected.get(name))
-                raise BundleError(
-                    f"the weights do not fit the architecture: {prefix}{name} is {there} where {wanted} is expected.",
-                    "Get the model again.",
-                )
+def _loaded(part: Part, prefix: str, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """A fold's network, of whose weights there is no second copy; compared with the architecture before."""
+    try:
+        network = without_values(part.architecture)
+    except InputError as error:
+        raise BundleError(error.message, error.hint) from error
+    own = {name[len(prefix) :]: tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name in sorted(expected.keys() | own.keys()):
+        there, wanted = own[name].shape if name in own else None, expected.get(name)
+        if there != wanted:
+            raise BundleError(
+                f"the weights do not fit the architecture: {prefix}{name} is {_described(there)} where "
+                f"{_described(wanted)} is expected.",
+                "Get the model again.",
+            )
+    network.load_state_dict(own, assign=True)
+    return network.requires_grad_(False).eval()
 
 
 def _described(shape: torch.Size | None) -> str:
     return "missing" if shape is None else f"of shape {tuple(shape)}"
-
-
-def _loaded(part: Part, prefix: str, weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    network = _built(part)
-    network.load_state_dict({name[len(prefix) :]: t for name, t in weights.items() if name.startswith(prefix)})
-    return network.requires_grad_(False).eval()
-
-
-def _built(part: Part) -> nn.Module:
-    try:
-        return build(part.architecture)
-    except InputError as error:
-        raise BundleError(error.message, error.hint) from error
 
 
 def _attention_backend(network: nn.Module, part: Part, dimensions: int, device: torch.device) -> Choice:

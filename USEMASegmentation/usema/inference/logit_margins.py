@@ -143,9 +143,15 @@ class MarginCollector:
         self._bytes = 0
 
     @torch.inference_mode()
-    def add(self, begin: int, scores: torch.Tensor, boundary: float = 0.0, row: int = 0) -> None:
-        """Take slices (outputs, n, rows, c) from ``begin`` and ``row`` on; see `margins_of`."""
-        values, found = margins_of(self._outputs, scores, boundary)
+    def add(
+        self, begin: int, scores: torch.Tensor, boundary: float = 0.0, row: int = 0, outputs: Outputs | None = None
+    ) -> None:
+        """Take slices (outputs, n, rows, c) from ``begin`` and ``row`` on; see `margins_of`.
+
+        Args:
+            outputs: of the scores, where they are some of all; the others have the least margin.
+        """
+        values, found = margins_of(outputs or self._outputs, scores, boundary)
         margins, near = found.cpu().numpy(), (found > NEAR).cpu().numpy()
         boxes = []
         for value, own, there in zip(values, margins, near, strict=True):

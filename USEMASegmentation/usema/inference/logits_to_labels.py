@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..volumes.margins import Margins
+from ..models.parts import SOFTMAX
+from ..volumes.margins import FURTHEST, Margins
 from .logit_margins import MarginCollector
 from .outputs import Outputs
 from .slab_resampling import CHUNK, SlabResampler
@@ -87,17 +88,21 @@ class LogitsToLabels:
         self._outputs = outputs
         self._resampler = SlabResampler(preprocessed, outputs.count)
         self._canvas = LabelCanvas(preprocessed, outputs.labels, keep_probabilities)
+        self._slack: float | None = None  # by how far outputs that are left out are behind; None: none is
+        if outputs.activation == SOFTMAX and not keep_probabilities:
+            self._slack = FURTHEST * max(outputs.temperatures) if keep_margins else 0.0
 
     @torch.inference_mode()
     def add(self, start: int, logits: torch.Tensor) -> None:
         """Take the next slab, as SlabResampler.push does."""
-        for begin, chunk in self._resampler.push(start, logits):
+        for begin, chunk, kept in self._resampler.push_winners(start, logits, self._slack):
+            outputs = self._outputs if kept is None else self._outputs.only(kept.tolist())
             probabilities = None
             if self._canvas.probabilities is not None:
-                probabilities = self._outputs.by_label(self._outputs.probabilities(chunk))
-            self._canvas.write(begin, self._outputs.to_labels(chunk), probabilities)
+                probabilities = outputs.by_label(outputs.probabilities(chunk))
+            self._canvas.write(begin, outputs.to_labels(chunk), probabilities)
             if self._collected is not None:
-                self._collected.add(begin, chunk)
+                self._collected.add(begin, chunk, outputs=outputs)
         for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
             self.highest = self._outputs.highest(part, self.highest)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -41,6 +41,10 @@ class Outputs:
     def classes(cls, count: int, temperature: float = 1.0) -> Outputs:
         """Softmax over background and the labels 1 to ``count`` - 1."""
         return cls(range(count), count - 1, SOFTMAX, (temperature,))
+
+    def only(self, indices: Sequence[int]) -> Outputs:
+        """Some of them, with softmax; for logits in which the others cannot be the largest."""
+        return replace(self, values=[self.values[index] for index in indices])
 
     @property
     def count(self) -> int:

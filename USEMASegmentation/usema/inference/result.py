@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..models.metadata import Label
 from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
+from ..volumes.volume import Volume, restore
 from .image_results import ImageResult
 
 
@@ -41,3 +42,22 @@ class Segmentation:
     seconds_by_speed: dict[str, float] = field(default_factory=dict)
     margins: Margins | None = None
     image: ImageResult | None = None
+
+
+def as_stored(result: Segmentation, first: Volume) -> Segmentation:
+    """The result on the grid that the first input came on, where that is a slice which was turned upright."""
+    grid = getattr(first, "stored", None)
+    if grid is None:
+        return result
+
+    def back(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else restore(array, result.geometry, grid)
+
+    return replace(
+        result,
+        labels=back(result.labels),
+        probabilities=back(result.probabilities),
+        geometry=grid,
+        margins=None,  # they are of the turned slice
+        image=replace(result.image, objects=back(result.image.objects)),
+    )

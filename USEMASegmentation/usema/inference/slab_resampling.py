@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from .resampling import linear_taps, nearest_indices
+from .winners import can_win
 
 if TYPE_CHECKING:
     from .nnunet_recipe import Preprocessed
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Logits (outputs x voxels) worked on at once. 4 million is 16 MB: larger chunks fall out of a processor's cache and
 # took 1.5 times as long, smaller ones are a slice or less.
 CHUNK = 2**22
+_TOGETHER = 8  # slices of logits in which it is asked which outputs can win
 
 
 class SlabResampler:
@@ -39,7 +41,6 @@ class SlabResampler:
         self._given = 0  # slices of the result
         self._last: torch.Tensor | None = None  # the last slice of logits of the slab before
 
-    @torch.inference_mode()
     def push(self, start: int, logits: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
         """Take the next slab; to be iterated over to its end.
 
@@ -54,6 +55,20 @@ class SlabResampler:
         Raises:
             ValueError: the slab is not the one that follows, or not of the volume's shape.
         """
+        return ((begin, chunk) for begin, chunk, _ in self.push_winners(start, logits, None))
+
+    @torch.inference_mode()
+    def push_winners(
+        self, start: int, logits: torch.Tensor, slack: float | None
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor | None]]:
+        """As ``push``, but of each chunk only the outputs that may be the largest somewhere in it, and which they are.
+
+        Args:
+            slack: see ``winners.can_win``; None: all outputs.
+
+        Yields:
+            (start, logits, outputs): the outputs' indices; None: all.
+        """
         outputs, depth, *plane = logits.shape
         expected = (self._network_shape[0], *self._network_shape[2:])
         if start != self._received or (outputs, *plane) != expected or start + depth > self._network_shape[1]:
@@ -65,26 +80,49 @@ class SlabResampler:
         ready = self._given
         while ready < len(self._taps) and self._taps[ready][1] < self._received:
             ready += 1
-        step = max(1, CHUNK // (outputs * max(math.prod(plane), math.prod(self._plane))))
-        for begin in range(self._given, ready, step):
-            yield begin, self._chunk(begin, min(begin + step, ready), start, logits)
+        for begin, end in self._groups(ready):
+            part, kept = self._sources(begin, end, start, logits), None
+            if slack is not None:
+                kept = can_win(part, slack)
+            count = outputs if kept is None else len(kept)
+            step = max(1, CHUNK // (count * max(math.prod(plane), math.prod(self._plane))))
+            for at in range(begin, end, step):
+                yield at, self._chunk(at, min(at + step, end), start, logits, kept), kept
         self._given = ready
         self._last = logits[:, -1].clone()  # a copy, so that the slab can be freed
+
+    def _groups(self, ready: int) -> Iterator[tuple[int, int]]:
+        """(begin, end) of slices of the result, up to ``ready``, that are made of a few slices of logits."""
+        begin = self._given
+        while begin < ready:
+            end = begin + 1
+            while end < ready and self._taps[end][1] - self._taps[begin][0] < _TOGETHER:
+                end += 1
+            yield begin, end
+            begin = end
 
     def check_complete(self) -> None:
         """Raises ValueError where slabs are missing."""
         if self._received != self._network_shape[1]:
             raise ValueError(f"{self._received} of {self._network_shape[1]} slices of logits were received")
 
-    def _chunk(self, begin: int, end: int, start: int, logits: torch.Tensor) -> torch.Tensor:
+    def _sources(self, begin: int, end: int, start: int, logits: torch.Tensor) -> list[torch.Tensor]:
+        """What the slices ``begin`` to ``end`` of the result are made of, (outputs, n, b, c) each, in order."""
+        first, last = self._taps[begin][0], self._taps[end - 1][1]
+        before = [] if first >= start else [self._last[:, None]]
+        return [*before, logits[:, max(first, start) - start : last + 1 - start]]
+
+    def _chunk(self, begin: int, end: int, start: int, logits: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         """The slices ``begin`` to ``end`` of the result from the slab that starts at slice ``start``."""
-
-        def source(index: int) -> torch.Tensor:
-            return (self._last if index < start else logits[:, index - start]).float()
-
-        slices = []
+        planes = [
+            plane.float() if kept is None else plane[kept].float()
+            for part in self._sources(begin, end, start, logits)
+            for plane in part.unbind(1)
+        ]
+        first, slices = self._taps[begin][0], []
         for lower, upper, weight in self._taps[begin:end]:
-            slices.append(torch.lerp(source(lower), source(upper), float(weight)) if weight else source(lower))
+            one, other = planes[lower - first], planes[upper - first]
+            slices.append(torch.lerp(one, other, float(weight)) if weight else one)
         return self._resample_in_plane(torch.stack(slices, dim=1))
 
     def _resample_in_plane(self, chunk: torch.Tensor) -> torch.Tensor:

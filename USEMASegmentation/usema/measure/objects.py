@@ -36,6 +36,58 @@ def split_objects(inside: np.ndarray, boundary: np.ndarray | None, method: str, 
     return _numbered(objects, minimum_pixels)
 
 
+def followed(objects: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The objects of a frame whose mask was corrected by hand.
+
+    Args:
+        objects: (y, x) as they were numbered before.
+        mask: (y, x) bool, where objects are now.
+
+    Returns:
+        (y, x) as ``split_objects``: what was cut through is several objects, what was added beside an object belongs
+        to it, and what was added elsewhere is a new one.
+    """
+    cores = np.where(mask, objects, 0).astype(np.int32)
+    before, now = np.bincount(objects.ravel()), np.bincount(cores.ravel(), minlength=int(objects.max(initial=0)) + 1)
+    boxes, highest = ndimage.find_objects(cores), len(before) - 1
+    for number in np.flatnonzero((now[1:] > 0) & (now[1:] < before[1:])) + 1:
+        box = boxes[number - 1]
+        parts, count = ndimage.label(cores[box] == number, _NEIGHBOURS)
+        cores[box][parts > 1] = highest + parts[parts > 1]
+        highest += count
+    return _numbered(_grown_to_rims(cores, mask), 0)
+
+
+def rims(objects: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+    """Inside and rim of numbered objects, from which ``split_objects`` tells them apart again.
+
+    Args:
+        objects: (y, x) numbers from 1 on; 0 elsewhere.
+        seen: (y, x) what the picture shows; None is all. Where it ends, no object does.
+
+    Returns:
+        (y, x) uint8: 1 inside each object, 2 along its edge, a pixel wide in objects of fewer than 150 pixels, two in
+        others; two objects that touch have both edges between them. One that is edge throughout is 1.
+    """
+    sizes = np.bincount(objects.ravel())
+    around = np.pad(objects, 2, mode="edge")
+    shown = np.pad(np.ones(objects.shape, bool) if seen is None else seen, 2, mode="edge")
+    height, width = objects.shape
+    near, next_but_one = np.zeros(objects.shape, bool), np.zeros(objects.shape, bool)
+    for y in range(-2, 3):
+        for x in range(-2, 3):
+            if 0 < y * y + x * x <= 4:
+                window = (slice(2 + y, 2 + y + height), slice(2 + x, 2 + x + width))
+                other = (around[window] != objects) & shown[window]
+                next_but_one |= other
+                if abs(y) + abs(x) == 1:
+                    near |= other
+    edge = np.where(sizes[objects] < 150, near, next_but_one) & (objects > 0)
+    cores = np.bincount(objects[~edge], minlength=len(sizes))
+    edge &= cores[objects] > 0
+    return np.where(edge, 2, objects > 0).astype(np.uint8)
+
+
 def object_sizes(objects: np.ndarray, scale: Scale) -> list[Measurement]:
     """How many objects a frame (y, x) has, and how their areas are spread."""
     sizes = np.bincount(objects.ravel())[1:]
@@ -52,7 +104,7 @@ def object_sizes(objects: np.ndarray, scale: Scale) -> list[Measurement]:
 
 def object_columns(scale: Scale) -> list[str]:
     """The columns of ``object_rows``."""
-    return [*_COLUMNS, *(["area / mm2"] if scale.known else [])]
+    return [*_COLUMNS, *(["area / mm2", "diameter / mm"] if scale.known else [])]
 
 
 def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]]:
@@ -62,7 +114,8 @@ def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]
         objects: (n, y, x) numbers, each frame from 1 on.
 
     Yields:
-        column -> value. Places are in pixels from the first one's centre, 0, 0; areas in mm2 only where that is known.
+        column -> value. Places are in pixels from the first one's centre, 0, 0; a diameter is that of a disc of the
+        same area; millimetres are there only where the size of a pixel is known.
     """
     height, width = objects.shape[1:]
     for frame, plane in enumerate(objects, 1):
@@ -87,7 +140,8 @@ def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]
                 "at_border": int(min(columns.start, rows.start) == 0 or columns.stop == width or rows.stop == height),
             }
             if scale.known:
-                row["area / mm2"] = round(float(sizes[number]) * scale.x * scale.y, 6)
+                area = float(sizes[number]) * scale.x * scale.y
+                row |= {"area / mm2": round(area, 6), "diameter / mm": round(2 * float(np.sqrt(area / np.pi)), 5)}
             yield row
 
 

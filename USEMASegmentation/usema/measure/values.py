@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 UNKNOWN_PIXEL_SIZE = "not known"  # as the provenance of a result tells it
+MEASURED_KEY = "measured"  # under which it names what was measured, so that a corrected result can be measured again
+SPLIT_KEY = "splitLabel"  # and the label that was split into objects
 
 
 @dataclass(frozen=True)

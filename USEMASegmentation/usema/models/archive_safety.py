@@ -15,6 +15,25 @@ MAX_MEMBERS = 1000  # a bundle has about ten
 _BOMB_BYTES, _BOMB_RATIO = 256 * 2**20, 100
 
 
+def what_it_is(start: bytes) -> str:
+    """What a file that should be a zip is instead, by its first bytes; empty where they do not tell."""
+    if not start:
+        return "an empty file"
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        return "a web page, perhaps the sign-in page of a network"
+    return "a zip without its end" if start.startswith(b"PK") else ""
+
+
+def why_unreadable(file: Path, error: Exception) -> str:
+    """Why a file cannot be read as a zip, in words where its first bytes tell."""
+    try:
+        with file.open("rb") as stream:
+            found = what_it_is(stream.read(512))
+    except OSError:
+        found = ""
+    return f"it is {found}" if found and isinstance(error, zipfile.BadZipFile) else str(error)
+
+
 def check_zip_member(path: Path, member: zipfile.ZipInfo) -> None:
     """Refuses what no bundle's zip has: ways out of its folder, links, and what takes memory without a limit.
 

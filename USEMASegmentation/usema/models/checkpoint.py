@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from ..errors import BundleError, MissingDependencyError
-from .archive_safety import check_zip_member
+from .archive_safety import check_zip_member, what_it_is
 from .inert_pickle import TensorRecord, follow
 
 if TYPE_CHECKING:
@@ -117,10 +117,13 @@ def open_checkpoint(source: str | os.PathLike | IO[bytes], name: str = "") -> It
 def _what_it_is(source: str | os.PathLike | IO[bytes]) -> str:
     if hasattr(source, "read"):
         source.seek(0)
-        start = source.read(2)
+        start = source.read(512)
     else:
         with open(source, "rb") as stream:
-            start = stream.read(2)
+            start = stream.read(512)
     if start[:1] == b"\x80":
         return "is a pickle, PyTorch's old format, not the zip that it writes since version 1.6"
-    return "is truncated" if start == b"PK" else "is no checkpoint of PyTorch's"
+    if start.startswith(b"PK"):
+        return "is truncated"
+    found = what_it_is(start)
+    return f"is no checkpoint of PyTorch's, but {found}" if found else "is no checkpoint of PyTorch's"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from ..errors import InputError
 from .attention_mamba import AttentionMamba, AttentionMambaConfig
@@ -32,6 +34,7 @@ __all__ = [
     "SegResNetDSConfig",
     "USEMAConfig",
     "build",
+    "without_values",
 ]
 
 ARCHITECTURES = {
@@ -60,3 +63,18 @@ def build(architecture: dict[str, Any], **options: Any) -> nn.Module:
         raise InputError(f"Unknown architecture '{name}'.", f"This version knows: {', '.join(ARCHITECTURES)}.")
     network, config = ARCHITECTURES[name]
     return network(config.from_dict(architecture.get("config", {})), **options)
+
+
+def without_values(architecture: dict[str, Any]) -> nn.Module:
+    """As ``build``, on the device "meta": shapes alone, no memory and no initial values; for weights to be assigned."""
+    with torch.device("meta"), _NoInitialValues():
+        return build(architecture)
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Random values of tensors of the device "meta" would have PyTorch load its compiler, a third of a run's start."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))

@@ -31,6 +31,7 @@ _VIEWS = (
 )
 _IMAGE = (("", 0, False, ()),)  # as it is stored
 _REFERENCE = (1.0, 0.25, 1.0)  # magenta: seen on black and on white, and hardly any label's colour
+_LEGEND_ROW, _LEGEND_ROWS = 0.21, 2  # inches of one, and how many fit below the slices
 _MARGIN_MM = 15  # of image that a comparison shows around what is compared
 
 
@@ -156,7 +157,11 @@ def _draw(
     views = _IMAGE if image.array.shape[0] == 1 else _VIEWS
     shapes = [[extents[axis] for axis in range(3) if axis != cut] for _, cut, _, _ in views]
     height = max(rows for rows, _ in shapes)
-    figure = Figure(figsize=(3.6 * sum(columns for _, columns in shapes) / height + 0.6, 4.6), facecolor="black")
+    width = 3.6 * sum(columns for _, columns in shapes) / height + 0.6
+    legend_columns = _legend_columns(legend, width)
+    # A long legend takes nothing from the slices.
+    more = _LEGEND_ROW * max(0, -(-len(legend) // legend_columns) - _LEGEND_ROWS)
+    figure = Figure(figsize=(width, 4.6 + more), facecolor="black")
     grid = figure.subplots(1, len(views), width_ratios=[columns for _, columns in shapes], squeeze=False)[0]
     for axes, (title, cut, flip, letters) in zip(grid, views, strict=True):
         rows, columns = (axis for axis in range(3) if axis != cut)
@@ -185,14 +190,21 @@ def _draw(
             alignment = {"ha": "left" if x < 0.1 else "right" if x > 0.9 else "center"}
             alignment["va"] = "bottom" if y < 0.1 else "top" if y > 0.9 else "center"
             axes.text(x, y, letter, transform=axes.transAxes, color="yellow", fontsize=10, **alignment)
-    missing = _write_legend(figure, legend)
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.91, bottom=0.12, wspace=0.04)
+    missing = _write_legend(figure, legend, legend_columns)
+    top, bottom = 1 - 0.414 / (4.6 + more), (0.552 + more) / (4.6 + more)
+    figure.subplots_adjust(left=0.02, right=0.98, top=top, bottom=bottom, wspace=0.04)
     write_png(path, figure, dpi=dpi, facecolor="black", pil_kwargs={"optimize": True})
     letters = "".join(sorted(missing))
     return [f'The picture has "?" for letters that no font of this computer has: {letters}'] if missing else []
 
 
-def _write_legend(figure: Figure, legend: Sequence[tuple]) -> set[str]:
+def _legend_columns(legend: Sequence[tuple], width: float) -> int:
+    """How many columns of the legend's names fit into so many inches."""
+    longest = max((len(text) for _, _, text in legend), default=0)
+    return max(1, min(4, len(legend), int(width / (0.7 + 0.075 * longest))))
+
+
+def _write_legend(figure: Figure, legend: Sequence[tuple], columns: int) -> set[str]:
     """Names stand in it as they are ("$" begins no formula). Returns the letters that no font has."""
     from matplotlib.lines import Line2D
 
@@ -200,7 +212,7 @@ def _write_legend(figure: Figure, legend: Sequence[tuple]) -> set[str]:
     handles = [Line2D([], [], color=color, linestyle=style, linewidth=3) for color, style, _ in legend]
     style = {"loc": "lower center", "frameon": False, "labelcolor": "white", "prop": {"family": families, "size": 10}}
     names = [without(text, missing) for _, _, text in legend]
-    drawn = figure.legend(handles, [" "] * len(names), ncols=min(4, len(handles)) or 1, **style)
+    drawn = figure.legend(handles, [" "] * len(names), ncols=columns, **style)
     for place, name in zip(drawn.get_texts(), names, strict=True):
         place.set_parse_math(False)
         place.set_text(name)

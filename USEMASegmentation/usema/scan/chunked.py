@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 
 # Numbers in the states of one chunk, and of one position in it. On a CPU, what a chunk needs then stays in the
 # second-level cache, and a position is still worth a call; a GPU wants much at once. Measured: 2^17 and 2^14 on a Xeon
-# with 2 MiB of cache a core.
-CHUNK = {"cpu": 2**17}
-POSITION = {"cpu": 2**14}
+# with 2 MiB of cache a core. Where shapes alone are computed, chunks would only be counted.
+CHUNK = {"cpu": 2**17, "meta": 2**62}
+POSITION = {"cpu": 2**14, "meta": 2**62}
 CHUNK_ELSEWHERE = 2**25
 # A CPU steps through positions whose states have this many numbers or more; where they have fewer, and on GPUs, calls
 # cost more than arithmetic, and doubling takes fewer calls.

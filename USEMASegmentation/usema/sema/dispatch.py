@@ -38,8 +38,6 @@ class Layer:
     training: bool = False
 
 
-# torch.compile takes the answer as a constant of the layer, rather than following the search for it.
-@torch.compiler.assume_constant_result
 def choose(device: torch.device | str, backend: str | None = None, layer: Layer | None = None) -> Choice:
     """Choose a backend for tensors on ``device``.
 
@@ -65,6 +63,11 @@ def choose(device: torch.device | str, backend: str | None = None, layer: Layer 
     if choice.name == "ptx" and (failure := aot.failure(device)):
         return Choice("eager", f"PTX: {failure}")
     return choice
+
+
+# torch.compile takes the answer as a constant of the layer, rather than following the search for it. This is what
+# torch.compiler.assume_constant_result does once it has loaded the compiler, which takes as long as all of torch.
+choose._dynamo_marked_constant = True
 
 
 @cache  # asked for by every layer in every pass

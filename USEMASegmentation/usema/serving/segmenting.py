@@ -81,7 +81,8 @@ class Commands:
         _check_output(folder, _needed(predictor, volumes, options))
 
         def preview(labels: np.ndarray) -> None:
-            send(event="preview", labels=_write(folder / "preview.npy", labels))
+            if getattr(volumes[0], "stored", None) is None:  # a slice that was turned has its result soon
+                send(event="preview", labels=_write(folder / "preview.npy", labels))
 
         result = predictor.segment(
             volumes,
@@ -100,7 +101,7 @@ class Commands:
         print(f"{result.provenance['model']}: {result.provenance['times']}", file=sys.stderr)
         if not _texts(request, "labels"):
             expected.remember(predictor.metadata.name, float(result.provenance["seconds"]))
-        return _answer(result, folder, started)
+        return _answer(result, volumes[0], folder, started)
 
     def _adapt(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         started = time.monotonic()
@@ -129,7 +130,7 @@ class Commands:
             content = adapted.delta.to_bytes()
             delta = _written(folder / "delta.safetensors", lambda stream: stream.write(content))
         return {
-            **_answer(adapted.segmentation, folder, started), "delta": delta, "adaptation": adapted.report
+            **_answer(adapted.segmentation, volumes[0], folder, started), "delta": delta, "adaptation": adapted.report
         }  # fmt: skip
 
     def _predictor_for(self, request: dict, send: Send, delta: str = "") -> Predictor:
@@ -155,13 +156,22 @@ class Commands:
         return self._predictor
 
 
-def _answer(result: Segmentation, folder: Path, started: float) -> dict:
-    """The last answer to a request for labels; what it names has been written."""
-    kept, margins = result.probabilities, result.margins
+def _objects(result: Segmentation) -> np.ndarray | None:
+    """The number of the object of each pixel; None: the model splits nothing into objects."""
+    return None if result.image is None else result.image.objects
+
+
+def _answer(result: Segmentation, first: Volume, folder: Path, started: float) -> dict:
+    """The last answer to a request for labels, on the grid of its first volume; what it names has been written."""
+    from ..inference.result import as_stored
+
+    result = as_stored(result, first)
+    kept, margins, objects = result.probabilities, result.margins, _objects(result)
     return {
         "event": "result",
         "margins": None if margins is None else _write_text(folder / "margins.txt", margins.to_text()),
         "labels": _write(folder / "labels.npy", result.labels),
+        "objects": None if objects is None else _write(folder / "objects.npy", objects),
         "names": [label.name for label in result.model_labels],
         "probabilities": None if kept is None else _write(folder / "probabilities.npy", kept),
         "geometry": result.geometry.to_dict(),
@@ -223,7 +233,7 @@ def _open_input(entry: dict) -> Volume:
         raise protocol.ProtocolError(f"{entry!r:.200} is no input.", "An input has an array and a geometry.")
     import numpy as np
 
-    from ..volumes.pictures import Picture
+    from ..volumes.pictures import Picture, turned_upright
     from ..volumes.volume import Geometry, Volume
 
     array = protocol.open_array(path)
@@ -232,7 +242,8 @@ def _open_input(entry: dict) -> Volume:
         return Volume(np.asarray(array), geometry)
     if not isinstance(picture, dict) or not isinstance(picture.get("pixel_size_known", False), bool):
         raise protocol.ProtocolError(f"{picture!r:.200} is no picture.", "It says whether pixel_size_known is true.")
-    return Picture(np.asarray(array), geometry, pixel_size_known=picture.get("pixel_size_known", False))
+    known = picture.get("pixel_size_known", False)
+    return turned_upright(Picture(np.asarray(array), geometry, pixel_size_known=known))
 
 
 def _texts(request: dict, name: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import IO
 
 from ..errors import BundleError, OutputError
 from ..files import temporary_beside
-from ..models.archive_safety import members
+from ..models.archive_safety import members, why_unreadable
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
 from ..models.card_files import FILES as CARD_FILES
 
@@ -167,7 +167,7 @@ def _open(file: Path) -> zipfile.ZipFile:
 
 
 def _unreadable(file: Path, error: Exception) -> BundleError:
-    return BundleError(f"{file} is no model, or is damaged: {error}.", _GET_AGAIN)
+    return BundleError(f"{file} is no model, or is damaged: {why_unreadable(file, error)}.", _GET_AGAIN)
 
 
 def _members(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _CHUNK = 2**20
 
 
 class Part:
-    """A file to which is only appended until it is whole, and which outlives the process.
+    """A file to which is only appended until it is whole, and which outlives the process if anything has come.
 
     Args:
         path: the part; created with its folder if it is not there.
@@ -47,6 +48,9 @@ class Part:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        if not self.done:
+            with suppress(OSError):
+                self.path.unlink()
 
     @property
     def sha256(self) -> str:

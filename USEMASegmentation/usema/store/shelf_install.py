@@ -148,24 +148,33 @@ def _lies_here(file: PublicFile) -> bool:
 def _fetched(file: PublicFile, progress, should_stop, report: Report) -> tuple[Path, str]:
     """The publisher's file in the cache and its SHA-256: what lies there already or was put there, or a download."""
     target, known = _place(file), file.sha256 or _recorded().get(file.url)
+    another = ""
     try:
         if target.is_file():
             found = _sha256(target)
             if known in (None, found):
                 return target, found
+            another = f"{target} lies here, but is another file: its SHA-256 is {found}, and should be {known}. "
     except OSError as error:
         raise disk_error(error, target.parent) from error
     chosen = settings.read()
-    fetch(
-        [file.url],
-        target,
-        size=file.size,
-        sha256=file.sha256,
-        ca_bundle=chosen.ca_bundle or None,
-        in_clear=chosen.indexes,
-        progress=progress,
-        should_stop=should_stop,
-    )
+    try:
+        fetch(
+            [file.url],
+            target,
+            size=file.size,
+            sha256=file.sha256,
+            ca_bundle=chosen.ca_bundle or None,
+            in_clear=chosen.indexes,
+            progress=progress,
+            should_stop=should_stop,
+        )
+    except UsemaError as error:
+        with suppress(OSError):  # what has come stays for the next time
+            target.parent.rmdir()
+        if not another or not isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{another}{error.message}", error.hint) from error
     found = file.sha256 or _sha256(target)  # what is stated, fetch has compared
     if known is not None and found != known:
         target.unlink()

@@ -236,10 +236,11 @@ def _read(path: Path, file) -> DicomFile:
     except (AttributeError, TypeError, ValueError):
         return DicomFile(**told, fault="it does not say how many voxels it has")
     length, start = pixels[0]
+    items = 0 if _is_film(syntax) else frames
     if syntax and not syntax.is_transfer_syntax:
         fault = f"its transfer syntax is {syntax}, which is not known here"
     else:
-        fault = "" if syntax and syntax.is_deflated else _missing_pixels(file, start, length, needed)
+        fault = "" if syntax and syntax.is_deflated else _missing_pixels(file, start, length, needed, items)
     told |= {"colour": samples > 1, "frames": frames, "fault": fault}
     return DicomFile(**told, localizer="LOCALIZER" in [str(word).upper() for word in dataset.get("ImageType") or ()])
 
@@ -253,7 +254,12 @@ def _no_image(kind: UID) -> str:
     return "" if images and not name.startswith(("RT ", "Media")) else name
 
 
-def _missing_pixels(file, start: int, length: int, needed: int) -> str:
+def _is_film(syntax: UID) -> bool:
+    """Whether frames are compressed together."""
+    return any(word in syntax.name for word in ("MPEG", "HEVC"))
+
+
+def _missing_pixels(file, start: int, length: int, needed: int, frames: int) -> str:
     """What lacks of the voxels, whose value of ``length`` bytes starts at ``start``; empty if they are whole."""
     end = file.seek(0, 2)
     if length != _UNDEFINED:
@@ -262,14 +268,17 @@ def _missing_pixels(file, start: int, length: int, needed: int) -> str:
         if length >= 2 * needed > 0:  # more than padding: read as it says, it would be another image
             return f"it holds {length} bytes of voxels, but its header describes {needed}"
         return f"it holds {length} of {needed} bytes of voxels" if length < needed else ""
-    # Compressed voxels are items with a length each, up to an item that ends them.
+    # Compressed voxels are items with a length each, up to an item that ends them: where frames begin, then one or more
+    # of each frame.
+    items = -1
     while start + 8 <= end:
         file.seek(start)
         item = file.read(8)
         if item[:4] == b"\xfe\xff\xdd\xe0":
-            return ""
+            return f"it holds {items} of {frames} compressed frames" if items < frames else ""
         if item[:4] != b"\xfe\xff\x00\xe0":
             return "its compressed voxels are damaged"
+        items += 1
         start += 8 + int.from_bytes(item[4:], "little")
     return f"it ends after {end} of at least {start + 8} bytes"
 

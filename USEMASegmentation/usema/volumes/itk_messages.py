@@ -107,5 +107,7 @@ def _short(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_NOT_FOR_PEOPLE)]
     kept = lines if len(lines) < 3 else [lines[0], lines[-1]]
     return re.sub(
-        r" ?\(0x[0-9a-fA-F]+\)|^Exception thrown in SimpleITK \w+: |\S+\.[hc]xx:\d+: ?", "", " ".join(kept)
+        r" ?\(0x[0-9a-fA-F]+\)|^Exception thrown in SimpleITK \w+: |\S+\.(?:[hc]xx|h):\d+(?: \(\))?: ?",
+        "",
+        " ".join(kept),
     ).rstrip(".")

@@ -60,7 +60,7 @@ def write_objects(path: Path, objects: np.ndarray, geometry: Geometry, overwrite
     if path.suffix.lower() in PAGED_SUFFIXES:
         _write_pages(path, objects, overwrite)
     elif path.suffix.lower() == PNG_SUFFIX:
-        hues = [(0, 0, 0), *(_hue(number) for number in range(1, highest + 1))] if highest <= 255 else []
+        hues = [(0, 0, 0), *(object_colour(number) for number in range(1, highest + 1))] if highest <= 255 else []
         _write_png(path, objects, hues, {}, overwrite)
     else:
         write_label_map(path, objects, geometry, overwrite)
@@ -129,6 +129,7 @@ def _shown(plane: np.ndarray) -> np.ndarray:
     return shown
 
 
-def _hue(number: int) -> tuple[int, int, int]:
+def object_colour(number: int) -> tuple[int, int, int]:
+    """Red, green, blue from 0 to 255 for the object of this number, unlike those of the numbers around."""
     colour = colorsys.hsv_to_rgb(number * _GOLDEN % 1, 0.65 + 0.3 * (number % 2), 1 - 0.2 * (number % 3 == 0))
     return tuple(round(255 * channel) for channel in colour)

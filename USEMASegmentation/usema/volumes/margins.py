@@ -22,6 +22,7 @@ from .masks import Box, box_around, common_box, relative
 
 STEP = 1 / 16
 LOWEST, HIGHEST = -128, 127
+FURTHEST = -LOWEST * STEP  # a label that is this far behind has the margin LOWEST
 # Of a label whose probability is above 0.005 the margin is above -5.3: kept are boxes around those.
 NEAR = math.floor(math.log(0.005 / 0.995) / STEP)
 BACKGROUND = 0

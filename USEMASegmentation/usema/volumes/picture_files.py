@@ -15,7 +15,7 @@ from .integrity import check_file
 from .itk_reading import itk_reader
 from .outside import fill_outside
 from .paths import PICTURE_SUFFIXES, SEGMENTATION_SUFFIXES, check_path, picture_suffix, volume_suffix
-from .pictures import Picture, check_picture
+from .pictures import Picture, check_picture, turned_upright
 
 log = logging.getLogger(__name__)
 
@@ -104,20 +104,18 @@ def _one_slice(path: Path) -> Picture:
     array = sitk.GetArrayFromImage(image)
     array = array.reshape(*size[::-1], components)[..., :3] if components > 1 else array.reshape(size[::-1])
     geometry = _geometry(image, size)
+    picture = turned_upright(Picture(np.ascontiguousarray(array), geometry))
     # Programs write 1 where they do not know better, 3D Slicer's loader of images among them.
-    return Picture(np.ascontiguousarray(array), geometry, pixel_size_known=geometry.spacing[:2] != (1.0, 1.0))
+    return replace(picture, pixel_size_known=picture.geometry.spacing[:2] != (1.0, 1.0))
 
 
 def _flat(path: Path, size: tuple[int, ...]) -> tuple[int, int, int]:
     """The size along x, y and z of what has one slice."""
     size = (*size, 1) if len(size) == 2 else tuple(size)
-    if len(size) < 3 or max(size[2:]) > 1:
-        hint = "Choose a model for volumes, or give one slice."
-        if 1 in size[:2] and len(size) == 3:
-            hint = "Save it so that its third axis has the length 1."
+    if len(size) < 3 or 1 not in size[:3] or max(size[3:], default=1) > 1:
         raise InputError(
             f"{path} is a volume of {' x '.join(map(str, size))} voxels, and the model is for two-dimensional images.",
-            hint,
+            "Choose a model for volumes, or give one slice.",
         )
     return size[:3]
 

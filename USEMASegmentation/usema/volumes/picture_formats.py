@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from ..errors import InputError, MissingDependencyError
 from .file_grid import COPY_AGAIN
+from .itk_messages import itk_warnings_logged
 from .itk_reading import itk_reader
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 _ORIENTATION = 0x112  # EXIF
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
 _SAVE = "Save it as PNG or TIFF with grey values or red, green and blue."
+_MOST_PIXELS = 2**30  # of all pages; Pillow bounds those of one
 _STARTS = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -49,7 +51,7 @@ def read_format(path: Path, numbers: bool = False) -> np.ndarray:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise MissingDependencyError("Reading images needs Pillow.", "Install it: pip install pillow.") from error
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), itk_warnings_logged(path):  # libtiff prints, and ITK has it, too
         warnings.simplefilter("ignore")  # of many pixels, of odd tags
         try:
             with Image.open(path, formats=(kind, "MPO") if kind == "JPEG" else (kind,)) as image:
@@ -83,6 +85,9 @@ def _kind(path: Path) -> str:
 
 def _frames(path: Path, kind: str, image, numbers: bool) -> np.ndarray:
     count = getattr(image, "n_frames", 1)
+    pixels = count * image.width * image.height
+    if pixels > _MOST_PIXELS:
+        raise InputError(f"{path} is larger than any image: {pixels} pixels on {count} pages.", "Give fewer pages.")
     if count > 1 and kind == "PNG":
         raise InputError(f"{path} is an animation of {count} pictures.", "Save the picture that you want as PNG.")
     if count > 1 and kind == "JPEG":
