@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import slicer
 from usema.errors import Cancelled, InputError, OutputError, UsemaError
-from usema.inference.regions import meant
+from usema.inference.checks import meant
 from usema.inference.speeds import EXACT
 from usema.models.adaptable import why_not
 from usema.models.bundle import Bundle
