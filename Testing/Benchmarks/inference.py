@@ -103,7 +103,9 @@ def prepare(volume: Path, part: int | None, target: Path) -> None:
     np.save(target, np.ascontiguousarray(data))
 
 
-def infer(engine: str, name: str, data: np.ndarray, folder: Path) -> tuple[np.ndarray, float, float, str]:
+def infer(
+    engine: str, name: str, data: np.ndarray, folder: Path, device: str = "cpu"
+) -> tuple[np.ndarray, float, float, str]:
     """Logits (K, z, y, x), processor and clock seconds of the sliding window alone, and what computed them."""
     import torch
     from usema.inference.cpu_engine import CPUEngine
@@ -113,9 +115,12 @@ def infer(engine: str, name: str, data: np.ndarray, folder: Path) -> tuple[np.nd
     network, tile, classes = network_of(name, folder)
     overlap = MOST_OVERLAP[FAST] if engine == FAST else 0.5
     by = f"PyTorch {torch.__version__}"
+    network = network.to(device)
+    half = torch.autocast("cuda", torch.float16, enabled=device == "cuda")  # as our engine and nnU-Net's have it
     # Imports and first calls are not the sliding window's; the whole process has them.
-    with torch.inference_mode():
-        network(torch.zeros(1, data.shape[0], *tile))
+    with torch.inference_mode(), half:
+        for _ in range(1 if device == "cpu" else 3):
+            network(torch.zeros(1, data.shape[0], *tile, device=device))
         if engine in ("openvino", FAST):
             network = CPUEngine(network, f"benchmark {name}")
             network.prove(torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, *tile), np.float32)))
@@ -127,8 +132,8 @@ def infer(engine: str, name: str, data: np.ndarray, folder: Path) -> tuple[np.nd
         peer = nnUNetPredictor(
             tile_step_size=1 - overlap,
             use_mirroring=False,
-            perform_everything_on_device=False,
-            device=torch.device("cpu"),
+            perform_everything_on_device=device == "cuda",
+            device=torch.device(device),
             allow_tqdm=False,
         )
         peer.network, peer.allowed_mirroring_axes = network, None
@@ -138,14 +143,15 @@ def infer(engine: str, name: str, data: np.ndarray, folder: Path) -> tuple[np.nd
         from monai.inferers import sliding_window_inference
     clock, processor = time.perf_counter(), time.process_time()
     if engine == "nnunet":
-        logits = peer.predict_sliding_window_return_logits(torch.from_numpy(data)).float().numpy()
+        logits = peer.predict_sliding_window_return_logits(torch.from_numpy(data)).float().cpu().numpy()
     elif engine == "monai":
-        with torch.inference_mode():
-            image = torch.from_numpy(data)[None]
-            logits = sliding_window_inference(image, tile, 1, network, overlap=overlap, mode="gaussian")[0].numpy()
+        with torch.inference_mode(), half:
+            image = torch.from_numpy(data)[None].to(device)
+            logits = sliding_window_inference(image, tile, 1, network, overlap=overlap, mode="gaussian")[0]
+            logits = logits.float().cpu().numpy()
     else:
-        slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap)
-        logits = np.concatenate([slab.numpy() for _, slab in slabs], axis=1)
+        slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device)
+        logits = np.concatenate([slab.cpu().numpy() for _, slab in slabs], axis=1)
     return logits, time.process_time() - processor, time.perf_counter() - clock, by
 
 

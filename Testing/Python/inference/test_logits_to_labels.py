@@ -72,6 +72,23 @@ def test_labels_and_probabilities_are_those_of_nnunet_for_every_slab_size(name, 
         assert differs.mean() < 1e-4
 
 
+@pytest.mark.parametrize("name", ["hippocampus, other spacing", "sarcoma, coarser", "sarcoma, reversed"])
+def test_slabs_along_another_axis_give_the_same_labels_and_margins(name, data):
+    preprocessed = prepare(load(name, data))
+    logits = smooth_logits(preprocessed.data.shape[1:])
+    results = []
+    for along in (0, 1, 2):
+        sink = LogitsToLabels(preprocessed.turned(along), Outputs.classes(CLASSES), keep_margins=True)
+        labels, _ = streamed(sink, logits.movedim(1 + along, 1), 9)
+        box = tuple(slice(0, length) for length in labels.shape)
+        results.append((labels, sink.margins.of[1].on(box).astype(int)))
+    for labels, margins in results[1:]:
+        assert (labels != results[0][0]).mean() < 1e-4
+        both = np.minimum(margins, results[0][1]) > NEAR
+        assert both.any()
+        assert np.abs(margins - results[0][1])[both].max() <= 1  # of 1/16, by rounding
+
+
 def test_labels_on_the_networks_grid_come_back_voxel_by_voxel(data):
     """Without resampling the way back is exact: what the network says of a voxel lands on that voxel."""
     array, spacing = read_volume("sarcoma in zeros", data)
@@ -169,15 +186,17 @@ def test_slabs_that_do_not_follow_each_other_are_refused(data):
         sink.finish()
 
 
-@pytest.mark.parametrize(("name", "margins"), [("hippocampus, 3d", False), ("sarcoma, coarser", True)])
+@pytest.mark.parametrize(("name", "margins"), [("sarcoma, coarser", False), ("sarcoma, coarser", True)])
 def test_leaving_out_classes_that_cannot_win_changes_no_voxel(name, margins, data, monkeypatch):
-    preprocessed, classes = prepare(load(name, data)), 30
+    preprocessed, classes, there = prepare(load(name, data)), 40, 24
     shape = preprocessed.data.shape[1:]
     # Each class in a place of its own and far behind elsewhere, as organs are; the last ones nowhere.
     where = np.moveaxis(np.mgrid[tuple(slice(0, length) for length in shape)], 0, -1)
-    centres = np.random.default_rng(1).uniform(0, 1, (classes - 4, 3)) * shape
+    centres = np.random.default_rng(1).uniform(0, 1, (there, 3)) * shape
     away = [np.linalg.norm(where - centre, axis=-1) for centre in centres]
-    logits = torch.from_numpy(np.stack([*(4 - one for one in away), *[np.full(shape, -90.0)] * 4])).float()
+    logits = torch.from_numpy(
+        np.stack([*(4 - one for one in away), *[np.full(shape, -90.0)] * (classes - there)])
+    ).float()
     logits += smooth_logits(shape, classes) / 8
 
     def found(depth):
@@ -203,4 +222,4 @@ def test_leaving_out_classes_that_cannot_win_changes_no_voxel(name, margins, dat
             wanted, given = (one.of[value].on(box) for one in (expected_margins, kept))
             assert np.array_equal(np.where(wanted > NEAR, wanted, LOWEST), np.where(given > NEAR, given, LOWEST))
     assert len(np.unique(expected)) > 10
-    assert sum(one is not None and len(one) < classes - 3 for one in compared) > len(compared) / 2
+    assert sum(one is not None and len(one) <= there for one in compared) > len(compared) / 2

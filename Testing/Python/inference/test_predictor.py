@@ -233,3 +233,24 @@ def test_a_short_run_loads_neither_pytorchs_compiler_nor_openvino(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path / "tiny"], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout.strip()) == (0, ""), run.stderr
+
+
+def test_the_fewer_logits_are_held_the_same_is_found(predictor, hippocampus, monkeypatch):
+    """A volume that is longest along its second axis: rows of tiles run across it."""
+    from usema.inference import loading
+
+    array = np.concatenate([hippocampus.array[:26], hippocampus.array[:26, ::-1]], axis=1)
+    volume = Volume(array, Geometry(array.shape[::-1], (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)))
+    along, predict = [], loading.predict_logits
+
+    def watched(*arguments, **options):
+        along.append(options["along"])
+        return predict(*arguments, **options)
+
+    monkeypatch.setattr(loading, "predict_logits", watched)
+    turned = predictor.segment(volume, probabilities=True)
+    monkeypatch.setattr(loading, "TURNING_PAYS", 0.0)
+    plain = predictor.segment(volume, probabilities=True)
+    assert along == [1, 0]
+    assert (turned.labels == plain.labels).mean() > 0.9999
+    np.testing.assert_allclose(turned.probabilities, plain.probabilities, atol=1e-3)

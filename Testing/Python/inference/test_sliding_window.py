@@ -190,6 +190,16 @@ def test_no_more_planes_are_held_than_a_tile_is_high(overlap):
     assert collected.planes == 0
 
 
+@pytest.mark.parametrize("along", [1, 2])
+def test_slabs_along_another_axis_have_the_same_logits(along):
+    network, data, patch = make_network(3), make_data(1, 21, 45, 30), (12, 16, 20)
+    expected = predict(network, data, patch_size=patch, mirror_axes=(0, 2))
+    turned = predict(
+        network, np.moveaxis(data, 1 + along, 1), patch_size=patch, mirror_axes=(0, 2), along=along, batch_size=2
+    )
+    torch.testing.assert_close(turned.movedim(1, 1 + along), expected, rtol=0, atol=5e-6)
+
+
 def test_a_slab_belongs_to_its_receiver():
     """No inference mode leaks into the loop that receives, which may change a slab in place."""
     for _, slab in predict_logits(

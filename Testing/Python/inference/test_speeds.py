@@ -10,7 +10,7 @@ from bundles import plan, write_tiny_bundle
 from usema.errors import InputError
 from usema.inference.predictor import Predictor
 from usema.inference.provenance import shares
-from usema.inference.speeds import EXACT, FAST, FIRST_PASS, overlap_between
+from usema.inference.speeds import EXACT, FAST, FIRST_PASS, offer, overlap_between
 from usema.volumes.volume import Volume, read_volume
 
 
@@ -88,3 +88,10 @@ def test_what_the_time_was_spent_on_adds_up_to_all_of_it(predictor, spine):
     assert seconds == f"{told['seconds']} s"
     assert shares({"network": 1.0, "labels": 0.5}, 2.0) == "network 50 %, labels 25 %, rest 25 % = 2.0 s"
     assert shares({"a": 1.0}, 1.0) == "a 100 %, rest 0 % = 1.0 s"
+
+
+def test_what_fast_would_take_here_is_told_where_it_saves_something():
+    assert offer({EXACT: 100.0, FAST: 41.6}, EXACT) == "with --speed fast about 42 s here"
+    assert offer({EXACT: 100.0, FAST: 41.6}, "preview") == "with --speed fast about 42 s here"
+    assert offer({EXACT: 100.0, FAST: 41.6}, FAST) == ""
+    assert offer({EXACT: 100.0, FAST: 95.0}, EXACT) == offer({}, EXACT) == ""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from usema.errors import InputError
 from usema.networks import USEMA, USEMAConfig, build
-from usema.networks.blocks import MambaLikeBlock
+from usema.networks.blocks import TRANSPOSED_CONV, MambaLikeBlock, up_beside
 from usema.networks.cost import cost
 
 FEATURES = (32, 64, 128, 256, 512, 512, 512, 512, 512)
@@ -161,3 +161,27 @@ def test_q_k_v_are_parts_of_one_linear_layer_as_published_weights_have_them(axes
     expected = together.chunk(3, dim=-1) if value_projection else (*together.chunk(2, dim=-1), u)
     for found, wanted in zip(seen, expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("stride", "kernel", "bias"), [((2, 2, 2), (2, 2, 2), True), ((1, 3, 2), (1, 3, 2), False), ((2, 1), (2, 1), True)]
+)
+def test_a_transposed_convolution_without_overlap_is_a_matrix_product(stride, kernel, bias):
+    torch.manual_seed(0)
+    up = TRANSPOSED_CONV[len(stride)](6, 4, kernel, stride, bias=bias)
+    x = torch.randn(2, 6, *(5, 4, 3)[: len(stride)])
+    skip = torch.randn(2, 3, *(n * step for n, step in zip(x.shape[2:], stride, strict=True)))
+    expected = torch.cat((up(x), skip), dim=1)
+    assert up_beside(up, x, skip).requires_grad
+    for given in (x, x.transpose(0, 1).contiguous().transpose(0, 1)):
+        with torch.inference_mode():
+            torch.testing.assert_close(up_beside(up, given, skip), expected, rtol=1e-5, atol=1e-5)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="Sizes of tensors must match"):
+        up_beside(up, x, skip[..., :-1])
+
+
+def test_a_transposed_convolution_with_overlap_is_left_to_pytorch():
+    up = TRANSPOSED_CONV[2](2, 2, (3, 3), (2, 2), padding=1, output_padding=1)
+    x, skip = torch.randn(1, 2, 4, 4), torch.randn(1, 1, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(up_beside(up, x, skip), torch.cat((up(x), skip), dim=1))

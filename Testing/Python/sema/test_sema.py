@@ -9,7 +9,7 @@ import pytest
 import torch
 from usema.errors import InputError
 from usema.sema import choose, sema_attention
-from usema.sema.rope import apply_rope
+from usema.sema.rope import apply_rope, rope_table
 
 # map, window side, channels, heads: ragged borders, maps smaller than a window, one window, 1..16 heads
 SHAPES = [
@@ -105,6 +105,19 @@ def test_rope_makes_scores_depend_on_relative_position_alone():
     moved = (rotated_q[:, 3, 4] * rotated_k[:, 5, 3]).sum(-1)
     torch.testing.assert_close(here, moved)
     assert not torch.allclose(here, (rotated_q[:, 1, 2] * rotated_k[:, 4, 1]).sum(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "first"), [(8, 0), (6, 1), (6, 3)])
+def test_rope_turns_pairs_wherever_they_lie_in_memory(dtype, channels, first):
+    x = torch.randn(2, 3, 4, 2 * channels + 5, dtype=torch.float64).to(dtype)[..., first : first + channels]
+    for given in (x, x.transpose(1, 2).contiguous().transpose(1, 2), x.flip(0)[:1]):
+        cos, sin = rope_table((3, 4), channels, given.device, torch.promote_types(dtype, torch.float32))
+        even, odd = (given[..., n::2].to(cos.dtype) for n in (0, 1))
+        expected = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).to(dtype)
+        torch.testing.assert_close(apply_rope(given, (3, 4)), expected)
+        with torch.inference_mode():
+            torch.testing.assert_close(apply_rope(given, (3, 4)), expected)
 
 
 def test_rope_of_a_map_turns_the_first_pairs_with_the_rows():

@@ -23,11 +23,15 @@ from ..sema import Layer, choose
 from ..volumes.geometry import Geometry
 from .cpu_engine import CPUEngine
 from .cpu_engine import choose as choose_engine
+from .nnunet_recipe import Preprocessed
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
-from .sliding_window import predict_logits
+from .sliding_window import predict_logits, turned
 from .speeds import overlap_between
+from .tiling import Tiling
 from .whole_volume import predict_whole, sees_whole_volumes, strips_of
+
+TURNING_PAYS = 0.9  # of the logits that are held otherwise
 
 
 class Ensemble(nn.Module):
@@ -173,9 +177,10 @@ class LoadedPart:
                 should_stop=should_stop,
             )
             return slabs if takes_strips else ((start, logits) for start, logits, _ in slabs)
+        along = getattr(prepared, "along", 0)
         if self._engine is not None:
             shape, mirrored = prepared.data.shape[1:], 2 ** len(self.mirror_axes(mirror))
-            tiling = self.recipe.tiling.of(shape, self.recipe.patch_size, self.overlap(overlap))
+            tiling = self.recipe.tiling.of(shape, turned(self.recipe.patch_size, along), self.overlap(overlap))
             self._engine.expect(tiling.count * mirrored)
         return predict_logits(
             self._engine or self.network,
@@ -189,7 +194,22 @@ class LoadedPart:
             should_stop=should_stop,
             report=report,
             tiling_type=self.recipe.tiling,
+            along=along,
         )
+
+    def turned(self, prepared: Prepared, overlap: float | str | None) -> Prepared:
+        """A case with that axis first along which the fewest logits are held: the longer, the smaller its planes.
+
+        Never the last one, whose planes lie scattered in memory.
+        """
+        patch = self.recipe.patch_size
+        if len(patch) != 3 or not isinstance(prepared, Preprocessed) or sees_whole_volumes(self.network):
+            return prepared
+        held = [
+            Tiling.of(turned(prepared.data.shape[1:], along), turned(patch, along), self.overlap(overlap)).open_voxels
+            for along in (0, 1)
+        ]
+        return prepared.turned(1) if held[1] < TURNING_PAYS * held[0] else prepared
 
     def leave_device(self) -> None:
         """Give the device's memory to the next part."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import ndimage
@@ -70,6 +70,7 @@ class Preprocessed:
         separate: the axis of ``data`` along which logits come back by the nearest slice; None: all go linearly.
         exact: which of two equally near slices that is, see ``resampling.nearest_indices``.
         notes: what was done that the user should know, in sentences.
+        along: which of the network's axes is the first of ``data``, see ``turned``.
     """
 
     data: np.ndarray
@@ -81,6 +82,25 @@ class Preprocessed:
     separate: int | None
     exact: bool = False
     notes: list[str] = field(default_factory=list)
+    along: int = 0
+
+    def turned(self, along: int) -> Preprocessed:
+        """The same with another axis first, along which slabs of logits are then given; a view, nothing is copied."""
+        order = [along, *(axis for axis in range(3) if axis != along)]
+
+        def moved(values: Sequence) -> tuple:
+            return tuple(values[axis] for axis in order)
+
+        return replace(
+            self,
+            data=np.moveaxis(self.data, 1 + along, 1),
+            transpose_forward=moved(self.transpose_forward),
+            crop=moved(self.crop),
+            spacing=moved(self.spacing),
+            input_spacing=moved(self.input_spacing),
+            separate=None if self.separate is None else order.index(self.separate),
+            along=along,
+        )
 
     def collector(self, outputs: Outputs, keep_probabilities: bool, keep_margins: bool = False) -> LogitsToLabels:
         """What leads the logits back to the grid of the array that was prepared."""

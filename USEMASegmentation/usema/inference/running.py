@@ -145,6 +145,8 @@ def _run(
     for note in prepared.notes:
         wishes.warn(note)
     taught = wishes.teacher(part, prepared, geometry) if wishes.teacher else None
+    if taught is None:
+        prepared = part.turned(prepared, wishes.overlap)
     with wishes.timed("labels"):
         collector = prepared.collector(part.outputs, wishes.probabilities, wishes.margins)
         for slab in _logits(part, prepared, wishes, progress):

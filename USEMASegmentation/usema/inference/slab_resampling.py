@@ -37,6 +37,8 @@ class SlabResampler:
             self._taps = list(zip(nearest, nearest, [0.0] * length, strict=True))
         else:
             self._taps = list(zip(*linear_taps(self._network_shape[1], length), strict=True))
+        # Else the comparison that is saved costs less than to find out: 100 classes, 0.2 against 0.4 s.
+        self._grows = math.prod(preprocessed.cropped_shape) > 1.5 * math.prod(self._network_shape[1:])
         self._received = 0  # slices of logits
         self._given = 0  # slices of the result
         self._last: torch.Tensor | None = None  # the last slice of logits of the slab before
@@ -82,7 +84,7 @@ class SlabResampler:
             ready += 1
         for begin, end in self._groups(ready):
             part, kept = self._sources(begin, end, start, logits), None
-            if slack is not None:
+            if slack is not None and self._grows:
                 kept = can_win(part, slack)
             count = outputs if kept is None else len(kept)
             step = max(1, CHUNK // (count * max(math.prod(plane), math.prod(self._plane))))

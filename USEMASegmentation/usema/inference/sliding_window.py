@@ -44,6 +44,7 @@ def predict_logits(
     should_stop: Callable[[], bool] | None = None,
     report: Callable[[str], None] | None = None,
     tiling_type: type[Tiling] = Tiling,
+    along: int = 0,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Logits of a whole volume, in slabs along the first axis, each as soon as it is finished.
 
@@ -61,6 +62,7 @@ def predict_logits(
         should_stop: asked before each batch.
         report: receives a sentence whenever memory or precision forces a slower way.
         tiling_type: where tiles lie and what their voxels count: nnU-Net's rule or another.
+        along: the axis of the network's tiles that is the first of ``data``; its other axes are in their order.
 
     Yields:
         (start, logits): float32 (num_classes, d, b, c) of the planes start to start + d, in order, without gap or
@@ -76,7 +78,7 @@ def predict_logits(
     data = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
     _check(data, patch_size, overlap, mirror_axes, batch_size)
     report = report or (lambda message: None)
-    tiling = tiling_type.of(data.shape[1:], patch_size, overlap)
+    tiling = tiling_type.of(data.shape[1:], turned(patch_size, along), overlap)
     ladder = MemoryLadder(
         str(device),
         accumulator_bytes=4 * (num_classes + (not tiling.sums_to_one)) * tiling.open_voxels,
@@ -85,9 +87,20 @@ def predict_logits(
         report=report,
     )
     tile_network = TileNetwork(
-        network, num_classes, mirror_axes, planar=len(patch_size) == 2, device=torch.device(device), report=report
+        network,
+        num_classes,
+        mirror_axes,
+        planar=len(patch_size) == 2,
+        device=torch.device(device),
+        report=report,
+        along=along,
     )
     return run_tiles(tile_network, data, RollingLogits(tiling, num_classes), ladder, progress, should_stop)
+
+
+def turned(values: Sequence, along: int) -> tuple:
+    """Three values, one an axis, with that of the axis ``along`` first; two, of a 2D network, as they are."""
+    return (values[along], *values[:along], *values[along + 1 :]) if along else tuple(values)
 
 
 def _check(data, patch_size, overlap, mirror_axes, batch_size) -> None:
@@ -159,6 +172,7 @@ class TileNetwork:
     Args:
         planar: a 2D network, for which the first axis of the tiles, one plane high, is left out.
         half: whether to start in half precision; None: on CUDA.
+        along: see ``predict_logits``.
     """
 
     def __init__(
@@ -171,6 +185,7 @@ class TileNetwork:
         device: torch.device,
         report: Callable[[str], None],
         half: bool | None = None,
+        along: int = 0,
     ):
         self._network = network
         self._num_classes = num_classes
@@ -178,6 +193,7 @@ class TileNetwork:
         self._planar = planar
         self._device = device
         self._report = report
+        self._along = along
         self._half = device.type == "cuda" if half is None else half
 
     @contextmanager
@@ -202,7 +218,7 @@ class TileNetwork:
     @torch.inference_mode()
     def __call__(self, tiles: np.ndarray) -> torch.Tensor:
         """Mean logits, float32 (B, num_classes, *tile) on the device, of tiles (B, C, *tile)."""
-        x = torch.from_numpy(tiles).to(self._device)
+        x = torch.from_numpy(tiles).to(self._device).movedim(2, 2 + self._along).contiguous()
         if self._planar:
             x = x.squeeze(2)
         logits = self._mean(x)
@@ -216,7 +232,7 @@ class TileNetwork:
                 "The network produced non-finite values (NaN or infinity), so there is no segmentation.",
                 "The model may be damaged, or the volume's intensities are far from those it was trained on.",
             )
-        return logits.unsqueeze(2) if self._planar else logits
+        return logits.unsqueeze(2) if self._planar else logits.movedim(2 + self._along, 2)
 
     def _mean(self, x: torch.Tensor) -> torch.Tensor:
         total = self._logits(x)

@@ -206,6 +206,34 @@ def pointwise(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torc
     return convolve(x, weight.reshape(*weight.shape, *[1] * (x.dim() - 2)), bias)
 
 
+def up_beside(up: nn.Module, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+    """``torch.cat((up(x), skip), dim=1)``, for ``up`` a transposed convolution.
+
+    Where its kernel is its stride, no two inputs meet in an output: it is a matrix product whose result is written in
+    its place. On a CPU core 64 channels of 32^3 voxels to 32 of 64^3 take 0.07 s so, and 0.18 s by PyTorch.
+    """
+    stride, channels = tuple(up.stride), up.out_channels
+    plain = up.kernel_size == stride and up.groups == 1 and not any((*up.padding, *up.output_padding))
+    # What traces or differentiates knows the convolution better.
+    here = x.device.type == "cpu" and x.dtype == up.weight.dtype == skip.dtype and not torch.is_grad_enabled()
+    if not plain or not here or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return torch.cat((up(x), skip), dim=1)
+    fine = [length * step for length, step in zip(x.shape[2:], stride, strict=True)]
+    if list(skip.shape[2:]) != fine or torch.is_autocast_enabled("cpu"):
+        return torch.cat((up(x), skip), dim=1)
+    axes = len(stride)
+    both = x.new_empty(len(x), channels + skip.shape[1], *fine)
+    both[:, channels:] = skip
+    weight = up.weight.flatten(1).t()  # (outputs and places, inputs)
+    bias = 0.0 if up.bias is None else up.bias.view(-1, *[1] * (2 * axes))
+    order = [0, *(n for axis in range(axes) for n in (1 + axes + axis, 1 + axis))]
+    places = [n for length, step in zip(x.shape[2:], stride, strict=True) for n in (length, step)]
+    for image, target in zip(x, both[:, :channels], strict=True):
+        found = torch.mm(weight, image.flatten(1)).view(channels, *stride, *image.shape[1:])
+        torch.add(found.permute(order), bias, out=target.view(channels, *places))
+    return both
+
+
 def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.movedim(1, -1)
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .blocks import AVERAGE_POOL, CONV, INSTANCE_NORM, TRANSPOSED_CONV
+from .blocks import AVERAGE_POOL, CONV, INSTANCE_NORM, TRANSPOSED_CONV, up_beside
 from .config import NetworkConfig
 
 BATCH_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -187,7 +187,7 @@ class Decoder(nn.Module):
         x = skips.pop()
         outputs = []
         for up, stage, head in zip(self.transpconvs, self.stages, self.seg_layers, strict=True):
-            x = stage(torch.cat((up(x), skips.pop()), dim=1))
+            x = stage(up_beside(up, x, skips.pop()))
             if deep_supervision or not skips:
                 outputs.append(head(x))
         return outputs[::-1] if deep_supervision else outputs[-1]

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .blocks import CONV, TRANSPOSED_CONV, ConvNorm, ResidualBlock, SEMABlock, initialise
+from .blocks import CONV, TRANSPOSED_CONV, ConvNorm, ResidualBlock, SEMABlock, initialise, up_beside
 from .config import NetworkConfig
 
 SEMA_STAGES = ("all", "bottleneck", "alternate", "skip_full_resolution", "none")
@@ -157,7 +157,7 @@ class USEMA(nn.Module):
         skips.pop()
         outputs = []
         for up, convolutions, head in zip(self.up, self.decoder, self.heads, strict=True):
-            x = convolutions(torch.cat((up(x), skips.pop()), dim=1))
+            x = convolutions(up_beside(up, x, skips.pop()))
             if self.deep_supervision or not skips:
                 outputs.append(head(x))
         return outputs[::-1] if self.deep_supervision else outputs[-1]

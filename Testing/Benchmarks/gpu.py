@@ -1,0 +1,105 @@
+"""All that a GPU has to show, in one command and under 8 minutes: right kernels, their speed, and whole volumes.
+
+    python Testing/Benchmarks/gpu.py             # on a GPU; writes results/gpu_DATE.md and sema_kernel_DATE.md
+    python Testing/Benchmarks/gpu.py --cpu-smoke # anywhere: shows that this script runs, measures nothing
+
+1. The kernels' own tests, compiled here (Triton) and ahead of time (PTX), against the definition; ends where one fails.
+2. ``sema_kernel.py``: the time of every layer beside that of a plain copy of the same bytes, and beside the other ways
+   of ``sema_competitors.py``.
+3. A whole volume, seconds on the clock: our sliding window, nnU-Net's predictor and MONAI's on the same weights,
+   float16, in a process each, as in ``inference.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("results")
+ENGINES = ("usema", "nnunet", "monai")
+# Runs one engine, several rounds, in a process that imports before it measures; what is printed last is seconds.
+ONE = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import numpy as np, torch
+from inference import infer
+_, _, engine, network, device, rounds, folder = sys.argv
+data = np.load(Path(folder) / "data.npy")
+seconds = []
+for _ in range(int(rounds)):
+    logits, _, clock, _ = infer(engine, network, data, Path(folder), device)
+    seconds.append(clock)
+np.save(Path(folder) / f"{network}-{engine}.npy", logits.argmax(0).astype(np.uint8))
+peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
+print(*seconds, peak)
+"""
+
+
+def whole_volumes(folder: Path, networks: list[str], device: str, part: int | None, rounds: int) -> list[str]:
+    """Rows of a table."""
+    import numpy as np
+
+    sys.path.insert(0, str(Path(__file__).parent))
+    from inference import DATA, VOLUMES, prepare
+
+    prepare(DATA / VOLUMES["ct"], part, folder / "data.npy")
+    rows = ["| network | engine | seconds | ratio | peak GiB of the GPU | labels that differ |", "|---" * 6 + "|"]
+    for network in networks:
+        base, labels = 0.0, None
+        for engine in ENGINES:
+            command = [sys.executable, "-c", ONE, str(Path(__file__).parent), engine, network, device, str(rounds)]
+            run = subprocess.run([*command, str(folder)], stdout=subprocess.PIPE, text=True, check=False)
+            if run.returncode:
+                rows.append(f"| {network} | {engine} | failed | | | |")
+                continue
+            *seconds, peak = map(float, run.stdout.splitlines()[-1].split())
+            found, median = np.load(folder / f"{network}-{engine}.npy"), statistics.median(seconds)
+            if engine == ENGINES[0]:
+                base, labels = median, found
+            differing = "" if labels is None else f"{(found != labels).mean():.1e}"
+            ratio = f"{median / base:.2f}" if base else ""
+            rows.append(f"| {network} | {engine} | {median:.2f} | {ratio} | {peak:.2f} | {differing} |")
+            print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cpu-smoke", action="store_true", help="only show that this script runs")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    import tempfile
+
+    import torch
+
+    if not torch.cuda.is_available() and not arguments.cpu_smoke:
+        sys.exit("No NVIDIA GPU here: nothing was proved or measured. --cpu-smoke shows that this script runs.")
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        kernel = [sys.executable, str(Path(__file__).with_name("sema_kernel.py"))]
+        if arguments.cpu_smoke:
+            subprocess.run([*kernel, "--cpu-smoke", "--out", temporary], check=True)
+            whole_volumes(folder, ["bundled"], "cpu", 44, 1)
+            print("This script runs. Nothing was measured.")
+            return
+        # The proof takes about two minutes, whole volumes one; the layers have what is left.
+        subprocess.run([*kernel, "--proof", "--minutes", "3"], check=True)
+        rows = whole_volumes(folder, ["bundled", "plain", "usema"], "cuda", None, arguments.rounds)
+    minutes = (time.monotonic() - begun) / 60
+    title = f"# Whole volumes on a GPU\n\n{date.today()}, {torch.cuda.get_device_name()}, torch {torch.__version__}, "
+    title += f"{os.cpu_count()} cores; `python Testing/Benchmarks/gpu.py`, {minutes:.1f} minutes in all.\n\n"
+    (RESULTS / f"gpu_{date.today()}.md").write_text(title + "\n".join(rows) + "\n", encoding="utf-8")
+    print(title)
+
+
+if __name__ == "__main__":
+    main()
