@@ -10,7 +10,7 @@ interrupted goes on at its last checkpoint.
 
 Two tables come out of it in Testing/Benchmarks/results/images2d. Networks are compared by nnU-Net's own predictions of
 the validation images, mirrored and at the size that the network sees. The bundle (USEMA's alone; some
-are trained on from there, see FINISH) is measured as users have it: by the engine, on the images as they
+are trained on from there, see FURTHER) is measured as users have it: by the engine, on the images as they
 were given, and again after each change of images2d_measure.py. Results are kept as JSON; what is there is not done
 again.
 """
@@ -38,8 +38,13 @@ from images2d_measure import CHANGES, Case, cases, dice, f1, matched_objects  # 
 
 RESULTS = Path(__file__).parent / "results/images2d"
 ITERATIONS = {"fetal-head-us": 2600, "lungs-cxr": 1100, "nuclei-fluo": 1000}
-# Further iterations for the published models alone, by the trainer whose name ends in Finish.
-FINISH = {"fetal-head-us": 600, "lungs-cxr": 400}
+# How the published models are trained on, each step from the weights of the one before: endings of trainers' names,
+# and iterations.
+FURTHER = {
+    "fetal-head-us": (("Finish", 600),),
+    "lungs-cxr": (("Finish", 400),),
+    "nuclei-fluo": (("Objects", 350),),
+}
 CHANGED = 24  # images that are measured again after each change
 NETWORKS = {"usema": "USEMA, SEMA at the bottleneck", "plain": "nnU-Net's plain U-Net"}
 MEASURES = {"dice": "Dice", "hc_error_mm": "circumference, mean absolute error / mm", "f1": "F1 at IoU 0.5"}
@@ -62,7 +67,8 @@ def trained(data: DataSet, trainer: str, iterations: int, runs: Path, start: Pat
 
     raw = prepare(data, runs)
     results = results_folder(raw, runs, "2d", trainer)
-    if not (results / "fold_0/validation/summary.json").is_file():
+    last = "fold_0/validation/summary.json" if start is None else "fold_0/checkpoint_final.safetensors"
+    if not (results / last).is_file():
         options = {"configuration": "2d", "trainer": trainer, "device": "cpu", "iterations": iterations}
         train_dataset(raw, runs, start=start, **options)
     return results
@@ -133,17 +139,17 @@ def head_error(case: Case, measurements: list) -> dict:
 
 
 def exported(name: str, data: DataSet, iterations: int, runs: Path, bundles: Path):
-    """The bundle that is published; the training goes on for it where FINISH says so."""
+    """The bundle that is published; the training goes on for it as FURTHER says."""
     from usema.training.export import export_bundle
 
     bundles.mkdir(parents=True, exist_ok=True)
     _, results = train(data, "usema", iterations, runs)
     card = ROOT / f"Resources/Cards/{name}.json"
-    if name in FINISH:
+    for step, (ending, more) in enumerate(FURTHER[name], 1):
         early = runs / f"{name}.json"
-        early.write_text(json.dumps(json.loads(card.read_text()) | {"version": "0.0.1"}))
+        early.write_text(json.dumps(json.loads(card.read_text()) | {"version": f"0.0.{step}"}))
         start = export_bundle(results, runs / name, card=early, overwrite=True).path
-        results = trained(data, f"{data.trainer}Finish", FINISH[name], runs, start)
+        results = trained(data, f"{data.trainer}{ending}", more, runs, start)
     return export_bundle(results, bundles / name, card=card, overwrite=True)
 
 

@@ -83,14 +83,29 @@ def _toned(tone: Callable[[np.ndarray], np.ndarray]) -> Callable:
     return change
 
 
-def _scaled(factor: float) -> Callable:
+def _scaled(factor: float, width: float = 1.0) -> Callable:
     def change(case: Case, rng: np.random.Generator) -> Case:
-        size = [max(8, round(side * factor)) for side in case.image.shape[::-1]]
+        rows, columns = case.image.shape
+        size = [max(8, round(side * factor)) for side in (columns * width, rows)]
         image = Image.fromarray(case.image).resize(size, Image.Resampling.BILINEAR)
         drawn = Image.fromarray(case.drawn).resize(size, Image.Resampling.NEAREST)
         return _with(case, np.asarray(image), np.asarray(drawn))
 
     return change
+
+
+def _other_device(case: Case, rng: np.random.Generator) -> Case:
+    """Sharpened, toned by an S-shaped curve, in a dark frame of 8 % with bright letters."""
+    image = case.image.astype(float)
+    image += 0.8 * (image - ndimage.gaussian_filter(image, 0.02 * max(image.shape)))
+    low, high = np.percentile(image, (0.5, 99.5))
+    share = np.clip((image - low) / max(high - low, 1), 0, 1)
+    image = 255 * share**1.5 / (share**1.5 + (1 - share) ** 1.5)
+    wide = round(0.08 * max(image.shape))
+    framed, drawn = np.pad(image, wide), np.pad(case.drawn, wide)
+    rows, columns = max(4, wide // 3), max(8, wide)
+    framed[rows : 2 * rows, columns : 2 * columns] = 235 * (rng.random((rows, columns)) < 0.5)
+    return _with(case, _grey(framed), drawn)
 
 
 def _turned(degrees: float) -> Callable:
@@ -125,8 +140,12 @@ CHANGES: dict[str, Callable[[Case, np.random.Generator], Case]] = {
     "gamma 1.6": _toned(lambda image: 255 * (image / 255) ** 1.6),
     "contrast x 0.6": _toned(lambda image: image.mean() + 0.6 * (image - image.mean())),
     "contrast x 1.5": _toned(lambda image: image.mean() + 1.5 * (image - image.mean())),
+    "gain x 1.6, clipped": _toned(lambda image: 1.6 * image),
+    "another device": _other_device,
+    "squeezed by a fifth": _scaled(1, 0.8),
     "rotated 15 degrees": _turned(15),
     "half the size": _scaled(0.5),
+    "0.7 times the size": _scaled(0.7),
     "1.5 times the size": _scaled(1.5),
     "twice the size": _scaled(2),
     "10 % cut off": _cut,

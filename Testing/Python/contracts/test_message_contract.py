@@ -43,7 +43,7 @@ def test_the_worker_that_segments(promised, asked, tmp_path):
     lines += asked(commands, "load", {"model": model, "device": "cpu"})
     commands = segmenting.Commands()  # which has loaded nothing yet
     lines += asked(commands, "segment", request, {**request, "probabilities": True, "margins": True, "mirror": True})
-    np.save(tmp_path / "corrected.npy", np.ones((24, 32, 24), np.uint8))
+    np.save(tmp_path / "corrected.npy", np.full((24, 32, 24), 2, np.uint8))
     corrections = {"labels": str(tmp_path / "corrected.npy"), "slices": [[0, 4], [0, 12], [0, 20]], "edited": None}
     learn = {**request, "corrections": corrections, "way": "learned"}
     adapt = asked(commands, "adapt", learn, {**learn, "way": "auto", "margins": True})

@@ -14,7 +14,7 @@ import torch
 
 from ..inference.outputs import Outputs
 from .lesson import Lesson, Shown, Slice
-from .truth import probabilities, scores_by_label, truth
+from .truth import UNKNOWN, probabilities, scores_by_label, truth
 
 PULL = 6.0  # what a difference of 1 adds to a calibrated logit, on the slice itself
 REACH = 1.5  # slices, or voxels of the network if these are larger, over which it falls to 1/e
@@ -54,6 +54,8 @@ class Carried:
             target, known = truth(outputs, labels)
             difference = (target - probabilities(outputs, logits[one.slice].float().cpu())) * known
             difference = difference.mean(dim=1 + one.axis, keepdim=True)
+            if not _changes(outputs, logits[one.slice], labels):
+                difference = torch.zeros_like(difference)  # a slice that was accepted only ends what others carry
             parts.append((one.axis, weights, _by_output(outputs, difference)))
         return cls(tuple(parts))
 
@@ -102,6 +104,12 @@ def _weights(one: Shown, along: Sequence[Shown], middles: Mapping[Slice, float],
         elif there < middle:
             weights[positions < there] = 0
     return weights.astype(np.float32)
+
+
+def _changes(outputs: Outputs, logits: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Whether the user made anything else of a slice than the network."""
+    found = outputs.to_labels(logits.float().cpu()).to(labels.dtype)
+    return bool(((found != labels) & (labels != UNKNOWN)).any())
 
 
 def _by_output(outputs: Outputs, difference: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """Fits a few of a network's numbers to corrected slices of one case, and holds it to what it said elsewhere.
 
-The loss is cross entropy on the corrected slices and, on voxels anywhere else, the divergence from what the network
-said of them before (as Kontogianni et al. 2020, arXiv 1911.12709, hold an interactive network). All of it is of
-calibrated logits: an over-confident network would be held too tightly. Every voxel of a corrected slice weighs the
-same: to give those that were changed more weight, as is usual, made most of eight sarcomas worse.
+The loss is cross entropy: where the user changed a voxel, with what he made of it; elsewhere on his slices, and on
+voxels anywhere else, with what the network said of them before (as Kontogianni et al. 2020, arXiv 1911.12709, hold an
+interactive network). So who accepts all that the model says changes nothing. All of it is of calibrated logits: an
+over-confident network would be held too tightly. Every voxel of a corrected slice weighs the same: to give those that
+were changed more weight, as is usual, made most of eight sarcomas worse.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Recipe:
     steps: int = 100
     rate: float = 0.02
     norm_rate: float = 2e-3
-    anchor: float = 1.5
+    anchor: float = 1.0
     anchored: int = 10_000
     gain: float = 0.1
     noise: float = 0.02
@@ -57,14 +58,16 @@ class Sheet:
     Attributes:
         image: (C, *tile); or what goes into the head, (features, voxels), voxels in the order of ``voxels``.
         voxels: flat indices of those that are known, then of those that are held.
-        labels: of the known ones.
-        before: the probabilities of the held ones, (labels, voxels).
+        known: how many of them are known.
+        target: the probabilities that all of them should have, (labels, voxels).
+        told: bool (labels, voxels), where that is known.
     """
 
     image: torch.Tensor
     voxels: torch.Tensor
-    labels: torch.Tensor
-    before: torch.Tensor
+    known: int
+    target: torch.Tensor
+    told: torch.Tensor
 
     @classmethod
     def of(cls, image, labels: torch.Tensor, logits: torch.Tensor, outputs: Outputs, recipe: Recipe, generator):
@@ -78,27 +81,26 @@ class Sheet:
         flat = labels.flatten()
         known = _some(torch.nonzero(flat != UNKNOWN)[:, 0], MOST_KNOWN, generator)
         held = _some(torch.nonzero(flat == UNKNOWN)[:, 0], recipe.anchored, generator)
-        before = probabilities(outputs, logits.flatten(1)[:, held])
-        return cls(image, torch.cat([known, held]), flat[known], before)
+        voxels = torch.cat([known, held])
+        target = probabilities(outputs, logits.flatten(1)[:, voxels])
+        told = torch.ones_like(target, dtype=torch.bool)
+        changed = torch.nonzero(outputs.to_labels(logits).flatten()[known].to(flat.dtype) != flat[known])[:, 0]
+        target[:, changed], told[:, changed] = truth(outputs, flat[known][changed])
+        return cls(image, voxels, len(known), target, told)
 
     def loss(self, logits: torch.Tensor, outputs: Outputs, anchor: float) -> torch.Tensor:
         """Of logits (outputs, voxels), in the order of ``voxels``."""
         _, scores = scores_by_label(outputs, scaled(outputs, logits))
-        known = len(self.labels)
+        if outputs.activation == SIGMOID:
+            each = functional.binary_cross_entropy_with_logits(scores, self.target, reduction="none")
+            each = (each * self.told).sum(0) / self.told.sum(0).clamp_min(1)
+        else:
+            each = -(self.target * scores.log_softmax(0)).sum(0)
         total = logits.new_zeros(())
-        if known:
-            target, told = truth(outputs, self.labels)
-            if outputs.activation == SIGMOID:
-                each = functional.binary_cross_entropy_with_logits(scores[:, :known], target, reduction="none")
-                total = total + (each * told).sum() / told.sum().clamp_min(1)
-            else:
-                total = total - (target * scores[:, :known].log_softmax(0)).sum(0).mean()
-        if anchor and self.before.shape[1]:
-            held = scores[:, known:]
-            if outputs.activation == SIGMOID:
-                total = total + anchor * functional.binary_cross_entropy_with_logits(held, self.before)
-            else:
-                total = total - anchor * (self.before * held.log_softmax(0)).sum(0).mean()
+        if self.known:
+            total = total + each[: self.known].mean()
+        if self.known < len(each):
+            total = total + anchor * each[self.known :].mean()
         return total
 
 
@@ -127,7 +129,7 @@ def fit(
     ]
     optimiser = torch.optim.Adam([group for group in groups if group["params"]])
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
-    chances = np.array([len(one.labels) + 1 for one in sheets], float)
+    chances = np.array([one.known + 1 for one in sheets], float)
     chances /= chances.sum()
     try:
         for parameter in parameters.values():

@@ -153,7 +153,7 @@ def _sheets(network, part, lesson: Lesson, overlap, device, recipe, deep, seed, 
             logits = network(image[None])[0].float()
         one = Sheet.of(image, labels, logits, part.outputs, recipe, generator)
         cached = torch.cat([_at(its[0], logits.shape[1:], one.voxels) for its in maps])
-        found.append(Sheet(cached, one.voxels, one.labels, one.before))
+        found.append(replace(one, image=cached))
     return found
 
 

@@ -47,7 +47,8 @@ def windows(lesson: Lesson, shown: Sequence[Shown], tile: Sequence[int]) -> list
             first, last = int(rest[0].planes[0]), int(rest[0].planes[-1])
             thick = max(side, last - first + 1)
             margin = 0 if side == 1 else side // 8
-            start = max(0, min(first - margin if len(rest) > 1 else (first + last - thick) // 2, length - thick))
+            start = first - margin if len(rest) > 1 else (first + last + 1 - thick) // 2
+            start = max(0, min(start, length - thick))
             stop = min(length, start + thick)
             inside = [one for one in rest if one.planes[-1] < stop - (margin if stop < length else 0)] or rest[:1]
             found.append(Window(axis, start, stop, tuple(inside)))

@@ -15,6 +15,7 @@ from .streams import DEBUG, prepare_streams
 # name -> one line of help; the function of the same name lies in the file of the same name
 COMMANDS = {
     "segment": "Segment volumes with a model.",
+    "adapt": "Correct a few slices of a result: the rest follows.",
     "evaluate": "Compare segmentations with reference labels.",
     "calibrate": "Make a model's probabilities say how often they are right.",
     "card": "Measure a model on labelled cases and write its model card.",

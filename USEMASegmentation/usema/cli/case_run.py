@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import Cancelled, InputError, OutputError
 from ..inference.speeds import EXACT, offer
 from ..models.bundle import Bundle, read_bundle
+from ..models.delta import Delta
 from ..store import expected
 from ..volumes.segments import millilitres
 from .case_images import columns, image_writers, read_images, told, write_labels
@@ -41,6 +42,7 @@ class Settings:
         interpolate_slices: missing slices of a DICOM series are made from their neighbours.
         only: names of the labels that are wanted, as the user wrote them; empty: all.
         speed: one of ``usema.inference.speeds``.
+        delta: a file of what the model has learned; None: the model as it is.
         far_is_refused: an input unlike what the model was made for is refused, not warned of.
         measured: what is found is measured, too.
         pixel_size: of two-dimensional images, mm; None: what each says itself.
@@ -55,6 +57,7 @@ class Settings:
     measured: bool = False
     pixel_size: float | None = None
     speed: str = EXACT
+    delta: Path | None = None
 
 
 @dataclass
@@ -93,7 +96,10 @@ class Engine:
             from ..inference.predictor import Predictor
             from ..store.library import find_model
 
-            predictor = Predictor(self.bundle, self.settings.device, lambda name: read_bundle(find_model(name)))
+            learned = self.settings.delta and Delta.read(self.settings.delta)
+            predictor = Predictor(
+                self.bundle, self.settings.device, lambda name: read_bundle(find_model(name)), delta=learned
+            )
         metadata = predictor.metadata
         self.progress.say(
             f"Model {metadata.title} {metadata.version} on {predictor.device}, attention: {predictor.backend}"

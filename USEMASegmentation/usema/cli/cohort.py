@@ -24,7 +24,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError, UsemaError
-from ..files import remove_abandoned, replace_file
+from ..files import remove_abandoned, replace_file, sha256_of
 from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -58,6 +58,9 @@ class Cohort:
             self._settings["pixel_size"] = settings.pixel_size
         if settings.speed == FAST:  # absent as before where it is exact, which a preview does not change
             self._settings["speed"] = settings.speed
+        if settings.delta is not None:
+            with settings.delta.open("rb") as stream:
+                self._settings["delta"] = sha256_of(stream)
         if settings.only:  # absent as before where all labels are wanted
             self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.result_labels)]
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..inference.speeds import EXACT, SPEEDS, overlap_of
+from ..models.delta import Delta
 from ..models.label_names import chosen
 from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES
 from ..volumes.writing import RESULT_SUFFIXES
@@ -38,6 +39,7 @@ DEFAULT_MODEL = "hippocampus-mr"
 )
 @click.option("--sample", is_flag=True, help="Segment the sample volume that comes with USEMA.")
 @click.option("--model", help=f"Name of a model, or path of a bundle.  [default: {DEFAULT_MODEL}]")
+@click.option("--delta", type=click.Path(path_type=Path), help="What the model has learned (usema adapt --save-delta).")
 @click.option("--only", multiple=True, metavar="NAMES", help="Only these structures, with commas between: faster.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ... or mps.")
 @click.option("--speed", type=click.Choice(SPEEDS), default=EXACT, show_default=True, help="See below.")
@@ -61,6 +63,7 @@ def segment(
     suffix,
     sample,
     model,
+    delta,
     only,
     device,
     speed,
@@ -126,7 +129,10 @@ def segment(
         cases = [replace(cases[0], statistics=statistics)]
         refuse_clashes(cases)
     far = model is None and not anyway
-    settings = Settings(device, overlap, mirror, interpolate_slices, far, only, many, pixel_size, speed)
+    if delta is not None:
+        delta = delta.resolve()
+        Delta.read(delta).check_model(bundle.metadata)
+    settings = Settings(device, overlap, mirror, interpolate_slices, far, only, many, pixel_size, speed, delta)
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)

@@ -101,11 +101,8 @@ class Delta:
             raise BundleError(f"{path} cannot be read: {error.strerror}.", "Name the file of a delta.") from error
         return cls.of_bytes(data, str(path))
 
-    def check(self, metadata: ModelMetadata, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def check_model(self, metadata: ModelMetadata) -> None:
         """Refuses another model's.
-
-        Args:
-            shapes: of the model's weights, by name.
 
         Raises:
             BundleError: it belongs to other weights.
@@ -117,6 +114,17 @@ class Delta:
                 f"'{metadata.name}' {metadata.version} ({own[:12]}...).",
                 f"It was learned with '{self.said.get('model', 'another model')}'. {_LEARN_AGAIN}",
             )
+
+    def check(self, metadata: ModelMetadata, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """As :meth:`check_model`, and that every value has its place.
+
+        Args:
+            shapes: of the model's weights, by name.
+
+        Raises:
+            BundleError: it belongs to other weights.
+        """
+        self.check_model(metadata)
         for name, tensor in self.tensors.items():
             if shapes.get(name) != tuple(tensor.shape):
                 raise BundleError(

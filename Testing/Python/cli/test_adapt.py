@@ -1,0 +1,97 @@
+"""`usema adapt` as a user types it: what comes of corrected slices, what is kept of it, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from bundles import write_tiny_bundle
+from cli_cases import said, usema
+from usema.volumes.volume import load_volume
+
+
+@pytest.fixture
+def corrected(tmp_path, small_volume):
+    """A label map of the volume, all of it the second label."""
+    image = sitk.ReadImage(str(small_volume))
+    labels = sitk.GetImageFromArray(np.full(image.GetSize()[::-1], 2, np.uint8))
+    labels.CopyInformation(image)
+    sitk.WriteImage(labels, str(tmp_path / "corrected.nii.gz"))
+    return tmp_path / "corrected.nii.gz"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_tiny_bundle(tmp_path / "model").path
+
+
+def test_corrected_slices_are_kept_the_rest_follows_and_what_was_learned_can_be_given_to_segment(
+    tmp_path, small_volume, corrected, model
+):
+    output, delta = tmp_path / "new" / "result.seg.nrrd", tmp_path / "case.safetensors"
+    result = usema(
+        "adapt", small_volume, corrected, "--slices", "4, 19", "-o", output, "--model", model, "--save-delta", delta
+    )
+    assert result.exit_code == 0, result.output
+    assert "The model learned from 2 corrected slices." in said(result)
+    labels = load_volume(output).array
+    assert (labels[[4, 19]] == 2).all()
+    header = output.read_bytes()[:20_000].decode("latin1")
+    assert "adaptation" in header
+    assert "axis 0: 4, 19" in header
+
+    own, learned = tmp_path / "own.nii.gz", tmp_path / "learned.nii.gz"
+    assert usema("segment", small_volume, "-o", own, "--model", model).exit_code == 0
+    again = usema("segment", small_volume, "-o", learned, "--model", model, "--delta", delta)
+    assert again.exit_code == 0, again.output
+    assert (load_volume(learned).array == 2).sum() > (load_volume(own).array == 2).sum()
+
+    other = write_tiny_bundle(tmp_path / "other", version="9.0.0").path  # of the same weights
+    assert (
+        usema("segment", small_volume, "-o", tmp_path / "o.nii.gz", "--model", other, "--delta", delta).exit_code == 0
+    )
+    refused = usema("segment", small_volume, "-o", tmp_path / "p.nii.gz", "--delta", delta)
+    assert refused.exit_code == 1
+    assert "belongs to other weights" in said(refused)
+
+
+def test_what_changed_since_the_models_own_result_stays(tmp_path, small_volume, corrected, model):
+    before = sitk.ReadImage(str(corrected))
+    voxel = (3, 5, 11)  # x, y, z
+    before[voxel] = 1
+    sitk.WriteImage(before, str(tmp_path / "before.nii.gz"))
+    output = tmp_path / "result.nii.gz"
+    result = usema(
+        "adapt", small_volume, corrected, "--slices", "x:20", "-o", output, "--model", model,
+        "--before", tmp_path / "before.nii.gz", "--way", "carried", "--save-delta", tmp_path / "none.safetensors",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    labels = load_volume(output).array
+    assert labels[voxel[::-1]] == 2
+    assert (labels[:, :, 20] == 2).all()
+    assert "Nothing was learned" in said(result)
+    assert not (tmp_path / "none.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--slices", "4;5"], "'4;5' is no slice"),
+        (["--slices", "99"], "There is no slice 99 along axis 0"),
+        (["--slices", "4", "-o", "result.dcm"], "is no label map or segmentation"),
+        (["--slices", "4", "--minutes", "0", "--way", "learned"], "would take about"),
+        (["--slices", "4", "--device", "abacus"], "'abacus' is not a device"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(tmp_path, small_volume, corrected, model, change, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = usema("adapt", small_volume, corrected, "-o", "result.nii.gz", "--model", model, *change)
+    assert result.exit_code == 1
+    assert message in said(result)
+    assert not list(tmp_path.glob("result*"))
+
+
+def test_a_delta_that_is_none_is_refused_before_anything_is_read(tmp_path, small_volume, corrected, model):
+    result = usema("segment", small_volume, "-o", tmp_path / "r.nii.gz", "--model", model, "--delta", corrected)
+    assert result.exit_code == 1
+    assert "cannot be read" in said(result)
