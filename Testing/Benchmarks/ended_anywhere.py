@@ -58,6 +58,7 @@ def forked(work: Callable[[], None], **streams: int) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             os.dup2(streams.get(name, os.open(os.devnull, os.O_WRONLY)), descriptor)
+            setattr(sys, name, open(descriptor, "w", closefd=False))  # noqa: SIM115
         work()
         code = 0
     except SystemExit as stop:
@@ -141,7 +142,9 @@ def try_command(folder: Path, model: Path, moments: int, report: Report) -> None
             out.mkdir()
             if how == "closed pipe":
                 reader, writer = os.pipe()
-                number = forked(command(out), stdout=writer, stderr=writer)
+                number = forked(
+                    lambda out=out, reader=reader: (os.close(reader), command(out)()), stdout=writer, stderr=writer
+                )
                 os.close(writer)
                 end_at(number, moment, lambda: None)
                 os.close(reader)

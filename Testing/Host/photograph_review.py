@@ -1,10 +1,10 @@
-"""Pictures of correcting with the model's help, in the stand-in, with the bundled model and a real scene.
+"""Pictures of correcting with the model's help, in the stand-in, with a real model, its worker and a real scene.
 
-    QT_QPA_PLATFORM=offscreen python Testing/Host/photograph_review.py FOLDER
+    QT_QPA_PLATFORM=offscreen python Testing/Host/photograph_review.py FOLDER MODEL VOLUME REFERENCE [LABEL]
 
-Writes panel-review.png, the section as it looks with the first region shown, and review.png: a slice with the outline
-of a threshold, with a doubtful region, and with a stroke and what followed it. The contours are drawn here; in the
-application they are the slice views' own.
+Writes review-threshold.png, review-regions.png, review-refine.png and review-learn.png, each a slice with the panel
+beside it; and review.gif, all of them as they go on. What the user draws is taken from the reference. The contours are
+drawn here; in the application they are the slice views' own.
 """
 
 from __future__ import annotations
@@ -13,114 +13,214 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pythonqt
 from photograph_panel import openPanel, photograph, sketchHeaders, waitUntil
-from PySide6 import QtCore, QtGui
+from PySide6 import QtCore, QtGui, QtWidgets
+from slice_pictures import Contour, beside, saveAnimated, slicePicture
 
-ZOOM, TEXT = 11, 60
-ANTERIOR, POSTERIOR, YELLOW, WHITE = "#44bb66", "#5599ee", "#ffe619", "#ffffff"
-
-
-def pictureOf(image: np.ndarray, contours, caption: str) -> QtGui.QImage:
-    """A slice (rows, columns) with contours (mask, colour, width) and a caption."""
-    low, high = np.percentile(image, (1, 99))
-    gray = (255 * np.clip((image - low) / (high - low), 0, 1)).astype(np.uint8)
-    gray = np.ascontiguousarray(gray.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1))
-    height, width = gray.shape
-    picture = QtGui.QImage(width, height + TEXT, QtGui.QImage.Format.Format_RGB32)
-    picture.fill(QtGui.QColor("#202020"))
-    painter = QtGui.QPainter(picture)
-    painter.drawImage(0, 0, QtGui.QImage(gray.data, width, height, width, QtGui.QImage.Format.Format_Grayscale8))
-    for mask, color, thick in contours:
-        painter.setPen(QtGui.QPen(QtGui.QColor(color), thick))
-        padded = np.pad(mask, 1)
-        for row, column in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1]):
-            painter.drawLine(column * ZOOM, row * ZOOM, (column + 1) * ZOOM, row * ZOOM)
-        for row, column in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1]):
-            painter.drawLine(column * ZOOM, row * ZOOM, column * ZOOM, (row + 1) * ZOOM)
-    painter.setPen(QtGui.QColor(WHITE))
-    painter.setFont(QtGui.QFont("Sans", 12))
-    flags = QtCore.Qt.TextFlag.TextWordWrap | QtCore.Qt.AlignmentFlag.AlignCenter
-    painter.drawText(QtCore.QRect(4, height, width - 8, TEXT), flags, caption)
-    painter.end()
-    return picture
+YELLOW, WHITE = (255, 225, 40), (255, 255, 255)
+NUMBER = 64  # width of the slider's number
 
 
-def beside(pictures) -> QtGui.QImage:
-    width, height = sum(one.width() for one in pictures) + 8 * (len(pictures) - 1), pictures[0].height()
-    whole = QtGui.QImage(width, height, QtGui.QImage.Format.Format_RGB32)
-    whole.fill(QtGui.QColor(WHITE))
-    painter, left = QtGui.QPainter(whole), 0
-    for one in pictures:
-        painter.drawImage(left, 0, one)
-        left += one.width() + 8
-    painter.end()
-    return whole
+def paintSlider(box, event) -> None:
+    """What ctkSliderWidget is: a slider with marks, and its number."""
+    box.lineEdit().hide()
+    painter, option = QtGui.QPainter(box), QtWidgets.QStyleOptionSlider()
+    option.initFrom(box)
+    option.rect = box.rect().adjusted(0, 0, -NUMBER - 6, 0)
+    option.minimum, option.maximum = 0, 800
+    option.sliderPosition = option.sliderValue = round(100 * (box.value() - box.minimum()))
+    option.orientation, option.tickInterval = QtCore.Qt.Orientation.Horizontal, 400
+    option.tickPosition = QtWidgets.QSlider.TickPosition.TicksBelow
+    parts = QtWidgets.QStyle.SubControl
+    option.subControls = parts.SC_SliderGroove | parts.SC_SliderHandle | parts.SC_SliderTickmarks
+    box.style().drawComplexControl(QtWidgets.QStyle.ComplexControl.CC_Slider, option, painter, box)
+    frame = QtCore.QRect(box.width() - NUMBER, 0, NUMBER - 1, box.height() - 1)
+    painter.fillRect(frame, box.palette().base())
+    painter.setPen(box.palette().color(QtGui.QPalette.ColorRole.Mid))
+    painter.drawRect(frame)
+    painter.setPen(box.palette().color(QtGui.QPalette.ColorRole.Text))
+    flags = QtCore.Qt.AlignmentFlag.AlignVCenter | QtCore.Qt.AlignmentFlag.AlignRight
+    painter.drawText(frame.adjusted(0, 0, -6, 0), flags, f"{box.value():.2f}")
 
 
-def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    host, panel = openPanel()
-    import slicer
-    from scipy import ndimage
-    from usema.resources import sample_volume
+class Story:
+    """The panel on a volume that was segmented, and a user who knows the reference.
 
-    volume = host.loadVolume(sample_volume())
-    ui = panel.reviewSection.ui
-    panel.ui.segmentButton.click()
-    waitUntil(lambda: not panel.logic.busy)
-    panel.onTimer()
-    node = panel.ui.outputSelector.currentNode()
-    panel.ui.segmentCollapsibleButton.collapsed = panel.ui.correctCollapsibleButton.collapsed = True
-    ui.reviewCollapsibleButton.collapsed = False
-    image = slicer.util.arrayFromVolume(volume)
+    Args:
+        label: the name of the segment that is corrected; empty: the first.
+    """
 
-    def mask(name, of=node) -> np.ndarray:
-        return slicer.util.arrayFromSegmentBinaryLabelmap(of, name, volume) > 0
+    def __init__(self, model: Path, volume: Path, reference: Path, label: str):
+        self.host, self.panel = openPanel()
+        pythonqt.NATIVE["ctkSliderWidget"].paintEvent = paintSlider
+        import slicer
+        from usema.store import install
+        from usema.volumes.volume import read_volume
 
-    def segments(index):
-        return [(mask("hippocampus-mr_1")[index], ANTERIOR, 2), (mask("hippocampus-mr_2")[index], POSTERIOR, 2)]
+        self.slicer = slicer
+        name = install.install_file(model, consent=install.question_of_file(model)).metadata.name
+        self.panel.showModels()
+        self.volume = self.host.loadVolume(volume)
+        self.image = slicer.util.arrayFromVolume(self.volume)
+        view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+        view.SetMappedInLayout(1)
+        view.SetOrientation("Axial")
+        self.window = np.percentile(self.image, (1, 99.5))
+        self.spacing = self.volume.GetSpacing()[::-1]
+        selector = self.panel.ui.modelSelector
+        selector.setCurrentIndex(selector.findData(name))
+        self.panel.ui.segmentButton.click()
+        waitUntil(lambda: not self.panel.logic.busy)
+        self.panel.onTimer()
+        self.node = self.panel.ui.outputSelector.currentNode()
+        self.panel.ui.segmentCollapsibleButton.collapsed = True
+        self.panel.ui.correctCollapsibleButton.collapsed = True
+        self.ui = self.panel.reviewSection.ui
+        self.ui.reviewCollapsibleButton.collapsed = False
+        (case,) = self.panel.reviewSection.cases
+        self.value = next((value for value, one in case.names.items() if one == label), min(case.names))
+        self.segment, self.color = case.segmentId(self.value), tuple(255 * part for part in case.color(self.value))
+        self.reference = read_volume(reference).array == self.value
+        self.ui.thresholdSelector.setCurrentIndex(sorted(case.names).index(self.value))
+        sketchHeaders(self.panel)
+        self.frames: list = []
 
-    def preview() -> np.ndarray:
-        return mask("preview", slicer.util.getNode("USEMA preview"))
+    @property
+    def now(self) -> np.ndarray:
+        """Where the segment is."""
+        return self._mask(self.node, self.segment)
 
-    middle = int(np.argwhere(mask("hippocampus-mr_1")).mean(axis=0)[0])
-    ui.thresholdSlider.value = 1.5
-    outline = [*segments(middle), (preview()[middle], YELLOW, 3)]
-    first = pictureOf(
-        image[middle], outline, "Threshold: the yellow outline is what Apply would make of the green segment"
-    )
+    @property
+    def outline(self) -> np.ndarray:
+        """What the panel's outline, or its frame around a region, shows."""
+        return self._mask(self.slicer.util.getNode("USEMA preview"), "preview")
+
+    def _mask(self, node, segment: str) -> np.ndarray:
+        return self.slicer.util.arrayFromSegmentBinaryLabelmap(node, segment, self.volume) > 0
+
+    def draw(self, place: np.ndarray) -> None:
+        """The user makes it as the reference has it there."""
+        self.panel.ui.segmentEditor.saveStateForUndo()
+        drawn = np.where(place, self.reference, self.now).astype(np.uint8)
+        self.slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, self.node, self.segment, self.volume)
+        self.slicer.app.processEvents()
+        self.panel.updateCorrections()
+
+    def picture(self, group, index: int, contours, caption: str, milliseconds: int = 0) -> QtGui.QImage:
+        """A slice with contours (mask, colour, width, fill), and a group of the panel; of the animation, too."""
+        photograph(self.panel, Path("/dev/null"))  # lays the panel out
+        lines = [Contour(mask[index], *rest) for mask, *rest in contours]
+        slice_ = slicePicture(self.image[index], self.spacing[1:], lines, self.window)
+        found = beside(slice_, group.qtObject, caption)
+        if milliseconds:
+            self.frames.append((found, milliseconds))
+        return found
+
+    def dice(self) -> float:
+        now = self.now
+        return 2 * (now & self.reference).sum() / (now.sum() + self.reference.sum())
+
+
+def threshold(story: Story) -> QtGui.QImage:
+    ui, index = story.ui, int(np.argwhere(story.now).mean(axis=0)[0])
+    story.picture(ui.thresholdGroup, index, [(story.now, story.color, 2, 0.25)], "The model's result.", 1500)
+    caption = "Threshold: while the slider moves, an outline shows what Apply would make of the segment."
+    for position in (0.5, 1.0, 1.5, 2.0, 1.5):
+        ui.thresholdSlider.value = position
+        contours = [(story.now, story.color, 2, 0.25), (story.outline, YELLOW, 2)]
+        found = story.picture(ui.thresholdGroup, index, contours, caption, 450)
+    story.frames.append((found, 1200))
     ui.thresholdCancelButton.click()
+    return found
 
+
+def regions(story: Story) -> QtGui.QImage:
+    ui, controls = story.ui, story.panel.reviewSection.regions
     ui.findRegionsButton.click()
-    item = panel.reviewSection.regions.review.current
-    plane = item.region.middle[0]
-    contours = [*segments(plane), (preview()[plane], WHITE, 3)]
-    second = pictureOf(image[plane], contours, f"The first region: {item.region.ml:.2f} ml expected")
-    sketchHeaders(panel)
-    photograph(panel, folder / "panel-review.png")
+    caption = "Doubtful regions: N takes all views to the next one, A accepts it; correct it, and it counts as done."
+    for number in range(3):
+        middle = controls.review.current.region.middle[0]
+        contours = [(story.now, story.color, 2, 0.25), (story.outline, WHITE, 2)]
+        found = story.picture(ui.regionsGroup, middle, contours, caption, 1300)
+        if number < 2:
+            ui.acceptRegionButton.click()
+    controls.hide()
+    return found
 
-    inside = mask("hippocampus-mr_1")
-    away = ndimage.distance_transform_cdt(~inside, "taxicab")
-    away[mask("hippocampus-mr_2")] = 0
-    away[:, :4], away[:, -4:] = 0, 0
-    margin = item.port.margins.of[1].on(tuple(slice(0, length) for length in inside.shape)).astype(int)
-    place = np.unravel_index(np.where(away == 3, margin, -1000).argmax(), inside.shape)
-    stroke = np.zeros(inside.shape, bool)
-    stroke[place[0], place[1] - 1 : place[1] + 2, place[2] - 1 : place[2] + 2] = True
-    drawn = (inside | stroke).astype(np.uint8)
-    panel.ui.segmentEditor.saveStateForUndo()
-    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, "hippocampus-mr_1", volume)
-    waitUntil(lambda: ui.refineButton.enabled)
-    before = segments(place[0])
+
+def refining(story: Story) -> QtGui.QImage:
+    """A stroke in the middle of what the model misses most."""
+    from scipy import ndimage
+
+    ui, before = story.ui, story.now
+    missed = story.reference & ~before
+    inner = ndimage.distance_transform_edt(missed, (1e3, *story.spacing[1:]))
+    place = np.array(np.unravel_index(int(inner.argmax()), inner.shape))
+    stroke = np.zeros(missed.shape, bool)
+    stroke[place[0], place[1] - 1 : place[1] + 2, place[2] - 3 : place[2] + 4] = True
+    stroke &= missed
+    contours = [(before, story.color, 2, 0.25), (stroke, WHITE, 1, 0.9)]
+    caption = "Refine here: a short stroke (white), where the result lacks something ..."
+    story.draw(stroke)
+    story.picture(ui.refineGroup, place[0], contours, caption, 1800)
     ui.refineButton.click()
-    after = mask("hippocampus-mr_1")
-    contours = [before[1], (inside[place[0]], ANTERIOR, 2), (after[place[0]], YELLOW, 3), (stroke[place[0]], WHITE, 3)]
-    third = pictureOf(
-        image[place[0]], contours, "Refine: a stroke in white, and in yellow how far the segment followed"
+    contours = [(story.now, YELLOW, 2, 0.25), (before, story.color, 2), (stroke, WHITE, 1, 0.9)]
+    caption = (
+        "Refine here: the result (red) follows a stroke (white) as far as the image does: yellow is what it becomes."
     )
-    beside([first, second, third]).save(str(folder / "review.png"))
-    panel.cleanup()
+    return story.picture(ui.refineGroup, place[0], contours, caption, 2800)
+
+
+def learning(story: Story) -> QtGui.QImage:
+    """Two slices corrected; the picture shows the one where that helps most."""
+    ui, task = story.ui, story.panel.logic.learning
+    planes = np.flatnonzero(story.reference.any(axis=(1, 2)))
+    corrected = [int(planes[round(part * (len(planes) - 1))]) for part in (0.33, 0.67)]
+    before_all, dice = story.now, story.dice()
+    for index in corrected:
+        place = np.zeros(before_all.shape, bool)
+        place[index] = True
+        story.draw(place)
+        contours = [(before_all, story.color, 1), (story.now, WHITE, 2, 0.2)]
+        caption = "Learn: a slice is corrected (white), and counts as right."
+        story.picture(ui.learnGroup, index, contours, caption, 1500)
+    before = story.now
+    ui.learnButton.click()
+    while task.busy:
+        waitUntil(lambda: not task.busy or task.status.phase in ("learning", "segmenting"))
+        if task.busy:
+            story.panel.reviewSection.learn.update()
+            caption = "Learn: the model adapts itself to this case, and segments the rest again."
+            story.picture(ui.learnGroup, corrected[-1], [(before, story.color, 2, 0.25)], caption, 700)
+            waitUntil(lambda phase=task.status.phase: task.status.phase != phase or not task.busy)
+    waitUntil(lambda: not task.busy)
+    story.slicer.app.processEvents()
+    after = story.now
+    gain = ((after == story.reference) & (before != story.reference)).sum(axis=(1, 2)).astype(int)
+    gain -= ((after != story.reference) & (before == story.reference)).sum(axis=(1, 2))
+    for index in corrected:
+        gain[index - 2 : index + 3] = -1
+    shown, (first, second) = int(gain.argmax()), corrected
+    caption = (
+        f"Slice {shown}, which nobody touched: before (red) and after (yellow) learning from {first} and {second}."
+    )
+    message = task.status.message
+    print(f"Dice {dice:.3f} as it was, {story.dice():.3f} with two slices corrected and learned from; {message}")
+    contours = [(after, YELLOW, 2, 0.25), (before, story.color, 2)]
+    return story.picture(ui.learnGroup, shown, contours, caption, 4000)
+
+
+def main(folder: Path, model: Path, volume: Path, reference: Path, label: str = "") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    story = Story(model, volume, reference, label)
+    stills = []
+    for name, step in (("threshold", threshold), ("regions", regions), ("refine", refining), ("learn", learning)):
+        stills.append(step(story))
+        stills[-1].save(str(folder / f"review-{name}.png"))
+    saveAnimated(story.frames, folder / "review.gif", stills)
+    story.panel.cleanup()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:5]), *sys.argv[5:6])

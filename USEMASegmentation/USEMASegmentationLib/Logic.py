@@ -20,9 +20,10 @@ from usema.store.library import library
 
 from . import TrainingSet
 from .Diagnostics import badge, report
+from .LearnTask import LearnTask
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status
-from .Scene import EditMask, Preflight, ResultWriter
+from .Scene import EditMask, KeptDelta, Preflight, ResultWriter
 from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Preview import Preview
@@ -43,6 +44,7 @@ class _Run:
     folder: ExchangeFolder
     watch: Watch
     warnings: Preflight.Warnings
+    delta: KeptDelta.KeptDelta | None
 
 
 class USEMASegmentationLogic(WorkerTask):
@@ -55,6 +57,7 @@ class USEMASegmentationLogic(WorkerTask):
 
     Attributes:
         store: the models on this computer and those to be had; it works while a segmentation runs.
+        learning: lets a model learn from what was corrected.
         beforeWriting: called with an existing segmentation right before a result is written into it, so that the panel
             can save its state for undo. False, and nothing else, says that it could not: then the result goes into a
             new segmentation.
@@ -78,6 +81,7 @@ class USEMASegmentationLogic(WorkerTask):
         self._counted: tuple = (None, Corrections())
         self._leftFolders: list[ExchangeFolder] = []
         self._frames = SequenceTask(hold, self._busyText, self._remove)
+        self.learning = LearnTask(hold, self._remove, lambda: self._busyText if self.busy else "")
         removeAbandoned()
 
     def __enter__(self) -> USEMASegmentationLogic:
@@ -116,10 +120,10 @@ class USEMASegmentationLogic(WorkerTask):
         Args:
             parameters: ``Parameters``, or the parameter node; or their fields by name.
         """
-        if self.busy:
-            return Readiness(False, self._busyText)
+        if self.busy or self.learning.busy:
+            return Readiness(False, self._busyText if self.busy else self.learning.busyText)
         try:
-            return Preflight.check(_parametersOf(parameters, options), self._devices())
+            return Preflight.check(Parameters.of(parameters, options), self._devices())
         except UsemaError as error:
             return Readiness(False, str(error))
 
@@ -128,7 +132,7 @@ class USEMASegmentationLogic(WorkerTask):
 
         Cheap as long as nothing has changed. Nothing where nothing would be replaced.
         """
-        parameters = _parametersOf(parameters, options)
+        parameters = Parameters.of(parameters, options)
         target, volume = parameters.segmentation, parameters.inputVolume
         if target is None or volume is None or parameters.existing != "replace":
             return Corrections()
@@ -165,7 +169,8 @@ class USEMASegmentationLogic(WorkerTask):
             UsemaError: it cannot begin; nothing was changed.
         """
         self._refuseIfBusy()
-        parameters = _parametersOf(parameters, options)
+        self.learning.refuseIfBusy()
+        parameters = Parameters.of(parameters, options)
         if parameters.allFrames:
             self._frames.start(parameters, self._devices())
             self._takeFrames()
@@ -175,7 +180,8 @@ class USEMASegmentationLogic(WorkerTask):
         volumes = [parameters.inputVolume, *parameters.channels]
         folder = ExchangeFolder()
         try:
-            run = _Run(parameters, bundle, box, folder, Watch(volumes), warnings)
+            delta = KeptDelta.ofNext(parameters, bundle.metadata)
+            run = _Run(parameters, bundle, box, folder, Watch(volumes), warnings, delta)
             self._begin(
                 "segment",
                 Status("starting", message="Starting the engine", warnings=warnings.all),
@@ -183,6 +189,7 @@ class USEMASegmentationLogic(WorkerTask):
                 inputs=folder.export(volumes, box, images=bundle.metadata.takes_images),
                 output=str(folder.path),
                 labels=parameters.labels,
+                delta=delta.write(folder.path) if delta is not None and delta.used else None,
                 **parameters.runOptions().to_request(),
             )
         except BaseException:
@@ -249,7 +256,7 @@ class USEMASegmentationLogic(WorkerTask):
         Raises:
             UsemaError: the segments are not the model's, the folder is another training set, or it cannot be written.
         """
-        return TrainingSet.add(_parametersOf(parameters, options), folder, consent)
+        return TrainingSet.add(Parameters.of(parameters, options), folder, consent)
 
     # The worker
 
@@ -287,6 +294,7 @@ class USEMASegmentationLogic(WorkerTask):
         return report(self._worker.hello, self._lastFailure, f"{self._worker.log_tail}\n{self.store.log}")
 
     def _giveUp(self) -> None:
+        self.learning.giveUp()
         if self._frames.busy:
             self._frames.giveUp()
             self._takeFrames()
@@ -339,7 +347,8 @@ class USEMASegmentationLogic(WorkerTask):
         provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
         margins = run.folder.loadText(event["margins"]) if event.get("margins") else None
         objects = run.folder.load(event["objects"], shape) if event.get("objects") else None
-        result = ResultWriter.Result(labels, probabilities, provenance, metadata, run.box, margins, objects)
+        written = (labels, probabilities, provenance, metadata, run.box, margins, objects, run.delta)
+        result = ResultWriter.Result(*written)
         names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
         asked = replace(run.parameters, labels=names)
         found = summary(result, asked, event["seconds"])
@@ -388,11 +397,3 @@ def _newClient() -> WorkerClient:
 def _isSceneChanging() -> bool:
     """Whether the scene is being loaded or closed, or a script is in the middle of a batch of changes."""
     return bool(slicer.mrmlScene.IsBatchProcessing())
-
-
-def _parametersOf(parameters, options: dict) -> Parameters:
-    if parameters is None:
-        return Parameters.fromWords(options)
-    if options:
-        raise InputError(f"Both parameters and {', '.join(options)} are given.", "Give one of the two.")
-    return Parameters.copyOf(parameters)

@@ -100,6 +100,19 @@ class Parameters:
             values[name] = list(given)
         return cls(**values)
 
+    @classmethod
+    def of(cls, parameters, options: Mapping[str, Any]) -> Parameters:
+        """A copy of parameters, or of what a script says instead.
+
+        Raises:
+            InputError: both are given; or as `fromWords`.
+        """
+        if parameters is None:
+            return cls.fromWords(options)
+        if options:
+            raise InputError(f"Both parameters and {', '.join(options)} are given.", "Give one of the two.")
+        return cls.copyOf(parameters)
+
     def runOptions(self) -> RunOptions:
         """What the engine is told of how."""
         return RunOptions(self.device, self.overlap, self.mirror, self.keepProbabilities, self.speed, self.keepMargins)

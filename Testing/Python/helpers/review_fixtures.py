@@ -24,11 +24,14 @@ def scene(host, found, request):
 
 
 @pytest.fixture
-def reviewed(app, openPanel, found):
-    """A panel with a result of the bundled model in it, its section open: (panel, volume, segmentation)."""
+def reviewed(app, openPanel, found, request):
+    """A panel with a result of the bundled model in it, its section open: (panel, volume, segmentation).
+
+    Its worker follows the script that the test's parameter names, or only the panel.
+    """
     from panel_cases import loadSample
 
-    panel = openPanel()
+    panel = openPanel(getattr(request, "param", "none"))
     volume = loadSample(app)
     node = writeFound(found, volume)
     panel._parameterNode.segmentation = node

@@ -9,11 +9,13 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from usema.inference.checks import input_warnings
 from usema.models.bundle import read_bundle
 from usema.volumes.geometry import Geometry
+from usema.volumes.margins import Margins, PlacedMargins
 
 
 def send(request, event, **fields):
@@ -87,6 +89,38 @@ def segment(request, fault):
         result(request)
 
 
+def adapt(request, fault):
+    """Learning from corrections: every label grows by a voxel along x, where nothing is."""
+    seconds = 4000.0 if fault == "takes long" else 12.0
+    send(request, "estimate", seconds=seconds, memory_bytes=2**20, trained=1000)
+    if request["seconds_allowed"] < seconds:
+        send(request, "error", code="input", message="It would take 67 min.", hint="Allow more time.", detail="")
+        return
+    for phase in ("looking", "learning", "segmenting"):
+        send(request, "progress", phase=phase, done=1, total=2, seconds_left=6.0)
+        if fault == f"waits while {phase}":
+            return  # until it is cancelled
+        if fault == f"dies while {phase}":
+            os._exit(7)
+    before = np.load(request["corrections"]["labels"])
+    labels = np.where(before > 0, before, np.roll(before, 1, axis=2))
+    path = os.path.join(request["output"], "labels.npy")
+    np.save(path, labels)
+    values = [0, *(label.value for label in read_bundle(request["model"]).metadata.labels)]
+    parts = {v: PlacedMargins(np.where(labels == v, 48, -48).astype(np.int8), (0, 0, 0)) for v in values}
+    margins, delta = (os.path.join(request["output"], name) for name in ("margins.txt", "delta.safetensors"))
+    Path(margins).write_text(Margins(labels.shape, parts).to_text())
+    Path(delta).write_bytes(b"what was learned")
+    way = "unchanged" if fault == "unchanged" else "learned"
+    question = "It changes much far away. Keep it?" if fault == "asks" else ""
+    adaptation = {"way": way, "slices": request["corrections"]["slices"], "question": question, "message": "Learned."}
+    provenance = {"model": "hippocampus-mr", "adaptation": way, "adaptedFrom": "axis 0: 1"}
+    send(
+        request, "result", labels=path, margins=margins, delta=delta, adaptation=adaptation, provenance=provenance,
+        warnings=[],
+    )  # fmt: skip
+
+
 def main():
     fault = sys.argv[1]
     if fault == "silent":
@@ -97,6 +131,8 @@ def main():
             send(request, "hello", device="cpu", devices=["cpu"], attention="none (a script)", memory_bytes=2**33)
         elif request["command"] == "segment":
             segment(request, fault)
+        elif request["command"] == "adapt":
+            adapt(request, fault)
         elif request["command"] == "cancel":
             target = {"id": request["target"]}
             send(target, "error", code="cancelled", message="Stopped.", hint="", detail="")

@@ -9,9 +9,10 @@ import pytest
 import SimpleITK as sitk
 from robustness_cases import dice
 from usema.errors import InputError
+from usema.inference.checks import meant
 from usema.inference.conform import Conformed, averaged
 from usema.inference.predictor import Predictor
-from usema.inference.regions import find_regions, meant, segment_regions
+from usema.inference.regions import find_regions, segment_regions
 from usema.inference.running import Wishes
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, sample_volume

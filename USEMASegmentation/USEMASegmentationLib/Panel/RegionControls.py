@@ -1,4 +1,4 @@
-"""From one doubtful region to the next: buttons, keys, and what is left. The only file of the section that knows Qt."""
+"""From one doubtful region to the next: buttons, keys, and what is left."""
 
 from __future__ import annotations
 

@@ -9,11 +9,14 @@ import slicer
 from slicer.i18n import tr as _
 from usema.volumes.segments import RUN_KEY
 
+from ..LearnTask import LearnTask
+from ..Parameters import Parameters
 from ..Scene.EditMask import tagOf, timesOf
 from ..Scene.ReviewCase import casesOf
 from ..Scene.Sequences import frameValueOf
 from ..Scene.VolumeBridge import ijkToRas, shapeOf
 from .CorrectSection import CorrectSection
+from .LearnControls import LearnControls
 from .RefineControls import RefineControls
 from .RegionControls import RegionControls
 from .Signals import connect
@@ -27,9 +30,22 @@ class ReviewSection:
         ui: its widgets.
         correct: saves for undo, and has the masks.
         guarded: gives a context in which errors are shown.
+        learning: lets the model learn.
+        newTimer: makes a timer that calls what it is given.
+        parameters: gives what a click on Segment would start.
+        told: called when learning begins or ends.
     """
 
-    def __init__(self, ui, correct: CorrectSection, guarded: Callable[[], AbstractContextManager]):
+    def __init__(
+        self,
+        ui,
+        correct: CorrectSection,
+        guarded: Callable[[], AbstractContextManager],
+        learning: LearnTask,
+        newTimer: Callable,
+        parameters: Callable[[], Parameters],
+        told: Callable[[], None],
+    ):
         self.ui = ui
         self.correct = correct
         self.cases: list = []
@@ -38,6 +54,7 @@ class ReviewSection:
         self.threshold = ThresholdControls(ui, self._upToDate, self._refresh)
         self.regions = RegionControls(ui, self._upToDate)
         self.refine = RefineControls(ui, self._upToDate, self._refresh)
+        self.learn = LearnControls(ui, self._upToDate, told, learning, newTimer, parameters)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
 
     def show(self, segmentationNode) -> None:
@@ -54,6 +71,7 @@ class ReviewSection:
             self.threshold.forget()
             self.regions.update()
             self.refine.update()
+            self.learn.update()
             return
         self._shown = state
         self.cases, reason = [], ""
@@ -62,11 +80,12 @@ class ReviewSection:
             self.cases, reason = casesOf(segmentationNode, self.correct.saveForUndo, editorNode)
         self.ui.reviewHintLabel.text = "" if self.cases else _hint(segmentationNode, reason)
         self.ui.reviewHintLabel.visible = not self.cases
-        for group in (self.ui.thresholdGroup, self.ui.regionsGroup, self.ui.refineGroup):
+        for group in (self.ui.thresholdGroup, self.ui.regionsGroup, self.ui.refineGroup, self.ui.learnGroup):
             group.visible = bool(self.cases)
         self.threshold.show(self.cases)
         self.regions.show(self.cases)
         self.refine.show(self.cases)
+        self.learn.show(self.cases)
 
     @contextmanager
     def _upToDate(self):
@@ -103,6 +122,7 @@ class ReviewSection:
         self.threshold.show([])
         self.regions.show([])
         self.refine.show([])
+        self.learn.show([])
         self.cases, self._node, self._shown, self._voxels = [], None, None, None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import slicer
 
 from ..Scene.Images import isFlat
+from ..Scene.VolumeBridge import ijkToWorld
 
 # An attribute of the volume, so that it is remembered with the scene. Later results leave the views to the user.
 SHOWN = "USEMA.shownInSliceViews"
+_PARALLEL = 0.999  # the cosine between a view's normal and an axis of the voxels, from which on these are one
 
 
 def showOnce(segmentationNode) -> None:
@@ -55,3 +58,29 @@ def lookAway() -> None:
         if node is not None:
             node.SetFieldOfView(*field)
     _before.clear()
+
+
+def showSlice(world) -> None:
+    """All slice views show the slices through a place; what lies in the middle of them stays."""
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *world, slicer.vtkMRMLSliceNode.OffsetJumpSlice)
+
+
+def alongVoxels(volumeNode) -> list:
+    """The slice views in the layout that show a slice of the volume's own voxels."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    return [node for node in nodes if node.IsMappedInLayout() and planeIn(node, volumeNode) is not None]
+
+
+def planeIn(view, volumeNode) -> tuple[int, int] | None:
+    """(axis of the array, index) of the slice that a view shows; None: it is oblique to the voxels, or beside them."""
+    toWorld = ijkToWorld(volumeNode)
+    if toWorld is None:
+        return None
+    plane = slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS())
+    axes = toWorld[:3, :3] / np.linalg.norm(toWorld[:3, :3], axis=0)
+    along = np.abs(axes.T @ (plane[:3, 2] / np.linalg.norm(plane[:3, 2])))
+    axis = int(along.argmax())
+    index = round(float((np.linalg.inv(toWorld) @ plane[:, 3])[axis]))
+    if along[axis] < _PARALLEL or not 0 <= index < volumeNode.GetImageData().GetDimensions()[axis]:
+        return None
+    return 2 - axis, index

@@ -99,7 +99,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.regionSection = RegionSection(self.ui, self.runSection, self.parameters)
         self.trainingSection = TrainingSection(self.ui, self.runSection, self.parameters)
         reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
-        self.reviewSection = ReviewSection(reviewUi, self.correctSection, self.runSection.errorsShown)
+        self.reviewSection = ReviewSection(
+            reviewUi, self.correctSection, self.runSection.errorsShown, self.logic.learning, self._timer,
+            self.parameters, self.updateState,
+        )  # fmt: skip
         self._endings.callback(self.reviewSection.close)
         self.advancedSection = AdvancedSection(self.ui, self.logic, self.installer, qt.QSettings(), self.updateState)
         self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)

@@ -51,7 +51,7 @@ class GuidedReview:
             edits = port.edits()
             found = find(port.margins, port.spacing)
             regions = [{**one.to_dict(), "edited": _edited(edits, one)} for one in found]
-            port.state = {"regions": regions, "said": {}}
+            port.state = {**port.state, "regions": regions, "said": {}}
         self.index = -1
         self.update()
         return len(self.items)

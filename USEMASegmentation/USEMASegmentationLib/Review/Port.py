@@ -41,12 +41,16 @@ class Notes:
         margins: of a box, over those that were kept.
         box: where they lie.
         refined: the corrections that have been followed, by label.
+        provenance: of what was computed anew, text by name.
+        delta: what the model has learned, as text; None: that of before, if there is one.
     """
 
     thresholds: Mapping[int, int] = field(default_factory=dict)
     margins: Margins | None = None
     box: Box | None = None
     refined: Mapping[int, PlacedMask] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    delta: str | None = None
 
 
 class Port(Protocol):
@@ -58,6 +62,7 @@ class Port(Protocol):
         names: of the segments, by label; labels whose segment is gone are left out.
         thresholds: steps added to the margins of labels so far, by value.
         overlaps: segments may overlap: what one wins, others do not lose.
+        state: what the user has said, kept with the result.
     """
 
     spacing: tuple[float, float, float]
@@ -65,6 +70,7 @@ class Port(Protocol):
     names: Mapping[int, str]
     thresholds: Mapping[int, int]
     overlaps: bool
+    state: dict
 
     def image(self, box: Box) -> np.ndarray:
         """The volume's voxels."""

@@ -17,7 +17,8 @@ from usema.errors import InputError
 from usema.volumes.margins import BACKGROUND, HIGHEST, LOWEST, STEP, Margins, PlacedMargins
 from usema.volumes.masks import NOTHING, Box, PlacedMask, box_around
 
-from .Port import Change, Edits, Notes, Port
+from .Changes import Allowed
+from .Port import Edits, Notes, Port
 
 REACH_MM = 10.0  # of a stroke over even tissue; nothing changes beyond
 PULL = 6.0  # what a stroke adds to its label's logit where it is
@@ -69,16 +70,7 @@ def refine(port: Port) -> int:
         )
     box = _around(strokes.mask.box, port)
     edits = port.edits()
-    edited = np.zeros([part.stop - part.start for part in box], bool)
-    for one in edits.values():
-        edited |= one.changed.on(box)
-    fixed = edited.copy()
-    covered = np.zeros(edited.shape, bool) if port.overlaps else port.others(box)
-    fixed |= covered & ~np.any([one.now.on(box) for one in edits.values()], axis=0)
-    for value in strokes.values:
-        editable = port.editable(value, box)
-        if editable is not None:
-            fixed |= ~editable
+    allowed = Allowed(port, edits, box, strokes.values)
     touched = strokes.mask.on(box)
     seeds = {value: one.added.on(box) for value, one in edits.items()}
     nots = {value: one.removed.on(box) for value, one in edits.items()}
@@ -86,14 +78,10 @@ def refine(port: Port) -> int:
     pull = pulls(port.image(box), port.spacing, seeds, nots)
     after = {value: one + pull[value] if value in pull else one for value, one in before.items()}
     old, new = labels_of(before, port.margins), labels_of(after, port.margins)
-    changed = touching((old != new) & ~fixed, touched)
-    changes = {}
-    for value, one in edits.items():
-        now = one.now.on(box)
-        won, lost = changed & (new == value) & ~now & ~covered, changed & (new != value) & now & port.yields(value)
-        if won.any() or lost.any():
-            changes[value] = Change(_placed(won, box), _placed(lost, box))
-    margins = Margins(port.margins.shape, updated(port.margins, after, box, changed, edited, edits), port.margins.order)
+    changed = touching((old != new) & ~allowed.fixed, touched)
+    changes = allowed.changes(port, edits, new, changed)
+    after = updated(port.margins, after, box, changed, allowed.edited, edits)
+    margins = Margins(port.margins.shape, after, port.margins.order)
     port.write(changes, Notes(margins=margins, box=box, refined={value: one.changed for value, one in edits.items()}))
     return int(changed.sum())
 
@@ -204,7 +192,3 @@ def _around(box: Box, port: Port) -> Box:
         margin = int(np.ceil(MARGIN_MM / mm))
         found.append(slice(max(0, part.start - margin), min(length, part.stop + margin)))
     return tuple(found)
-
-
-def _placed(mask: np.ndarray, box: Box) -> PlacedMask:
-    return PlacedMask(mask, tuple(part.start for part in box[::-1])).trimmed()

@@ -2,7 +2,8 @@
 
 The slider adds steps to the margin of one label: a voxel is the label's where its margin plus what was added is not
 negative. Labels stay a partition: what one wins the others lose, what it loses the next best one wins. Voxels that the
-user changed, and those outside of the user's masks, keep what they have; what segments of others cover is not won.
+user changed or accepted, and those outside of the user's masks, keep what they have; what segments of others cover
+is not won.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import math
 
 import numpy as np
 from usema.volumes.margins import BACKGROUND, HIGHEST, LOWEST, STEP, Margins
-from usema.volumes.masks import Box, PlacedMask, common_box, relative
+from usema.volumes.masks import Box, common_box, relative
 from usema.volumes.segments import millilitres
 
+from .Changes import placed
 from .Port import Change, Notes, Port
+from .Slices import acceptedIn
 
 MOST = round(4 / STEP)  # steps that the slider adds or takes away
 
@@ -65,7 +68,7 @@ class LiveThreshold:
         """
         new = self.mask(steps)
         lost, won = self._inside & ~new, new & ~self._inside
-        changes = {self.value: Change(self._placed(won), self._placed(lost))}
+        changes = {self.value: Change(placed(won, self.box), placed(lost, self.box))}
         heirs = self._heirs(lost, steps)
         for value, edits in self.port.edits().items():
             if value == self.value:
@@ -73,14 +76,11 @@ class LiveThreshold:
             loses = edits.now.on(self.box) & won & self.port.yields(value)
             inherits = heirs == value
             if loses.any() or inherits.any():
-                changes[value] = Change(self._placed(inherits), self._placed(loses))
+                changes[value] = Change(placed(inherits, self.box), placed(loses, self.box))
         count = int(np.count_nonzero(lost) + np.count_nonzero(won))
         if count:
             self.port.write(changes, Notes(thresholds={self.value: steps}))
         return count
-
-    def _placed(self, mask: np.ndarray) -> PlacedMask:
-        return PlacedMask(mask, tuple(part.start for part in self.box[::-1])).trimmed()
 
     def _gaps(self, edits) -> np.ndarray:
         """int8: what must be added for the label to win; voxels that are to stay are out of reach."""
@@ -90,6 +90,7 @@ class LiveThreshold:
             inner = common_box(one.changed.box, self.box)
             if inner is not None:
                 fixed[relative(inner, self.box)] |= one.changed.on(inner)
+        fixed |= acceptedIn(self.port, self.box)
         editable = self.port.editable(self.value, self.box)
         if editable is not None:
             fixed |= ~editable

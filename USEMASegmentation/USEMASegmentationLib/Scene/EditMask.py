@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import vtk
@@ -28,21 +29,21 @@ class Edits:
     now: PlacedMask
     written: PlacedMask
 
-    @property
+    @cached_property
     def box(self) -> Box:
         """Where one of them may be set."""
         return box_around(self.now.box, self.written.box)
 
-    @property
+    @cached_property
     def changed(self) -> PlacedMask:
         """What the user added or removed."""
         return self._where(np.not_equal)
 
-    @property
+    @cached_property
     def added(self) -> PlacedMask:
         return self._where(np.greater)
 
-    @property
+    @cached_property
     def removed(self) -> PlacedMask:
         return self._where(np.less)
 

@@ -52,19 +52,27 @@ class ExchangeFolder:
         inputs, geometries = [], worldGeometries(volumeNodes, under)
         for index, (node, geometry) in enumerate(zip(volumeNodes, geometries, strict=True)):
             part = wholeBox(node) if index else box
-            path = self.path / _channel(index)
-            try:
-                np.save(path, _voxels(node)[part], allow_pickle=False)  # no copy in memory
-            except OSError as error:
-                # A write that came out short is a bare OSError of numpy's, without strerror.
-                raise OutputError(
-                    f"The volume cannot be written to the temporary folder {self.path.parent}: "
-                    f"{error.strerror or error}.",
-                    _FREE_SPACE,
-                ) from error
+            path = self.save(_channel(index), _voxels(node)[part])  # no copy in memory
             geometry = cropped(geometry, part).to_dict()
-            inputs.append({"array": str(path), "geometry": geometry, **(described(node) if images else {})})
+            inputs.append({"array": path, "geometry": geometry, **(described(node) if images else {})})
         return inputs
+
+    def save(self, name: str, array: np.ndarray) -> str:
+        """Write an array for the worker; gives its path.
+
+        Raises:
+            OutputError: the disk is full, or not writable.
+        """
+        path = self.path / name
+        try:
+            np.save(path, array, allow_pickle=False)
+        except OSError as error:
+            # A write that came out short is a bare OSError of numpy's, without strerror.
+            raise OutputError(
+                f"Voxels cannot be written to the temporary folder {self.path.parent}: {error.strerror or error}.",
+                _FREE_SPACE,
+            ) from error
+        return str(path)
 
     @staticmethod
     def load(path: str, shape: tuple[int, ...]) -> np.ndarray:

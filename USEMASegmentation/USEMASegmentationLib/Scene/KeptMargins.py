@@ -14,13 +14,14 @@ from contextlib import ExitStack
 import slicer
 from usema.models.metadata import ModelMetadata
 from usema.volumes.margins import Margins
-from usema.volumes.masks import Box
+from usema.volumes.masks import Box, common_box
 from usema.volumes.segments import PREFIX, RUN_KEY
 
 from .EditMask import tagOf
 from .VolumeBridge import shapeOf
 
 ROLE = "USEMA.margins"  # under which a segmentation refers to them
+LEARNED_ROLE = "USEMA.delta"  # and to what a model learned, see `KeptDelta`: the same runs tell of it
 _LABELS, _BOX, _FRAME = f"{PREFIX}labels", f"{PREFIX}box", f"{PREFIX}frame"
 
 
@@ -71,8 +72,7 @@ def forget(segmentationNode, runs: set[str]) -> None:
     """
     others = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node is not segmentationNode]
     told = runs.union(*map(runsOf, others))
-    held = {node.GetID() for other in others for node in _nodes(other).values()}
-    own = {node.GetID() for node in _nodes(segmentationNode).values()}
+    held, own = set().union(*map(_referred, others)), _referred(segmentationNode)
     for node in slicer.util.getNodesByClass("vtkMRMLTextNode"):
         run = node.GetAttribute(PREFIX + RUN_KEY)
         if run is not None and run not in told and (node.GetID() in own or node.GetID() not in held):
@@ -93,6 +93,22 @@ def frameOf(segmentationNode, tag: str) -> str:
     return (node.GetAttribute(_FRAME) or "") if node is not None else ""
 
 
+def keptRuns(segmentationNode) -> set[str]:
+    """The runs whose margins it still refers to."""
+    return set(_nodes(segmentationNode))
+
+
+def boxOf(segmentationNode, tag: str) -> Box:
+    """The voxels of the volume that a segment with this tag is of: those of its first run."""
+    return _boxOf(_nodes(segmentationNode)[tag.split()[-1]])
+
+
+def liesIn(segmentationNode, tag: str, box: Box) -> bool:
+    """Whether all margins that a segment with this tag has are of voxels in the box."""
+    nodes = _nodes(segmentationNode)
+    return all(common_box(one, box) == one for one in (_boxOf(nodes[run]) for run in tag.split()))
+
+
 def read(segmentationNode, tag: str, volumeNode) -> Margins:
     """The margins that a segment with this tag has, on the volume's grid.
 
@@ -103,7 +119,7 @@ def read(segmentationNode, tag: str, volumeNode) -> Margins:
     for run in reversed(tag.split()):
         if run not in nodes:
             raise ValueError("how sure the model was is not in the scene any more")
-        box = tuple(slice(*ends) for ends in json.loads(nodes[run].GetAttribute(_BOX)))
+        box = _boxOf(nodes[run])
         if any(part.stop > length for part, length in zip(box, shapeOf(volumeNode), strict=True)):
             raise ValueError("the volume has other voxels than when it was segmented")
         start = [part.start for part in box]
@@ -112,6 +128,19 @@ def read(segmentationNode, tag: str, volumeNode) -> Margins:
     if margins is None:
         raise ValueError("how sure the model was has not been kept")
     return margins
+
+
+def _referred(segmentationNode) -> set[str]:
+    """IDs of all that is kept for it."""
+    found = set()
+    for role in (ROLE, LEARNED_ROLE):
+        number = segmentationNode.GetNumberOfNodeReferences(role)
+        found |= {segmentationNode.GetNthNodeReferenceID(role, n) for n in range(number)}
+    return found
+
+
+def _boxOf(node) -> Box:
+    return tuple(slice(*ends) for ends in json.loads(node.GetAttribute(_BOX)))
 
 
 def _nodes(segmentationNode) -> dict:

@@ -24,6 +24,7 @@ from usema.volumes.masks import (
     relative,
 )
 from usema.volumes.segments import (
+    LEARNED_KEYS,
     PREFIX,
     REFINED_KEY,
     RUN_KEY,
@@ -120,6 +121,8 @@ def prepare(
         taken.add(name)
         look = segment_look(label, provenance, name)
         look.tags[PREFIX + WRITTEN_KEY] = mask_to_text(model, affine)
+        if label.value in own and box == wholeBox(volumeNode):
+            look.tags.update({PREFIX + key: "" for key in LEARNED_KEYS if key not in provenance})
         look.tags.update(_reviewTags(run, prepared, own.get(label.value), box))
         prepared.written.append(Written(label, look, layers.add(now, label.value), label.value in own))
     images = [newImage(array, layers.box, affine) for array in layers.arrays]

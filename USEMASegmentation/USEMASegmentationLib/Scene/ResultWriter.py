@@ -12,7 +12,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from . import KeptMargins, Objects, Probabilities, SegmentationWriter
+from . import KeptDelta, KeptMargins, Objects, Probabilities, SegmentationWriter
 from .ResultArrays import prepare
 from .Sequences import frameValueOf
 from .Targets import whyElsewhere, whyNotInto
@@ -29,6 +29,7 @@ class Result:
         provenance: how it was made, text by name.
         margins: ``Margins.to_text`` of the box; None: not kept.
         objects: (z, y, x) there, numbers of the objects of an image; None: the model splits nothing into objects.
+        delta: what the model had learned from corrections before; None: nothing.
     """
 
     labels: np.ndarray
@@ -38,6 +39,7 @@ class Result:
     box: Box
     margins: str | None = None
     objects: np.ndarray | None = None
+    delta: KeptDelta.KeptDelta | None = None
 
 
 @dataclass
@@ -99,6 +101,8 @@ def write(
         if run:
             names, frame = KeptMargins.namesOf(result.metadata), frameValueOf(volume)
             KeptMargins.commit(run, result.margins, names, result.box, node, undo, frame)
+            if result.delta is not None:
+                KeptDelta.commit(run, result.delta, node, undo)
         undo.pop_all()
     last()
     KeptMargins.forget(node, before | KeptMargins.runsOf(node))

@@ -25,9 +25,12 @@ from usema.volumes.segments import (
 )
 
 from ..Review.Port import Change, Notes
-from . import KeptMargins
-from .EditMask import Edits, editsOn, tagOf
+from . import KeptMargins, SegmentationWriter
+from .EditMask import Edits, editsOn, tagOf, timesOf
 from .Images import isFlat
+from .KeptDelta import KeptDelta
+from .KeptDelta import commit as commitDelta
+from .KeptDelta import of as deltaOf
 from .SegmentVoxels import SegmentVoxels, affineOf, arrayOf, imageOf, newImage, offsetBetween
 from .Sequences import frameValueOf
 from .VolumeBridge import ijkToRas, shapeOf
@@ -61,15 +64,38 @@ class ReviewCase:
             raise ValueError(f"it is of the frame {frame}, and the volume shows another one")
         self.spacing = self.volume.GetSpacing()[::-1]
         self._saveForUndo, self._editorNode = saveForUndo, editorNode
+        self._edits: tuple[tuple, dict[int, Edits]] = ((), {})
         self._ids = _segmentsOf(segmentationNode, tag)
         for value in self._ids:
             segment = self._segment(value)
             if editsOn(segment, self.volume) is None or _isElsewhere(segment, self.volume):
                 raise ValueError("the volume has other voxels than when it was segmented")
 
+    def again(self) -> ReviewCase:
+        """The same result as it is now.
+
+        Raises:
+            ValueError: as for a new one.
+        """
+        return ReviewCase(self.node, self.tag, self._saveForUndo, self._editorNode)
+
     @property
     def names(self) -> dict[int, str]:
         return {value: self._segment(value).GetName() for value in self._ids if value in self.margins.of}
+
+    @property
+    def box(self) -> Box:
+        """The voxels that were segmented."""
+        return KeptMargins.boxOf(self.node, self.tag)
+
+    @property
+    def delta(self) -> KeptDelta | None:
+        """What the model learned for it; None: nothing."""
+        return deltaOf(self.node, self.tag)
+
+    def provenance(self, key: str) -> str:
+        """What its segments tell of how they were made."""
+        return next((text for value in self._ids if (text := tagOf(self._segment(value), key))), "")
 
     def segmentId(self, value: int) -> str:
         """The ID of a label's segment."""
@@ -93,9 +119,12 @@ class ReviewCase:
         return slicer.util.arrayFromVolume(self.volume)[box]
 
     def edits(self) -> dict[int, Edits]:
-        voxels = SegmentVoxels()
-        found = {value: editsOn(self._segment(value), self.volume, voxels) for value in self._ids}
-        return {value: edits for value, edits in found.items() if edits is not None}
+        times = timesOf(self.node, self._ids.values())
+        if times != self._edits[0]:
+            voxels = SegmentVoxels()
+            found = {value: editsOn(self._segment(value), self.volume, voxels) for value in self._ids}
+            self._edits = times, {value: edits for value, edits in found.items() if edits is not None}
+        return dict(self._edits[1])
 
     def refined(self) -> dict[int, PlacedMask]:
         found = {}
@@ -161,8 +190,13 @@ class ReviewCase:
                 self._tag(value, THRESHOLD_KEY, str(steps))
             for value, mask in notes.refined.items():
                 self._tag(value, REFINED_KEY, mask_to_text(mask, ijkToRas(self.volume)))
+            for key, text in notes.provenance.items():
+                for value in self._ids:
+                    self._tag(value, key, tag_text(text))
             if notes.margins is not None:
-                self._keep(notes.margins, notes.box)
+                self._keep(notes)
+        if notes.provenance:
+            SegmentationWriter.setAttributes(self.node, notes.provenance, ExitStack())
 
     # The list of regions
 
@@ -181,7 +215,7 @@ class ReviewCase:
             states = dict(json.loads(self.node.GetAttribute(_STATE) or "{}"))
         except (ValueError, TypeError):
             states = {}
-        runs = KeptMargins.runsOf(self.node)
+        runs = KeptMargins.runsOf(self.node) | KeptMargins.keptRuns(self.node)  # undo leads to these
         states = {run: one for run, one in states.items() if run in runs} | {self.tag.split()[-1]: state}
         self.node.SetAttribute(_STATE, json.dumps(states))
 
@@ -193,6 +227,16 @@ class ReviewCase:
         toWorld = vtk.vtkGeneralTransform()
         slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(self.volume.GetParentTransformNode(), None, toWorld)
         return tuple(toWorld.TransformPoint(point))
+
+    def middleOf(self, axis: int, index: int) -> tuple[int, ...]:
+        """Index (z, y, x) of the middle of a slice of what was segmented."""
+        return tuple(index if one == axis else (part.start + part.stop) // 2 for one, part in enumerate(self.box))
+
+    @property
+    def directions(self) -> np.ndarray:
+        """(3, 3): the columns are the directions of i, j, k in RAS."""
+        matrix = ijkToRas(self.volume)[:3, :3]
+        return matrix / np.linalg.norm(matrix, axis=0)
 
     # Steps
 
@@ -221,14 +265,22 @@ class ReviewCase:
         mask = PlacedMask(array, tuple(part.start for part in box[::-1]))
         self._tag(value, WRITTEN_KEY, mask_to_text(mask, ijkToRas(self.volume)))
 
-    def _keep(self, margins: Margins, box: Box) -> None:
-        """Margins over those that were kept, under a run of their own."""
-        run, before = KeptMargins.newRun(), KeptMargins.runsOf(self.node)
-        labels = KeptMargins.labelsOf(self.node, self.tag)
-        text = margins.pasted([-part.start for part in box], [part.stop - part.start for part in box]).to_text()
-        KeptMargins.commit(run, text, labels, box, self.node, ExitStack(), frameValueOf(self.volume))
+    def _keep(self, notes: Notes) -> None:
+        """Margins over those that were kept, under a run of their own, or in place of them if they are of all."""
+        run, before, box = KeptMargins.newRun(), KeptMargins.runsOf(self.node), notes.box
+        labels, frame = KeptMargins.labelsOf(self.node, self.tag), frameValueOf(self.volume)
+        text = notes.margins.pasted([-part.start for part in box], [part.stop - part.start for part in box]).to_text()
+        KeptMargins.commit(run, text, labels, box, self.node, ExitStack(), frame)
+        anew = notes.delta is not None and KeptMargins.liesIn(self.node, self.tag, box)
+        if notes.delta:
+            delta = KeptDelta(notes.delta, self.provenance("weightsSha256"), notes.provenance.get("adaptedFrom", ""))
+            commitDelta(run, delta, self.node, ExitStack())
+        slices = {key: said for key, said in self.state.items() if key == "slices"}
         for value in self._ids:
-            self._tag(value, RUN_KEY, f"{run} {self.tag}")
+            self._tag(value, RUN_KEY, run if anew else f"{run} {self.tag}")
+        if anew:
+            self.tag = run
+            self.state = slices
         KeptMargins.forget(self.node, before | {run})
 
     def _inIntensityRange(self, box: Box) -> np.ndarray:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import slicer
 import vtk
 from usema.errors import OutputError
-from usema.volumes.segments import PREFIX
+from usema.volumes.segments import LEARNED_KEYS, PREFIX
 
 from .EditMask import tagOf
 from .Hierarchy import createDisplay, placeBeside
@@ -42,7 +42,7 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
         node.SetReferenceImageGeometryParameterFromVolumeNode(prepared.volume)
     with slicer.util.NodeModify(node):
         last = [_write(node, one, undo) for one in prepared.written]
-        _setAttributes(node, prepared.provenance, undo)
+        setAttributes(node, prepared.provenance, undo)
     createDisplay(node, undo)
     if any(one.replaces for one in prepared.written) and segmentation.ContainsRepresentation(_SURFACE):
         segmentation.CreateRepresentation(_SURFACE, True)
@@ -70,7 +70,7 @@ def fill(node, prepared: Prepared) -> None:
     with ExitStack() as undo:
         for one in prepared.written:
             _write(node, one, undo)
-        _setAttributes(node, prepared.provenance, undo)
+        setAttributes(node, prepared.provenance, undo)
         undo.pop_all()
 
 
@@ -153,13 +153,13 @@ def _uniqueName(segmentation, name: str) -> str:
     return next(one for one in candidates if one not in taken)
 
 
-def _setAttributes(node, provenance: Mapping[str, str], undo: ExitStack) -> None:
+def setAttributes(node, provenance: Mapping[str, str], undo: ExitStack) -> None:
     """What the segments tell of their making; where they differ, all of it."""
     segmentation = node.GetSegmentation()
     segments = [segmentation.GetSegment(one) for one in segmentation.GetSegmentIDs()]
     names = [name for name in node.GetAttributeNames() or () if name.startswith(PREFIX)]
     for key in dict.fromkeys([*(PREFIX + key for key in provenance), *names]):
         texts = dict.fromkeys(filter(None, (tagOf(segment, key.removeprefix(PREFIX)) for segment in segments)))
-        if texts:
+        if texts or key.removeprefix(PREFIX) in LEARNED_KEYS:
             undo.callback(node.SetAttribute, key, node.GetAttribute(key))
-            node.SetAttribute(key, "; ".join(texts))
+            node.SetAttribute(key, "; ".join(texts) or None)

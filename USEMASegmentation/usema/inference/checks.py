@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..models.metadata import ModelMetadata
+from ..models.metadata import Label, ModelMetadata
 from ..models.parts import NNUNET, Part, head_bytes
 from ..volumes.geometry import Geometry
 from ..volumes.told import NOTHING, Told
@@ -121,6 +121,28 @@ def shows_more_than_a_crop(metadata: ModelMetadata, geometry: Geometry) -> bool:
     return any(
         length > _EXTENT_FACTOR * most for length, most in zip(lengths, metadata.expected_extent_mm["max"], strict=True)
     )
+
+
+def meant(metadata: ModelMetadata, wanted: Sequence[Label], geometry: Geometry) -> tuple[Label, ...]:
+    """The labels that a result on this volume has where these are wanted: a crop has no sides, a whole volume has.
+
+    "Anterior" of a whole volume is the left and the right one; "left anterior" of a crop is the one that it shows.
+    """
+    how = metadata.find_regions
+    if how is None:
+        return tuple(wanted)
+    own = metadata.networks[0].values[1:]
+    same = {value: {value} for value in own}  # the network's label -> it and what it becomes
+    for region in how["regions"]:
+        for value, becomes in zip(own, region["labels"], strict=True):
+            same[value].add(becomes)
+    named = {label.value for label in wanted}
+    made = set(metadata.region_values) if shows_more_than_a_crop(metadata, geometry) else set(own)
+    values = set()
+    for group in same.values():
+        if named & group:
+            values |= (named & group & made) or (group & made)
+    return tuple(label for label in metadata.labels if label.value in values)
 
 
 def needed_bytes(

@@ -22,7 +22,7 @@ from ..volumes.doubts import doubts
 from ..volumes.margins import Margins
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
-from .checks import check_case, refuse_separate_probabilities, shows_more_than_a_crop, why_empty
+from .checks import check_case, meant, refuse_separate_probabilities, shows_more_than_a_crop, why_empty
 from .device import choose_device, describe
 from .image_checks import channels_of
 from .image_results import image_result, with_rims
@@ -34,7 +34,7 @@ from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
 from .provenance import provenance, shares
 from .region import Box, box_around, cut, pasted
-from .regions import meant, segment_regions
+from .regions import segment_regions
 from .result import Segmentation
 from .rough import RoughResults
 from .running import Found, NoFirstPass, Teacher, Wishes, run_parts

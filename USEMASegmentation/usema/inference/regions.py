@@ -21,7 +21,6 @@ from ..volumes.margins import Margins
 from ..volumes.segments import millilitres
 from ..volumes.sides import asymmetry_text
 from ..volumes.volume import Volume
-from .checks import shows_more_than_a_crop
 from .region import Box, crop_around, cut
 from .running import Found, Wishes
 
@@ -58,28 +57,6 @@ class _Piece:
     voxels: np.ndarray
     ml: float
     middle: np.ndarray
-
-
-def meant(metadata: ModelMetadata, wanted: Sequence[Label], geometry: Geometry) -> tuple[Label, ...]:
-    """The labels that a result on this volume has where these are wanted: a crop has no sides, a whole volume has.
-
-    "Anterior" of a whole volume is the left and the right one; "left anterior" of a crop is the one that it shows.
-    """
-    how = metadata.find_regions
-    if how is None:
-        return tuple(wanted)
-    own = metadata.networks[0].values[1:]
-    same = {value: {value} for value in own}  # the network's label -> it and what it becomes
-    for region in how["regions"]:
-        for value, becomes in zip(own, region["labels"], strict=True):
-            same[value].add(becomes)
-    named = {label.value for label in wanted}
-    made = set(metadata.region_values) if shows_more_than_a_crop(metadata, geometry) else set(own)
-    values = set()
-    for group in same.values():
-        if named & group:
-            values |= (named & group & made) or (group & made)
-    return tuple(label for label in metadata.labels if label.value in values)
 
 
 def segment_regions(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..inference.checks import meant
 from ..models.metadata import ModelMetadata
 from ..volumes.paths import PICTURE_SUFFIXES
 from ..volumes.picture_files import read_picture
@@ -61,8 +62,6 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
     Raises:
         InputError: a file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
     """
-    from ..inference.regions import meant  # loads torch, which a list of cases does not need
-
     read = read_picture if metadata.takes_images else read_volume
     volumes, drawn = [read(path) for path in case.images], read_label_map(case.labels)
     grid = volumes[0].geometry

@@ -18,6 +18,8 @@ WRITTEN_KEY = "written"  # the model's voxels, see `masks`
 RUN_KEY = "run"  # which margins are these voxels', the newest first, see `margins`
 THRESHOLD_KEY = "threshold"  # what was added to the label's margin since, in steps
 REFINED_KEY = "refined"  # the corrections that a refinement has followed already, see `masks`
+# What is told of a result whose model had learned from corrections.
+LEARNED_KEYS = ("adaptation", "adaptedFrom", "deltaSha256")
 
 # The names under which 3D Slicer has the lists that SNOMED CT codes of segments come from.
 _TYPES = "Segmentation category and type - DICOM master list"

@@ -1,0 +1,70 @@
+"""What is said of slices to learn from, and of learning. No Qt."""
+
+from __future__ import annotations
+
+import numpy as np
+from slicer.i18n import tr as _
+
+from ..LearnTask import LearnStatus
+from ..Review.Slices import Slice
+from ..Scene.ReviewCase import ReviewCase
+from . import RunTexts
+
+
+def planeName(case: ReviewCase, axis: int) -> str:
+    """What a radiologist calls the slices across an axis of the array."""
+    across = np.abs(case.directions[:, 2 - axis])
+    return (_("Sagittal"), _("Coronal"), _("Axial"))[int(across.argmax())]
+
+
+def row(case: ReviewCase, one: Slice) -> str:
+    """A slice of the list."""
+    said = []
+    if one.edited:
+        said.append(_("{count} voxels corrected").format(count=f"{one.edited:,}"))
+    if one.accepted:
+        said.append(_("accepted"))
+    text = _("{plane} slice {index}: {said}")
+    return text.format(plane=planeName(case, one.axis), index=one.index, said=", ".join(said))
+
+
+def ready(count: int, seconds: float | None) -> str:
+    """What a click would do with so many slices, and how long it takes."""
+    if count == 1:
+        text = _("The model learns from 1 slice, which must be right as it stands, then segments again")
+    else:
+        text = _("The model learns from {count} slices, which must be right as they stand, then segments again")
+    text = text.format(count=count)
+    return f"{text}." if seconds is None else _("{text}: {time}.").format(text=text, time=RunTexts.duration(seconds))
+
+
+def learned(case: ReviewCase) -> str:
+    """What the model has learned for a case; empty: nothing."""
+    delta = case.delta
+    if delta is None:
+        return ""
+    planes = [part.partition(": ") for part in delta.slices.removeprefix("axis ").split("; axis ")]
+    slices = "; ".join(f"{planeName(case, int(axis))} {indices}" for axis, _sep, indices in planes if axis.isdigit())
+    return _("The model has learned for this case, from slices: {slices}.").format(slices=slices or delta.slices)
+
+
+def progress(status: LearnStatus) -> str:
+    """Text of the progress bar."""
+    names = {
+        "looking": _("Looking at your slices"),
+        "checking": _("Checking on one slice whether it helps"),
+        "learning": _("Learning"),
+        "segmenting": _("Segmenting"),
+    }
+    text = names.get(status.phase) or status.message
+    left = status.secondsLeft
+    return text if left is None else _("{step}, {time} left").format(step=text, time=RunTexts.duration(left))
+
+
+def result(status: LearnStatus) -> str:
+    """How it ended."""
+    parts = [status.message, status.hint]
+    if status.changedVoxels:
+        count = _("{count} voxels changed; what you corrected and accepted stayed. Undo takes it back.")
+        parts.append(count.format(count=f"{status.changedVoxels:,}"))
+    return " ".join(filter(None, [*parts, *status.warnings]))
