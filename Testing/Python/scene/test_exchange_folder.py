@@ -7,9 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from slicer_cases import MrmlHost
+import slicer
+import slicer.util
+import vtk
+from slicer_cases import GRIDS, MrmlHost, addVolume, blobs
 from USEMASegmentationLib.Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
+from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
+from USEMASegmentationLib.Scene.Watch import Watch
 from workers import python
 
 ANOTHER_APPLICATION = """
@@ -57,3 +63,18 @@ def test_other_files_in_the_temporary_folder_stay(temporary):
     (temporary / "other" / "in-use").mkdir(parents=True)
     removeAbandoned()
     assert sorted(os.listdir(temporary)) == ["USEMA-notes", "other"]
+
+
+def test_an_untouched_volume_is_not_compared_voxel_by_voxel(temporary, monkeypatch):
+    volume = addVolume(blobs().astype(np.int16), GRIDS["RAS"])
+    folder, watch = ExchangeFolder(), Watch([volume])
+    elsewhere = [vtk.vtkImageData() for _ in range(50)]  # where Python had the image before
+    folder.export([volume], wholeBox(volume))
+    with monkeypatch.context() as patch:
+        patch.setattr(ExchangeFolder, "holds", lambda *arguments: pytest.fail("all voxels were read"))
+        assert watch.changes(folder, wholeBox(volume)) == ""
+    assert len(elsewhere) == 50
+    slicer.util.arrayFromVolume(volume)[0, 0, 0] += 1
+    slicer.util.arrayFromVolumeModified(volume)
+    assert "were changed while it was being segmented" in watch.changes(folder, wholeBox(volume))
+    folder.remove()

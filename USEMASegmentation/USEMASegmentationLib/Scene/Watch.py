@@ -51,6 +51,8 @@ class Watch:
         return worldGeometries([first])[0].same_grid(self._world)
 
 
-def _timeOf(node) -> tuple[int, int]:
+def _timeOf(node) -> int:
+    """VTK's one clock for all objects: another image, or other voxels, have another time. Not the image's identity in
+    Python, which is new whenever nobody held it: all voxels would then be compared, half a second of a large volume."""
     image = node.GetImageData()
-    return (0, 0) if image is None else (id(image), image.GetMTime())
+    return 0 if image is None else image.GetMTime()
