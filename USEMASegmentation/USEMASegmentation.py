@@ -53,6 +53,7 @@ def registerSampleData() -> None:
         fileNames=sample.name,
         nodeNames=SAMPLE_NAME,
         checksums=f"SHA256:{SAMPLE_SHA256}",
+        loadFileTypes="VolumeFile",  # a .nii.gz could be a segmentation as well
     )
 
 
