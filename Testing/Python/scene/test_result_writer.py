@@ -148,7 +148,7 @@ def failing(*_, **__):
     ("module", "function", "existing"),
     [
         *((Probabilities, step, existing) for step in ("prepare", "commit") for existing in EXISTING),
-        *((SegmentationWriter, "_setAttributes", existing) for existing in EXISTING),
+        *((SegmentationWriter, "setAttributes", existing) for existing in EXISTING),
         (ResultWriter, "prepare", "replace"),
         (Probabilities, "placeBeside", "new"),
         (SegmentationWriter, "placeBeside", "new"),
