@@ -223,3 +223,16 @@ def test_refine_follows_strokes_and_says_how_far(reviewed):
         panel.ui.segmentEditor.undo()
         waitUntil(lambda: ui.refineButton.enabled)
     assert (voxels(node, ANTERIOR, volume) == (edited > 0)).all()
+
+
+def test_a_changed_outline_makes_the_views_draw_and_is_listed_nowhere(reviewed):
+    panel, _volume, _node = reviewed
+    panel.reviewSection.ui.thresholdSlider.value = 1.0
+    (preview,) = previews()
+    drawn = []
+    preview.GetDisplayNode().AddObserver("ModifiedEvent", lambda *_: drawn.append(1))
+    panel.reviewSection.ui.thresholdSlider.value = 2.0
+    assert drawn, "the views draw a segmentation anew when its display node changes, not when its voxels do"
+    assert preview.GetHideFromEditors()
+    attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFromTreeAttributeName()
+    assert preview.GetAttribute(attribute) == "1"

@@ -81,7 +81,7 @@ def test_without_its_volume_or_with_another_part_of_it_a_result_says_so(reviewed
     assert isShown(ui.thresholdGroup)
     slicer.mrmlScene.RemoveNode(volume)
     ui.findRegionsButton.click()
-    assert "its volume is not in the scene" in ui.reviewHintLabel.text
+    assert "no volume in the scene belongs to it" in ui.reviewHintLabel.text
     assert not isShown(ui.regionsGroup)
     assert before.any()
 

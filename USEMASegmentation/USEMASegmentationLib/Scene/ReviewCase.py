@@ -57,7 +57,7 @@ class ReviewCase:
         role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
         self.node, self.tag, self.volume = segmentationNode, tag, segmentationNode.GetNodeReference(role)
         if self.volume is None or self.volume.GetImageData() is None:
-            raise ValueError("its volume is not in the scene")
+            raise ValueError("no volume in the scene belongs to it; a result loaded from a file has none")
         self.margins: Margins = KeptMargins.read(segmentationNode, tag, self.volume)
         frame = KeptMargins.frameOf(segmentationNode, tag)
         if frame and frame != frameValueOf(self.volume):

@@ -10,6 +10,7 @@ from .SegmentVoxels import LABELMAP, arrayOf, newImage
 from .VolumeBridge import ijkToRas
 
 _COLOR = (1.0, 0.9, 0.1)
+_EXCLUDED = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFromTreeAttributeName()
 
 
 class ReviewPreview:
@@ -23,12 +24,15 @@ class ReviewPreview:
         image = newImage(np.zeros([part.stop - part.start for part in box], np.uint8), box, ijkToRas(volumeNode))
         node = slicer.vtkMRMLSegmentationNode()
         node.SetName("USEMA preview")
-        node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
+        # Listed nowhere, but known to the subject hierarchy: of a node that is hidden when it comes into the scene, the
+        # subject hierarchy has no item, and the application logs errors about each of its segments.
+        node.SetAttribute(_EXCLUDED, "1")
         self._node = slicer.mrmlScene.AddNode(node)
+        self._node.SetHideFromEditors(True)
         self._node.SetAndObserveTransformNodeID(segmentationNode.GetTransformNodeID())
         self._node.CreateDefaultDisplayNodes()
-        display = self._node.GetDisplayNode()
+        self._display = display = self._node.GetDisplayNode()
         display.SetSaveWithScene(False)
         display.SetVisibility3D(False)
         display.SetVisibility2DFill(False)
@@ -45,6 +49,7 @@ class ReviewPreview:
         """Show what the array holds now."""
         self._image.GetPointData().GetScalars().Modified()
         self._image.Modified()
+        self._display.Modified()  # else the views draw it only when something else makes them
 
     def remove(self) -> None:
         """Take the outline away."""
