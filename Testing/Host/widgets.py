@@ -120,6 +120,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def setMRMLScene(self, scene):
         self.editor.SetMRMLScene(scene)
         self.editor.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        # as the application's: when a scene has been loaded, it edits nothing, whatever it was given meanwhile
+        scene.AddObserver(scene.EndBatchProcessEvent, lambda *_: self.editor.SetSegmentationNode(None))
 
     def installKeyboardShortcuts(self):
         for keys, slot in (("Z", self.undo), ("Ctrl+Z", self.undo), ("Y", self.redo), ("Ctrl+Y", self.redo)):

@@ -44,6 +44,7 @@ def test_a_saved_scene_comes_back_with_its_result(app, openPanel, tmp_path, else
         panel.parent.isEntered = False
         panel.exit()
     app.openBundle(tmp_path / "case.mrb")
+    slicer.app.processEvents()
     if elsewhere:
         assert panel.binding.node is None
         panel.parent.isEntered = True
@@ -54,6 +55,7 @@ def test_a_saved_scene_comes_back_with_its_result(app, openPanel, tmp_path, else
     assert panel.ui.outputSelector.currentNode() is again
     assert panel.ui.inputSelector.currentNode() is volume
     assert isShown(panel.ui.segmentEditor)
+    assert panel.ui.segmentEditor.mrmlSegmentEditorNode().GetSegmentationNode() is again
     assert (panel.ui.segmentEditor.segmentationNode(), panel.ui.segmentEditor.sourceVolumeNode()) == (again, volume)
     assert (voxels(again, again.GetSegmentation().GetNthSegmentID(0), volume) == made).all()
     assert panel.ui.segmentButton.enabled
@@ -202,3 +204,14 @@ def test_the_editor_opens_what_is_chosen_though_its_own_selector_shows_it_alread
     panel.ui.outputSelector.setCurrentNode(node)
     assert panel.ui.segmentEditor.mrmlSegmentEditorNode().GetSegmentationNode() is node
     assert panel.ui.segmentEditor.sourceVolumeNode() is volume
+
+
+def test_the_panel_is_at_least_as_high_as_its_wrapped_texts_need(openPanel):
+    """The application may keep the height that it once asked for; see `Panel.Room`."""
+    panel = openPanel()
+    widget = panel.ui.segmentCollapsibleButton.parent()
+    panel.parent.show()
+    waitUntil(lambda: widget.minimumHeight > 0)
+    before = widget.minimumHeight
+    panel.runSection.say("What a long message says. " * 40)
+    waitUntil(lambda: widget.minimumHeight > before)

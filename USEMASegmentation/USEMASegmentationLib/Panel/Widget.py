@@ -34,6 +34,7 @@ from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
 from .RegionSection import RegionSection
 from .ReviewSection import ReviewSection
+from .Room import giveRoom
 from .RunSection import RunSection
 from .ShelfSection import ShelfSection
 from .Signals import connect
@@ -81,6 +82,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         self.logic = USEMASegmentationLogic()
         self._endings.callback(self.logic.shutdown)
+        self._timer(lambda: giveRoom(uiWidget)).start()
         self.installer = Installer()
         self._missing = self.installer.words()
         self.timer, self.storeTimer = self._timer(self.onTimer), self._timer(self.onStoreTimer)  # both may be at work
@@ -153,8 +155,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
             qt.QTimer.singleShot(0, self.onInstall)  # a dialog from here would keep the module from being shown
 
     def exit(self) -> None:
-        # A run goes on; its result is there when the user comes back.
-        if self._isReady:
+        if self._isReady:  # a run goes on; its result is there when the user comes back
             self.correctSection.exit()
             self.reviewSection.exit()
 
@@ -185,6 +186,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         with self.runSection.errorsShown():
             if self._isShown():
                 self.initializeParameterNode()
+                qt.QTimer.singleShot(0, self.updateState)  # when loading has ended, the editor has forgotten it
             else:
                 self.binding.release()  # until the user comes back
 
