@@ -50,7 +50,7 @@ class MeasureSection:
 def _show(table) -> None:
     """As Segment Statistics shows its own: in a layout with a table, where the application has views."""
     applicationLogic, manager = slicer.app.applicationLogic(), slicer.app.layoutManager()
+    if manager is not None:  # first: without the layout there is no view yet that could be told of the table
+        manager.setLayout(slicer.modules.tables.logic().GetLayoutWithTable(manager.layout))
     applicationLogic.GetSelectionNode().SetActiveTableID(table.GetID())
     applicationLogic.PropagateTableSelection()
-    if manager is not None:
-        manager.setLayout(slicer.modules.tables.logic().GetLayoutWithTable(manager.layout))
