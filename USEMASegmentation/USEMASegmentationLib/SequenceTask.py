@@ -177,10 +177,9 @@ class SequenceTask(WorkerTask):
         roi = describeBox(None if run.parameters.roi is None else box)
         provenance = {**event["provenance"], "roi": roi, "frame": run.frames.value(number)}
         result = Result(labels, None, provenance, run.bundle.metadata, box)
-        found = summary(result, replace(run.parameters, inputVolume=run.nodes[0]), event["seconds"])
-        prepared = prepare(
-            labels, run.nodes[0], run.bundle.metadata, provenance, box=box, labelNames=run.parameters.labels
-        )
+        names = event.get("names", run.parameters.labels)  # which ones there are depends on what the frames show
+        found = summary(result, replace(run.parameters, inputVolume=run.nodes[0], labels=names), event["seconds"])
+        prepared = prepare(labels, run.nodes[0], run.bundle.metadata, provenance, box=box, labelNames=names)
         run.results.add(number, prepared, found)
         run.warnings += [f"Frame {number + 1}: {one}" for one in event["warnings"] if one not in run.warnings]
         run.done += 1

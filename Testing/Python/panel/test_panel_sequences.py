@@ -24,6 +24,7 @@ def test_a_ticked_box_segments_every_frame(app, openPanel):
     (node,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert browser.GetSequenceNode(node).GetNumberOfDataNodes() == 2
     assert panel._parameterNode.segmentation is node
+    assert node.GetSegmentation().GetNumberOfSegments() == 2, "what crops do not tell, such as the side, is no segment"
     assert "2 frames" in panel.ui.messageLabel.text
     panel._parameterNode.inputVolume = volume  # which is no frame
     assert not isShown(panel.ui.allFramesCheckBox)
@@ -34,5 +35,6 @@ def test_the_bar_tells_the_frame(app):
     from USEMASegmentationLib.Panel import RunTexts  # not before the application is there
     from USEMASegmentationLib.Parameters import Status
 
+    assert RunTexts.plain("<b>Done in 7&nbsp;s.</b><br>1 &lt; 2") == " Done in 7 s.  1 < 2"
     status = Status("running", done=30, total=60, secondsLeft=20.0, frame=2, frames=3)
     assert RunTexts.progress(status) == "Frame 2 of 3, about 20 s left"

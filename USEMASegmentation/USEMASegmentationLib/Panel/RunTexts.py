@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
+from html import escape, unescape
 
 from slicer.i18n import tr as _
 
@@ -71,3 +71,8 @@ def message(text: str, hint: str = "", notes: Sequence[str] = ()) -> str:
     paragraphs = [f"<b>{escape(text)}</b>" if hint else escape(text), escape(hint), *map(escape, notes)]
     # a number and its unit stay in one line
     return re.sub(r"(?<=\d) (?=(?:ml|mm|s)\b)", "&nbsp;", "<br>".join(filter(None, paragraphs)))
+
+
+def plain(text: str) -> str:
+    """A message without its markup, for a file."""
+    return unescape(re.sub("<[^>]+>", " ", text)).replace("\N{NO-BREAK SPACE}", " ")
