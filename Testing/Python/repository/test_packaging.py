@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 
 import pytest
 import usema
@@ -56,3 +57,9 @@ def test_the_version_stands_in_one_place(project):
 
 def test_the_command_leads_to_the_command_line(project):
     assert project["project"]["scripts"] == {"usema": "usema.cli:main"}
+
+
+def test_no_two_files_of_tests_have_one_name(root):
+    """pytest imports them by it, and would leave out the second."""
+    names = Counter(path.name for path in (root / "Testing/Python").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -82,7 +82,7 @@ def memory(found: Found) -> str:
     words = expected.memory_in_words(found.takes, free_memory())
     if not words:
         return ""
-    text = _("Needs {memory}.") if found.volume else _("With a usual volume it needs {memory}.")
+    text = _("Needs {memory}.") if found.volume is not None else _("With a usual volume it needs {memory}.")
     return text.format(memory=words)
 
 
