@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-STEP = 3.5  # times what a tile takes forward, at the most; 2.1 to 3.3 were measured
+STEP = 3.5  # times what a tile takes forward, generously: forward, backward and the step are about three
 KEPT = 2.0  # times the maps of all layers: what they keep to go back, and what flows back
 
 
