@@ -12,17 +12,8 @@ import pytest
 from bundles import write_tiny_bundle
 from usema.adaptation.adapting import PHASES
 from usema.models.delta import Delta
-from usema.serving.client import WorkerClient
 from usema.volumes.volume import Volume, read_volume
 from workers import all_events, events_of, is_progress, last_event
-
-
-@pytest.fixture(scope="module")
-def client():
-    client = WorkerClient()
-    client.start()
-    yield client
-    client.stop()
 
 
 @pytest.fixture(scope="module")

@@ -46,14 +46,6 @@ def volume(data) -> Volume:
     return crop(whole, 28, 40, 28)
 
 
-@pytest.fixture(scope="module")
-def client():
-    client = WorkerClient()
-    client.start()
-    yield client
-    client.stop()
-
-
 @pytest.fixture
 def ask(folder, model, volume):
     """Makes the fields of a segment request, its input and the folder for its output; changes replace fields."""
