@@ -76,14 +76,11 @@ class LearnControls:
         self.update()
 
     def update(self) -> None:
-        """Voxels were changed, or a task is under way."""
-        ui, case, status = self.ui, self._case, self.task.status
-        busy = self.task.busy
+        """Voxels were changed, or a task has begun or ended."""
+        ui, case, busy = self.ui, self._case, self.task.busy
         self._fill()
+        self._showProgress()
         ui.learnProgressBar.visible = busy
-        ui.learnProgressBar.setRange(0, status.total)  # 0 of 0 shows that something is going on
-        ui.learnProgressBar.value = status.done
-        ui.learnProgressBar.format = LearnTexts.progress(status)
         ui.learnButton.text = _("Cancel") if busy else _("Learn")
         delta = None if case is None else case.delta
         for widget in (ui.forgetButton, ui.useLearnedCheckBox):
@@ -94,7 +91,8 @@ class LearnControls:
             widget.enabled = not busy
         ui.acceptSliceButton.enabled = not busy and bool(self._views)
         reason = "" if busy or case is None else whyNot(case, self._lessons(case), self._channels(case))
-        ui.learnButton.enabled = status.state != "cancelling" if busy else case is not None and not reason
+        if not busy:
+            ui.learnButton.enabled = case is not None and not reason
         ui.learnLabel.text = self._text(case, busy, reason)
 
     def onCaseChosen(self, index: int) -> None:
@@ -165,7 +163,9 @@ class LearnControls:
                 self.timer.stop()
                 self._said = LearnTexts.result(self.task.status)
                 self.changed()
-            self.update()
+                self.update()
+            else:
+                self._showProgress()  # nothing else: what the slices hold takes too long to look at ten times a second
 
     @property
     def _case(self) -> ReviewCase | None:
@@ -193,6 +193,15 @@ class LearnControls:
         count = len(self._lessons(case))
         return LearnTexts.ready(count, expectedSeconds(case, count))
 
+    def _showProgress(self) -> None:
+        """How far the task is, and whether it can still be cancelled."""
+        bar, status = self.ui.learnProgressBar, self.task.status
+        bar.setRange(0, status.total)  # 0 of 0 shows that something is going on
+        bar.value = status.done
+        bar.format = LearnTexts.progress(status)
+        if self.task.busy:
+            self.ui.learnButton.enabled = status.state != "cancelling"
+
     def _fill(self) -> None:
         """The slices, and the views whose slice can be accepted."""
         case, widget, views = self._case, self.ui.slicesList, self.ui.viewSelector
@@ -219,5 +228,5 @@ class LearnControls:
         names = [_("{view} view").format(view=view.GetName()) for view in self._views]
         views.clear()
         views.addItems(names)
-        views.setCurrentIndex(max(0, names.index(chosen) if chosen in names else 0))
+        views.setCurrentIndex(names.index(chosen) if chosen in names else 0)
         self._isFilling = False
