@@ -44,13 +44,8 @@ def ijkToRas(volumeNode) -> np.ndarray:
 
 def ijkToWorld(volumeNode) -> np.ndarray | None:
     """(4, 4) matrix from voxel index (i, j, k) to the world, parent transforms applied; None where these bend it."""
-    parent = volumeNode.GetParentTransformNode()
-    if parent is None:
-        return ijkToRas(volumeNode)
-    matrix = vtk.vtkMatrix4x4()
-    if not parent.IsTransformToWorldLinear() or not parent.GetMatrixTransformToWorld(matrix):
-        return None
-    return slicer.util.arrayFromVTKMatrix(matrix) @ ijkToRas(volumeNode)
+    transform = _linearTransformToWorld(volumeNode)
+    return None if transform is None else transform @ ijkToRas(volumeNode)
 
 
 def shapeOf(volumeNode) -> tuple[int, int, int]:
