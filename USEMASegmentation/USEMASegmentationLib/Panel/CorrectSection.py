@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import slicer
 
+from ..Scene.VolumeBridge import referenceVolume
+
 SINGLETON_TAG = "USEMASegmentation"
 
 
@@ -47,10 +49,7 @@ class CorrectSection:
         self._observe(segmentationNode)
         if segmentationNode is None:
             return
-        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-        volume = segmentationNode.GetNodeReference(role)
-        if volume is None:
-            volume = inputVolume
+        volume = referenceVolume(segmentationNode, inputVolume)
         if self.editor.sourceVolumeNode() != volume:
             self.editor.setSourceVolumeNode(volume)
 

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 from ..Scene import Measurements
 from ..Scene.ImageMeasurements import measureImage
 from ..Scene.Images import isFlat
+from ..Scene.VolumeBridge import referenceVolume
 from .RunSection import RunSection
 from .Signals import connect
 
@@ -30,12 +31,12 @@ class MeasureSection:
     def update(self, segmentation, volume) -> None:
         """Which segmentation a click measures, and the volume of one that does not know its own."""
         self._subject = segmentation, volume
-        possible = Measurements.isAvailable() or isFlat(Measurements.referenceVolume(segmentation, volume))
+        possible = Measurements.isAvailable() or isFlat(referenceVolume(segmentation, volume))
         self.ui.measureButton.visible = segmentation is not None and possible
 
     def onMeasure(self, checked: bool = False) -> None:
         segmentation, volume = self._subject
-        volume = Measurements.referenceVolume(segmentation, volume)
+        volume = referenceVolume(segmentation, volume)
         with self.runSection.errorsShown():
             if isFlat(volume):  # it has areas, not volumes
                 tables, doubts = measureImage(segmentation, volume)

@@ -14,7 +14,7 @@ from ..Parameters import Parameters
 from ..Scene.EditMask import tagOf, timesOf
 from ..Scene.ReviewCase import casesOf
 from ..Scene.Sequences import frameValueOf
-from ..Scene.VolumeBridge import ijkToRas, shapeOf
+from ..Scene.VolumeBridge import ijkToRas, referenceVolume, shapeOf
 from .CorrectSection import CorrectSection
 from .LearnControls import LearnControls
 from .RefineControls import RefineControls
@@ -137,8 +137,7 @@ def _stateOf(segmentationNode) -> tuple:
 
 def _volumeOf(segmentationNode) -> tuple:
     """What tells whether the volume that was segmented is still the same grid, and shows the same frame."""
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volume = None if segmentationNode is None else segmentationNode.GetNodeReference(role)
+    volume = referenceVolume(segmentationNode)
     if volume is None or volume.GetImageData() is None:
         return ()
     return volume.GetID(), shapeOf(volume), ijkToRas(volume).tobytes(), frameValueOf(volume)

@@ -6,7 +6,7 @@ import numpy as np
 import slicer
 
 from ..Scene.Images import isFlat
-from ..Scene.VolumeBridge import ijkToWorld
+from ..Scene.VolumeBridge import ijkToWorld, referenceVolume
 
 # An attribute of the volume, so that it is remembered with the scene. Later results leave the views to the user.
 SHOWN = "USEMA.shownInSliceViews"
@@ -15,8 +15,7 @@ _PARALLEL = 0.999  # the cosine between a view's normal and an axis of the voxel
 
 def showOnce(segmentationNode) -> None:
     """Brings the first result for a volume into the slice views; nothing where there is none to be seen."""
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volumeNode = segmentationNode.GetNodeReference(role)
+    volumeNode = referenceVolume(segmentationNode)
     if volumeNode is None or volumeNode.GetAttribute(SHOWN) is not None:
         return
     volumeNode.SetAttribute(SHOWN, "1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import slicer
 from usema.errors import InputError, MissingDependencyError
 
+from .VolumeBridge import referenceVolume
+
 # Beside what the module measures by itself: the longest diameter, which takes longer.
 _DIAMETER = "LabelmapSegmentStatisticsPlugin.feret_diameter_mm.enabled"
 
@@ -12,13 +14,6 @@ _DIAMETER = "LabelmapSegmentStatisticsPlugin.feret_diameter_mm.enabled"
 def isAvailable() -> bool:
     """Whether the application has the module."""
     return hasattr(slicer.modules, "segmentstatistics")
-
-
-def referenceVolume(segmentationNode, volumeNode=None):
-    """The volume that the segmentation was made of; ``volumeNode`` where it does not know."""
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volume = segmentationNode.GetNodeReference(role) if segmentationNode is not None else None
-    return volumeNode if volume is None else volume
 
 
 def measure(segmentationNode, volumeNode=None):

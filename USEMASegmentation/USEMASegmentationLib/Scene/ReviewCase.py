@@ -33,7 +33,7 @@ from .KeptDelta import commit as commitDelta
 from .KeptDelta import of as deltaOf
 from .SegmentVoxels import SegmentVoxels, affineOf, arrayOf, imageOf, newImage, offsetBetween
 from .Sequences import frameValueOf
-from .VolumeBridge import ijkToRas, shapeOf
+from .VolumeBridge import ijkToRas, referenceVolume, shapeOf
 
 _STATE = f"{PREFIX}review"
 
@@ -54,8 +54,7 @@ class ReviewCase:
     def __init__(
         self, segmentationNode, tag: str, saveForUndo: Callable[[Any], Any] | None = None, editorNode: Any = None
     ):
-        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-        self.node, self.tag, self.volume = segmentationNode, tag, segmentationNode.GetNodeReference(role)
+        self.node, self.tag, self.volume = segmentationNode, tag, referenceVolume(segmentationNode)
         if self.volume is None or self.volume.GetImageData() is None:
             raise ValueError("no volume in the scene belongs to it; a result loaded from a file has none")
         self.margins: Margins = KeptMargins.read(segmentationNode, tag, self.volume)
@@ -319,10 +318,9 @@ def _isElsewhere(segment, volumeNode) -> bool:
 
 
 def _whyNotKept(segment, segmentationNode) -> str:
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     if tagOf(segment, "frame"):
         return "frames that were segmented together keep nothing of how sure the model was: segment this frame alone"
-    if isFlat(segmentationNode.GetNodeReference(role)):
+    if isFlat(referenceVolume(segmentationNode)):
         return "models for images keep nothing of how sure they were"
     return (
         "how sure the model was has not been kept, as by an older USEMA, by models of several networks for different "

@@ -35,6 +35,13 @@ def volumeInView():
     return next((node for node in volumes if node.GetID() == active), volumes[0] if volumes else None)
 
 
+def referenceVolume(segmentationNode, volumeNode=None):
+    """The volume that the segmentation was made of; ``volumeNode`` where it does not know."""
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    volume = segmentationNode.GetNodeReference(role) if segmentationNode is not None else None
+    return volumeNode if volume is None else volume
+
+
 def ijkToRas(volumeNode) -> np.ndarray:
     """(4, 4) matrix from voxel index (i, j, k) to the volume's own RAS coordinates, before its parent transform."""
     matrix = vtk.vtkMatrix4x4()
