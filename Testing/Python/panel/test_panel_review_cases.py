@@ -197,7 +197,7 @@ def test_all_frames_at_once_and_a_scene_of_an_older_version_say_why_not(reviewed
 def test_margins_that_are_gone_or_damaged_say_so(reviewed):
     panel, _, node = reviewed
     ui = panel.reviewSection.ui
-    (margins,) = KeptMargins._nodes(node).values()
+    (margins,) = KeptMargins.nodesByRun(node).values()
     margins.SetText("nothing")
     panel.reviewSection.close()
     panel.reviewSection.show(node)

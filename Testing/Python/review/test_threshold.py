@@ -171,10 +171,10 @@ def test_the_next_result_begins_anew_and_undo_leads_back_to_the_margins_before(s
     assert scene.case().tag == tag
     assert scene.case().thresholds == {1: 16}
     assert (scene.both() == there).all()
-    assert len(KeptMargins._nodes(scene.node)) == 2
+    assert len(KeptMargins.nodesByRun(scene.node)) == 2
     scene.editor.Redo()
     scene.segment(segmentation=scene.node)
-    assert len(KeptMargins._nodes(scene.node)) == 2  # of the result before and of this one
+    assert len(KeptMargins.nodesByRun(scene.node)) == 2  # of the result before and of this one
 
 
 def test_margins_go_with_their_segmentation_and_stay_with_a_copy_of_it(scene):
@@ -219,7 +219,7 @@ def test_a_result_without_margins_says_so(scene):
     cases, reason = casesOf(node)
     assert not cases
     assert "has not been kept" in reason
-    scene.host.scene.RemoveNode(KeptMargins._nodes(scene.node).popitem()[1])
+    scene.host.scene.RemoveNode(KeptMargins.nodesByRun(scene.node).popitem()[1])
     assert casesOf(scene.node) == ([], "how sure the model was is not in the scene any more")
 
 

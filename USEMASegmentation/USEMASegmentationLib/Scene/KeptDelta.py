@@ -19,7 +19,7 @@ from usema.volumes.segments import PREFIX, RUN_KEY
 
 from ..Parameters import Parameters
 from .EditMask import ownSegments, tagOf
-from .KeptMargins import LEARNED_ROLE
+from .KeptMargins import LEARNED_ROLE, nodesByRun
 
 FILE = "delta.safetensors"
 _WEIGHTS, _SLICES, _USED = (f"{PREFIX}{name}" for name in ("weightsSha256", "adaptedFrom", "used"))
@@ -114,7 +114,5 @@ def forget(segmentationNode, tag: str) -> None:
 
 
 def _nodeOf(segmentationNode, tag: str):
-    number = segmentationNode.GetNumberOfNodeReferences(LEARNED_ROLE)
-    nodes = filter(None, (segmentationNode.GetNthNodeReference(LEARNED_ROLE, n) for n in range(number)))
-    byRun = {node.GetAttribute(PREFIX + RUN_KEY): node for node in nodes}
+    byRun = nodesByRun(segmentationNode, LEARNED_ROLE)
     return next((byRun[run] for run in tag.split() if run in byRun), None)

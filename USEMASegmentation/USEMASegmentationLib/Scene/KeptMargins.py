@@ -81,7 +81,7 @@ def forget(segmentationNode, runs: set[str]) -> None:
 
 def labelsOf(segmentationNode, tag: str) -> dict[int, str]:
     """The names of the labels, by value, that the margins of a segment with this tag are of; none: they are gone."""
-    nodes = _nodes(segmentationNode)
+    nodes = nodesByRun(segmentationNode)
     if not tag or any(run not in nodes for run in tag.split()):
         return {}
     return {int(value): name for value, name in json.loads(nodes[tag.split()[0]].GetAttribute(_LABELS)).items()}
@@ -89,23 +89,23 @@ def labelsOf(segmentationNode, tag: str) -> dict[int, str]:
 
 def frameOf(segmentationNode, tag: str) -> str:
     """Which frame of a sequence a segment with this tag is of; empty: the volume showed none."""
-    node = _nodes(segmentationNode).get((tag.split() or [""])[-1])
+    node = nodesByRun(segmentationNode).get((tag.split() or [""])[-1])
     return (node.GetAttribute(_FRAME) or "") if node is not None else ""
 
 
 def keptRuns(segmentationNode) -> set[str]:
     """The runs whose margins it still refers to."""
-    return set(_nodes(segmentationNode))
+    return set(nodesByRun(segmentationNode))
 
 
 def boxOf(segmentationNode, tag: str) -> Box:
     """The voxels of the volume that a segment with this tag is of: those of its first run."""
-    return _boxOf(_nodes(segmentationNode)[tag.split()[-1]])
+    return _boxOf(nodesByRun(segmentationNode)[tag.split()[-1]])
 
 
 def liesIn(segmentationNode, tag: str, box: Box) -> bool:
     """Whether all margins that a segment with this tag has are of voxels in the box."""
-    nodes = _nodes(segmentationNode)
+    nodes = nodesByRun(segmentationNode)
     return all(common_box(one, box) == one for one in (_boxOf(nodes[run]) for run in tag.split()))
 
 
@@ -115,7 +115,7 @@ def read(segmentationNode, tag: str, volumeNode) -> Margins:
     Raises:
         ValueError: they are gone or damaged, or of another grid.
     """
-    nodes, margins = _nodes(segmentationNode), None
+    nodes, margins = nodesByRun(segmentationNode), None
     for run in reversed(tag.split()):
         if run not in nodes:
             raise ValueError("how sure the model was is not in the scene any more")
@@ -130,6 +130,13 @@ def read(segmentationNode, tag: str, volumeNode) -> Margins:
     return margins
 
 
+def nodesByRun(segmentationNode, role: str = ROLE) -> dict:
+    """The text nodes that the segmentation refers to under a role, by run."""
+    number = segmentationNode.GetNumberOfNodeReferences(role)
+    nodes = (segmentationNode.GetNthNodeReference(role, n) for n in range(number))
+    return {node.GetAttribute(PREFIX + RUN_KEY): node for node in nodes if node is not None}
+
+
 def _referred(segmentationNode) -> set[str]:
     """IDs of all that is kept for it."""
     found = set()
@@ -141,10 +148,3 @@ def _referred(segmentationNode) -> set[str]:
 
 def _boxOf(node) -> Box:
     return tuple(slice(*ends) for ends in json.loads(node.GetAttribute(_BOX)))
-
-
-def _nodes(segmentationNode) -> dict:
-    """The nodes that the segmentation refers to, by run."""
-    number = segmentationNode.GetNumberOfNodeReferences(ROLE)
-    nodes = (segmentationNode.GetNthNodeReference(ROLE, n) for n in range(number))
-    return {node.GetAttribute(PREFIX + RUN_KEY): node for node in nodes if node is not None}
