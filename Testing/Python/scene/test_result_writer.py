@@ -22,7 +22,7 @@ from slicer_cases import (
     write,
 )
 from USEMASegmentationLib.Parameters import EXISTING, Parameters
-from USEMASegmentationLib.Scene import Probabilities, ResultWriter, SegmentationWriter
+from USEMASegmentationLib.Scene import BesideVolume, Probabilities, ResultWriter, SegmentationWriter
 from USEMASegmentationLib.Scene.EditMask import tagOf
 from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf
 from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
@@ -150,7 +150,7 @@ def failing(*_, **__):
         *((Probabilities, step, existing) for step in ("prepare", "commit") for existing in EXISTING),
         *((SegmentationWriter, "setAttributes", existing) for existing in EXISTING),
         (ResultWriter, "prepare", "replace"),
-        (Probabilities, "placeBeside", "new"),
+        (BesideVolume, "placeBeside", "new"),
         (SegmentationWriter, "placeBeside", "new"),
     ],
 )

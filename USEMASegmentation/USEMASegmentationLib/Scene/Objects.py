@@ -12,9 +12,9 @@ import slicer
 from usema.measure.objects import WATERSHED, followed, split_objects
 from usema.volumes.label_pictures import object_colour
 
-from .Hierarchy import createDisplay, placeBeside
-from .SegmentVoxels import offsetBetween
-from .VolumeBridge import Box, ijkToRas, shapeOf
+from .BesideVolume import addBeside, liesOn
+from .Hierarchy import createDisplay
+from .VolumeBridge import Box, shapeOf
 
 ROLE = "USEMA.objects"  # under which a segmentation refers to them
 
@@ -37,9 +37,7 @@ def commit(objects: np.ndarray, box: Box, segmentationNode, volumeNode, undo: Ex
 def of(segmentationNode, volumeNode):
     """The label map that a segmentation refers to, if it lies on the volume's grid; else None."""
     node = segmentationNode.GetNodeReference(ROLE)
-    if node is None or node.GetImageData() is None or shapeOf(node) != shapeOf(volumeNode):
-        return None
-    return node if offsetBetween(ijkToRas(node), ijkToRas(volumeNode)) == (0, 0, 0) else None
+    return node if liesOn(node, volumeNode) else None
 
 
 def brought(mask: np.ndarray, segmentationNode, volumeNode) -> np.ndarray:
@@ -75,13 +73,7 @@ def _write(array: np.ndarray, node, segmentationNode, volumeNode, undo: ExitStac
 
 
 def _newNode(segmentationNode, volumeNode, undo: ExitStack):
-    scene = slicer.mrmlScene
-    name = scene.GenerateUniqueName(f"{segmentationNode.GetName()} objects")
-    node = scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", name)
-    undo.callback(scene.RemoveNode, node)
-    node.CopyOrientation(volumeNode)
-    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    placeBeside(node, volumeNode)
+    node = addBeside(volumeNode, "vtkMRMLLabelMapVolumeNode", f"{segmentationNode.GetName()} objects", undo)
     before = segmentationNode.GetNodeReferenceID(ROLE)
     undo.callback(segmentationNode.SetNodeReferenceID, ROLE, before)
     segmentationNode.SetNodeReferenceID(ROLE, node.GetID())

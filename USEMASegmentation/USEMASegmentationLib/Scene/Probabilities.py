@@ -10,9 +10,9 @@ import slicer
 from usema.models.metadata import ModelMetadata
 from usema.volumes.segments import LABEL_KEY, PREFIX
 
-from .Hierarchy import createDisplay, placeBeside
-from .SegmentVoxels import offsetBetween
-from .VolumeBridge import Box, ijkToRas, shapeOf
+from .BesideVolume import addBeside, liesOn
+from .Hierarchy import createDisplay
+from .VolumeBridge import Box, shapeOf
 
 ROLE = "USEMA.probability"  # under which a segmentation refers to them
 
@@ -62,23 +62,17 @@ def _former(segmentationNode, volumeNode, metadata: ModelMetadata, label: str):
     """The volume of this label that an earlier result left, if it still lies on the volume's grid."""
     number = segmentationNode.GetNumberOfNodeReferences(ROLE) if segmentationNode is not None else 0
     for node in (segmentationNode.GetNthNodeReference(ROLE, n) for n in range(number)):
-        if node is None or node.GetImageData() is None or shapeOf(node) != shapeOf(volumeNode):
-            continue
-        told = node.GetAttribute(f"{PREFIX}model"), node.GetAttribute(PREFIX + LABEL_KEY)
-        if told == (metadata.name, label) and offsetBetween(ijkToRas(node), ijkToRas(volumeNode)) == (0, 0, 0):
-            return node
+        if liesOn(node, volumeNode):
+            told = node.GetAttribute(f"{PREFIX}model"), node.GetAttribute(PREFIX + LABEL_KEY)
+            if told == (metadata.name, label):
+                return node
     return None
 
 
 def _newNode(segmentationNode, volumeNode, metadata: ModelMetadata, label: str, undo: ExitStack):
-    scene = slicer.mrmlScene
-    name = scene.GenerateUniqueName(f"{volumeNode.GetName()} {label} probability")
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    undo.callback(scene.RemoveNode, node)
-    node.CopyOrientation(volumeNode)
-    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    name = f"{volumeNode.GetName()} {label} probability"
+    node = addBeside(volumeNode, "vtkMRMLScalarVolumeNode", name, undo)
     node.SetAttribute(f"{PREFIX}model", metadata.name)
     node.SetAttribute(PREFIX + LABEL_KEY, label)
-    placeBeside(node, volumeNode)
     segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
     return node

@@ -26,6 +26,7 @@ from usema.volumes.segments import (
 
 from ..Review.Port import Change, Notes
 from . import KeptMargins, SegmentationWriter
+from .BesideVolume import liesOn
 from .EditMask import Edits, editsOn, tagOf, timesOf
 from .Images import isFlat
 from .KeptDelta import KeptDelta
@@ -33,7 +34,7 @@ from .KeptDelta import commit as commitDelta
 from .KeptDelta import of as deltaOf
 from .SegmentVoxels import SegmentVoxels, affineOf, arrayOf, imageOf, newImage, offsetBetween
 from .Sequences import frameValueOf
-from .VolumeBridge import ijkToRas, referenceVolume, shapeOf
+from .VolumeBridge import ijkToRas, referenceVolume
 
 _STATE = f"{PREFIX}review"
 
@@ -284,8 +285,7 @@ class ReviewCase:
 
     def _inIntensityRange(self, box: Box) -> np.ndarray:
         source = self._editorNode.GetSourceVolumeNode()
-        fits = source is not None and source.GetImageData() is not None and shapeOf(source) == shapeOf(self.volume)
-        if not fits or offsetBetween(ijkToRas(source), ijkToRas(self.volume)) != (0, 0, 0):
+        if not liesOn(source, self.volume):
             raise InputError(
                 "The intensity range that limits editing is of a volume on another grid than the one segmented.",
                 "Choose the segmented volume there, or switch the range off, in the section Correct under Masking.",
