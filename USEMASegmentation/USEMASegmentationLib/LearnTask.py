@@ -21,6 +21,7 @@ from usema.volumes.masks import Box
 
 from .Parameters import TaskStatus
 from .Review import Learn
+from .Review.Changes import editedIn
 from .Review.Slices import Slice, slicesOf, told
 from .Scene import KeptDelta, Preflight
 from .Scene.ExchangeFolder import ExchangeFolder
@@ -223,7 +224,7 @@ class LearnTask(WorkerTask):
             corrections = {
                 "labels": folder.save("labels-now.npy", Learn.labelsNow(run.case, run.box, run.slices)),
                 "slices": [[one.axis, one.index - run.box[one.axis].start] for one in run.slices],
-                "edited": folder.save("edited.npy", Learn.editedNow(run.case, run.box)),
+                "edited": folder.save("edited.npy", editedIn(run.case.edits(), run.box)),
             }
             self._begin(
                 "adapt",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from usema.volumes.margins import BACKGROUND
-from usema.volumes.masks import Box, PlacedMask
+from usema.volumes.masks import Box, PlacedMask, common_box, relative
 
 from .Port import Change, Edits, Port
 from .Slices import acceptedIn
@@ -27,9 +27,8 @@ class Allowed:
 
     def __init__(self, port: Port, edits: Mapping[int, Edits], box: Box, values: Iterable[int]):
         shape = [part.stop - part.start for part in box]
-        self.box, self.edited, own = box, np.zeros(shape, bool), np.zeros(shape, bool)
+        self.box, self.edited, own = box, editedIn(edits, box), np.zeros(shape, bool)
         for one in edits.values():
-            self.edited |= one.changed.on(box)
             own |= one.now.on(box)
         self._covered = np.zeros(shape, bool) if port.overlaps else port.others(box)
         self.fixed = self.edited | acceptedIn(port, box) | (self._covered & ~own)
@@ -56,6 +55,16 @@ class Allowed:
             if won.any() or lost.any():
                 found[value] = Change(placed(won, self.box), placed(lost, self.box))
         return found
+
+
+def editedIn(edits: Mapping[int, Edits], box: Box) -> np.ndarray:
+    """bool, in a box: what the user changed in any segment."""
+    mask = np.zeros([part.stop - part.start for part in box], bool)
+    for one in edits.values():
+        inner = common_box(one.changed.box, box)
+        if inner is not None:
+            mask[relative(inner, box)] |= one.changed.on(inner)
+    return mask
 
 
 def placed(mask: np.ndarray, box: Box) -> PlacedMask:

@@ -46,16 +46,6 @@ def labelsNow(port: Port, box: Box, slices: Sequence[Slice]) -> np.ndarray:
     return labels
 
 
-def editedNow(port: Port, box: Box) -> np.ndarray:
-    """bool (z, y, x) in the box: what the user changed in any segment."""
-    mask = np.zeros([part.stop - part.start for part in box], bool)
-    for one in port.edits().values():
-        inner = common_box(one.changed.box, box) if one.changed.array.size else None
-        if inner is not None:
-            mask[relative(inner, box)] |= one.changed.on(inner)
-    return mask
-
-
 def missing(port: Port, values: Sequence[int]) -> list[int]:
     """Labels of the model that have no segment: the engine would learn that there is nothing of them."""
     return sorted(set(values) - {BACKGROUND} - set(port.names))

@@ -12,10 +12,10 @@ import math
 
 import numpy as np
 from usema.volumes.margins import BACKGROUND, HIGHEST, LOWEST, STEP, Margins
-from usema.volumes.masks import Box, common_box, relative
+from usema.volumes.masks import Box
 from usema.volumes.segments import millilitres
 
-from .Changes import placed
+from .Changes import editedIn, placed
 from .Port import Change, Notes, Port
 from .Slices import acceptedIn
 
@@ -85,12 +85,7 @@ class LiveThreshold:
     def _gaps(self, edits) -> np.ndarray:
         """int8: what must be added for the label to win; voxels that are to stay are out of reach."""
         gap = gaps(self.port.margins, self.value, dict(self.port.thresholds))
-        fixed = np.zeros(gap.shape, bool)
-        for one in edits.values():
-            inner = common_box(one.changed.box, self.box)
-            if inner is not None:
-                fixed[relative(inner, self.box)] |= one.changed.on(inner)
-        fixed |= acceptedIn(self.port, self.box)
+        fixed = editedIn(edits, self.box) | acceptedIn(self.port, self.box)
         editable = self.port.editable(self.value, self.box)
         if editable is not None:
             fixed |= ~editable
