@@ -75,6 +75,16 @@ class Scene:
             array[place] = label
             slicer.util.updateSegmentBinaryLabelmapFromArray(array, self.node, one, self.volume)
 
+    def editOnlyIn(self, mask: np.ndarray) -> str:
+        """As the user sets the masks: only inside a new segment, and no segment loses anything; gives its ID."""
+        name = self.node.GetSegmentation().AddEmptySegment("here")
+        self.node.GetSegmentation().SeparateSegmentLabelmap(name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, self.node, name, self.volume)
+        self.editorNode.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
+        self.editorNode.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+        self.editorNode.SetMaskSegmentID(name)
+        return name
+
     def reload(self, path) -> None:
         """Save the scene, close it and open it again."""
         self.host.saveBundle(path)

@@ -162,16 +162,22 @@ def test_what_was_learned_is_saved_used_again_and_forgotten(app, reviewed, tmp_p
     assert not isShown(ui.forgetButton)
 
 
-@pytest.mark.parametrize("reviewed", ["asks"], indirect=True)
-@pytest.mark.parametrize("answer", [True, False])
-def test_what_speaks_against_it_is_asked_before_anything_is_written(reviewed, asked, answer):
+def learnAsked(reviewed, asked, answer: bool, question: str) -> None:
+    """Draws and learns; it is asked once, and voxels change only with the answer yes."""
     panel, volume, node = reviewed
     asked.answer = answer
     draw(panel, volume, node)
     before = both(node, volume)
     learn(panel)
-    assert asked == ["It changes much far away. Keep it?"]
+    assert asked == [question]
     assert ((both(node, volume) != before).any()) == answer
+
+
+@pytest.mark.parametrize("reviewed", ["asks"], indirect=True)
+@pytest.mark.parametrize("answer", [True, False])
+def test_what_speaks_against_it_is_asked_before_anything_is_written(reviewed, asked, answer):
+    learnAsked(reviewed, asked, answer, "It changes much far away. Keep it?")
+    panel, volume, node = reviewed
     if not answer:
         assert "Nothing was written" in panel.reviewSection.ui.learnLabel.text
         panel.ui.segmentEditor.undo()  # the stroke: there is no other step
@@ -181,13 +187,7 @@ def test_what_speaks_against_it_is_asked_before_anything_is_written(reviewed, as
 @pytest.mark.parametrize("reviewed", ["takes long"], indirect=True)
 @pytest.mark.parametrize("answer", [True, False])
 def test_what_takes_long_is_asked_before_it_begins(reviewed, asked, answer):
-    panel, volume, node = reviewed
-    asked.answer = answer
-    draw(panel, volume, node)
-    before = both(node, volume)
-    learn(panel)
-    assert asked == ["It would take 67 min. Learn all the same?"]
-    assert ((both(node, volume) != before).any()) == answer
+    learnAsked(reviewed, asked, answer, "It would take 67 min. Learn all the same?")
 
 
 @pytest.mark.parametrize(

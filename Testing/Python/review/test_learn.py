@@ -113,12 +113,7 @@ def test_masks_segments_of_others_and_what_is_drawn_meanwhile_are_kept_to(correc
     scene, before = corrected, corrected.both()
     allowed = np.zeros(before.shape, np.uint8)
     allowed[:, : before.shape[1] // 2] = 1
-    name = scene.node.GetSegmentation().AddEmptySegment("here")
-    scene.node.GetSegmentation().SeparateSegmentLabelmap(name)
-    slicer.util.updateSegmentBinaryLabelmapFromArray(allowed, scene.node, name, scene.volume)
-    scene.editorNode.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
-    scene.editorNode.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
-    scene.editorNode.SetMaskSegmentID(name)
+    name = scene.editOnlyIn(allowed)
     drawn = (slice(2, 5), slice(2, 6), slice(2, 6))
     scene.logic.learning.start(scene.case(), QUICK)
     scene.paint(drawn)

@@ -108,12 +108,7 @@ def test_masks_and_segments_of_others_are_kept_to(scene):
     painted = scene.both()
     half = np.zeros(painted.shape, np.uint8)
     half[:, : int(np.argwhere(drawn)[:, 1].mean())] = 1
-    name = scene.node.GetSegmentation().AddEmptySegment("half")
-    scene.node.GetSegmentation().SeparateSegmentLabelmap(name)
-    slicer.util.updateSegmentBinaryLabelmapFromArray(half, scene.node, name, scene.volume)
-    scene.editorNode.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
-    scene.editorNode.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
-    scene.editorNode.SetMaskSegmentID(name)
+    name = scene.editOnlyIn(half)
     refine(scene.case())
     follows = scene.both() != painted
     assert follows.any()
