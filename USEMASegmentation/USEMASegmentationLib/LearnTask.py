@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import slicer
-from usema.errors import Cancelled, InputError, OutputError, UsemaError
+from usema.errors import InputError, OutputError, UsemaError
 from usema.inference.checks import meant
 from usema.inference.speeds import EXACT
 from usema.models.adaptable import why_not
@@ -177,7 +177,7 @@ class LearnTask(WorkerTask):
             return
         event, run.answer = run.answer, {}
         if not yes:
-            self._end("cancelled", self._stopReason or self._cancelledText, "Nothing was written.", code=Cancelled.code)
+            self._endCancelled("Nothing was written.")
         elif event["event"] == "error":
             self._removeFolder(run.folder)
             try:
@@ -265,7 +265,7 @@ class LearnTask(WorkerTask):
 
     def _onResult(self, event: dict) -> None:
         if self._stopping:
-            self._end("cancelled", self._stopReason or self._cancelledText, "Nothing was written.", code=Cancelled.code)
+            self._endCancelled("Nothing was written.")
         elif slicer.mrmlScene.IsBatchProcessing():
             self._waiting = event
         elif event["adaptation"]["question"] and not self._run.agreed:

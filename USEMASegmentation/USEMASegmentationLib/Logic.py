@@ -328,7 +328,7 @@ class USEMASegmentationLogic(WorkerTask):
 
     def _onResult(self, event: dict) -> None:
         if self._stopping:
-            self._end("cancelled", self._stopReason or self._cancelledText, "Nothing was written.", code="cancelled")
+            self._endCancelled("Nothing was written.")
         elif _isSceneChanging():
             self._result = event
         else:

@@ -158,7 +158,7 @@ class SequenceTask(WorkerTask):
     def _onResult(self, event: dict) -> None:
         run = self._run
         if self._stopping:
-            self._stop("cancelled", self._stopReason or self._cancelledText, code="cancelled")
+            self._endCancelled()
             return
         self._take_in(run, event)
         if run.done < len(run.todo):

@@ -120,6 +120,9 @@ class WorkerTask:
         )
         self._onEnd()
 
+    def _endCancelled(self, hint: str = "") -> None:
+        self._end("cancelled", self._stopReason or self._cancelledText, hint, code=Cancelled.code)
+
     def _cancel(self, reason: str = "") -> None:
         if self.busy and not self._stopping:
             self._stopping, self._stopReason = True, reason
@@ -130,7 +133,7 @@ class WorkerTask:
         """End the task at once, without waiting for the worker."""
         if self.busy:
             self._worker.forget(self._request)
-            self._end("cancelled", self._stopReason or self._cancelledText, code=Cancelled.code)
+            self._endCancelled()
 
     def _drive(self, wait: Callable[[], None] | None) -> None:
         while self.busy:
