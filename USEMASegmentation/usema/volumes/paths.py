@@ -68,7 +68,7 @@ def readable_by_itk(path: Path, suffix: str = "") -> Iterator[str]:
         yield name
         return
     with tempfile.TemporaryDirectory(prefix="usema-") as folder:
-        link = Path(folder) / f"volume{suffix or path.suffix.lower()}"
+        link = Path(folder) / f"volume{suffix or volume_suffix(path) or path.suffix.lower()}"
         _link(path, link)
         yield str(link)
 
