@@ -73,6 +73,20 @@ def readable_by_itk(path: Path, suffix: str = "") -> Iterator[str]:
         yield str(link)
 
 
+@contextmanager
+def writable_by_itk(path: Path) -> Iterator[str]:
+    """A name under which ITK can make ``path``, whatever its folder is called: its own, or one within a link to the
+    folder that lasts as long as the block.
+    """
+    if _is_utf8(str(path)):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="usema-") as folder:
+        link = Path(folder) / "folder"
+        link.symlink_to(path.parent.resolve(), target_is_directory=True)
+        yield str(link / path.name)
+
+
 def _is_utf8(name: str) -> bool:
     try:
         name.encode("utf-8")
