@@ -31,10 +31,10 @@ from .corrections import Corrections, Slice
 from .estimate import STEP, Estimate, memory_of, size_of
 from .fitting import HEADS, Recipe
 from .judging import CARRIED, LEARNED, UNCHANGED, HeldOut, change_of, dice_on, left_out
-from .learning import MOST_TILES, Learned, learn
+from .learning import MOST_TILES, Learned, learn, recipe_for
 from .lesson import Lesson, as_network_knows
 from .looking import on_slices, tiles_in, windows
-from .parameters import has_heads, learned
+from .parameters import learned
 
 AUTO = "auto"
 CHECKED_FROM = 3  # corrected slices, with which one is left out to see whether learning helps
@@ -136,6 +136,7 @@ class _Adaptation:
         corrections.check(metadata, volumes[0].geometry)
         self._device = torch.device(predictor.device)
         self._part: LoadedPart = predictor.parts[0]
+        self._recipe = recipe_for(self._part.network, wish.recipe)
         self._overlap = self._part.overlap(overlap_of(wish.speed, wish.overlap))
         self._lessons: list[Lesson] = []
         self._tile_seconds = 0.0
@@ -233,11 +234,11 @@ class _Adaptation:
         sides = self._part.recipe.patch_size
         image = torch.zeros(len(self._lessons[0].data), *sides, device=self._device)
         network = self._part.network.to(self._device)
-        deep = self._wish.recipe.deep or not has_heads(network)
+        deep = self._recipe.deep
         shapes = [one.data.shape[1:] for one in self._lessons]
         tiles = sum(self._part.recipe.tiling.of(shape, sides, self._overlap).count for shape in shapes)
         mirrored = 2 ** len(self._part.mirror_axes(self._wish.mirror))
-        lessons = (2 if checks else 1) * (min(tiles, MOST_TILES) + (STEP * self._wish.recipe.steps if deep else 0))
+        lessons = (2 if checks else 1) * (min(tiles, MOST_TILES) + (STEP * self._recipe.steps if deep else 0))
         seconds = self._tile_seconds * (lessons + tiles * (mirrored + deep))
         needed = memory_of(network, image) if deep else 0
         found = Estimate(seconds, needed, size_of(learned(network, deep)))
@@ -257,7 +258,7 @@ class _Adaptation:
             )
 
     def _learn(self, phase: str, without: Slice | None = None) -> Learned:
-        recipe, begun = self._wish.recipe, time.monotonic()
+        recipe, begun = self._recipe, time.monotonic()
 
         def step_done(step: int) -> None:
             left = (time.monotonic() - begun) / step * (recipe.steps - step)
