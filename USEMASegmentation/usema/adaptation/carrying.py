@@ -14,7 +14,7 @@ import torch
 
 from ..inference.outputs import Outputs
 from .lesson import Lesson, Shown, Slice
-from .truth import UNKNOWN, probabilities, scores_by_label, truth
+from .truth import UNKNOWN, labels_of, probabilities, truth
 
 PULL = 6.0  # what a difference of 1 adds to a calibrated logit, on the slice itself
 REACH = 1.5  # slices, or voxels of the network if these are larger, over which it falls to 1/e
@@ -114,7 +114,7 @@ def _changes(outputs: Outputs, logits: torch.Tensor, labels: torch.Tensor) -> bo
 
 def _by_output(outputs: Outputs, difference: torch.Tensor) -> torch.Tensor:
     """As logits: for each output the difference of its label."""
-    values, _ = scores_by_label(outputs, torch.zeros(outputs.count, 1))
+    values = labels_of(outputs)
     rows = [values.index(value) for value in outputs.values]
     temperatures = torch.tensor(outputs.temperatures).reshape(-1, *[1] * (difference.ndim - 1))
     return PULL * temperatures * difference[rows]
