@@ -60,7 +60,7 @@ def adapt(
     from ..files import refuse_existing
     from ..models.adaptable import why_not
     from ..models.bundle import read_bundle
-    from ..quality.labelled_cases import LabelledCase, read_case
+    from ..quality.labelled_cases import LabelledCase, read_case, read_labels
     from ..store.library import find_model
     from ..volumes import writing
 
@@ -79,7 +79,8 @@ def adapt(
     volumes, labels = read_case(LabelledCase(image.name, images, corrected), bundle.metadata)
     edited = None
     if before is not None:
-        edited = read_case(LabelledCase(image.name, images, before), bundle.metadata)[1] != labels
+        own = LabelledCase(image.name, images, before)
+        edited = read_labels(own, volumes[0].geometry, bundle.metadata) != labels
     console = Console(stderr=True)
     with stop_on_interrupt() as stop, RunProgress(console) as progress:
         adapted = _adapted(bundle, device, volumes, labels, edited, wanted, way, deep, minutes, seed, stop, progress)
