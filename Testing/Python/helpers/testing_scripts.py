@@ -1,22 +1,17 @@
-"""Scripts of ``Testing`` as modules, so that their functions can be called."""
+"""The scripts of Testing, as modules, for their tests."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 
-@contextmanager
-def loaded(path: Path) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def load(root: Path, name: str) -> ModuleType:
+    """``Testing/{name}.py``, afresh."""
+    spec = importlib.util.spec_from_file_location(name, root / "Testing" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look it up
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        del sys.modules[spec.name]
+    sys.modules[name] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    return module

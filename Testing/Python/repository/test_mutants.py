@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from testing_scripts import loaded
+from testing_scripts import load
 
 
 @pytest.fixture(scope="module")
 def script(root):
-    with loaded(root / "Testing/mutants.py") as module:
-        yield module
+    return load(root, "mutants")
 
 
 def test_each_mistake_can_be_made_in_one_place(script, root):

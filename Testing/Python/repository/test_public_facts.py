@@ -6,15 +6,14 @@ import json
 from copy import deepcopy
 
 import pytest
-from testing_scripts import loaded
+from testing_scripts import load
 from usema.converters.public import public_models
 from usema.json_schema import problems
 
 
 @pytest.fixture(scope="module")
 def facts(root):
-    with loaded(root / "Testing/public_models.py") as module:
-        yield module
+    return load(root, "public_models")
 
 
 @pytest.fixture(scope="module")

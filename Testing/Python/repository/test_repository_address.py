@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from testing_scripts import loaded
+from testing_scripts import load
 from usema.store import index
 from usema.store.page import render
 
@@ -16,8 +16,7 @@ NEW = "https://github.com/A-Department/Slicer.USEMA"
 
 @pytest.fixture(scope="module")
 def script(root):
-    with loaded(root / "Testing/set_repository_address.py") as module:
-        yield module
+    return load(root, "set_repository_address")
 
 
 @pytest.fixture
