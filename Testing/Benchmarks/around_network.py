@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from own_process import found_by, peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
@@ -116,10 +114,8 @@ def run(size: tuple[int, int, int], classes: int, zoom: float, margins: bool) ->
     array = blobs(size, classes)
     volume = Volume(array, Geometry(size[::-1], (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)))
     spent: dict[str, float] = {}
-    kept, predictor._find = (
-        predictor._find,
-        lambda volumes, wishes, wanted: kept(volumes, replace(wishes, spent=spent), wanted),
-    )
+    find = predictor._find
+    predictor._find = lambda volumes, wishes, wanted: find(volumes, replace(wishes, spent=spent), wanted)
     begun = time.process_time()
     found = predictor.segment(volume, margins=margins)
     total = time.process_time() - begun - alone["untold"]
@@ -127,9 +123,7 @@ def run(size: tuple[int, int, int], classes: int, zoom: float, margins: bool) ->
     spent["collecting"] = spent.pop("network") - sum(alone.values())
     spent["network"] = alone["network"]
     spent["rest"] = total - sum(spent.values())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    by = "x".join
-    return {**spent, "total": total, "peak": peak, "wrong": wrong, "shape": by(map(str, size))}
+    return {**spent, "total": total, "peak": peak_bytes() / 2**30, "wrong": wrong}
 
 
 def main() -> None:
@@ -146,14 +140,11 @@ def main() -> None:
         return
     rows = []
     for classes in arguments.classes:
-        command = [sys.executable, __file__, "--once", "--classes", str(classes), "--zoom", str(arguments.zoom)]
-        command += ["--size", *map(str, arguments.size), *(["--margins"] if arguments.margins else [])]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        found = json.loads(output.stdout.splitlines()[-1])
+        options = ["--classes", classes, "--zoom", arguments.zoom, "--size", *arguments.size]
+        found = found_by(__file__, "--once", *options, *(["--margins"] if arguments.margins else []))
         seconds = [f"{found[name]:.1f}" for name in ("network", "preparing", "collecting", "labels", "rest")]
         beside = f"{1 - found['network'] / found['total']:.0%}"
-        about = [str(date.today()), found["shape"], f"{arguments.zoom:g} mm", str(classes)]
+        about = [str(date.today()), "x".join(map(str, arguments.size)), f"{arguments.zoom:g} mm", str(classes)]
         kept = "margins" if arguments.margins else "labels"
         rows.append(f"| {' | '.join([*about, kept, *seconds, beside, format(found['peak'], '.2f')])} |\n")
         print(rows[-1], f"labels off: {found['wrong']:.1e}", flush=True)

@@ -21,10 +21,8 @@ import argparse
 import json
 import os
 import platform
-import re
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from datetime import date
@@ -32,6 +30,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from own_process import found_by, peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
@@ -182,28 +181,18 @@ def run_engine(engine: str, volume: str, network: str, folder: Path) -> None:
     np.save(folder / f"{volume}-{network}-{engine}.npy", logits.argmax(0).astype(np.uint8))
     spent = resource.getrusage(resource.RUSAGE_SELF)
     told = {"processor": processor, "clock": clock, "whole": spent.ru_utime + spent.ru_stime, "by": by}
-    print(json.dumps({**told, "peak_gib": peak_gib(), "shape": "x".join(map(str, data.shape[1:]))}))
-
-
-def peak_gib() -> float:
-    """Of this process alone: what getrusage tells on Linux begins with what the parent had."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)[1]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30  # macOS counts in bytes
+    print(json.dumps({**told, "peak_gib": peak_bytes() / 2**30, "shape": "x".join(map(str, data.shape[1:]))}))
 
 
 def measure(volume: str, network: str, number: int, folder: Path) -> None:
     """One round of all engines, of which those that are kept are not run again."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "USEMA_CACHE": str(folder / "compiled")}
     for engine in (*ENGINES, "floor"):
         kept = folder / f"{volume}-{network}-{engine}-{number}.json"
         if kept.exists():
             continue
-        command = [sys.executable, __file__, "--engine", engine, "--keep", str(folder)]
-        command += ["--volumes", volume, "--networks", network]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-        kept.write_text(output.stdout.splitlines()[-1], encoding="utf-8")
+        options = ["--engine", engine, "--keep", folder, "--volumes", volume, "--networks", network]
+        found = found_by(__file__, *options, USEMA_CACHE=str(folder / "compiled"))
+        kept.write_text(json.dumps(found), encoding="utf-8")
         print(f"{kept.stem}: {kept.read_text()}", flush=True)
 
 

@@ -14,13 +14,13 @@ import argparse
 import datetime
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+
+from own_process import found_by, peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
@@ -92,7 +92,7 @@ def run(bundle: Path, model: str, finer: int) -> dict:
         "shape": list(shape),
         "before": least_bytes(public, shape, spacing),
         "here": least_bytes(public, shape, spacing, metadata),
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak": peak_bytes(),
     }
 
 
@@ -108,7 +108,6 @@ def main() -> None:
         print(json.dumps(run(Path(bundle), model, int(finer))))
         return
     rows, made = [], {}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         for case in arguments.cases:
             model, finer = CASES[case]
@@ -116,9 +115,7 @@ def main() -> None:
                 place = Path(folder) / model
                 place.mkdir()
                 made[model] = make(model, place)
-            command = [sys.executable, __file__, "--one", str(made[model]), model, str(finer)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = found_by(__file__, "--one", made[model], model, finer)
             figures = " | ".join(f"{found[key] / 1e9:.2f}" for key in ("before", "here", "peak"))
             rows.append(f"| {model} | {' x '.join(map(str, found['shape']))} | {figures} |")
             print(rows[-1], flush=True)

@@ -37,6 +37,8 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+from own_process import peak_bytes
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
 RESULTS = Path(__file__).with_name("results")
@@ -122,11 +124,6 @@ NETWORKS = {
 # Measuring
 
 
-def resident_peak() -> int:
-    """Bytes; Linux counts in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
 def measure(name: str, side: int, device: str) -> dict[str, float]:
     """In a process of its own: one network on one slice."""
     import torch
@@ -137,7 +134,7 @@ def measure(name: str, side: int, device: str) -> dict[str, float]:
     gpu = device.startswith("cuda")
     clock = time.perf_counter if gpu else lambda: resource.getrusage(resource.RUSAGE_SELF).ru_utime
     make = NETWORKS[name]()
-    before = resident_peak()
+    before = peak_bytes()
     network = make(side).eval().to(device)
     image = torch.randn(1, CHANNELS, side, side, device=device)
     seconds = []
@@ -149,7 +146,7 @@ def measure(name: str, side: int, device: str) -> dict[str, float]:
                 torch.cuda.synchronize()
             seconds.append(clock() - started)
     assert logits.shape == (1, CLASSES, side, side)
-    peak = torch.cuda.max_memory_allocated() if gpu else resident_peak() - before
+    peak = torch.cuda.max_memory_allocated() if gpu else peak_bytes() - before
     parameters, macs = cost(lambda: network.to("meta"), image.shape)
     return {"parameters": parameters, "macs": macs, "seconds": statistics.median(seconds[-10:]), "bytes": peak}
 

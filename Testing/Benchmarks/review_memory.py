@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import platform
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from own_process import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
@@ -41,11 +41,6 @@ one position of the slider over a box of 256 x 256 x 256 voxels: the comparison,
 |---|---|---|---|---|---|---|---|---|---|
 """
 MIB = 2**20
-
-
-def peak() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB
 
 
 def slabs(size, classes: int, planes: int):
@@ -95,7 +90,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=20, help="with background")
     parser.add_argument("--write", action="store_true", help="append the row to the results")
     options = parser.parse_args()
-    size, started, before = tuple(options.size), time.monotonic(), peak()
+    size, started, before = tuple(options.size), time.monotonic(), peak_bytes()
     collector = MarginCollector(size, Outputs.classes(options.classes))
     with torch.inference_mode():
         planes = max(1, 2**22 // (options.classes * size[1] * size[2]))
@@ -104,7 +99,7 @@ def main() -> None:
     margins = collector.finish()
     held = sum(one.array.size for one in margins.of.values()) / MIB
     text = len(margins.to_text()) / MIB
-    grown, minutes = peak() - before, (time.monotonic() - started) / 60
+    grown, minutes = (peak_bytes() - before) / MIB, (time.monotonic() - started) / 60
     assert not collector.left_out
     everything = options.classes * np.prod(size) * 2 / MIB
     row = [

@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from datetime import date
 from pathlib import Path
+
+from own_process import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
@@ -68,11 +69,6 @@ def measure(way: str, length: int, channels: int, rounds: int, training: bool, d
             seconds.append(time.process_time() - started)
     peak = torch.cuda.max_memory_allocated() if gpu else peak_bytes()
     return {"seconds": min(seconds), "gib": (peak - held) / 2**30}
-
-
-def peak_bytes() -> int:
-    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def rows(arguments: argparse.Namespace) -> list[str]:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
-import resource
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from own_process import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
@@ -36,12 +36,6 @@ take as float32.
 | date | machine | size | classes | tile | overlap | batch | minutes | peak GiB | all logits GiB | command |
 |---|---|---|---|---|---|---|---|---|---|---|
 """
-
-
-def peak_gib() -> float:
-    """Largest resident memory of this process so far; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 2**30
 
 
 def make_volume(size: tuple[int, int, int]) -> np.ndarray:
@@ -64,7 +58,10 @@ def measure(size: tuple[int, int, int], classes: int, tile: tuple[int, int, int]
         nonlocal shown
         if time.monotonic() > shown + 10:
             shown = time.monotonic()
-            print(f"{done} of {total} tiles, {seconds_left:.0f} s left, peak {peak_gib():.2f} GiB", flush=True)
+            print(
+                f"{done} of {total} tiles, {seconds_left:.0f} s left, peak {peak_bytes() / 2**30:.2f} GiB",
+                flush=True,
+            )
 
     started = time.monotonic()
     for start, logits in predict_logits(
@@ -91,7 +88,7 @@ def measure(size: tuple[int, int, int], classes: int, tile: tuple[int, int, int]
         str(overlap),
         str(batch),
         f"{minutes:.1f}",
-        f"{peak_gib():.2f}",
+        f"{peak_bytes() / 2**30:.2f}",
         f"{4 * classes * np.prod(size, dtype=float) / 2**30:.1f}",
         f"`{' '.join(['streaming_memory.py', *sys.argv[1:]])}`",
     ]

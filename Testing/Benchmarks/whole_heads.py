@@ -14,12 +14,12 @@ import argparse
 import datetime
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from own_process import found_by, peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "USEMASegmentation"))
@@ -55,7 +55,7 @@ def measure(model: str, head: str) -> dict:
     started = time.process_time()
     labels = predictor.segment(read_volume(volume)).labels
     seconds = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_bytes() / 2**30
     reference = read_volume(_reference(model, head)).array
     return {
         "seconds": seconds,
@@ -81,12 +81,9 @@ def main() -> None:
         print(json.dumps(measure(*arguments.one)))
         return
     rows = []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     for model in arguments.models:
         for head in filter(lambda head: _reference(model, head).exists(), HEADS):
-            command = [sys.executable, __file__, "--one", model, head]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout.splitlines()[-1])
+            found = found_by(__file__, "--one", model, head)
             figures = f"{found['differ']} | {found['of']} | {found['seconds']:.0f} | {found['peak']:.1f}"
             rows.append(f"| {model} | {head} | {figures} |")
             print(rows[-1], flush=True)

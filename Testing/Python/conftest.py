@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     """Counts what the model store had to cope with."""
     counts = {
-        outcome: sum("fault" in report.keywords for report in terminalreporter.getreports(outcome))
+        outcome: sum("fault" in getattr(report, "keywords", ()) for report in terminalreporter.getreports(outcome))
         for outcome in ("passed", "failed", "skipped")
     }
     if any(counts.values()):

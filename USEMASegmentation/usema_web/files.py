@@ -60,6 +60,7 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
     if not files:
         raise InputError(f"There is no file in {', '.join(map(str, paths)) or 'what was sent'}.")
     before = {kind: nodes_of(kind) for kind in (VOLUMES, SEGMENTATIONS)}
+    others = []
     for path in files:
         if path.name.endswith(ENDING):
             _read_segmentation(path)
@@ -67,8 +68,8 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> tuple[list, list]:
             app.io_manager.load_scene(path)
         elif picture_suffix(path):
             _read_picture(path)
-    known = (ENDING, ".mrb")
-    others = [str(path) for path in files if not (path.name.endswith(known) or picture_suffix(path))]
+        else:
+            others.append(str(path))
     if others:
         for node in app.io_manager.load_volumes(others):
             node.SetName(_ENDINGS.sub("", node.GetName()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import slicer
 import slicer.util
 from USEMASegmentationLib.Scene.VolumeBridge import VOLUME_KINDS
 
@@ -12,6 +11,5 @@ VOLUMES, SEGMENTATIONS = VOLUME_KINDS, ("vtkMRMLSegmentationNode",)
 def nodes_of(kinds: tuple[str, ...]) -> list:
     """The nodes of these classes in the order of the scene, and of none that is made from one: a label map is no
     volume, a picture in colour is."""
-    every = {node.GetID(): node for kind in kinds for node in slicer.util.getNodesByClass(kind)}
-    order = [slicer.mrmlScene.GetNthNode(index) for index in range(slicer.mrmlScene.GetNumberOfNodes())]
-    return [node for node in order if node.GetID() in every and node.GetClassName() in kinds]
+    every = slicer.util.getNodesByClass("vtkMRMLDisplayableNode")
+    return [node for node in every if node.GetClassName() in kinds]

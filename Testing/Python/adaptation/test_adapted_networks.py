@@ -70,10 +70,14 @@ def test_each_architecture_learns_from_a_slice(tmp_path, volume, name, deep):
 def test_where_heads_cannot_learn_alone_the_last_stage_does(tmp_path, volume, monkeypatch):
     monkeypatch.setattr(learning, "STAGE", replace(STAGE, steps=2))
     predictor = Predictor(write_tiny_bundle(tmp_path / "tiny", **MODELS["Attention-Mamba"]), "cpu")
-    estimates = []
+    estimates, steps = [], []
     labels = np.ones(volume.array.shape, np.uint8)
     wish = Wish(way=LEARNED, recipe=HEADS)
-    adapted = adapt(predictor, [volume], Corrections(labels, ((0, 6),)), wish, estimated=estimates.append)
+    adapted = adapt(
+        predictor, [volume], Corrections(labels, ((0, 6),)), wish, estimated=estimates.append,
+        progress=lambda phase, done, total, left: steps.append((done, total)) if phase == "learning" else None,
+    )  # fmt: skip
+    assert steps == [(0, 2), (1, 2), (2, 2)]  # those of the recipe that it learned by
     assert len(adapted.delta.tensors) > 10
     assert estimates[0].memory_bytes > 0
 

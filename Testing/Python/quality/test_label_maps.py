@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -135,6 +136,23 @@ def test_single_slices_are_compared_in_their_plane(flat, folders):
     assert score.hausdorff95_mm == pytest.approx(0.5)
     # Of the 28 pixels on the edge of each, the seven of either long edge but one lie on the other's: 2 * 7 of 28.
     assert score.surface_dice == pytest.approx(14 / 28)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+def test_a_slice_is_read_whatever_its_name(ending, tmp_path):
+    """In capitals, or no text at all, at which ITK would end the process."""
+    shape = box((0, 1), (2, 10), (3, 11))[0].astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(shape), str(tmp_path / f"good{ending}"))
+    for name in (os.fsdecode(b"bad\xff" + ending.encode()), f"LOUD{ending.upper()}"):
+        shutil.copy(tmp_path / f"good{ending}", tmp_path / name)
+        assert np.array_equal(read_label_map(tmp_path / name).layers[0, 0], shape)
+
+
+def test_segments_have_their_names_where_the_file_has_none_that_is_text(tmp_path, labels):
+    image = sitk.ReadImage(str(labels(1)), sitk.sitkUInt8)
+    write_segmentation(tmp_path / "good.seg.nrrd", image, {"Anterior": (0, 1), "Posterior": (0, 2)})
+    bad = (tmp_path / "good.seg.nrrd").rename(tmp_path / os.fsdecode(b"bad\xff.seg.nrrd"))
+    assert read_label_map(bad).segments == {"Anterior": (0, 1), "Posterior": (0, 2)}
 
 
 def test_a_map_of_many_labels_is_no_image(tmp_path):

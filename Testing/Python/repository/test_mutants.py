@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 
 import pytest
+from testing_scripts import load
 
 
 @pytest.fixture(scope="module")
 def script(root):
-    spec = importlib.util.spec_from_file_location("mutants", root / "Testing" / "mutants.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return load(root, "mutants")
 
 
 def test_each_mistake_can_be_made_in_one_place(script, root):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from copy import deepcopy
 
 import pytest
+from testing_scripts import load
 from usema.converters.public import public_models
 from usema.json_schema import problems
 
 
 @pytest.fixture(scope="module")
 def facts(root):
-    spec = importlib.util.spec_from_file_location("public_models", root / "Testing/public_models.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(root, "public_models")
 
 
 @pytest.fixture(scope="module")

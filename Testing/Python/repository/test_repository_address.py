@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
 
 import pytest
+from testing_scripts import load
 from usema.store import index
 from usema.store.page import render
 
@@ -16,10 +16,7 @@ NEW = "https://github.com/A-Department/Slicer.USEMA"
 
 @pytest.fixture(scope="module")
 def script(root):
-    spec = importlib.util.spec_from_file_location("set_repository_address", root / "Testing/set_repository_address.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(root, "set_repository_address")
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from usema.errors import Cancelled
 from usema.inference.predictor import Predictor
 from usema.models.bundle import WEIGHTS_FILE, read_bundle
 from usema.serving.client import WorkerClient
-from usema.serving.segmenting import Commands, throttled
+from usema.serving.protocol import throttled
+from usema.serving.segmenting import Commands
 from usema.volumes.volume import Geometry, Volume, read_volume
 from workers import all_events, events_of, is_alive, is_progress, last_event, python, wait_until
 

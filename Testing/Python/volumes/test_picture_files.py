@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import struct
 import zlib
 
@@ -92,6 +94,15 @@ def test_transparency_is_left_out_with_a_word_where_there_is_any(tmp_path, caplo
     Image.fromarray(np.dstack([COLOUR, alpha])).save(tmp_path / "a.png")
     assert np.array_equal(read_picture(tmp_path / "a.png").array[0], COLOUR)
     assert "its transparency was left out" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+def test_a_slice_in_a_file_for_volumes_is_read_whatever_its_name(ending, tmp_path):
+    """In capitals, or no text at all: ITK goes by names."""
+    sitk.WriteImage(sitk.GetImageFromArray(IMAGE), str(tmp_path / f"good{ending}"))
+    for name in (os.fsdecode(b"bad\xff" + ending.encode()), f"LOUD{ending.upper()}"):
+        shutil.copy(tmp_path / f"good{ending}", tmp_path / name)
+        assert np.array_equal(read_picture(tmp_path / name).array[0], IMAGE)
 
 
 def test_white_that_is_stored_as_zero_is_white(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,8 @@ def case():
 
 def test_cases_are_numbered_and_are_what_was_added(case, tmp_path):
     volumes, drawn = case
-    folder = tmp_path / "Dataset500_Mine"
+    folder = tmp_path / os.fsdecode(b"any\xff") / "Dataset500_Mine"  # no text, at which ITK would end the process
+    folder.parent.mkdir()
     names = [add_case(folder, volumes, drawn, CHANNELS, LABELS) for _ in range(2)]
     assert names == ["case_001", "case_002"]
     assert list(cases_of(folder)) == names  # what `usema train` asks of a data set

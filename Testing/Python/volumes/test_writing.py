@@ -15,6 +15,7 @@ import pytest
 import SimpleITK as sitk
 from usema.errors import OutputError
 from usema.volumes.geometry import Geometry
+from usema.volumes.label_pictures import write_objects
 from usema.volumes.volume import load_volume, read_volume
 from usema.volumes.writing import (
     check_writable,
@@ -147,6 +148,16 @@ def test_paths_may_have_spaces_and_any_letters(small, tmp_path):
 
 
 # Segmentations
+
+
+def test_a_folder_whose_name_is_no_text_gets_results_too(small, tmp_path):
+    """ITK would end the process."""
+    folder = tmp_path / os.fsdecode(b"bad\xff")
+    folder.mkdir()
+    for name in ("labels.nii.gz", "labels.nrrd", "labels.mha", "labels.tif"):
+        write_objects(folder / name, some_labels(small).astype(np.uint8), small, overwrite=False)
+    assert np.array_equal(load_volume(folder / "labels.nrrd").array, some_labels(small))
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_slicerio_reads_names_colours_codes_and_provenance(geometry, tmp_path):

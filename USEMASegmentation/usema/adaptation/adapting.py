@@ -31,10 +31,10 @@ from .corrections import Corrections, Slice
 from .estimate import STEP, Estimate, memory_of, size_of
 from .fitting import HEADS, Recipe
 from .judging import CARRIED, LEARNED, UNCHANGED, HeldOut, change_of, dice_on, left_out
-from .learning import MOST_TILES, Learned, learn
+from .learning import MOST_TILES, Learned, learn, recipe_for
 from .lesson import Lesson, as_network_knows
 from .looking import on_slices, tiles_in, windows
-from .parameters import has_heads, learned
+from .parameters import learned
 
 AUTO = "auto"
 CHECKED_FROM = 3  # corrected slices, with which one is left out to see whether learning helps
@@ -136,6 +136,7 @@ class _Adaptation:
         corrections.check(metadata, volumes[0].geometry)
         self._device = torch.device(predictor.device)
         self._part: LoadedPart = predictor.parts[0]
+        self._recipe = recipe_for(self._part.network, wish.recipe)
         self._overlap = self._part.overlap(overlap_of(wish.speed, wish.overlap))
         self._lessons: list[Lesson] = []
         self._tile_seconds = 0.0
@@ -148,10 +149,11 @@ class _Adaptation:
                 f"None of the corrected slices ({self._corrections.told}) lies where the model looks.",
                 "Correct a slice that shows something of what the model finds.",
             )
-        before = self._look(None, LOOKING)
+        before = self._look(self._lessons)
+        right = self._dice(before)
         held, way = None, self._wish.way
         slices = {one.slice for lesson in self._lessons for one in lesson.shown}
-        nearly_right = way == AUTO and self._dice(before) >= RIGHT_FROM
+        nearly_right = way == AUTO and right >= RIGHT_FROM
         checks = way == AUTO and not nearly_right and len(slices) >= CHECKED_FROM
         if way == AUTO:
             way = CARRIED if nearly_right else LEARNED
@@ -163,11 +165,11 @@ class _Adaptation:
         pupil, after = None, before
         if way == LEARNED:
             pupil = self._learn(LEARNING)
-            after = self._look(pupil, LEARNING)
-        delta = pupil and pupil.delta(self._part, self._said(slices, pupil))
+            after = self._look(self._lessons, pupil)
+        delta = pupil and pupil.delta(self._part, self._said(pupil))
         result = self._segment(way, pupil, delta, after)
-        report = self._report(way, held, slices, pupil, before, after, result)
-        report["message"] = _message(way, len(slices), held, report["dice_before"] if nearly_right else None)
+        report = self._report(way, held, slices, pupil, right, after, result)
+        report["message"] = _message(way, len(slices), held, right if nearly_right else None)
         return Adapted(result, delta, report)
 
     def _check(self) -> None:
@@ -176,10 +178,9 @@ class _Adaptation:
 
     def _collect(self) -> list[Lesson]:
         """What the network sees of the volume, region by region."""
-        labels = as_network_knows(self._corrections, self._predictor.metadata)
-        geometry, found = self._volumes[0].geometry, []
-        one = not shows_more_than_a_crop(self._predictor.metadata, geometry)
-        one = one or self._predictor.metadata.find_regions is None
+        metadata, geometry, found = self._predictor.metadata, self._volumes[0].geometry, []
+        labels = as_network_knows(self._corrections, metadata)
+        one = metadata.find_regions is None or not shows_more_than_a_crop(metadata, geometry)
 
         def teacher(part, prepared, grid):
             found.append(Lesson.of(prepared, grid, geometry, labels, self._corrections.slices))
@@ -205,25 +206,23 @@ class _Adaptation:
             teacher=teacher,
         )
 
-    def _look(self, pupil: Learned | None, phase: str, only: Slice | None = None) -> list[dict[Slice, torch.Tensor]]:
-        """The logits on corrected slices, of each lesson."""
+    def _look(self, lessons: Sequence[Lesson], pupil: Learned | None = None) -> list[dict[Slice, torch.Tensor]]:
+        """The logits on corrected slices, of each of the lessons; as the model is, this is a phase, and it is timed."""
         network = self._part.network if pupil is None else pupil.network
-        shown = [[one for one in lesson.shown if only in (None, one.slice)] for lesson in self._lessons]
-        places = [windows(*pair, self._part.recipe.patch_size) for pair in zip(self._lessons, shown, strict=True)]
-        pairs = list(zip(self._lessons, places, strict=True))
-        total, done, begun = sum(tiles_in(self._part, *pair, self._overlap) for pair in pairs), 0, time.monotonic()
+        places = [windows(one, one.shown, self._part.recipe.patch_size) for one in lessons]
+        counts = [tiles_in(self._part, *pair, self._overlap) for pair in zip(lessons, places, strict=True)]
+        total, begun = sum(counts), time.monotonic()
         found = []
-        for lesson, several in pairs:
+        for index, (lesson, several) in enumerate(zip(lessons, places, strict=True)):
 
-            def tile_done(tiles: int, before: int = done) -> None:
+            def tile_done(tiles: int, before: int = sum(counts[:index])) -> None:
                 if pupil is None:
-                    self._progress(phase, before + tiles, total, None)
+                    self._progress(LOOKING, before + tiles, total, None)
 
             logits = on_slices(
                 self._part, network, lesson, several, self._overlap, self._device, tile_done, self._should_stop
             )
             found.append(logits)
-            done += tiles_in(self._part, lesson, several, self._overlap)
         if pupil is None:
             self._tile_seconds = (time.monotonic() - begun) / max(1, total)
         return found
@@ -233,11 +232,11 @@ class _Adaptation:
         sides = self._part.recipe.patch_size
         image = torch.zeros(len(self._lessons[0].data), *sides, device=self._device)
         network = self._part.network.to(self._device)
-        deep = self._wish.recipe.deep or not has_heads(network)
+        deep = self._recipe.deep
         shapes = [one.data.shape[1:] for one in self._lessons]
         tiles = sum(self._part.recipe.tiling.of(shape, sides, self._overlap).count for shape in shapes)
         mirrored = 2 ** len(self._part.mirror_axes(self._wish.mirror))
-        lessons = (2 if checks else 1) * (min(tiles, MOST_TILES) + (STEP * self._wish.recipe.steps if deep else 0))
+        lessons = (2 if checks else 1) * (min(tiles, MOST_TILES) + (STEP * self._recipe.steps if deep else 0))
         seconds = self._tile_seconds * (lessons + tiles * (mirrored + deep))
         needed = memory_of(network, image) if deep else 0
         found = Estimate(seconds, needed, size_of(learned(network, deep)))
@@ -257,7 +256,7 @@ class _Adaptation:
             )
 
     def _learn(self, phase: str, without: Slice | None = None) -> Learned:
-        recipe, begun = self._wish.recipe, time.monotonic()
+        recipe, begun = self._recipe, time.monotonic()
 
         def step_done(step: int) -> None:
             left = (time.monotonic() - begun) / step * (recipe.steps - step)
@@ -272,9 +271,9 @@ class _Adaptation:
     def _hold_out(self, before: list[dict[Slice, torch.Tensor]]) -> HeldOut:
         """Learns without one slice, and looks how that one comes out."""
         lesson, missing = left_out(self._lessons)
-        place = self._lessons.index(lesson)
+        own = before[self._lessons.index(lesson)]
         pupil = self._learn(CHECKING, missing.slice)
-        after = self._look(pupil, CHECKING)
+        (its,) = self._look([lesson], pupil)
         outputs, others = self._part.outputs, [one for one in lesson.shown if one is not missing]
 
         def score(found: torch.Tensor, logits: dict[Slice, torch.Tensor]) -> float:
@@ -282,9 +281,9 @@ class _Adaptation:
                 found = Carried.of(lesson, logits, outputs, others).at(missing, found)
             return dice_on(lesson, [missing], {missing.slice: found}, outputs)
 
-        own, its = before[place][missing.slice], after[place][missing.slice]
-        faded = Faded.of(lesson, others).at(missing, own, its)
-        return HeldOut(missing.slice, score(own, {}), score(own, before[place]), score(faded, after[place]))
+        plain = own[missing.slice]
+        faded = Faded.of(lesson, others).at(missing, plain, its[missing.slice])
+        return HeldOut(missing.slice, score(plain, {}), score(plain, own), score(faded, its))
 
     def _segment(
         self, way: str, pupil: Learned | None, delta: Delta | None, after: list[dict[Slice, torch.Tensor]]
@@ -315,7 +314,7 @@ class _Adaptation:
         margins = result.margins and result.margins.agreeing(labels)
         return replace(result, labels=labels, provenance=provenance, margins=margins)
 
-    def _said(self, slices, pupil: Learned) -> dict[str, str]:
+    def _said(self, pupil: Learned) -> dict[str, str]:
         metadata = self._predictor.metadata
         return {
             "model": metadata.name,
@@ -327,7 +326,7 @@ class _Adaptation:
             "seed": str(self._wish.seed),
         }
 
-    def _report(self, way, held: HeldOut | None, slices, pupil: Learned | None, before, after, result) -> dict:
+    def _report(self, way, held: HeldOut | None, slices, pupil: Learned | None, right: float, after, result) -> dict:
         told = None
         if held is not None:
             axis, index = held.slice
@@ -338,7 +337,7 @@ class _Adaptation:
             "slices": [list(one) for one in sorted(slices)],
             "steps": pupil.steps if pupil else 0,
             "trained": size_of(pupil.parameters) if pupil else 0,
-            "dice_before": self._dice(before),
+            "dice_before": right,
             "dice_after": self._dice(after) if pupil else None,
             "held_out": told,
             **change_of(result.labels, self._corrections, result.geometry),

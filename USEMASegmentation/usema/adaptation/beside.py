@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .lesson import Lesson, Shown
+from .lesson import Lesson, Shown, along
 from .parameters import head_of, networks_of
 
 REACH = 12.0  # slices, or voxels of the network if these are larger, over which what was learned falls to 1/e
@@ -59,7 +59,7 @@ class Faded:
         found = []
         for axis in sorted({one.axis for one in shown}):
             positions = np.arange(lesson.data.shape[1 + axis])
-            middles = np.array([float(np.mean(one.planes)) for one in shown if one.axis == axis])
+            middles = np.array([one.middle for one in shown if one.axis == axis])
             away = np.abs(positions[:, None] - middles).min(axis=1)
             reach = REACH * max(1.0, lesson.planes_a_slice(axis))
             found.append((axis, np.exp(-away / reach).astype(np.float32)))
@@ -80,7 +80,5 @@ class Faded:
     def _mixed(weights: Sequence[tuple[int, np.ndarray]], logits: torch.Tensor) -> torch.Tensor:
         total = logits.new_zeros(1)
         for axis, its in weights:
-            shape = [1] * 4
-            shape[1 + axis] = -1
-            total = torch.maximum(total, torch.from_numpy(its).to(logits.device).reshape(shape))
+            total = torch.maximum(total, along(axis, its, logits))
         return total

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ..inference.outputs import Outputs
-from .lesson import Lesson, Shown, Slice
-from .truth import UNKNOWN, probabilities, scores_by_label, truth
+from .lesson import Lesson, Shown, Slice, along
+from .truth import UNKNOWN, labels_of, probabilities, truth
 
 PULL = 6.0  # what a difference of 1 adds to a calibrated logit, on the slice itself
 REACH = 1.5  # slices, or voxels of the network if these are larger, over which it falls to 1/e
@@ -46,10 +46,9 @@ class Carried:
             logits: (outputs, ...) of the planes of each slice, as ``looking.on_slices`` gives them.
             shown: the slices that are taken.
         """
-        middles = {one.slice: float(np.mean(one.planes)) for one in shown}
         parts = []
         for one in shown:
-            weights = _weights(one, [other for other in shown if other.axis == one.axis], middles, lesson)
+            weights = _weights(one, [other for other in shown if other.axis == one.axis], lesson)
             labels = torch.from_numpy(np.ascontiguousarray(lesson.labels[one.index]))
             target, known = truth(outputs, labels)
             difference = (target - probabilities(outputs, logits[one.slice].float().cpu())) * known
@@ -72,37 +71,31 @@ class Carried:
                 continue
             part = slice(int(near[0]), int(near[-1]) + 1)
             window = logits[(slice(None),) * (1 + axis) + (part,)]
-            shape = [1] * 4
-            shape[1 + axis] = -1
-            window += change.to(logits.device) * torch.from_numpy(weights[part]).to(logits).reshape(shape)
+            window += change.to(logits.device) * along(axis, weights[part], logits)
         return logits
 
     def at(self, shown: Shown, logits: torch.Tensor) -> torch.Tensor:
         """The same for the planes of one slice alone."""
         planes = torch.from_numpy(shown.planes)
         for axis, weights, difference in self.parts:
-            shape = [1] * 4
-            shape[1 + axis] = -1
             if axis == shown.axis:
                 weights = weights[shown.planes]
             else:
                 difference = difference.index_select(1 + shown.axis, planes)
-            logits = logits + difference * torch.from_numpy(weights).reshape(shape)
+            logits = logits + difference * along(axis, weights, logits)
         return logits
 
 
-def _weights(one: Shown, along: Sequence[Shown], middles: Mapping[Slice, float], lesson: Lesson) -> np.ndarray:
+def _weights(one: Shown, others: Sequence[Shown], lesson: Lesson) -> np.ndarray:
     """float32, of the planes along an axis: 1 on the slice, less away from it, and 0 beyond the next corrected one."""
     positions = np.arange(lesson.data.shape[1 + one.axis])
-    middle = middles[one.slice]
     reach = REACH * max(1.0, lesson.planes_a_slice(one.axis))
-    weights = np.exp(-np.abs(positions - middle) / reach)
-    for other in along:
-        there = middles[other.slice]
-        if there > middle:
-            weights[positions > there] = 0
-        elif there < middle:
-            weights[positions < there] = 0
+    weights = np.exp(-np.abs(positions - one.middle) / reach)
+    for other in others:
+        if other.middle > one.middle:
+            weights[positions > other.middle] = 0
+        elif other.middle < one.middle:
+            weights[positions < other.middle] = 0
     return weights.astype(np.float32)
 
 
@@ -114,7 +107,7 @@ def _changes(outputs: Outputs, logits: torch.Tensor, labels: torch.Tensor) -> bo
 
 def _by_output(outputs: Outputs, difference: torch.Tensor) -> torch.Tensor:
     """As logits: for each output the difference of its label."""
-    values, _ = scores_by_label(outputs, torch.zeros(outputs.count, 1))
+    values = labels_of(outputs)
     rows = [values.index(value) for value in outputs.values]
     temperatures = torch.tensor(outputs.temperatures).reshape(-1, *[1] * (difference.ndim - 1))
     return PULL * temperatures * difference[rows]

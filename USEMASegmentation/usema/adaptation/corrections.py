@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,14 +84,9 @@ class Corrections:
 
     @property
     def told(self) -> str:
-        """The slices in words: "axis 0: 40, 52"."""
-        return told(self.slices)
-
-
-def told(slices: Sequence[Slice]) -> str:
-    """Slices in words: "axis 0: 40, 52; axis 2: 7"."""
-    axes = sorted({axis for axis, _ in slices})
-    return "; ".join(f"axis {axis}: {', '.join(str(i) for a, i in slices if a == axis)}" for axis in axes)
+        """The slices in words: "axis 0: 40, 52; axis 2: 7"."""
+        axes = sorted({axis for axis, _ in self.slices})
+        return "; ".join(f"axis {axis}: {', '.join(str(i) for a, i in self.slices if a == axis)}" for axis in axes)
 
 
 def _cut(axis: int, index: int) -> tuple:

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from ..inference.outputs import Outputs
 from ..models.parts import SIGMOID
-from .truth import UNKNOWN, probabilities, scaled, scores_by_label, truth
+from .truth import UNKNOWN, probabilities, scores_by_label, truth
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Sheet:
 
     def loss(self, logits: torch.Tensor, outputs: Outputs, anchor: float) -> torch.Tensor:
         """Of logits (outputs, voxels), in the order of ``voxels``."""
-        _, scores = scores_by_label(outputs, scaled(outputs, logits))
+        scores = scores_by_label(outputs, outputs.scaled(logits))
         if outputs.activation == SIGMOID:
             each = functional.binary_cross_entropy_with_logits(scores, self.target, reduction="none")
             each = (each * self.told).sum(0) / self.told.sum(0).clamp_min(1)

@@ -48,6 +48,11 @@ class Learned:
         return Delta(tensors, said)
 
 
+def recipe_for(network: nn.Module, wished: Recipe) -> Recipe:
+    """The recipe that was wished for; of a network whose heads cannot learn alone, one by which more learns."""
+    return wished if wished.deep or has_heads(network) else STAGE
+
+
 def learn(
     part: LoadedPart,
     lessons: Sequence[Lesson],
@@ -64,6 +69,7 @@ def learn(
 
     Args:
         overlap: of the tiles of the run that is to come: what is learned on them holds there.
+        recipe: as ``recipe_for`` gives it.
         without: a slice that counts as not corrected.
         step_done: called with the number of each step.
         should_stop: asked at each step, and at each tile before.
@@ -78,9 +84,7 @@ def learn(
             raise Cancelled("Learning was stopped.")
 
     network = copy.deepcopy(part.network).to(device).eval()
-    deep = recipe.deep or not has_heads(network)
-    recipe = STAGE if deep and not recipe.deep else recipe
-    parameters = learned(network, deep)
+    deep, parameters = recipe.deep, learned(network, recipe.deep)
     scales = {id(parameter) for norm in norms(network) for parameter in norm.parameters(recurse=False)}
     sheets: list[Sheet] = []
     for lesson in lessons:

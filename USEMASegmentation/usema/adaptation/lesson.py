@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from ..inference.preprocessing import Prepared
 from ..models.metadata import ModelMetadata
@@ -27,6 +28,11 @@ class Shown:
     slice: Slice
     axis: int
     planes: np.ndarray
+
+    @property
+    def middle(self) -> float:
+        """Where it lies among the planes."""
+        return float(np.mean(self.planes))
 
     @property
     def index(self) -> tuple:
@@ -87,6 +93,13 @@ class Lesson:
                 if one.slice == without:
                     found[one.index] = UNKNOWN
         return found
+
+
+def along(axis: int, weights: np.ndarray, logits: torch.Tensor) -> torch.Tensor:
+    """Weights of the planes along an axis of the data, shaped to be multiplied with logits (outputs, a, b, c)."""
+    shape = [1] * 4
+    shape[1 + axis] = -1
+    return torch.from_numpy(weights).to(logits).reshape(shape)
 
 
 def as_network_knows(corrections: Corrections, metadata: ModelMetadata) -> np.ndarray:

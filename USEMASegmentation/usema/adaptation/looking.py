@@ -84,11 +84,8 @@ def on_slices(
     before = 0
     for window in several:
         cut = (slice(None),) * (1 + window.axis) + (slice(window.start, window.stop),)
-        done = 0
 
         def progress(tiles: int, total: int, left: float | None, before=before) -> None:
-            nonlocal done
-            done = tiles
             tile_done(before + tiles)
 
         pieces: dict[Slice, list[torch.Tensor]] = {one.slice: [] for one in window.shown}
@@ -110,7 +107,7 @@ def on_slices(
                 if len(planes):
                     pieces[one.slice].append(logits.index_select(1 + window.axis, planes.to(logits.device)).cpu())
         found |= {one: torch.cat(parts, dim=1) for one, parts in pieces.items()}
-        before += done
+        before += _tiling(part, lesson, window, overlap).count
     return found
 
 

@@ -60,13 +60,12 @@ def learned(network: nn.Module, deep: bool) -> dict[str, nn.Parameter]:
 
     Args:
         network: of a part; of one that averages several networks, those of all of them.
-        deep: norms and last stage, too; always so where a head cannot learn alone.
+        deep: norms and last stage, too; else each must have a head.
 
     Raises:
         InputError: it has none.
     """
     found: dict[str, nn.Parameter] = {}
-    deep = deep or not has_heads(network)
     for prefix, one in networks_of(network):
         if type(one) not in LAST:
             raise InputError(

@@ -12,13 +12,18 @@ from ..models.parts import SIGMOID
 UNKNOWN = -1  # a voxel of which nobody has said anything
 
 
-def scores_by_label(outputs: Outputs, logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:
-    """Labels, and their logits (labels, ...): classes that share a label count together; of regions, each its own."""
-    values = list(dict.fromkeys(outputs.values))
-    if outputs.activation == SIGMOID or len(values) == outputs.count:
-        return list(outputs.values), logits
+def labels_of(outputs: Outputs) -> list[int]:
+    """What each score is of: classes that share a label have one score together; of regions, each has its own."""
+    return list(outputs.values) if outputs.activation == SIGMOID else list(dict.fromkeys(outputs.values))
+
+
+def scores_by_label(outputs: Outputs, logits: torch.Tensor) -> torch.Tensor:
+    """Logits (labels, ...) in the order of ``labels_of``: classes that share a label count together."""
+    values = labels_of(outputs)
+    if len(values) == outputs.count:
+        return logits
     rows = [[row for row, value in enumerate(outputs.values) if value == one] for one in values]
-    return values, torch.stack([logits[row].logsumexp(0) for row in rows])
+    return torch.stack([logits[row].logsumexp(0) for row in rows])
 
 
 def truth(outputs: Outputs, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,9 +36,9 @@ def truth(outputs: Outputs, labels: torch.Tensor) -> tuple[torch.Tensor, torch.T
         labels: (...) values of labels, or UNKNOWN.
 
     Returns:
-        (labels, ...) float 0 or 1 in the order of ``scores_by_label``, and bool of the same shape.
+        (labels, ...) float 0 or 1 in the order of ``labels_of``, and bool of the same shape.
     """
-    values = list(outputs.values) if outputs.activation == SIGMOID else list(dict.fromkeys(outputs.values))
+    values = labels_of(outputs)
     target = torch.stack([labels == value for value in values])
     known = (labels != UNKNOWN).expand_as(target)
     if outputs.activation == SIGMOID:
@@ -48,13 +53,7 @@ def _none_after(target: torch.Tensor, row: int) -> torch.Tensor:
     return ~after.any(dim=0) if len(after) else torch.ones_like(target[row])
 
 
-def scaled(outputs: Outputs, logits: torch.Tensor) -> torch.Tensor:
-    """Logits (outputs, ...) divided by the model's temperature."""
-    temperatures = torch.tensor(outputs.temperatures, dtype=torch.float32, device=logits.device)
-    return logits / temperatures.reshape(-1, *[1] * (logits.ndim - 1))
-
-
 def probabilities(outputs: Outputs, logits: torch.Tensor) -> torch.Tensor:
-    """(labels, ...) in the order of ``scores_by_label``, with the model's temperature."""
-    _, scores = scores_by_label(outputs, scaled(outputs, logits))
+    """(labels, ...) in the order of ``labels_of``, with the model's temperature."""
+    scores = scores_by_label(outputs, outputs.scaled(logits))
     return scores.sigmoid() if outputs.activation == SIGMOID else scores.softmax(0)

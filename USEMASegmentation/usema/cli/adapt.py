@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from ..errors import InputError
+from .case_run import write_labels_as_named
 from .device_names import check_device_name
 from .interrupt import stop_on_interrupt
 from .progress import RunProgress, duration
@@ -59,7 +60,7 @@ def adapt(
     from ..files import refuse_existing
     from ..models.adaptable import why_not
     from ..models.bundle import read_bundle
-    from ..quality.labelled_cases import LabelledCase, read_case
+    from ..quality.labelled_cases import LabelledCase, read_case, read_labels
     from ..store.library import find_model
     from ..volumes import writing
 
@@ -70,7 +71,7 @@ def adapt(
         raise InputError(reason, "Correct by hand, or segment with another model.")
     if output.parent.is_dir():  # else it is made when there is something to be written
         writing.check_writable(output, overwrite)
-    if writing.result_suffix(output) not in (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha"):
+    if writing.result_suffix(output) not in (writing.SEGMENTATION_SUFFIX, *writing.IMAGE_SUFFIXES):
         raise InputError(f"{output} is no label map or segmentation.", "Name it .seg.nrrd, .nii.gz, .nrrd or .mha.")
     if save_delta is not None:
         refuse_existing(save_delta, overwrite)
@@ -78,12 +79,14 @@ def adapt(
     volumes, labels = read_case(LabelledCase(image.name, images, corrected), bundle.metadata)
     edited = None
     if before is not None:
-        edited = read_case(LabelledCase(image.name, images, before), bundle.metadata)[1] != labels
+        own = LabelledCase(image.name, images, before)
+        edited = read_labels(own, volumes[0].geometry, bundle.metadata) != labels
     console = Console(stderr=True)
     with stop_on_interrupt() as stop, RunProgress(console) as progress:
         adapted = _adapted(bundle, device, volumes, labels, edited, wanted, way, deep, minutes, seed, stop, progress)
         result = adapted.segmentation
-        _write(output, result, overwrite)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_labels_as_named(output, volumes[0], result, result, overwrite)
     report = adapted.report
     say(console, f"{image.name}: {report['message']}")
     for line in result.warnings:
@@ -137,17 +140,6 @@ def slices_of(text: str) -> tuple[tuple[int, int], ...]:
             raise InputError(f"'{one}' is no slice.", "Give numbers with commas between, such as 40,52 or x:12.")
         found.append((_AXES[match[1] or "z"], int(match[2])))
     return tuple(found)
-
-
-def _write(output: Path, result, overwrite: bool) -> None:
-    from ..volumes import writing
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if writing.result_suffix(output) == writing.SEGMENTATION_SUFFIX:
-        more = (result.geometry, result.model_labels, result.provenance, overwrite)
-        writing.write_segmentation(output, result.labels, *more)
-    else:
-        writing.write_label_map(output, result.labels, result.geometry, overwrite)
 
 
 def _keep(path: Path, delta, console: Console) -> None:

@@ -316,7 +316,7 @@ def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome)
     from ..volumes import writing
 
     stored, overwrite = as_stored(result, volume), case.overwrite
-    yield case.output, lambda: _write_segmentation(case.output, volume, result, overwrite)
+    yield case.output, lambda: write_labels_as_named(case.output, volume, result, stored, overwrite)
     if case.probabilities:
         yield (
             case.probabilities,
@@ -333,28 +333,28 @@ def _writers(case: Case, volume: Volume, result: Segmentation, outcome: Outcome)
         yield case.statistics, lambda: write_statistics(case.statistics, outcome.measures, overwrite)
 
 
-def _write_segmentation(path: Path, volume: Volume, result: Segmentation, overwrite: bool) -> None:
-    """In the format that the name says."""
-    from ..inference.result import as_stored
+def write_labels_as_named(
+    path: Path, volume: Volume, result: Segmentation, stored: Segmentation, overwrite: bool
+) -> None:
+    """In the format that the name says; ``stored`` is the result on the grid of the file."""
     from ..volumes import writing
 
     if write_labels(path, result, overwrite):
         return
-    result = as_stored(result, volume)
-    more = (result.model_labels, result.provenance, overwrite)
+    more = (stored.model_labels, stored.provenance, overwrite)
     suffix = writing.result_suffix(path)
     if suffix == writing.RTSTRUCT_SUFFIX:
         from ..volumes.dicom_rtstruct import write_rtstruct
 
-        write_rtstruct(path, result.labels, volume.stack, *more)
+        write_rtstruct(path, stored.labels, volume.stack, *more)
     elif suffix == writing.DICOM_SUFFIX:
         from ..volumes.dicom_seg import write_dicom_segmentation
 
-        write_dicom_segmentation(path, result.labels, volume.stack, *more)
+        write_dicom_segmentation(path, stored.labels, volume.stack, *more)
     elif suffix == writing.SEGMENTATION_SUFFIX:
-        writing.write_segmentation(path, result.labels, result.geometry, *more)
+        writing.write_segmentation(path, stored.labels, stored.geometry, *more)
     else:
-        writing.write_label_map(path, result.labels, result.geometry, overwrite)
+        writing.write_label_map(path, stored.labels, stored.geometry, overwrite)
 
 
 def _warn(case: Case, engine: Engine, outcome: Outcome, warnings: list[str]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..models.metadata import ModelMetadata
 from ..models.parts import Part, head_bytes
-from . import auto3dseg, brainchop
+from . import auto3dseg, brainchop, totalsegmentator
 from .public import PublicModel, public_models
 
 PROCESS = 500_000_000  # Python with torch and its libraries, before there is a volume
@@ -30,7 +30,7 @@ def share(model: PublicModel, shape: Sequence[int] | None, spacing_zyx: Sequence
 
     Voxels of a given length are looked at, so the room counts; a tile is the least.
     """
-    if model.recipe["format"] != "totalsegmentator" or shape is None or spacing_zyx is None:
+    if model.recipe["format"] != totalsegmentator.RECIPE or shape is None or spacing_zyx is None:
         return 1.0
     room, usual = ([n * mm for n, mm in zip(*volume, strict=True)] for volume in ((shape, spacing_zyx), USUAL_CT))
     return max(_LEAST_SHARE, math.prod(room) / math.prod(usual))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .nnunet import Network, Trained
 
 FORMAT = "TotalSegmentator"
+RECIPE = "totalsegmentator"  # what public_models.json calls it
 _BODIES = "bodies"  # the role of a network whose labels only say where those of the others may stay; and its part
 _POSTPROCESSING: dict[str, list[dict[str, Any]]] = {
     "body": [
@@ -61,7 +62,7 @@ def models(source: Source) -> list[Task]:
     return [
         Task(model.name, model.name, model.title, model)
         for model in public_models()
-        if model.recipe["format"] == "totalsegmentator"
+        if model.recipe["format"] == RECIPE
         and all(dataset["folder"] in folders for dataset in model.recipe["datasets"])
     ]
 

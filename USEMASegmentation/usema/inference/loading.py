@@ -243,9 +243,8 @@ def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
         BundleError: as ``load_parts``.
     """
     finder, weights = bundle.metadata.finder, bundle.load_weights()
-    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device, bundle.metadata.weights["sha256"])[
-        0
-    ]
+    identity = bundle.metadata.weights["sha256"]
+    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device, identity)[0]
 
 
 def _loaded_parts(

@@ -53,7 +53,7 @@ class Outputs:
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Float32 (outputs, ...) of logits (outputs, ...)."""
-        scaled = self._scaled(logits)
+        scaled = self.scaled(logits)
         return scaled.sigmoid() if self.activation == SIGMOID else scaled.softmax(dim=0)
 
     def to_labels(self, scores: torch.Tensor, boundary: float = 0.0) -> torch.Tensor:
@@ -100,7 +100,7 @@ class Outputs:
     def highest(self, logits: torch.Tensor, known: float = 0.0) -> float:
         """The largest probability of any label in any voxel of logits (outputs, ...), and no less than ``known``."""
         if self.activation == SIGMOID:
-            return max(known, self._scaled(logits).amax().sigmoid().item())
+            return max(known, self.scaled(logits).amax().sigmoid().item())
         if known >= 1:
             return known
         logits = logits.flatten(1)
@@ -109,7 +109,7 @@ class Outputs:
         margin = (foreground - logits[0]) / self.temperatures[0]
 
         def highest_of(voxels: torch.Tensor) -> float:
-            scaled = self._scaled(logits[:, voxels])
+            scaled = self.scaled(logits[:, voxels])
             return max(known, (scaled[1:].amax(dim=0) - scaled.logsumexp(dim=0)).amax().exp().item())
 
         if float(margin.max()) > _least_margin(known):
@@ -118,7 +118,8 @@ class Outputs:
             known = highest_of(voxels) if len(voxels) else known
         return known
 
-    def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
+    def scaled(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits (outputs, ...) divided by their temperatures, float32."""
         temperatures = torch.tensor(self.temperatures, dtype=torch.float32, device=logits.device)
         return logits.float() / temperatures.reshape(-1, *[1] * (logits.ndim - 1))
 

@@ -15,8 +15,8 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..volumes.geometry import Geometry
-from ..volumes.integrity import check_file
-from ..volumes.itk_messages import itk_reason, itk_warnings_logged
+from ..volumes.integrity import check_file, file_format
+from ..volumes.itk_reading import IMAGE_IO, itk_reader
 from ..volumes.picture_files import load_picture, nominal_geometry
 from ..volumes.volume import load_volume
 
@@ -112,12 +112,9 @@ def read_label_map(path: Path) -> LabelMap:
     if not flat and not (several and segments):
         volume = load_volume(path)
         return LabelMap(path, whole_labels(volume.array, path)[None], volume.geometry, segments)
-    with itk_warnings_logged(path):
-        try:
-            check_file(path)
-            image = header.Execute()
-        except RuntimeError as error:
-            raise InputError(f"{path} cannot be read: {itk_reason(error)}.", "Copy or export it again.") from error
+    with itk_reader(path, IMAGE_IO[file_format(path)], hint="Copy or export it again.") as reader:
+        check_file(path)
+        image = reader.Execute()
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
     array = sitk.GetArrayFromImage(image)
@@ -234,13 +231,11 @@ def _header(path: Path) -> sitk.ImageFileReader | None:
     """A reader that knows the file's header; None where the file's own reader says better what is wrong with it."""
     if not path.is_file():
         return None
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    with itk_warnings_logged(path):
-        try:
+    try:
+        with itk_reader(path, IMAGE_IO[file_format(path)]) as reader:
             reader.ReadImageInformation()
-        except RuntimeError:
-            return None
+    except InputError:
+        return None
     return reader if reader.GetDimension() in (2, 3) else None
 
 

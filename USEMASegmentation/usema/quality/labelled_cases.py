@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from ..inference.checks import meant
 from ..models.metadata import ModelMetadata
+from ..volumes.geometry import Geometry
 from ..volumes.paths import PICTURE_SUFFIXES
 from ..volumes.picture_files import read_picture
 from ..volumes.volume import Volume, read_volume
@@ -56,15 +57,24 @@ def find_cases(
 def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume], np.ndarray]:
     """The channels of a case and its reference labels (z, y, x), on the grid of the first channel.
 
+    Raises:
+        InputError: an image cannot be read, or as ``read_labels``.
+    """
+    read = read_picture if metadata.takes_images else read_volume
+    volumes = [read(path) for path in case.images]
+    return volumes, read_labels(case, volumes[0].geometry, metadata)
+
+
+def read_labels(case: LabelledCase, grid: Geometry, metadata: ModelMetadata) -> np.ndarray:
+    """The reference labels (z, y, x) of a case alone, on the grid of its first channel.
+
     Labels may be stored with their axes in another order, or cropped to what was drawn. IGNORED marks voxels that
     nobody labelled, where the training of the model knew such.
 
     Raises:
-        InputError: a file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
+        InputError: the file cannot be read, the labels do not lie on the image's voxels, or are not the model's.
     """
-    read = read_picture if metadata.takes_images else read_volume
-    volumes, drawn = [read(path) for path in case.images], read_label_map(case.labels)
-    grid = volumes[0].geometry
+    drawn = read_label_map(case.labels)
     names = {label.value: label.name for label in meant(metadata, metadata.labels, grid)}  # a crop has no sides
     layers, outside = brought_onto(drawn, grid, case.images[0])
     if outside or (drawn.segments is None and not same_extent(drawn.geometry, grid)):
@@ -80,13 +90,13 @@ def read_case(case: LabelledCase, metadata: ModelMetadata) -> tuple[list[Volume]
             "Give labels with the model's own values.",
         )
     if len(layers) == 1 and all(value == place[1] for value, place in places.items()):
-        return volumes, np.where(layers[0] == ignored, IGNORED, layers[0]) if ignored in places else layers[0]
+        return np.where(layers[0] == ignored, IGNORED, layers[0]) if ignored in places else layers[0]
     reference, masks = np.zeros(grid.shape, np.int32), {v: layers[at] == there for v, (at, there) in places.items()}
     if len(layers) > 1 and (sum(mask.astype(np.uint8) for mask in masks.values()) > 1).any():
         raise InputError(f"{case.labels} has segments that overlap.", "A model gives each voxel one label: choose one.")
     for value, mask in masks.items():
         reference[mask] = IGNORED if value == ignored else value
-    return volumes, reference
+    return reference
 
 
 def as_result(reference: np.ndarray, metadata: ModelMetadata) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import protocol
@@ -12,8 +12,6 @@ from .protocol import RunOptions, Send
 if TYPE_CHECKING:
     from ..adaptation.adapting import Wish
     from ..adaptation.corrections import Corrections
-
-PROGRESS_SECONDS = 0.05
 
 
 def corrections_of(entry: dict) -> Corrections:
@@ -63,14 +61,13 @@ def wish_of(request: dict, options: RunOptions, labels: Sequence[str]) -> Wish:
 
 
 def throttled_by_phase(send: Send) -> Callable[[str, int, int, float | None], None]:
-    """Progress as often as a panel can show it; the first and the last of each phase always."""
-    last: tuple[str, float] | None = None
+    """As ``protocol.throttled``, each phase for itself."""
+    current, tell = None, None
 
     def progress(phase: str, done: int, total: int, seconds_left: float | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if last is None or phase != last[0] or done == total or now - last[1] >= PROGRESS_SECONDS:
-            last = phase, now
-            send(event="progress", phase=phase, done=done, total=total, seconds_left=seconds_left)
+        nonlocal current, tell
+        if phase != current:
+            current, tell = phase, protocol.throttled(partial(send, phase=phase))
+        tell(done, total, seconds_left)
 
     return progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 VERSION = 1
+PROGRESS_SECONDS = 0.05  # a panel shows no more than 20 steps a second
 
 Send = Callable[..., None]  # takes the parts of an event by name
 
@@ -97,6 +99,20 @@ def open_array(path: str) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")  # reads .npy alone and refuses pickled objects
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path} is no array that can be read: {error}.") from error
+
+
+def throttled(send: Send) -> Callable[[int, int, float | None], None]:
+    """Progress as often as a panel can show it; the first and the last always."""
+    last = None
+
+    def progress(done: int, total: int, seconds_left: float | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if last is None or done == total or now - last >= PROGRESS_SECONDS:
+            last = now
+            send(event="progress", done=done, total=total, seconds_left=seconds_left)
+
+    return progress
 
 
 def hello() -> dict:

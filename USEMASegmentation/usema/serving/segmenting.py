@@ -19,7 +19,7 @@ from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
 from ..models.delta import Delta
 from ..store import expected
 from . import learning, protocol
-from .protocol import RunOptions, Send, field
+from .protocol import RunOptions, Send, field, throttled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ..inference.result import Segmentation
     from ..inference.rough import RoughResults
     from ..volumes.volume import Volume
-
-PROGRESS_SECONDS = 0.05  # a panel shows no more than 20 steps a second
 
 
 class Commands:
@@ -187,20 +185,6 @@ def _needed(predictor: Predictor, volumes: list[Volume], options: RunOptions) ->
     """Bytes of the files: labels take at most 2 bytes a voxel, probabilities 2 a voxel and class."""
     voxel_bytes = 2 + (2 * predictor.num_classes if options.probabilities else 0)
     return voxel_bytes * max((volume.array.size for volume in volumes), default=0)
-
-
-def throttled(send: Send) -> Callable[[int, int, float | None], None]:
-    """Progress as often as a panel can show it; the first and the last always."""
-    last = None
-
-    def progress(done: int, total: int, seconds_left: float | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if last is None or done == total or now - last >= PROGRESS_SECONDS:
-            last = now
-            send(event="progress", done=done, total=total, seconds_left=seconds_left)
-
-    return progress
 
 
 def _load_engine():

@@ -23,7 +23,7 @@ from .dicom_stack import checked_stack
 from .dicom_straight import straight_voxels
 from .image_files import grid_of_image
 from .integrity import METAIMAGE, NIFTI, check_file, file_format
-from .itk_reading import itk_reader
+from .itk_reading import IMAGE_IO, itk_reader
 from .nifti import frames_in_nifti, read_nifti_frames
 from .nrrd import NrrdHeader
 from .paths import SEGMENTATION_SUFFIXES, check_path
@@ -117,7 +117,7 @@ def _volumes(path: Path, interpolate: bool) -> Iterator[Volume]:
 
 def _itk_volumes(path: Path) -> Iterator[Volume]:
     kind = file_format(path)
-    with itk_reader(path, _image_io(kind), hint="Copy or export it again.") as reader:
+    with itk_reader(path, IMAGE_IO[kind], hint="Copy or export it again.") as reader:
         check_file(path)
         reader.ReadImageInformation()
         image = reader.Execute()
@@ -136,7 +136,7 @@ def _file_names(path: Path) -> list[str]:
         count, step = frames_in_nifti(path)
         return [str(i + 1) if step is None else f"{round(i * step, 6):g} s" for i in range(count)]
     try:
-        with itk_reader(path, _image_io(kind)) as reader:
+        with itk_reader(path, IMAGE_IO[kind]) as reader:
             reader.ReadImageInformation()
     except InputError:
         return []
@@ -150,10 +150,6 @@ def _file_names(path: Path) -> list[str]:
     unit = _told(reader, "axis 0 index unit")
     named = [f"{value} {unit}".strip() for value in values]
     return named if len(set(named)) == count else [str(i + 1) for i in range(count)]
-
-
-def _image_io(kind: str) -> str:
-    return "MetaImageIO" if kind == METAIMAGE else "NrrdImageIO"
 
 
 def _told(reader: sitk.ImageFileReader, key: str) -> str:

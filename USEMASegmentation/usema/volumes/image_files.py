@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from .file_grid import check_dimensions, grid_of_file
 from .geometry import Geometry
 from .integrity import NIFTI, NRRD, check_file, file_format
-from .itk_reading import itk_reader
+from .itk_reading import IMAGE_IO, itk_reader
 from .metaimage import MetaImageHeader
 from .nrrd import NrrdHeader
 
@@ -32,7 +32,7 @@ def read_image_file(path: Path) -> tuple[np.ndarray, Geometry]:
         from .nifti import read_nifti
 
         return read_nifti(path)
-    with itk_reader(path, "NrrdImageIO" if kind == NRRD else "MetaImageIO") as reader:
+    with itk_reader(path, IMAGE_IO[kind]) as reader:
         check_file(path)
         reader.ReadImageInformation()
         kind_of_voxel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())

@@ -9,9 +9,12 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from ..errors import InputError
+from .integrity import METAIMAGE, NIFTI, NRRD
 from .itk_messages import itk_reason, itk_warnings_logged
 from .paths import readable_by_itk
 
+# Which of ITK's readers a format has: by itself ITK goes by the ending of the name.
+IMAGE_IO = {NIFTI: "NiftiImageIO", NRRD: "NrrdImageIO", METAIMAGE: "MetaImageIO"}
 _DAMAGED = "It is incomplete, damaged, or not what its name says: copy or export it again."
 
 

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from ..errors import OutputError
 from .geometry import Geometry
+from .paths import writable_by_itk
 from .pictures import Picture
 from .png import png_bytes
 from .segments import PREFIX, ModelLabel
@@ -113,7 +114,8 @@ def _write_pages(path: Path, values: np.ndarray, overwrite: bool) -> None:
     image = sitk.GetImageFromArray(values if len(values) > 1 else values[0])
     with complete_file(path, PAGED_SUFFIXES, overwrite) as temporary:
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
+            with writable_by_itk(temporary) as name:
+                sitk.WriteImage(image, name, useCompression=True)
         except RuntimeError as error:
             raise OutputError(f"{path} cannot be written.", "Is the disk full?") from error
 

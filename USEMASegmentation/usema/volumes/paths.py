@@ -68,9 +68,23 @@ def readable_by_itk(path: Path, suffix: str = "") -> Iterator[str]:
         yield name
         return
     with tempfile.TemporaryDirectory(prefix="usema-") as folder:
-        link = Path(folder) / f"volume{suffix or path.suffix.lower()}"
+        link = Path(folder) / f"volume{suffix or volume_suffix(path) or path.suffix.lower()}"
         _link(path, link)
         yield str(link)
+
+
+@contextmanager
+def writable_by_itk(path: Path) -> Iterator[str]:
+    """A name under which ITK can make ``path``, whatever its folder is called: its own, or one within a link to the
+    folder that lasts as long as the block.
+    """
+    if _is_utf8(str(path)):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="usema-") as folder:
+        link = Path(folder) / "folder"
+        link.symlink_to(path.parent.resolve(), target_is_directory=True)
+        yield str(link / path.name)
 
 
 def _is_utf8(name: str) -> bool:

@@ -11,8 +11,8 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from .geometry import Geometry
-from .integrity import check_file
-from .itk_reading import itk_reader
+from .integrity import check_file, file_format
+from .itk_reading import IMAGE_IO, itk_reader
 from .outside import fill_outside
 from .paths import PICTURE_SUFFIXES, SEGMENTATION_SUFFIXES, check_path, picture_suffix, volume_suffix
 from .pictures import Picture, check_picture, turned_upright
@@ -92,7 +92,7 @@ def nominal_geometry(width: int, height: int, frames: int = 1) -> Geometry:
 def _one_slice(path: Path) -> Picture:
     """A slice in a file that is made for volumes."""
     check_file(path)
-    with itk_reader(path) as reader:
+    with itk_reader(path, IMAGE_IO[file_format(path)]) as reader:
         reader.ReadImageInformation()
         size = _flat(path, reader.GetSize())
         components = reader.GetNumberOfComponents()

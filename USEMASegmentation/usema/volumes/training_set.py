@@ -18,6 +18,7 @@ import numpy as np
 from .. import strict_json
 from ..errors import InputError, OutputError
 from ..files import replace_file
+from .paths import writable_by_itk
 from .volume import Volume
 
 DESCRIPTION = "dataset.json"
@@ -119,7 +120,8 @@ def _write_image(volume: Volume, path: Path) -> None:
     if array.dtype.kind == "b" or array.dtype == np.float16:
         array = array.astype(np.float32)
     try:
-        sitk.WriteImage(Volume(array, volume.geometry).to_image(), str(path), useCompression=True)
+        with writable_by_itk(path) as name:
+            sitk.WriteImage(Volume(array, volume.geometry).to_image(), name, useCompression=True)
     except RuntimeError as error:
         raise OutputError(f"{path.parent} cannot be written.", "Is the disk full?") from error
 

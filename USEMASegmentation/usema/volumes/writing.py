@@ -20,6 +20,7 @@ from .geometry import Geometry
 from .integrity import check_file
 from .itk_messages import itk_reason
 from .masks import label_boxes, label_mask, mask_to_text
+from .paths import writable_by_itk
 from .segments import PREFIX, WRITTEN_KEY, ModelLabel, segment_look
 from .volume import Volume
 
@@ -198,7 +199,8 @@ def complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) 
 
 def _write(image: sitk.Image, temporary: Path, path: str | Path) -> None:
     try:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+        with writable_by_itk(temporary) as name:
+            sitk.WriteImage(image, name, useCompression=True)
         check_file(temporary)
     except (RuntimeError, InputError) as error:
         # For NIfTI and small NRRD files, ITK reports success on a full disk; only check_file notices.
