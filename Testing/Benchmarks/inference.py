@@ -137,6 +137,7 @@ def infer(
 ) -> tuple[np.ndarray, float, float, str]:
     """Labels (z, y, x), processor and clock seconds of the sliding window alone, and what computed them."""
     import torch
+    from usema.inference.allocator import keeping_freed_memory
     from usema.inference.cpu_engine import CPUEngine
     from usema.inference.outputs import Outputs
     from usema.inference.sliding_window import predict_logits
@@ -183,11 +184,11 @@ def infer(
     else:
         logits, outputs = None, Outputs.classes(classes)
         labels = torch.empty(data.shape[1:], dtype=torch.uint8)
-        for start, slab in predict_logits(
-            network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device
-        ):
-            labels[start : start + slab.shape[1]] = outputs.to_labels(slab)
-            del slab  # else it would be held while the next is computed
+        slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device)
+        with keeping_freed_memory():  # as the command and the worker do
+            for start, slab in slabs:
+                labels[start : start + slab.shape[1]] = outputs.to_labels(slab)
+                del slab  # else it would be held while the next is computed
     spent = time.process_time() - processor, time.perf_counter() - clock
     if logits is not None:
         labels = logits.argmax(0).to(torch.uint8).cpu()
