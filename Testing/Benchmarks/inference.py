@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import os
 import platform
 import resource
@@ -283,7 +282,12 @@ def table(volume: str, network: str, folder: Path) -> str:
     base = [run["processor"] for run in rounds["usema"]]
 
     def median(engine: str, key: str) -> float:
-        return statistics.median(run.get(key, math.nan) for run in rounds[engine])
+        return statistics.median(run[key] for run in rounds[engine])
+
+    def whole(engine: str) -> str:
+        if any("whole" not in run for run in rounds[engine]):  # a process for all engines
+            return " | "
+        return f"{median(engine, 'whole'):.1f} | {median(engine, 'peak_gib'):.2f}"
 
     def ratio(engine: str) -> float:
         return statistics.median(run["processor"] / one for run, one in zip(rounds[engine], base, strict=True))
@@ -308,7 +312,7 @@ def table(volume: str, network: str, folder: Path) -> str:
         rows.append(
             f"| {engine} | {median(engine, 'processor'):.1f} | {ratio(engine):.2f} | {gain(engine):.2f} | "
             f"{median(engine, 'clock'):.1f} | "
-            f"{median(engine, 'whole'):.1f} | {median(engine, 'peak_gib'):.2f} | {differing:.1e} | "
+            f"{whole(engine)} | {differing:.1e} | "
             f"{rounds[engine][-1]['by']} |"
         )
     rows.append(
