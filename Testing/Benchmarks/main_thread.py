@@ -53,9 +53,7 @@ def run(size: tuple[int, int, int], folder: Path) -> dict[str, list[tuple[float,
     from slicer_cases import MrmlHost, addVolume
     from usema.serving.client import WorkerClient
     from USEMASegmentationLib import Logic
-    from USEMASegmentationLib.Scene import ResultWriter, SegmentationWriter
-    from USEMASegmentationLib.Scene.ExchangeFolder import ExchangeFolder
-    from USEMASegmentationLib.Scene.Watch import Watch
+    from USEMASegmentationLib.Scene import ResultWriter
 
     (folder / "Models").mkdir()
     write_tiny_bundle(folder / "Models/tiny", orientation="LPS", preprocessing={**plan(), "spacing": [8.0] * 3})
@@ -65,19 +63,16 @@ def run(size: tuple[int, int, int], folder: Path) -> dict[str, list[tuple[float,
     coarse = np.random.default_rng(0).integers(0, 1000, [-(-length // 32) for length in size]).astype(np.int16)
     array = np.kron(coarse, np.ones((32, 32, 32), np.int16))[tuple(slice(0, length) for length in size)]
     volume = addVolume(np.ascontiguousarray(array), np.diag([-1.0, -1.0, 1.0, 1.0]), "Large")
-    watch(ExchangeFolder, "export", "start: voxels to the worker", spent)
-    watch(Watch, "changes", "result: whether the volume is as it was", spent)
-    watch(Logic, "summary", "result: millilitres", spent)
-    watch(ResultWriter, "_prepared", "result: segments as arrays", spent)
-    watch(SegmentationWriter, "commit", "result: into the scene", spent)
+    watch(ResultWriter, "compute", "(beside it: segments as arrays)", spent)
+    watch(ResultWriter.Ready, "commit", "result: into the scene", spent)
     logic = Logic.USEMASegmentationLogic(WorkerClient(environment={"OMP_NUM_THREADS": "1"}))
     try:
-        with timed("start, all", spent):
+        with timed("the click", spent):
             logic.start(Logic.Parameters(inputVolume=volume, modelName="tiny"))
         while logic.busy:
-            with timed("poll, all", spent):
+            with timed("a call of the timer", spent):
                 logic.poll()
-            time.sleep(0.02)
+            time.sleep(0.01 if logic.isMoving else 0.1)  # as the panel's timer
         if logic.status.state != "done":
             raise SystemExit(f"{logic.status.state}: {logic.status.message} {logic.status.hint}")
     finally:
@@ -99,7 +94,7 @@ def main() -> None:
     lines += [f"`python Testing/Benchmarks/main_thread.py --size {' '.join(map(str, arguments.size))}`", ""]
     lines += ["| call | longest, processor s | on the clock s |", "|---|---|---|"]
     for name, calls in spent.items():
-        lines.append(f"| {name} | {max(calls)[0]:.3f} | {max(call[1] for call in calls):.3f} |")
+        lines.append(f"| {name} ({len(calls)}) | {max(calls)[0]:.3f} | {max(call[1] for call in calls):.3f} |")
     print("\n".join(lines))
     if arguments.write:
         with RESULTS.open("a", encoding="utf-8") as file:
