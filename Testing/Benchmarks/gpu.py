@@ -35,9 +35,9 @@ _, _, engine, network, device, rounds, folder = sys.argv
 data = np.load(Path(folder) / "data.npy")
 seconds = []
 for _ in range(int(rounds)):
-    logits, _, clock, _ = infer(engine, network, data, Path(folder), device)
+    labels, _, clock, _ = infer(engine, network, data, Path(folder), device)
     seconds.append(clock)
-np.save(Path(folder) / f"{network}-{engine}.npy", logits.argmax(0).astype(np.uint8))
+np.save(Path(folder) / f"{network}-{engine}.npy", labels)
 peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else float("nan")
 print(*seconds, peak)
 """

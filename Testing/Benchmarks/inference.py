@@ -1,23 +1,27 @@
 """The same weights on the same volumes: ours by PyTorch and by OpenVINO, nnU-Net's predictor, MONAI's sliding window.
 
     python Testing/Benchmarks/inference.py --keep FOLDER [--volumes ct mr head] [--networks bundled plain imported]
-        [--part 80] [--rounds 5] [--write]
+        [--part 80 | --cube 300] [--memory] [--rounds 5] [--write]
 
 Each engine runs in a process of its own on the same preprocessed data, all in turn, round by round. What is finished
 is kept in FOLDER, and the same command goes on; --table shows what there is so far. ``--part`` takes a cube of so many
-voxels from the middle of each volume, at 1.5 mm.
+voxels from the middle of each volume, at 1.5 mm; ``--cube`` resamples all of it to a cube. ``--memory`` is for large
+volumes: only three tiles are computed and all others get the answer of the third, so that the peak is that of a whole
+run, and times and labels say nothing.
 
 Prints, as medians of the rounds, processor seconds and seconds on the clock of inference, the ratio to our PyTorch
 (median of the rounds' ratios), processor seconds of the whole process (imports, loading, a first tile, and for OpenVINO
 compiling, the first time), its peak memory, labels that differ from ours by PyTorch, and the floor: what the same
 multiplications take at the rate of a large matrix product on the same thread. Processor seconds do not depend on who
-else computes here. "fast" is OpenVINO with the overlap of ``--speed fast``. --write puts the tables into
+else computes here. All end with labels: ours slab by slab, which is timed; nnU-Net and MONAI from the logits that they
+return, which is not. "fast" is OpenVINO with the overlap of ``--speed fast``. --write puts the tables into
 results/inference.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -43,6 +47,7 @@ VOLUMES = {
 SPACING = 1.5
 ENGINES = ("usema", "openvino", "fast", "nnunet", "monai")
 CLASSES, TILE = 20, (64, 64, 64)
+ANSWERED = 3  # tiles with --memory: the first ones allocate what later ones use again
 UNTRAINED = {"kernels": [[3, 3, 3]] * 4, "strides": [[1, 1, 1], *[[2, 2, 2]] * 3], "features": [32, 64, 128, 256]}
 BUNDLED, IMPORTED = "bundled", "imported"  # besides these: untrained networks of a usual size
 NETWORKS = {
@@ -86,10 +91,11 @@ def import_model(folder: Path) -> None:
     convert(nnunet_models.train(IMPORTED, folder / "nnunet", DATA, steps=4), folder / IMPORTED)
 
 
-def prepare(volume: Path, part: int | None, target: Path) -> None:
+def prepare(volume: Path, part: int | None, target: Path, cube: int | None = None) -> None:
     """Normalise and resample once, for all engines alike."""
     from usema.inference.nnunet_recipe import preprocess
     from usema.inference.plan import Plan
+    from usema.inference.resampling import resample_image
     from usema.volumes.volume import read_volume
 
     image = read_volume(volume)
@@ -99,15 +105,36 @@ def prepare(volume: Path, part: int | None, target: Path) -> None:
     data = preprocess(image.array[None], image.geometry.spacing_zyx, plan).data
     if part:
         data = data[(slice(None), *(slice(max(0, (n - part) // 2), (n - part) // 2 + part) for n in data.shape[1:]))]
+    if cube:
+        data = resample_image(data, (cube,) * 3, None)
     np.save(target, np.ascontiguousarray(data))
 
 
+def answering(network):
+    """The network, which after a few tiles gives its last answer again, as a tensor of its own."""
+    import torch
+
+    class Answering(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network, self.left, self.answer = network, ANSWERED, None
+
+        def forward(self, x):
+            if self.left:
+                self.left -= 1
+                self.answer = self.network(x)
+            return self.answer.clone()
+
+    return Answering().eval()
+
+
 def infer(
-    engine: str, name: str, data: np.ndarray, folder: Path, device: str = "cpu"
+    engine: str, name: str, data: np.ndarray, folder: Path, device: str = "cpu", memory: bool = False
 ) -> tuple[np.ndarray, float, float, str]:
-    """Logits (K, z, y, x), processor and clock seconds of the sliding window alone, and what computed them."""
+    """Labels (z, y, x), processor and clock seconds of the sliding window alone, and what computed them."""
     import torch
     from usema.inference.cpu_engine import CPUEngine
+    from usema.inference.outputs import Outputs
     from usema.inference.sliding_window import predict_logits
     from usema.inference.speeds import FAST, MOST_OVERLAP
 
@@ -125,6 +152,8 @@ def infer(
             network.prove(torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, *tile), np.float32)))
             by = str(network.choice)
             network.expect(1)
+    if memory:
+        network = answering(network)
     if engine == "nnunet":
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -142,16 +171,23 @@ def infer(
         from monai.inferers import sliding_window_inference
     clock, processor = time.perf_counter(), time.process_time()
     if engine == "nnunet":
-        logits = peer.predict_sliding_window_return_logits(torch.from_numpy(data)).float().cpu().numpy()
+        logits = peer.predict_sliding_window_return_logits(torch.from_numpy(data))
     elif engine == "monai":
         with torch.inference_mode(), half:
             image = torch.from_numpy(data)[None].to(device)
             logits = sliding_window_inference(image, tile, 1, network, overlap=overlap, mode="gaussian")[0]
-            logits = logits.float().cpu().numpy()
     else:
-        slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device)
-        logits = np.concatenate([slab.cpu().numpy() for _, slab in slabs], axis=1)
-    return logits, time.process_time() - processor, time.perf_counter() - clock, by
+        logits, outputs = None, Outputs.classes(classes)
+        labels = torch.empty(data.shape[1:], dtype=torch.uint8)
+        for start, slab in predict_logits(
+            network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device
+        ):
+            labels[start : start + slab.shape[1]] = outputs.to_labels(slab)
+            del slab  # else it would be held while the next is computed
+    spent = time.process_time() - processor, time.perf_counter() - clock
+    if logits is not None:
+        labels = logits.argmax(0).to(torch.uint8).cpu()
+    return labels.numpy(), *spent, by
 
 
 def floor_seconds(name: str, shape: tuple[int, ...], folder: Path) -> float:
@@ -171,29 +207,44 @@ def floor_seconds(name: str, shape: tuple[int, ...], folder: Path) -> float:
     return multiplications * Tiling.of(shape, tile, 0.5).count / rate
 
 
-def run_engine(engine: str, volume: str, network: str, folder: Path) -> None:
+def run_engine(engine: str, volume: str, network: str, folder: Path, memory: bool) -> None:
     """In a process of its own: prints what was measured."""
     data = np.load(folder / f"{volume}.npy")
     if engine == "floor":
         print(json.dumps({"processor": floor_seconds(network, data.shape[1:], folder)}))
         return
-    logits, processor, clock, by = infer(engine, network, data, folder)
-    np.save(folder / f"{volume}-{network}-{engine}.npy", logits.argmax(0).astype(np.uint8))
+    labels, processor, clock, by = infer(engine, network, data, folder, memory=memory)
+    np.save(folder / f"{volume}-{network}-{engine}.npy", labels)
     spent = resource.getrusage(resource.RUSAGE_SELF)
     told = {"processor": processor, "clock": clock, "whole": spent.ru_utime + spent.ru_stime, "by": by}
     print(json.dumps({**told, "peak_gib": peak_bytes() / 2**30, "shape": "x".join(map(str, data.shape[1:]))}))
 
 
-def measure(volume: str, network: str, number: int, folder: Path) -> None:
+def measure(volume: str, network: str, number: int, folder: Path, *how: str) -> None:
     """One round of all engines, of which those that are kept are not run again."""
-    for engine in (*ENGINES, "floor"):
+    for engine in ENGINES if how else (*ENGINES, "floor"):
         kept = folder / f"{volume}-{network}-{engine}-{number}.json"
         if kept.exists():
             continue
-        options = ["--engine", engine, "--keep", folder, "--volumes", volume, "--networks", network]
+        options = ["--engine", engine, "--keep", folder, "--volumes", volume, "--networks", network, *how]
         found = found_by(__file__, *options, USEMA_CACHE=str(folder / "compiled"))
         kept.write_text(json.dumps(found), encoding="utf-8")
         print(f"{kept.stem}: {kept.read_text()}", flush=True)
+
+
+def memory_table(volumes: list[str], networks: list[str], folder: Path) -> str:
+    """Peaks, and what share of nnU-Net's and MONAI's ours are, as Markdown."""
+    rows = ["| volume | network | engine | peak GiB | of nnU-Net's | of MONAI's |", "|---" * 6 + "|"]
+    for volume, network in itertools.product(volumes, networks):
+        kept = {engine: folder / f"{volume}-{network}-{engine}-0.json" for engine in ENGINES}
+        if not all(path.exists() for path in kept.values()):
+            continue
+        found = {engine: json.loads(path.read_text()) for engine, path in kept.items()}
+        for engine, run in found.items():
+            peak = run["peak_gib"]
+            shares = (f"{peak / found[other]['peak_gib']:.2f}" for other in ("nnunet", "monai"))
+            rows.append(f"| {volume}, {run['shape']} | {network} | {engine} | {peak:.2f} | {' | '.join(shares)} |")
+    return "\n".join(rows) + "\n"
 
 
 def table(volume: str, network: str, folder: Path) -> str:
@@ -237,6 +288,8 @@ def main() -> None:
     networks = [BUNDLED, IMPORTED, *NETWORKS]
     parser.add_argument("--networks", nargs="+", choices=networks, default=[BUNDLED, "plain", IMPORTED])
     parser.add_argument("--part", type=int, help="voxels of a side of the cube to take; all of the volume without")
+    parser.add_argument("--cube", type=int, help="voxels of a side that all of the volume is resampled to")
+    parser.add_argument("--memory", action="store_true", help="compute a few tiles only: peaks, no times or labels")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--table", action="store_true", help="measure nothing, show what is kept")
     parser.add_argument("--machine", default="", help="in words, for the results file")
@@ -245,24 +298,27 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.keep.resolve()
     if arguments.engine:
-        run_engine(arguments.engine, arguments.volumes[0], arguments.networks[0], folder)
+        run_engine(arguments.engine, arguments.volumes[0], arguments.networks[0], folder, arguments.memory)
         return
     folder.mkdir(parents=True, exist_ok=True)
     rows = [(volume, network) for network in arguments.networks for volume in arguments.volumes]
     if not arguments.table:
         for volume in arguments.volumes:
             if not (folder / f"{volume}.npy").exists():
-                prepare(DATA / VOLUMES[volume], arguments.part, folder / f"{volume}.npy")
+                prepare(DATA / VOLUMES[volume], arguments.part, folder / f"{volume}.npy", arguments.cube)
         if IMPORTED in arguments.networks and not (folder / IMPORTED / "model.json").exists():
             import_model(folder)
-        for number in range(arguments.rounds):
+        for number in range(1 if arguments.memory else arguments.rounds):
             for volume, network in rows:
-                measure(volume, network, number, folder)
+                measure(volume, network, number, folder, *(["--memory"] if arguments.memory else []))
     load = f", load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
     text = f"## {date.today()}, {arguments.machine or platform.processor() or platform.machine()}, one thread{load}\n\n"
     command = " ".join([Path(__file__).name, *sys.argv[1:]]).replace(str(arguments.keep), "FOLDER")
     text += f"`python Testing/Benchmarks/{command}`\n\n"
-    text += "\n".join(filter(None, (table(*row, folder) for row in rows)))
+    if arguments.memory:
+        text += memory_table(arguments.volumes, arguments.networks, folder)
+    else:
+        text += "\n".join(filter(None, (table(*row, folder) for row in rows)))
     print(text)
     if arguments.write:
         with (ROOT / "Testing/Benchmarks/results/inference.md").open("a", encoding="utf-8") as file:

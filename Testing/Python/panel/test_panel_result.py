@@ -167,6 +167,15 @@ def test_no_text_of_a_model_becomes_markup(app, openPanel, tmp_path, monkeypatch
         assert "&lt;img src=x onerror=alert(1)&gt;" in text, text
 
 
+def test_a_speed_says_how_long_it_takes_here_and_what_it_costs(app):
+    from USEMASegmentationLib.Panel.RunTexts import speed
+
+    assert speed("Fast", None) == "Fast"
+    assert speed("Fast", 30.0) == "Fast (about 30 s)"
+    assert speed("Fast", 30.0, -0.0021) == "Fast (about 30 s, Dice -0.0021)"
+    assert speed("Fast", None, 0.0) == "Fast (same Dice)"
+
+
 def test_messages_and_questions_escape_what_they_are_told(app):
     from pathlib import Path
 

@@ -43,7 +43,7 @@ CASES = ("hippocampus_001", "hippocampus_007", "hippocampus_149", "hippocampus_1
 LABELS = ("Anterior hippocampus", "Posterior hippocampus")
 SECTIONS = (
     "What it does", "Intended use", "Limits", "Input", "Training", "How it was evaluated", "Results",
-    "Groups of cases", "Volumes", "Time", "Where it fails", "Weights, licence, citation",
+    "Groups of cases", "Volumes", "Time", "Speeds", "Where it fails", "Weights, licence, citation",
 )  # fmt: skip
 
 

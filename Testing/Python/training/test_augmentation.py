@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from usema.measure.objects import rims
-from usema.training import further_2d, robust, robust_2d
+from usema.training import averaged, further_2d, robust, robust_2d
 from usema.training.cpu_bfloat16 import spare_narrow_convolutions
 
 
@@ -52,6 +52,31 @@ def test_the_robust_recipe_averages_neighbouring_slices():
         assert sorted(share > 0.4 for share in repeated) == [False, False, True]
         assert thick.shape == image.shape
         assert thick.mean().item() == pytest.approx(image.mean().item(), abs=1e-5)
+
+
+def test_training_on_meets_other_fields_of_view_half_as_often_and_ends_at_no_learning_rate():
+    patch = ((40, 56, 40), (-0.5, 0.5), [1, 1, 1], (2,), None)
+
+    def shares(trainer):
+        every = trainer.get_training_transforms(*patch).transforms
+        return {type(each.transform): each.apply_probability for each in every if hasattr(each, "apply_probability")}
+
+    before, after = (
+        shares(trainer)
+        for trainer in (robust.nnUNetTrainerUSEMARobustBothSides, averaged.nnUNetTrainerUSEMARobustBothSidesFurther)
+    )
+    rare = {robust.Shift, robust.Surroundings, robust.ThickSlices, robust.Level}
+    assert {kind: share * 2 for kind, share in after.items() if kind in rare} == {kind: before[kind] for kind in rare}
+    assert {kind: before[kind] for kind in before.keys() - rare} == {kind: after[kind] for kind in after.keys() - rare}
+
+    trainer = object.__new__(averaged.nnUNetTrainerUSEMARobustBothSidesFurther)
+    trainer.network, trainer.weight_decay, trainer.num_epochs = torch.nn.Linear(1, 1), 0, 4
+    optimizer, schedule = trainer.configure_optimizers()
+    rates = []
+    for epoch in (0, 2, 4):
+        schedule.step(epoch)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([5e-4, 2.5e-4, 0])
 
 
 def test_the_robust_recipe_moves_image_and_labels_together():

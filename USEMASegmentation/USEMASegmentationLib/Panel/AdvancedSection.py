@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 from usema.errors import Cancelled, UsemaError
 from usema.inference.speeds import EXACT, FAST, PREVIEW
+from usema.store.library import KnownModel
 
 from ..Logic import USEMASegmentationLogic
 from . import RunTexts
@@ -57,12 +58,12 @@ class AdvancedSection:
     def device(self) -> str:
         return self.ui.deviceSelector.currentData
 
-    def update(self, node) -> None:
-        """What is chosen in the parameter node, and what is known of device and engine for its model."""
+    def update(self, node, model: KnownModel | None = None) -> None:
+        """What is chosen in the parameter node, and what is known of speeds, device and engine for its model."""
         self._node, modelName, selector = node, node.modelName, self.ui.speedSelector
-        seconds = self.logic.secondsBySpeed(modelName)
+        seconds, measured = self.logic.secondsBySpeed(modelName), model.dice_by_speed if model else {}
         for index, (text, value) in enumerate(SPEED_TEXTS):
-            selector.setItemText(index, RunTexts.speed(text, seconds.get(value)))
+            selector.setItemText(index, RunTexts.speed(text, seconds.get(value), measured.get(value)))
         selector.setCurrentIndex(max(0, selector.findData(node.speed)))
         self.ui.releaseButton.enabled = self.ui.fasterButton.enabled = not self.logic.busy
         self.ui.fasterButton.visible = not FASTER.isMet() and self.logic.badge()[0].startswith(("cpu", "Engine"))

@@ -20,9 +20,14 @@ def duration(seconds: float) -> str:
     return _("about {number} min").format(number=round(seconds / 60))
 
 
-def speed(name: str, seconds: float | None) -> str:
-    """A speed, and how long the last volume takes with it on this computer; None: not known."""
-    return name if seconds is None else _("{speed} ({time})").format(speed=name, time=duration(seconds))
+def speed(name: str, seconds: float | None, difference: float | None = None) -> str:
+    """A speed; how long the last volume takes with it on this computer, and its mean Dice less that of an exact run,
+    as the model's card has it. None: not known."""
+    said = [] if seconds is None else [duration(seconds)]
+    if difference is not None:
+        same = abs(difference) < 5e-5
+        said.append(_("same Dice") if same else _("Dice {difference}").format(difference=f"{difference:+.4f}"))
+    return _("{speed} ({known})").format(speed=name, known=", ".join(said)) if said else name
 
 
 def progress(status: Status) -> str:

@@ -236,7 +236,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
         self.regionSection.update(busy)
         self.trainingSection.update(busy)
-        self.advancedSection.update(node)
+        self.advancedSection.update(node, self.modelSection.models.get(node.modelName))
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume), volume)
         ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None
         self.surfaceSection.update(node.segmentation, node.inputVolume)

@@ -20,10 +20,10 @@ from rich.progress import Progress
 def card(bundle, images, labels, split, fold, device) -> None:
     """Write the model card of BUNDLE (a model's folder, or its name): card.md, and card/ with pictures and figures.
 
-    With --images and --labels, the model is measured on these cases first, which should be some that training left
-    out, and metrics.validation of its model.json is replaced. Without, the card is made again from what was measured
-    before. The card travels with the model, and holds names and pictures of cases: delete pictures that must not be
-    shown, and make the card again.
+    With --images and --labels, the model is measured on these cases first, at every speed, which should be some that
+    training left out, and metrics.validation and metrics.speeds of its model.json are replaced. Without, the card is
+    made again from what was measured before. The card travels with the model, and holds names and pictures of cases:
+    delete pictures that must not be shown, and make the card again.
     """
     from ..quality.card.text import write_card
     from ..store.library import find_folder

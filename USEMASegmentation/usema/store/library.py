@@ -5,7 +5,9 @@ Nothing here goes over the network. Standard library only.
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,6 +70,17 @@ class KnownModel:
     @property
     def labels(self) -> tuple[EntryLabel, ...]:
         return tuple(EntryLabel(label.name, label.color) for label in self._says.labels) if self._says else ()
+
+    @property
+    def dice_by_speed(self) -> dict[str, float]:
+        """By how much the mean Dice of a speed differs from that of an exact run, as its maker measured it."""
+        measured = self._says.metrics.get("speeds") if self._says else None
+        found = {}
+        for name, figures in measured.items() if isinstance(measured, Mapping) else ():
+            difference = figures.get("difference") if isinstance(figures, Mapping) else None
+            if isinstance(difference, (int, float)) and math.isfinite(difference):
+                found[name] = float(difference)
+        return found
 
     @property
     def licence(self) -> Licence | None:

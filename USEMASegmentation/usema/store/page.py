@@ -10,7 +10,7 @@ from typing import Any
 from .index import Index
 
 PAGE_FILE = "models.html"
-ON_THE_CARD = ("calibration", "robustness")  # metrics that the model card shows, and this page not
+ON_THE_CARD = ("calibration", "robustness", "speeds")  # metrics that the model card shows, and this page not
 
 
 def render(index: Index) -> str:

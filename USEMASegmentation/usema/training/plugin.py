@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import MissingDependencyError, OutputError
 
 LINK = """# Put here by USEMA (python -m usema.training.plugin).
+from usema.training.averaged import *  # noqa: F403
 from usema.training.further_2d import *  # noqa: F403
 from usema.training.neighbours import *  # noqa: F403
 from usema.training.robust import *  # noqa: F403

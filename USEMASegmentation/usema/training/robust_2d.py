@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -19,9 +18,8 @@ from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransfo
 from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from safetensors.torch import load_file, save_file
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .averaged import AveragedWeights
 from .robust import OUTSIDE, Level, Shift, Surroundings
 from .trainers import nnUNetTrainerUSEMASmall
 
@@ -54,7 +52,7 @@ class UnevenLight(BasicTransform):
         return {**data_dict, "image": image + field}
 
 
-class nnUNetTrainerUSEMARobust2D(nnUNetTrainerUSEMASmall):
+class nnUNetTrainerUSEMARobust2D(AveragedWeights, nnUNetTrainerUSEMASmall):
     """For pictures that have no upright: one SEMA block, at the bottleneck, strong augmentation, averaged weights.
 
     The plan's channels are taken as they are. What is exported and validated is the exponential moving average of the
@@ -64,7 +62,6 @@ class nnUNetTrainerUSEMARobust2D(nnUNetTrainerUSEMASmall):
     switches: ClassVar[dict] = {**nnUNetTrainerUSEMASmall.switches, "sema_stages": "bottleneck"}
     width = 1.0
     rotation: ClassVar[float] = math.pi  # at most, to either side
-    average_decay: ClassVar[float] = 0.995
 
     @staticmethod
     def get_training_transforms(*arguments, **options):
@@ -96,40 +93,6 @@ class nnUNetTrainerUSEMARobust2D(nnUNetTrainerUSEMASmall):
 
     def mirrored_axes(self, axes: tuple[int, ...]) -> tuple[int, ...] | None:
         return axes
-
-    # -- the average of the weights ---------------------------------------------------------------------------------
-
-    def initialize(self):
-        super().initialize()
-        self.make_average()
-
-    def make_average(self) -> None:
-        self.average = AveragedModel(self.bare_network(), multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
-
-    def train_step(self, batch: dict) -> dict:
-        result = super().train_step(batch)
-        self.average.update_parameters(self.bare_network())
-        return result
-
-    def on_train_end(self):
-        self.bare_network().load_state_dict(self.average.module.state_dict())
-        super().on_train_end()
-
-    def save_checkpoint(self, filename: str) -> None:
-        super().save_checkpoint(filename)
-        self.save_average(filename)
-
-    def save_average(self, filename: str) -> None:
-        """Beside the checkpoint, for a run that goes on."""
-        if self.local_rank == 0 and not self.disable_checkpointing:
-            # Copies: networks that hold a module twice, as nnU-Net's do, share its tensors, which no file may.
-            average = {name: value.clone().contiguous() for name, value in self.average.state_dict().items()}
-            save_file(average, _beside(filename))
-
-    def load_checkpoint(self, filename_or_checkpoint) -> None:
-        super().load_checkpoint(filename_or_checkpoint)
-        if isinstance(filename_or_checkpoint, str) and _beside(filename_or_checkpoint).is_file():
-            self.average.load_state_dict(load_file(_beside(filename_or_checkpoint)))
 
 
 class nnUNetTrainerUSEMARobust2DUpright(nnUNetTrainerUSEMARobust2D):
@@ -165,8 +128,3 @@ class nnUNetTrainerUSEMARobust2DFinish(Finish):
 
 class nnUNetTrainerUSEMARobust2DUprightFinish(Finish, nnUNetTrainerUSEMARobust2DUpright):
     """The end of nnUNetTrainerUSEMARobust2DUpright."""
-
-
-def _beside(checkpoint: str) -> Path:
-    """Where the average of the weights lies."""
-    return Path(checkpoint).with_suffix(".average.safetensors")

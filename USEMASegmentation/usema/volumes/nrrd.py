@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -32,10 +33,13 @@ class NrrdHeader:
                 raise InputError(f"{path} is incomplete: it has no NRRD header.", COPY_AGAIN)
             while (line := file.readline(1 << 20)).strip(b"\r\n"):
                 key, separator, value = line.decode("utf-8", "replace").partition(": ")
+                field = key.strip().lower().replace(" ", "")
+                if field == "datafile":
+                    value = os.fsdecode(line).partition(": ")[2]  # the name of a file need not be UTF-8
                 if separator and not key.startswith("#"):
-                    self.fields[key.strip().lower().replace(" ", "")] = value.strip()
-                if key.strip().lower().replace(" ", "") == "datafile" and value.strip().startswith("LIST"):
-                    self.listed = [name.decode("utf-8", "replace").strip() for name in file]
+                    self.fields[field] = value.strip()
+                if field == "datafile" and value.strip().startswith("LIST"):
+                    self.listed = [os.fsdecode(name).strip() for name in file]
                     break
             self.start = file.tell()
 

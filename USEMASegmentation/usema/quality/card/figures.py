@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ...inference.speeds import EXACT, FAST
 from ..metrics import METRICS, mean_of_found
-from .results import VOLUMES, CaseResult, LabelResult, Results, Units
+from .results import FIRST_LOOK, VOLUMES, CaseResult, LabelResult, Results, SpeedResult, Units
 
 RESAMPLES = 2000
 SMALLEST_TO_BOUND = 3  # cases from which a mean gets an interval
@@ -133,3 +134,41 @@ def validation_metrics(results: Results) -> dict[str, Any]:
     if results.images:
         measured["hausdorff95_pixels"] = measured.pop("hausdorff95_mm")
     return {"cases": len(results.cases), "mean_dice": mean_dice, **measured}
+
+
+def speed_metrics(results: Results) -> dict[str, Any]:
+    """For ``metrics.speeds`` of ``model.json``: of each speed its tiles as a share of those of an exact run, its mean
+    Dice, and its paired difference to exact with the 95 % interval (null below three cases) and the worst case.
+
+    Cases of one tile count as the same at "fast"; a first look has only those where it is shown. Empty where speeds
+    were not measured.
+    """
+    measured = [case for case in results.cases if case.speeds and math.isfinite(case.speeds[0].dice)]
+    if not measured:
+        return {}
+    several = sum(case.speeds[0].tiles > 1 for case in measured)
+    figures: dict[str, Any] = {"cases": len(measured), "of_more_than_one_tile": several}
+    figures[EXACT] = {"dice": round(statistics.fmean(case.speeds[0].dice for case in measured), 4)}
+    for name in (FAST, FIRST_LOOK):
+        pairs = [pair for case in measured if (pair := _pair(case, name))]
+        if pairs:
+            differences = [other.dice - exact.dice for exact, other in pairs]
+            low, high = bootstrap_interval(differences) if len(pairs) >= SMALLEST_TO_BOUND else (None, None)
+            figures[name] = {
+                "cases": len(pairs),
+                "tiles": round(sum(other.tiles for _, other in pairs) / sum(exact.tiles for exact, _ in pairs), 3),
+                "dice": round(statistics.fmean(other.dice for _, other in pairs), 4),
+                "difference": round(statistics.fmean(differences), 4),
+                "low": None if low is None else round(low, 4),
+                "high": None if high is None else round(high, 4),
+                "worst": round(min(differences), 4),
+            }
+    return figures
+
+
+def _pair(case: CaseResult, name: str) -> tuple[SpeedResult, SpeedResult] | None:
+    """(exact, the other) of a case; None where the other was not measured or not shown."""
+    exact, *others = case.speeds
+    if name == FAST and not others:
+        return exact, exact
+    return next(((exact, other) for other in others if other.speed == name), None)

@@ -29,8 +29,9 @@ from ...volumes.volume import Volume, reorient
 from ..labelled_cases import LabelledCase, as_result, read_case, where_labelled
 from ..metrics import compare_masks
 from ..pictures import check_preview, write_comparison
-from .figures import validation_metrics
+from .figures import speed_metrics, validation_metrics
 from .results import CaseResult, LabelResult, Pictured, Results, write_results
+from .speeds import Tiles, at_every_speed, mean_dice
 
 TOLERANCE_MM = 1.0  # of the surface Dice, or the coarsest voxel that training saw if that is more
 TOLERANCE_PIXELS = 2.0  # of images, which may not know how large a pixel is
@@ -45,9 +46,11 @@ def measure(
     device: str = "auto",
     progress: Callable[[str], None] = lambda case: None,
 ) -> Bundle:
-    """Writes ``card/cases.json``, the pictures of the worst cases, and ``metrics.validation`` of ``model.json``.
+    """Writes ``card/cases.json``, the pictures of the worst cases, and two metrics of ``model.json``: ``validation``
+    and ``speeds``.
 
     The first case is run once more than the others, before them: its time would hold what only the first run needs.
+    Cases of more than one tile are run at the other speeds, too.
 
     Args:
         bundle: in a folder.
@@ -80,12 +83,19 @@ def measure(
         volumes, reference = read_case(case, bundle.metadata)
         if not results:
             predictor.segment(volumes)
-        started = time.perf_counter()
-        segmentation = predictor.segment(volumes)
+        started, tiles = time.perf_counter(), Tiles()
+        segmentation = predictor.segment(volumes, progress=tiles)
         seconds = time.perf_counter() - started
-        labels, reference = where_labelled(segmentation.labels, as_result(reference, bundle.metadata))
+        expected = as_result(reference, bundle.metadata)
+
+        def dice(result: Segmentation, expected=expected) -> float:
+            return mean_dice(*where_labelled(result.labels, expected), result.model_labels)
+
+        speeds = at_every_speed(predictor, volumes, (segmentation, tiles.count), dice)
+        labels, reference = where_labelled(segmentation.labels, expected)
         segmentation = replace(segmentation, labels=labels)
-        results.append(_case_result(case.name, volumes[0], segmentation, reference, tolerance, seconds))
+        found = _case_result(case.name, volumes[0], segmentation, reference, tolerance, seconds)
+        results.append(replace(found, speeds=speeds))
         worst.append((results[-1].dice, case, segmentation))
         worst = sorted((entry for entry in worst if not math.isnan(entry[0])), key=lambda entry: entry[0])
         del worst[len(PICTURES) :]
@@ -116,7 +126,8 @@ def measure(
         write_results(folder, document)
     except OSError as error:
         raise _cannot_write(folder, error) from error
-    return change_metadata(bundle, metrics={**bundle.metadata.metrics, "validation": validation_metrics(document)})
+    measured = {"validation": validation_metrics(document), "speeds": speed_metrics(document)}
+    return change_metadata(bundle, metrics={**bundle.metadata.metrics, **measured})
 
 
 def _cannot_write(folder: Path, error: OSError) -> OutputError:

@@ -13,6 +13,7 @@ from ...files import replace_file
 from ...models.bundle import Bundle
 from ...models.card_files import CASES_FILE
 
+FIRST_LOOK = "first look"  # what the speed "preview" shows before its result
 _MEASURE = "Measure it: usema card BUNDLE --images FOLDER --labels FOLDER"
 
 
@@ -64,8 +65,20 @@ class LabelResult:
 
 
 @dataclass(frozen=True)
+class SpeedResult:
+    """One case at one speed, or its first look: the mean Dice of the labels, and how many tiles were run."""
+
+    speed: str
+    dice: float
+    tiles: int
+
+
+@dataclass(frozen=True)
 class CaseResult:
-    """One case; ``intensity_type`` and ``intensity_range`` are of the file's voxels, of the first channel."""
+    """One case; ``intensity_type`` and ``intensity_range`` are of the file's voxels, of the first channel.
+
+    ``speeds`` has "exact" first, and the others where there is more than one tile; it is empty in older files.
+    """
 
     case: str
     seconds: float
@@ -73,6 +86,7 @@ class CaseResult:
     intensity_range: tuple[float, float]
     spacing_mm: tuple[float, float, float]
     labels: tuple[LabelResult, ...]
+    speeds: tuple[SpeedResult, ...] = ()
 
     @property
     def dice(self) -> float:
@@ -160,7 +174,8 @@ def read_results(bundle: Bundle) -> Results:
 def _case(document: dict[str, Any]) -> CaseResult:
     labels = tuple(LabelResult(**_with_infinity(label)) for label in document["labels"])
     triples = {key: tuple(document[key]) for key in ("intensity_range", "spacing_mm")}
-    return CaseResult(**{**document, **triples, "labels": labels})
+    speeds = tuple(SpeedResult(**_with_infinity(speed)) for speed in document.get("speeds", ()))
+    return CaseResult(**{**document, **triples, "labels": labels, "speeds": speeds})
 
 
 def _without_infinity(value: Any) -> Any:
@@ -172,7 +187,7 @@ def _without_infinity(value: Any) -> Any:
 
 
 def _with_infinity(label: dict[str, Any]) -> dict[str, Any]:
-    """A label as it was: without a Dice nothing could be measured, with one the distance was infinite."""
+    """A label, or a speed, as it was: without a Dice nothing could be measured, with one the distance was infinite."""
     unknown = math.nan if label["dice"] is None else math.inf
-    metrics = ("dice", "surface_dice", "hausdorff95_mm")
+    metrics = [metric for metric in ("dice", "surface_dice", "hausdorff95_mm") if metric in label]
     return {**label, **{metric: unknown if label[metric] is None else label[metric] for metric in metrics}}

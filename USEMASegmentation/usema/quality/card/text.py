@@ -10,14 +10,15 @@ from typing import Any
 
 from ...errors import BundleError, OutputError
 from ...files import replace_file
+from ...inference.speeds import EXACT, FAST
 from ...models.bundle import METADATA_FILE, Bundle
 from ...models.card_files import CARD_FILE, CASES_FILE, PICTURES, RELIABILITY_PICTURE
 from ...models.image_rules import RGB
 from ...models.metadata import ModelMetadata
 from ..metrics import METRICS
 from .failures import failures
-from .figures import SMALLEST_TO_DIVIDE, agreement, groups, spread
-from .results import CaseResult, LabelResult, Results, read_results
+from .figures import SMALLEST_TO_DIVIDE, agreement, groups, speed_metrics, spread
+from .results import FIRST_LOOK, CaseResult, LabelResult, Results, read_results
 
 WARNING = "**Not a medical device. For research and teaching; a person must check every result.**"
 FEW = 10  # a figure of fewer cases is marked
@@ -75,6 +76,7 @@ def render(metadata: ModelMetadata, results: Results, pictures: Sequence[str]) -
         ["## Groups of cases", *_groups(results)],
         [f"## {results.units.extent.title()}s", *_sizes(results)],
         ["## Time", _time(results)],
+        ["## Speeds", *_speeds(results)],
         ["## Calibration", *_calibration(metadata, pictures)],
         ["## Robustness", *_robustness(metadata)],
         ["## Where it fails", *failures(results, pictures)],
@@ -260,6 +262,38 @@ def _time(results: Results) -> str:
         f"{statistics.median(seconds):.2f} s per case (median; {min(seconds):.2f} to {max(seconds):.2f} s) from "
         f"{'image' if results.images else 'volume'} to labels, with the model loaded and warm, on: {results.machine}."
     )
+
+
+def _speeds(results: Results) -> list[str]:
+    figures = speed_metrics(results)
+    if not figures:
+        return []
+    several = figures["of_more_than_one_tile"]
+    if not several:
+        return ["Every case is a single tile: all speeds give the same result in the same time."]
+    rows = [(EXACT, _marked(figures["cases"]), "100 %", f"{figures[EXACT]['dice']:.4f}", "", "")]
+    for name in (FAST, FIRST_LOOK):
+        if name in figures:
+            found = figures[name]
+            between = "too few cases" if found["low"] is None else f"{found['low']:+.4f} to {found['high']:+.4f}"
+            difference = f"{found['difference']:+.4f} ({between})"
+            rows.append(
+                (
+                    name,
+                    _marked(found["cases"]),
+                    f"{found['tiles']:.0%}".replace("%", " %"),
+                    f"{found['dice']:.4f}",
+                    difference,
+                    f"{found['worst']:+.4f}",
+                )
+            )
+    note = (
+        "What `--speed` costs: mean Dice of all segments of a case; differences are paired, case by case. "
+        f"{several} of {_count(figures['cases'])} have more than one tile; the others are the same at every speed. The "
+        "result of `preview` is that of `exact`; its first look is shown until then, if it takes half as long at most."
+    )
+    columns = ("speed", "cases", "tiles", "mean Dice", "difference to exact (95 % interval)", "worst case")
+    return _noted([note, _table(columns, rows)])
 
 
 def _calibration(metadata: ModelMetadata, pictures: Sequence[str]) -> list[str]:
