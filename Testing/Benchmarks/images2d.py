@@ -261,7 +261,8 @@ def table_of_networks(rows: list[dict]) -> str:
             f"{row['parameters'] / 1e6:.2f}",
             f"{row['macs'] / 1e9:.2f}",
         ]
-        cells.append(f"{row['seconds_per_epoch'] / EPOCH:.2f}")
+        seconds = row["seconds_per_epoch"]  # null, by hand, where the computer had other work
+        cells.append(f"{seconds / EPOCH:.2f}" if seconds else "not measured")
         lines.append(f"| {' | '.join(map(str, (*cells, *means(row['scores']).values())))} |")
     if len(rows) > 1:
         by_case = [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import math
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,12 @@ sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing" / "Python"
 # What is expected below was computed by PyTorch, and the tests are to be the same where OpenVINO is not installed;
 # test_cpu_engine.py lets it be chosen.
 os.environ.setdefault("USEMA_CPU_BACKEND", "pytorch")
+
+# Of several processes, each gets its share of the cores, and so do those that it starts: with more threads than cores,
+# a small network spends most of its time waiting.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 SLOW_SECONDS = 1200  # a slow test's limit where it has none of its own; others have that of pyproject.toml
 
@@ -42,6 +51,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
+def pytest_collection_finish():
+    """What was imported stays: the collector of garbage need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter):
     """Counts what the model store had to cope with."""
     counts = {
@@ -58,10 +73,18 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory) -> Iterator[Path]:
+    """Places for a store each. pytest would look through all earlier ones for the next number."""
+    folder = tmp_path_factory.mktemp("stores")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def empty_store(tmp_path_factory, monkeypatch) -> Path:
+def empty_store(stores, monkeypatch) -> Path:
     """A model store of the test's own, so that nothing depends on what this user has downloaded; its folder."""
-    folder = tmp_path_factory.mktemp("store")
+    folder = next(stores)
+    folder.mkdir()
     monkeypatch.setenv("USEMA_MODELS", str(folder / "Models"))
     monkeypatch.setenv("USEMA_SETTINGS", str(folder / "settings.json"))
     monkeypatch.setenv("USEMA_CACHE", str(folder / "Compiled"))

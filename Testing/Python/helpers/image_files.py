@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,38 @@ def item(**fields: object) -> Dataset:
     return dataset
 
 
+def write_tiff(path: Path, pixels: np.ndarray, order: str = "<", photometric: int = 1) -> Path:
+    """A TIFF without compression, (y, x) or (y, x, values), of the kinds that no program here writes."""
+    height, width, values = (*pixels.shape, 1)[:3]
+    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    bits = [8 * pixels.dtype.itemsize] * values
+    tags = [(256, 3, [width]), (257, 3, [height]), (258, 3, bits), (259, 3, [1]), (262, 3, [photometric])]
+    tags += [(273, 4, [8]), (277, 3, [values]), (278, 3, [height]), (279, 4, [len(data)])]
+    tags += [(338, 3, [2])] if values in (2, 4) else []
+    directory = struct.pack(f"{order}H", len(tags))
+    for tag, kind, numbers in tags:
+        assert len(numbers) * {3: 2, 4: 4}[kind] <= 4, "it must fit into the directory"
+        packed = struct.pack(f"{order}{len(numbers)}{'H' if kind == 3 else 'I'}", *numbers).ljust(4, b"\0")
+        directory += struct.pack(f"{order}HHI", tag, kind, len(numbers)) + packed
+    start = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8 + len(data))
+    path.write_bytes(start + data + directory + bytes(4))
+    return path
+
+
+def write_grey_alpha_png(path: Path, pixels: np.ndarray) -> Path:
+    """A PNG of (y, x, 2) uint16, which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return path
+
+
 def write_all_formats(folder: Path, image: np.ndarray) -> dict[str, Path]:
     """An 8-bit grey image (y, x), without loss, as name -> file."""
     colour = np.stack([image] * 3, axis=-1)
@@ -82,12 +116,21 @@ def write_all_formats(folder: Path, image: np.ndarray) -> dict[str, Path]:
     deep = sitk.GetImageFromArray(colour.astype(np.uint16), isVector=True)
     sitk.WriteImage(deep, str(path("rgb16.png")))
     sitk.WriteImage(deep, str(path("rgb16.tif")))
+    wide = image.astype(np.uint16) * 257
+    grey_alpha = np.dstack([wide, np.full_like(wide, 65535)])
+    write_grey_alpha_png(path("alpha16.png"), grey_alpha)
+    for order, name in (("<", "little"), (">", "big")):
+        write_tiff(path(f"{name}_16.tif"), wide, order)
+        write_tiff(path(f"{name}_white_16.tif"), 65535 - wide, order, photometric=0)
+        write_tiff(path(f"{name}_alpha_16.tif"), grey_alpha, order)
     flat = sitk.GetImageFromArray(image)
     for name in ("flat.mha", "flat.nrrd", "flat.nii.gz"):
         sitk.WriteImage(flat, str(path(name)))
     slices = sitk.GetImageFromArray(image[None])
     for name in ("slice.mha", "slice.nrrd", "slice.nii"):
         sitk.WriteImage(slices, str(path(name)))
+    for name, pixels in (("flat_colour", colour), ("flat_alpha", np.dstack([colour, np.full_like(image, 255)]))):
+        sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(path(f"{name}.nrrd")))
     sitk.WriteImage(sitk.GetImageFromArray(colour[None], isVector=True), str(path("vector.nrrd")))
     sitk.WriteImage(sitk.GetImageFromArray(colour[None], isVector=True), str(path("vector.nii.gz")))
     save_dicom(path("monochrome2.dcm"), dicom_image(image))
@@ -105,6 +148,12 @@ def write_all_formats(folder: Path, image: np.ndarray) -> dict[str, Path]:
     lookup = {f"{name}PaletteColorLookupTableData": ramp for name in ("Red", "Green", "Blue")}
     lookup |= {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
     save_dicom(path("palette.dcm"), dicom_image(image, "PALETTE COLOR", **lookup))
+    save_dicom(path("palette_16.dcm"), dicom_image(image.astype(np.uint16), "PALETTE COLOR", **lookup))
+    signed = -1 - image.astype(np.int16)
+    save_dicom(
+        path("monochrome1_signed.dcm"),
+        dicom_image(signed, "MONOCHROME1", PixelRepresentation=1, BitsStored=12, HighBit=11),
+    )
     return made
 
 

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -56,15 +56,30 @@ def folders_of_nnunet(**folders: Path | str):
 def in_this_process(code: str, arguments: list[str], environment: dict[str, str]) -> None:
     """In place of ``usema.training.run._run``: nnU-Net's own command, with threads where it starts processes."""
     importlib.import_module("nnunetv2.experiment_planning.plan_and_preprocess_entrypoints")
+    fingerprint = importlib.import_module("nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor")
+    extractor = fingerprint.DatasetFingerprintExtractor
     names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     threads = torch.get_num_threads()
     with folders_of_nnunet(**{name: environment[name] for name in names}), pytest.MonkeyPatch.context() as patch:
         patch.setattr(multiprocessing, "get_context", lambda method: SimpleNamespace(Pool=ThreadPool))
         patch.setattr(sys, "argv", ["nnU-Net", *arguments])
+        patch.setattr(extractor, "__init__", _of_few_samples(extractor))
         for name in environment.keys() - os.environ.keys():
             patch.setenv(name, environment[name])
         exec(code, {})
     torch.set_num_threads(threads)
+
+
+def _of_few_samples(extractor: type) -> Callable[..., None]:
+    """An ``__init__``. nnU-Net draws a hundred million intensities from however few voxels there are, in most of the
+    time that planning takes."""
+    made = extractor.__init__
+
+    def make(self, *arguments, **options):
+        made(self, *arguments, **options)
+        self.num_foreground_voxels_for_intensitystats = 1e5
+
+    return make
 
 
 def plan_only(code: str, *rest) -> None:

@@ -23,7 +23,7 @@ def test_memory_and_open_files_stay_flat(tmp_path):
     geometry = Geometry(voxels.shape[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)).to_dict()
     request = {"model": str(model), "device": "cpu", "output": str(tmp_path), "probabilities": True}
     request["inputs"] = [{"array": str(tmp_path / "in.npy"), "geometry": geometry}]
-    client, seen = WorkerClient(), []
+    client, seen = WorkerClient(environment={"OMP_NUM_THREADS": "1"}), []  # more make so small a network slower
     client.start()
     try:
         pid = last_event(client, client.request("hello"))["pid"]

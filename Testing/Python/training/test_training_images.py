@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from image_models import blobs
 from PIL import Image
-from trainings import plan_only
+from trainings import in_this_process, plan_only
 from usema.cli import main
 from usema.models.bundle import read_bundle
 from usema.training import run as training
@@ -61,6 +61,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("nnUNet_n_proc_DA", "0"), ("USEMA_THREADS", "1"), ("nnUNet_def_n_proc", "1")):
             patch.setenv(name, value)
+        patch.setattr(training, "_run", in_this_process)
         train_dataset(dataset, folder / "runs", iterations=25, **options)
     return export_bundle(results, folder / "bundle").path
 

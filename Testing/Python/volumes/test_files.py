@@ -252,6 +252,21 @@ def test_voxels_that_stayed_on_another_computer_are_named(sample, tmp_path, capf
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+@pytest.mark.parametrize("place", [b"any\xff/v", b"v\xff"], ids=["folder", "file"])
+def test_a_header_and_its_voxels_are_read_where_a_name_is_no_text(sample, tmp_path, suffix, place):
+    path = tmp_path / f"{os.fsdecode(place)}{suffix}"
+    path.parent.mkdir(exist_ok=True)
+    sitk.WriteImage(sample.to_image(), str(tmp_path / f"v{suffix}"))
+    (raw,) = (beside for beside in tmp_path.glob("v.*") if beside.suffix != suffix)
+    moved = raw.rename(f"{path}.raw")  # whose name the header tells
+    header = (tmp_path / f"v{suffix}").read_bytes()
+    path.write_bytes(header.replace(os.fsencode(raw.name), os.fsencode(moved.name)))
+    assert same(path, sample)
+    moved.unlink()
+    assert "are in a file that is not there" in message(path)
+
+
 def test_what_a_file_holds_counts_not_its_name(sample, tmp_path):
     for written, named in ((".nrrd", ".nii.gz"), (".mha", ".nrrd"), (".nii", ".mha")):
         sitk.WriteImage(sample.to_image(), str(tmp_path / f"v{written}"))

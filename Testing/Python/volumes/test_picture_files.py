@@ -12,7 +12,15 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from image_files import dicom_image, item, save_dicom, write_all_formats, write_jpeg_dicom
+from image_files import (
+    dicom_image,
+    item,
+    save_dicom,
+    write_all_formats,
+    write_grey_alpha_png,
+    write_jpeg_dicom,
+    write_tiff,
+)
 from image_models import blobs
 from PIL import Image
 from usema.errors import InputError
@@ -36,7 +44,8 @@ def test_every_format_gives_the_same_pixels(formats):
         picture = read_picture(path)
         assert picture.geometry.size == (128, 96, 1), name
         array = luminance(picture.array) if picture.in_colour else picture.array
-        scale = {"grey16.png": 257, "monochrome1_12.dcm": 16}.get(name, 1)
+        scale = 257 if name.endswith(("16.png", "_16.tif", "_16.dcm")) and name[:3] not in ("rgb",) else 1
+        scale = 16 if name == "monochrome1_12.dcm" else scale
         # MONOCHROME1 is turned over within its bits: 4095 - v * 16 becomes v * 16.
         assert np.array_equal(array[0].astype(float), IMAGE.astype(float) * scale), name
 
@@ -105,15 +114,32 @@ def test_a_slice_in_a_file_for_volumes_is_read_whatever_its_name(ending, tmp_pat
         assert np.array_equal(read_picture(tmp_path / name).array[0], IMAGE)
 
 
-def test_white_that_is_stored_as_zero_is_white(tmp_path):
-    """A TIFF of 16 bits, put together by hand: no program here writes such."""
-    array = IMAGE.astype("<u2") * 200
-    tags = [(256, 3, 1, 128), (257, 3, 1, 96), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 0), (273, 4, 1, 122)]
-    tags += [(277, 3, 1, 1), (278, 3, 1, 96), (279, 4, 1, array.nbytes)]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
-    data = (b"II*\0" + struct.pack("<I", 8) + directory).ljust(122, b"\0") + (65535 - array).tobytes()
-    (tmp_path / "a.tif").write_bytes(data)
-    assert np.array_equal(read_picture(tmp_path / "a.tif").array[0], array)
+def test_tiffs_that_no_library_here_reads_rightly_are_refused(tmp_path):
+    deep = IMAGE.astype(np.uint32) * 2**16
+    kinds = {"white 32": (deep, 0), "white 8 and alpha": (np.dstack([IMAGE, IMAGE]), 0)}
+    for name, (pixels, photometric) in kinds.items():
+        with pytest.raises(InputError, match=r"of a kind that is not read here: .* with white stored as zero"):
+            read_picture(write_tiff(tmp_path / f"{name}.tif", pixels, photometric=photometric))
+
+
+def test_deep_transparency_is_left_out_with_a_word(tmp_path, caplog):
+    pixels = np.dstack([IMAGE.astype(np.uint16) * 200, np.full(IMAGE.shape, 300, np.uint16)])
+    for path in (
+        write_tiff(tmp_path / "a.tif", pixels),
+        write_tiff(tmp_path / "b.tif", pixels, ">"),
+        write_grey_alpha_png(tmp_path / "a.png", pixels),
+    ):
+        caplog.clear()
+        assert np.array_equal(read_picture(path).array[0], pixels[..., 0])
+        assert "transparency was left out" in caplog.text
+
+
+def test_bits_that_lie_elsewhere_are_refused(tmp_path):
+    """GDCM cuts off the highest of them."""
+    pixels = IMAGE.astype(np.uint16) * 256
+    path = save_dicom(tmp_path / "a.dcm", dicom_image(pixels, BitsStored=12, HighBit=15))
+    with pytest.raises(InputError, match="12 bits up to bit 15"):
+        read_picture(path)
 
 
 REGION = {"PhysicalUnitsXDirection": 3, "PhysicalUnitsYDirection": 3, "RegionSpatialFormat": 1}
@@ -123,6 +149,7 @@ LARGE = item(
 )
 SMALL = item(**REGION, **SIZE, RegionLocationMaxX1=20, RegionLocationMaxY1=9, PhysicalDeltaX=0.5, PhysicalDeltaY=0.5)
 DOPPLER = item(**{**REGION, "RegionSpatialFormat": 3, "PhysicalUnitsXDirection": 4}, PhysicalDeltaX=1, PhysicalDeltaY=1)
+MEASURED = item(PixelMeasuresSequence=[item(PixelSpacing=[0.2, 0.3])])
 
 
 @pytest.mark.parametrize(
@@ -138,6 +165,8 @@ DOPPLER = item(**{**REGION, "RegionSpatialFormat": 3, "PhysicalUnitsXDirection":
             (0.24, 0.16),
             "magnification 1.25",
         ),
+        ({"SharedFunctionalGroupsSequence": [MEASURED]}, (0.3, 0.2), ""),
+        ({"PerFrameFunctionalGroupsSequence": [MEASURED]}, (0.3, 0.2), ""),
         ({"NominalScannedPixelSpacing": [0.1, 0.1]}, (0.1, 0.1), "scanned film"),
         ({"SequenceOfUltrasoundRegions": [SMALL, LARGE]}, (0.2, 0.3), "2 regions have pixels of different sizes"),
         ({"SequenceOfUltrasoundRegions": [DOPPLER, LARGE]}, (0.2, 0.3), ""),

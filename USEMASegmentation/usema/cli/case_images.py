@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import OutputError
 from ..files import refuse_existing, replace_file
+from ..tables import as_csv
 from .cases import Case
-from .statistics import as_csv
 
 if TYPE_CHECKING:
     from ..inference.predictor import Segmentation

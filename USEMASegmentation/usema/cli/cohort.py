@@ -28,9 +28,10 @@ from ..files import remove_abandoned, replace_file, sha256_of
 from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
+from ..tables import as_csv
 from .case_run import Outcome, Settings
 from .cases import Case
-from .statistics import as_csv, cells, columns, rounded
+from .statistics import cells, columns, rounded
 
 STATUS_FOLDER, TABLE = "status", "cohort.csv"
 DONE, FAILED, BEGUN = "done", "failed", "begun"

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from ..errors import OutputError
 from ..files import refuse_existing, replace_file
+from ..tables import as_csv
 from ..volumes.frames import FrameList, find_frames
 from ..volumes.writing import IMAGE_SUFFIXES, result_suffix
 from .cases import Case, Target
 from .cohort import Cohort
-from .statistics import as_csv
 
 _VOLUMES = "volumes.csv"
 

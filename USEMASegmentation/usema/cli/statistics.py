@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
 from ..files import refuse_existing, replace_file
+from ..tables import as_csv
 from ..volumes.measures import Measures
 
 SUFFIXES = (".csv", ".json")
@@ -66,12 +65,3 @@ def cells(measured: Mapping[str, Mapping[str, Any]], labels: Sequence[str]) -> l
     """What stands under :func:`columns`; empty where it was not measured, or nothing was found."""
     values = (measured.get(label, {}).get(name) for label in labels for name in _TITLES)
     return ["" if value is None else value for value in values]
-
-
-def as_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table as text; None is an empty cell."""
-    text = StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -94,6 +94,8 @@ class Delta:
             BundleError, MissingDependencyError: as :meth:`of_bytes`; or it cannot be read.
         """
         try:
+            if path.exists() and not path.is_file():  # to read from a pipe or a device could wait, or go on, for ever
+                raise BundleError(f"{path} is no file.", "Name the file of a delta.")
             if path.stat().st_size > MOST_BYTES:
                 raise BundleError(f"{path} has {path.stat().st_size} bytes: it is no delta of a model.", _LEARN_AGAIN)
             data = path.read_bytes()

@@ -7,19 +7,18 @@ all of them.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError, OutputError
 from ..files import refuse_existing, replace_file
+from ..tables import as_csv
 from .label_maps import LabelMap, label_files, on_one_grid, read_label_map
 from .metrics import METRICS, compare_masks, mean_of_found
 
@@ -191,11 +190,8 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
     """
     path = Path(path)
     refuse_existing(path, overwrite)
-    text = StringIO()
-    writer = csv.writer(text)
-    writer.writerow([field.name for field in fields(Score)])
-    writer.writerows(astuple(score) for score in scores)
+    text = as_csv([field.name for field in fields(Score)], map(astuple, scores))
     try:
-        replace_file(path, text.getvalue().encode("utf-8"))
+        replace_file(path, text.encode("utf-8"))
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error

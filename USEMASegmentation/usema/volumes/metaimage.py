@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import zlib
 from pathlib import Path
@@ -36,9 +37,11 @@ class MetaImageHeader:
         with path.open("rb") as file:
             while "ElementDataFile" not in self.fields and (line := file.readline(1 << 16)):
                 key, _, value = line.decode("utf-8", "replace").partition("=")
+                if key.strip() == "ElementDataFile":
+                    value = os.fsdecode(line).partition("=")[2]  # the name of a file need not be UTF-8
                 self.fields[key.strip()] = value.strip()
             if self.fields.get("ElementDataFile", "").startswith("LIST"):
-                self.listed = [name.decode("utf-8", "replace").strip() for name in file]
+                self.listed = [os.fsdecode(name).strip() for name in file]
             self.start = file.tell()
         if "ElementDataFile" not in self.fields:
             raise InputError(f"{path} is incomplete: its header does not say where its voxels are.", COPY_AGAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from .content import Content
 from .file_grid import COPY_AGAIN, millimetres, quoted, warn_of_orientation, warn_of_spacing
 
 _BYTES = {"char": 1, "short": 2, "int": 4, "long long": 8, "longlong": 8, "float": 4, "double": 8}
+_NO_LENGTH = ("vector", "list", "rgb-color", "rgba-color", "2-vector", "3-vector", "4-vector", "3-color", "4-color")
 _ANATOMICAL = re.compile(r"(right|left)-(anterior|posterior)-superior(-time)?|[rl][ap]st?")
 
 
@@ -32,10 +34,13 @@ class NrrdHeader:
                 raise InputError(f"{path} is incomplete: it has no NRRD header.", COPY_AGAIN)
             while (line := file.readline(1 << 20)).strip(b"\r\n"):
                 key, separator, value = line.decode("utf-8", "replace").partition(": ")
+                field = key.strip().lower().replace(" ", "")
+                if field == "datafile":
+                    value = os.fsdecode(line).partition(": ")[2]  # the name of a file need not be UTF-8
                 if separator and not key.startswith("#"):
-                    self.fields[key.strip().lower().replace(" ", "")] = value.strip()
-                if key.strip().lower().replace(" ", "") == "datafile" and value.strip().startswith("LIST"):
-                    self.listed = [name.decode("utf-8", "replace").strip() for name in file]
+                    self.fields[field] = value.strip()
+                if field == "datafile" and value.strip().startswith("LIST"):
+                    self.listed = [os.fsdecode(name).strip() for name in file]
                     break
             self.start = file.tell()
 
@@ -111,11 +116,21 @@ class NrrdHeader:
             known = [one for one in told if math.isfinite(float(one))]
         else:
             return
-        if len(known) < min(3, int(self.fields.get("dimension", 3))):
+        if len(known) < min(3, self._axes_of_space()):
             raise InputError(
                 f"{self.path} has a damaged header: {name} are {' '.join(told)}, of {len(known)} axes only.",
                 "Correct it, or export the volume again.",
             )
+
+    def _axes_of_space(self) -> int:
+        """How many of its axes lie in space: of a picture in colour, one counts the colours."""
+        if "spacedimension" in self.fields:
+            return int(self.fields["spacedimension"])
+        axes = int(self.fields.get("dimension", 3))
+        if "space" in self.fields:
+            return axes
+        kinds = self.fields.get("kinds", "").split()
+        return axes - sum(kind.lower() in _NO_LENGTH for kind in kinds)
 
     def _voxel_bytes(self) -> int | None:
         kind = re.sub(r"^(un)?signed |(?<=.) int$|_t$|^u(?=[a-z])", "", self.fields.get("type", "").lower())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import InputError
 
@@ -35,6 +34,8 @@ def fill_outside(array: np.ndarray, name: str) -> tuple[np.ndarray, str]:
         _refuse(array, infinite, name)
     if nan.all():
         raise InputError(f"{name} is NaN in every voxel.", "Give the volume as it was before the last step.")
+    from scipy import ndimage  # not at file scope: it takes longer than most volumes need, which have no NaN
+
     regions, count = ndimage.label(nan)
     outside = np.zeros(count + 1, bool)
     for axis in (axis for axis in range(array.ndim) if array.shape[axis] > 1):  # a single slice is no border

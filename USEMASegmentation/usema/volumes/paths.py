@@ -15,6 +15,7 @@ from ..errors import InputError
 # Endings of files that are read as volumes, longer ones first; each in any case.
 VOLUME_SUFFIXES = (".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".img")
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
+_HEADERS = (".nhdr", ".mhd")  # which name the files of their voxels
 # Endings of files that are read as two-dimensional images alone.
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -55,21 +56,21 @@ def picture_suffix(path: Path) -> str:
 
 
 @contextmanager
-def readable_by_itk(path: Path, suffix: str = "") -> Iterator[str]:
-    """A name under which ITK can open ``path``: its own, or a link that lasts as long as the block.
+def readable_by_itk(path: Path) -> Iterator[str]:
+    """A name in UTF-8 under which ITK can open ``path``: its own, or a link that lasts as long as the block.
 
-    ITK needs names that are UTF-8, and endings in lower case that say what is inside.
-
-    Args:
-        suffix: the ending that the name must have; none: any.
+    What lies beside a header is there under its own name, for the voxels may be in it.
     """
-    name = str(path)
-    if _is_utf8(name) and name.endswith(suffix):
-        yield name
+    if _is_utf8(str(path)):
+        yield str(path)
         return
     with tempfile.TemporaryDirectory(prefix="usema-") as folder:
-        link = Path(folder) / f"volume{suffix or volume_suffix(path) or path.suffix.lower()}"
+        link = Path(folder) / f"volume{volume_suffix(path) or path.suffix.lower()}"
         _link(path, link)
+        if link.suffix in _HEADERS:
+            for beside in path.parent.iterdir():
+                if beside.is_file() and not (Path(folder) / beside.name).exists():
+                    _link(beside, Path(folder) / beside.name)
         yield str(link)
 
 

@@ -41,12 +41,17 @@ def read_dicom_picture(path: Path) -> Picture:
     if own.fault:
         raise InputError(f"{path} is broken: {own.fault}.", COPY_AGAIN)
     header = _header(path)
+    bits, highest = header.get("BitsStored"), header.get("HighBit")
+    if bits is not None and highest is not None and highest != bits - 1:
+        raise InputError(
+            f"{path} stores its {bits} bits up to bit {highest}, which is not read here.", "Export it anew."
+        )
     if own.frames > 1 and _has_places(header):
         raise InputError(
             f"{path} is a volume of {own.frames} slices, and the model is for two-dimensional images.",
             "Choose a model for volumes, or give one slice.",
         )
-    array = _pixels(path)
+    array = _by_pydicom(path) if _gdcm_mistakes(header) else _by_gdcm(path)
     spacing, said = pixel_size(header)
     if said:
         log.warning("%s: %s", path, said)
@@ -58,7 +63,7 @@ def read_dicom_picture(path: Path) -> Picture:
 
 def pixel_size(header: Dataset) -> tuple[tuple[float, float] | None, str]:
     """The size of a pixel along x and y in mm, from whichever tag has it, and what to know about that; None: no tag."""
-    own, detector = _pair(header, "PixelSpacing"), _pair(header, "ImagerPixelSpacing")
+    own, detector = _own_spacing(header), _pair(header, "ImagerPixelSpacing")
     at_detector = "the size of a pixel is that at the detector: in the patient, lengths are smaller than they are told."
     if own is not None:
         uncalibrated = not header.get("PixelSpacingCalibrationType")
@@ -74,6 +79,16 @@ def pixel_size(header: Dataset) -> tuple[tuple[float, float] | None, str]:
     if scanned is not None:
         return scanned, "the size of a pixel is that of a scanned film."
     return _ultrasound(header)
+
+
+def _own_spacing(header: Dataset) -> tuple[float, float] | None:
+    """``PixelSpacing``, of the image or, in enhanced objects, of all frames or the first one that has it."""
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in header.get(groups) or ():
+            for measures in group.get("PixelMeasuresSequence") or ():
+                if (found := _pair(measures, "PixelSpacing")) is not None:
+                    return found
+    return _pair(header, "PixelSpacing")
 
 
 def _ultrasound(header: Dataset) -> tuple[tuple[float, float] | None, str]:
@@ -96,9 +111,38 @@ def _ultrasound(header: Dataset) -> tuple[tuple[float, float] | None, str]:
     return spacing, f"its {len(regions)} regions have pixels of different sizes; that of the largest region was taken."
 
 
-def _pixels(path: Path) -> np.ndarray:
+def _by_gdcm(path: Path) -> np.ndarray:
     image = decoded(path)
-    array, components = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
+    return _frames(path, sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel())
+
+
+def _gdcm_mistakes(header: Dataset) -> bool:
+    """Palettes of numbers of 16 bits become black, and signed values whose least is white are refused."""
+    kind = header.get("PhotometricInterpretation")
+    return (kind == "PALETTE COLOR" and header.get("BitsAllocated") == 16) or (
+        kind == "MONOCHROME1" and header.get("PixelRepresentation") == 1
+    )
+
+
+def _by_pydicom(path: Path) -> np.ndarray:
+    try:
+        from pydicom.pixels import apply_color_lut, apply_rescale
+    except ImportError:  # before 3.0
+        from pydicom.pixel_data_handlers.util import apply_color_lut
+        from pydicom.pixel_data_handlers.util import apply_modality_lut as apply_rescale
+    try:
+        dataset = pydicom.dcmread(path, force=True)
+        array = dataset.pixel_array
+        if dataset.PhotometricInterpretation == "PALETTE COLOR":
+            return _frames(path, apply_color_lut(array, dataset), 3)
+        return _frames(path, apply_rescale(-1 - array, dataset), 1)  # from the highest value to the least
+    except InputError:
+        raise
+    except Exception as error:  # pydicom raises what its parts raise
+        raise InputError(f"{path} cannot be decoded: {error}.", "Export it uncompressed.") from error
+
+
+def _frames(path: Path, array: np.ndarray, components: int) -> np.ndarray:
     if components not in (1, 3):
         raise InputError(f"{path} has {components} values in each pixel, which are no colours.", "Export it as RGB.")
     return array if array.ndim == (3 if components == 1 else 4) else array[None]

@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, MissingDependencyError
+from .deep_alpha import is_tiff_of_four_bytes, know_more_tiffs, png_of_four_bytes, values_of_four_bytes
 from .file_grid import COPY_AGAIN
 from .itk_messages import itk_warnings_logged
 from .itk_reading import itk_reader
@@ -21,7 +22,7 @@ from .itk_reading import itk_reader
 log = logging.getLogger(__name__)
 
 _ORIENTATION = 0x112  # EXIF
-_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # TIFF
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO, _SAMPLES = 258, 262, 0, 277  # TIFF
 _SAVE = "Save it as PNG or TIFF with grey values or red, green and blue."
 _MOST_PIXELS = 2**30  # of all pages; Pillow bounds those of one
 _STARTS = {
@@ -54,12 +55,17 @@ def read_format(path: Path, numbers: bool = False) -> np.ndarray:
     with warnings.catch_warnings(), itk_warnings_logged(path):  # libtiff prints, and ITK has it, too
         warnings.simplefilter("ignore")  # of many pixels, of odd tags
         try:
-            with Image.open(path, formats=(kind, "MPO") if kind == "JPEG" else (kind,)) as image:
-                return _by_itk(path) if _is_deep_colour(path, image) else _frames(path, kind, image, numbers)
+            know_more_tiffs()
+            four_bytes = png_of_four_bytes(path) if kind == "PNG" else None
+            with Image.open(four_bytes or path, formats=(kind, "MPO") if kind == "JPEG" else (kind,)) as image:
+                if four_bytes is None and _is_deep_colour(path, image):
+                    return _by_itk(path)
+                return _frames(path, kind, image, numbers, four_bytes is not None)
         except Image.DecompressionBombError as error:
             raise InputError(f"{path} is larger than any image: {_bomb(error)}.", "Cut or shrink it first.") from error
         except UnidentifiedImageError:
             if kind == "TIFF":  # of kinds that Pillow does not know, ITK reads some
+                _refuse_what_itk_mistakes(path)
                 return _by_itk(path)
             raise InputError(f"{path} is damaged: its {kind} header cannot be read.", COPY_AGAIN) from None
         except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError) as error:
@@ -83,7 +89,7 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _frames(path: Path, kind: str, image, numbers: bool) -> np.ndarray:
+def _frames(path: Path, kind: str, image, numbers: bool, four_bytes: bool) -> np.ndarray:
     count = getattr(image, "n_frames", 1)
     pixels = count * image.width * image.height
     if pixels > _MOST_PIXELS:
@@ -96,7 +102,7 @@ def _frames(path: Path, kind: str, image, numbers: bool) -> np.ndarray:
     frames = []
     for index in range(count):
         image.seek(index)
-        frame = _pixels(path, image, numbers)
+        frame = _pixels(path, image, numbers, four_bytes)
         if frames and (frame.shape != frames[0].shape or frame.dtype != frames[0].dtype):
             sizes = " and ".join(f"{one.shape[1]} x {one.shape[0]}" for one in (frames[0], frame))
             raise InputError(
@@ -107,15 +113,16 @@ def _frames(path: Path, kind: str, image, numbers: bool) -> np.ndarray:
     return np.stack(frames) if len(frames) > 1 else frames[0][None]
 
 
-def _pixels(path: Path, image, numbers: bool) -> np.ndarray:
-    """(y, x) or (y, x, 3) of the page that is open."""
+def _pixels(path: Path, image, numbers: bool, four_bytes: bool) -> np.ndarray:
+    """(y, x) or (y, x, 3) of the page that is open; ``four_bytes``: see ``png_of_four_bytes``."""
     from PIL import ImageOps
 
     mode, white_is_zero = image.mode, False
     if mode in ("CMYK", "LAB", "HSV") or mode.startswith("YCbCr"):
         raise InputError(f"{path} has the colours {mode}, which are for printing or processing.", _SAVE)
     if image.format == "TIFF":
-        white_is_zero = image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and mode.startswith("I")
+        white_is_zero = image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and mode[0] in "IF"
+        four_bytes = is_tiff_of_four_bytes(image)
     orientation = image.getexif().get(_ORIENTATION, 1)
     if image.format in ("JPEG", "MPO", "PNG") and orientation in range(2, 9):
         image = ImageOps.exif_transpose(image)
@@ -135,19 +142,41 @@ def _pixels(path: Path, image, numbers: bool) -> np.ndarray:
     elif mode in ("La", "RGBa"):
         image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
     array = np.asarray(image)
+    if four_bytes:
+        array = values_of_four_bytes(image, array)
     if image.mode in ("LA", "RGBA"):
-        if array[..., -1].min() < 255:
+        if array[..., -1].min() < np.iinfo(array.dtype).max:
             log.warning("%s is transparent in places: its transparency was left out.", path)
-        array = array[..., 0] if image.mode == "LA" else array[..., :3]
+        array = array[..., 0] if array.shape[-1] == 2 else array[..., :3]
     elif image.mode == "RGBX":
         array = array[..., :3]
     array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-    return np.iinfo(np.uint16).max - array if white_is_zero else array
+    if white_is_zero:
+        array = (np.iinfo(np.uint16).max if mode[0] == "I" else array.max()) - array
+    return array
+
+
+def _refuse_what_itk_mistakes(path: Path) -> None:
+    """ITK reads white as black where zero is white, and takes transparency for more columns."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    with path.open("rb") as file:
+        tags = ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO or tags.get(_SAMPLES, 1) == 2:
+        raise InputError(f"{path} is a TIFF of a kind that is not read here: {_told(tags)}.", _SAVE)
+
+
+def _told(tags) -> str:
+    bits = tags.get(_BITS, (1,))
+    white = ", with white stored as zero" if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else ""
+    return f"{len(bits)} values of {max(bits)} bits in each pixel{white}"
 
 
 def _is_deep_colour(path: Path, image) -> bool:
     """Whether an image has colours of 16 bits, of which Pillow keeps 8 without a word."""
-    if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa"):
+    if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa") or is_tiff_of_four_bytes(image):
         return False
     if image.format == "TIFF":
         return max(image.tag_v2.get(_BITS, (8,))) > 8
