@@ -78,7 +78,9 @@ def passes(copy: Path, tests: list[str], seconds: float, *more: str) -> bool | N
     # xdist's processes cost more than they save here.
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *more, *tests]
     try:
-        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=seconds)
+        run = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, errors="replace", timeout=seconds
+        )
     except subprocess.TimeoutExpired:
         return False
     if run.returncode > 1:

@@ -212,7 +212,7 @@ def run(options) -> None:
     for count in options.counts:  # so that a run that is stopped has all cases of some numbers
         for kind, name, load in cases:
             have = done.get((kind, name, count), set())
-            if have >= wanted:
+            if have >= wanted or not any(part in kind for part in options.sets):
                 continue
             print(count, kind, name, flush=True)
             row = measure(*load(), count, options.deep, have)
@@ -298,6 +298,7 @@ def main() -> None:
     running.add_argument("--cases", type=int, help="only so many of them")
     running.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     running.add_argument("--deep", action="store_true")
+    running.add_argument("--sets", nargs="+", default=[""], help="only those whose names hold one of these")
     running.add_argument("--one-side", type=Path, help="bundle of hippocampus-mr 0.2.0")
     running.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     running.set_defaults(do=run)

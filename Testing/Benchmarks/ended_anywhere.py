@@ -1,6 +1,7 @@
 """What is left behind when a process is ended at any moment, and whether the next run works: a table, no figure.
 
-    python Testing/Benchmarks/ended_anywhere.py [--moments 20] [--only command worker application] [--write]
+    python Testing/Benchmarks/ended_anywhere.py [--moments 20] [--only command worker application] [--how SIGKILL ...]
+                                                [--write]
 
 command       `usema segment`, which writes a label map, probabilities and a picture, is ended by `kill -9`, Ctrl+C and
               SIGTERM, and its output by a reader that goes away.
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +46,7 @@ from workers import is_alive, last_event  # noqa: E402
 RESULTS = Path(__file__).with_name("results") / "ended_anywhere.md"
 SHAPE = (40, 48, 40)
 SECONDS = 600
+WAYS = ("SIGKILL", "SIGINT", "SIGTERM", "closed pipe")  # in which a command is ended
 
 
 def forked(work: Callable[[], None], **streams: int) -> int:
@@ -113,7 +115,7 @@ def words(seen: Counter) -> str:
 # The command line
 
 
-def try_command(folder: Path, model: Path, moments: int, report: Report) -> None:
+def try_command(folder: Path, model: Path, moments: int, report: Report, ways: Sequence[str] = WAYS) -> None:
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
     import torch  # noqa: F401
@@ -135,7 +137,7 @@ def try_command(folder: Path, model: Path, moments: int, report: Report) -> None
     expected = contents(folder / "whole")
     assert code == 0, "the command does not run undisturbed"
     assert sorted(expected) == ["a.nii.gz", "a.png", "p.nii.gz"]
-    for how in ("SIGKILL", "SIGINT", "SIGTERM", "closed pipe"):
+    for how in ways:
         seen, wrong = Counter(), []
         for index in range(moments):
             moment, out = whole * (index + 0.5) / moments, folder / f"{how} {index}"
@@ -188,7 +190,7 @@ class Panel:
         return self.client.request("segment", **fields)
 
     def answer(self, request: int) -> str:
-        event = last_event(self.client, request)
+        event = last_event(self.client, request, SECONDS)
         remove_folder(self.path, self.lock)
         return event.get("code") or event["event"]
 
@@ -293,16 +295,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
+    parser.add_argument("--how", nargs="+", choices=WAYS, default=WAYS, help="ways in which the command is ended")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(ROOT / "USEMASegmentation")
-    report = Report()
+    report, trials = Report(), {**TRIALS, "command": partial(try_command, ways=options.how)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ |= {"USEMA_MODELS": str(folder / "Models"), "USEMA_SETTINGS": str(folder / "settings.json")}
         model = write_tiny_bundle(folder / "tiny").path
         for trial in options.only:
-            TRIALS[trial](folder, model, options.moments, report)
+            trials[trial](folder, model, options.moments, report)
     if options.write:
         head = f"# Ended at any moment\n\nMade by `Testing/Benchmarks/ended_anywhere.py`, {datetime.date.today()}.\n\n"
         head += "| what | how | times | ended | should not be |\n|---|---|---|---|---|\n"

@@ -62,7 +62,7 @@ def segment(bundle: Path, image: Path) -> dict:
     from usema.cli import main as usema
 
     found = image.with_name("found.png")
-    arguments = ["segment", str(image), "-o", str(found), "--model", str(bundle), "--device", "cpu"]
+    arguments = ["segment", str(image), "-o", str(found), "--model", str(bundle), "--device", "cpu", "--overwrite"]
     usema([*arguments, "--table", str(image.with_name("table.csv"))], standalone_mode=False)
     seconds, peak = time.process_time(), peak_bytes()
     return {"peak": peak, "seconds": seconds, "found": int(np.count_nonzero(np.asarray(Image.open(found))))}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import slicer
 import vtk
@@ -19,32 +19,21 @@ from usema.serving.sharing import WorkerHold
 from usema.store.library import library
 
 from . import TrainingSet
+from .CorrectionsCount import CorrectionsCount
 from .Diagnostics import badge, report
 from .LearnTask import LearnTask
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status
-from .Scene import EditMask, KeptDelta, Preflight, ResultWriter
+from .RunSteps import Run, receiving, sending
+from .Scene import KeptDelta, Preflight, ResultWriter
 from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Preview import Preview
-from .Scene.Summary import describeBox, summary
-from .Scene.VolumeBridge import Box, boxOf
+from .Scene.Summary import Summary
+from .Scene.VolumeBridge import boxOf
 from .Scene.Watch import Watch
 from .SequenceTask import SequenceTask
 from .WorkerTask import WorkerTask
-
-
-@dataclass
-class _Run:
-    """A request under way, and all that its result needs."""
-
-    parameters: Parameters
-    bundle: Bundle
-    box: Box
-    folder: ExchangeFolder
-    watch: Watch
-    warnings: Preflight.Warnings
-    delta: KeptDelta.KeptDelta | None
 
 
 class USEMASegmentationLogic(WorkerTask):
@@ -64,6 +53,7 @@ class USEMASegmentationLogic(WorkerTask):
     """
 
     _cancelledText = "The segmentation was cancelled."
+    _cancelledHint = "Nothing was written."
     _defectText = "The result could not be brought into the scene"
 
     def __init__(self, client: WorkerClient | None = None):
@@ -71,14 +61,14 @@ class USEMASegmentationLogic(WorkerTask):
         super().__init__(hold, Status(), "A segmentation is running. Wait for it, or cancel it.")
         self.beforeWriting: Callable | None = None
         self.store = ModelStore()
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._result: dict | None = None  # an answer that waits until the scene can be written
         self._written = vtk.vtkWeakReference()  # else the status would keep a segmentation of a closed scene
         self._lastFailure = ""
         self._lastProvenance: dict[str, dict[str, str]] = {}  # model -> of its last result
         self._secondsBySpeed: dict[str, dict[str, float]] = {}  # model -> of its last result
         self._preview: Preview | None = None
-        self._counted: tuple = (None, Corrections())
+        self._corrections = CorrectionsCount()
         self._leftFolders: list[ExchangeFolder] = []
         self._frames = SequenceTask(hold, self._busyText, self._remove)
         self.learning = LearnTask(hold, self._remove, lambda: self._busyText if self.busy else "")
@@ -132,24 +122,19 @@ class USEMASegmentationLogic(WorkerTask):
 
         Cheap as long as nothing has changed. Nothing where nothing would be replaced.
         """
-        parameters = Parameters.of(parameters, options)
-        target, volume = parameters.segmentation, parameters.inputVolume
-        if target is None or volume is None or parameters.existing != "replace":
-            return Corrections()
-        try:
-            metadata, box = Preflight.modelHere(parameters.modelName).metadata, boxOf(parameters)
-            if ResultWriter.whyNot(target, volume):
-                return Corrections()
-            state = (*EditMask.stateOf(target, metadata), volume.GetID(), box, tuple(parameters.labels))
-            if state != self._counted[0]:
-                self._counted = state, EditMask.corrections(target, metadata, volume, box, parameters.labels)
-        except UsemaError:  # ``check`` says so
-            return Corrections()
-        return self._counted[1]
+        return self._corrections.now(Parameters.of(parameters, options))
+
+    def correctionsSoon(self, parameters: Parameters) -> Corrections | None:
+        """As `corrections`, but counted a moment at each call; None as long as that goes on."""
+        return self._corrections.soon(parameters)
 
     @property
     def busy(self) -> bool:
         return super().busy or self._frames.busy
+
+    @property
+    def isMoving(self) -> bool:
+        return super().isMoving or self._frames.isMoving
 
     @property
     def status(self) -> Status:
@@ -178,25 +163,22 @@ class USEMASegmentationLogic(WorkerTask):
         warnings = Preflight.verify(parameters, self._devices())
         bundle, box = Preflight.modelHere(parameters.modelName), boxOf(parameters)
         volumes = [parameters.inputVolume, *parameters.channels]
-        folder = ExchangeFolder()
+        before, folder = self._status, ExchangeFolder()
         try:
             delta = KeptDelta.ofNext(parameters, bundle.metadata)
-            run = _Run(parameters, bundle, box, folder, Watch(volumes), warnings, delta)
-            self._begin(
-                "segment",
-                Status("starting", message="Starting the engine", warnings=warnings.all),
-                model=str(bundle.path.resolve()),
-                inputs=folder.export(volumes, box, images=bundle.metadata.takes_images),
-                output=str(folder.path),
-                labels=parameters.labels,
-                delta=delta.write(folder.path) if delta is not None and delta.used else None,
-                **parameters.runOptions().to_request(),
-            )
+            run = self._run = Run(parameters, bundle, box, folder, Watch(volumes), warnings, delta)
+            self._stopping, self._stopReason = False, ""
+            self._status = Status("starting", message="Passing the volume to the engine", warnings=warnings.all)
+            self._follow(sending(run), self._ask)
         except BaseException:
+            self._run, self._status = None, before
             self._remove(folder)
             raise
-        self._run = run
         self._written.Set(None)
+
+    def _ask(self, fields: dict) -> None:
+        status = Status("starting", message="Starting the engine", warnings=self._run.warnings.all)
+        self._begin("segment", status, **fields)
 
     def poll(self) -> Status:
         """Take what the worker has sent; on a result, write the segmentation. Call it every 100 ms while ``busy``."""
@@ -207,7 +189,8 @@ class USEMASegmentationLogic(WorkerTask):
             return self._takeFrames()
         if run is not None and not changing and not slicer.mrmlScene.IsNodePresent(run.parameters.inputVolume):
             self._cancel("The volume was removed, or the scene closed, while it was being segmented.")
-        super().poll()
+        if not changing or self._stopping or self._steps is None or self._request is None:  # voxels may be sent
+            super().poll()
         if self._result is not None and (self._stopping or not changing):
             event, self._result = self._result, None
             self._take(event)
@@ -318,8 +301,8 @@ class USEMASegmentationLogic(WorkerTask):
             self._status = replace(self._status, message="Loading the model")
         elif event["event"] == "preview":
             run = self._run
-            if not _isSceneChanging() and not run.watch.changes(run.folder, run.box):
-                self._preview = Preview.show(event["labels"], run)
+            if not _isSceneChanging():
+                self._follow(Preview.showing(event["labels"], run), self._keepPreview)
         elif event["event"] == "progress":
             done, total, left = event["done"], event["total"], event["seconds_left"]
             self._status = replace(
@@ -338,22 +321,12 @@ class USEMASegmentationLogic(WorkerTask):
         stopped = {"message": self._cancelledText, "hint": "Nothing was written."} if self._stopping else {}
         super()._onError({**event, **stopped})
 
-    def _write(self, run: _Run, event: dict) -> None:
-        changed = run.watch.changes(run.folder, run.box)
-        shape = tuple(part.stop - part.start for part in run.box)
-        labels, probabilities, metadata = run.folder.load(event["labels"], shape), None, run.bundle.metadata
-        if event["probabilities"]:
-            probabilities = run.folder.load(event["probabilities"], (len(metadata.labels) + 1, *shape))
-        provenance = {**event["provenance"], "roi": describeBox(None if run.parameters.roi is None else run.box)}
-        margins = run.folder.loadText(event["margins"]) if event.get("margins") else None
-        objects = run.folder.load(event["objects"], shape) if event.get("objects") else None
-        written = (labels, probabilities, provenance, metadata, run.box, margins, objects, run.delta)
-        result = ResultWriter.Result(*written)
-        names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
-        asked = replace(run.parameters, labels=names)
-        found = summary(result, asked, event["seconds"])
+    def _write(self, run: Run, event: dict) -> None:
+        self._follow(receiving(run, event), lambda got: self._put(run, event, *got))
+
+    def _put(self, run: Run, event: dict, ready: ResultWriter.Ready, found: Summary) -> None:
         self._removePreview()
-        outcome = ResultWriter.write(result, asked, self.beforeWriting, onlyNew=changed)
+        outcome = ready.commit(self.beforeWriting)
         self._written.Set(outcome.segmentation)
         self._lastProvenance[run.parameters.modelName] = event["provenance"]
         self._secondsBySpeed[run.parameters.modelName] = event.get("seconds_by_speed", {})
@@ -373,6 +346,9 @@ class USEMASegmentationLogic(WorkerTask):
             self._lastFailure = f"{self._status.code}\n{self._status.detail}"
         if run is not None:
             self._remove(run.folder)
+
+    def _keepPreview(self, preview: Preview | None) -> None:
+        self._preview = preview
 
     def _removePreview(self) -> None:
         if self._preview is not None:

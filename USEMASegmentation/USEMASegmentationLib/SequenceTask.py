@@ -6,6 +6,7 @@ What was finished stays, whatever ends the run: a cancel, a failure of one frame
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,11 +19,12 @@ from .Parameters import Parameters, Status
 from .Scene import Preflight
 from .Scene.ExchangeFolder import ExchangeFolder
 from .Scene.FrameResults import FrameResults
-from .Scene.ResultArrays import prepare
+from .Scene.ResultArrays import Prepared, compute, gather
 from .Scene.ResultWriter import Result
 from .Scene.Sequences import Frames, framesOf
 from .Scene.Summary import describeBox, summary
 from .Scene.VolumeBridge import Box, roiBox, wholeBox
+from .Steps import Working, beside
 from .WorkerTask import WorkerTask
 
 
@@ -78,11 +80,15 @@ class SequenceTask(WorkerTask):
         notes = [*warnings.scene, *warnings.engine]
         if parameters.keepProbabilities:
             notes.append("Probabilities of frames are not kept.")
+        self._stopping, self._stopReason = False, ""
         self._run = _Run(parameters, bundle, frames, results, todo, notes, time.monotonic())
+        before = self._status
         try:
             self._next()
         except BaseException:
-            self._run = None
+            if self._run.folder is not None:
+                self._removeFolder(self._run.folder)
+            self._run, self._status = None, before
             raise
 
     def poll(self) -> Status:
@@ -117,15 +123,19 @@ class SequenceTask(WorkerTask):
             done=run.done,
             total=count if run.done else 0,
         )
-        options = replace(run.parameters.runOptions(), probabilities=False)
+        self._status, images = status, run.bundle.metadata.takes_images
+        self._follow(run.folder.exporting(run.nodes, run.box, run.frames.volumes, images), self._ask)
+
+    def _ask(self, inputs: list[dict]) -> None:
+        run = self._run
         self._begin(
             "segment",
-            status,
+            self._status,
             model=str(run.bundle.path.resolve()),
-            inputs=run.folder.export(run.nodes, run.box, run.frames.volumes, run.bundle.metadata.takes_images),
+            inputs=inputs,
             output=str(run.folder.path),
             labels=run.parameters.labels,
-            **options.to_request(),
+            **replace(run.parameters.runOptions(), probabilities=False).to_request(),
         )
 
     @staticmethod
@@ -160,7 +170,10 @@ class SequenceTask(WorkerTask):
         if self._stopping:
             self._endCancelled()
             return
-        self._take_in(run, event)
+        self._follow(self._receiving(run, event), self._goOn)
+
+    def _goOn(self, _) -> None:
+        run = self._run
         if run.done < len(run.todo):
             self._next()
             return
@@ -171,15 +184,22 @@ class SequenceTask(WorkerTask):
         )
         self._finishWith(node, "done", message)
 
-    def _take_in(self, run: _Run, event: dict) -> None:
+    def _receiving(self, run: _Run, event: dict) -> Working:
+        """Takes the result of a frame in, a moment at a time."""
         number, box = run.todo[run.done], run.box
-        labels = run.folder.load(event["labels"], tuple(part.stop - part.start for part in box))
+        shape = tuple(part.stop - part.start for part in box)
         roi = describeBox(None if run.parameters.roi is None else box)
         provenance = {**event["provenance"], "roi": roi, "frame": run.frames.value(number)}
-        result = Result(labels, None, provenance, run.bundle.metadata, box)
         names = event.get("names", run.parameters.labels)  # which ones there are depends on what the frames show
+        scene = gather(run.nodes[0], run.bundle.metadata, provenance, box=box, labelNames=names)
+
+        def made() -> tuple[Result, Prepared]:
+            result = Result(run.folder.load(event["labels"], shape), None, provenance, run.bundle.metadata, box)
+            result.counts.max()  # counted here, so that nobody has to wait for it later
+            return result, compute(result.labels, scene)
+
+        result, prepared = yield from beside(made, math.prod(shape))
         found = summary(result, replace(run.parameters, inputVolume=run.nodes[0], labels=names), event["seconds"])
-        prepared = prepare(labels, run.nodes[0], run.bundle.metadata, provenance, box=box, labelNames=names)
         run.results.add(number, prepared, found)
         run.warnings += [f"Frame {number + 1}: {one}" for one in event["warnings"] if one not in run.warnings]
         run.done += 1

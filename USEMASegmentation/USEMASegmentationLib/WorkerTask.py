@@ -9,11 +9,13 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from usema.errors import Cancelled, InputError, UsemaError
 from usema.serving.sharing import WorkerHold
 
 from .Parameters import TaskStatus, errorOf
+from .Steps import Steps, Working
 
 _POLL_SECONDS = 0.05
 
@@ -28,6 +30,7 @@ class WorkerTask:
     """
 
     _cancelledText = "It was cancelled."
+    _cancelledHint = ""
     _defectText = "The engine's answer could not be used"
 
     def __init__(self, hold: WorkerHold, idle: TaskStatus, busyText: str):
@@ -37,22 +40,33 @@ class WorkerTask:
         self._request: int | None = None
         self._stopping = False
         self._stopReason = ""  # why it is being cancelled; empty: the worker says so
+        self._steps: Steps | None = None  # long work, carried on by each poll
+        self._then: Callable[[Any], None] = _nothing
+        self._answered = False  # nothing comes from the worker any more
+        self._events: list[dict] = []  # that wait for the steps to end
 
     @property
     def busy(self) -> bool:
-        return self._request is not None
+        return self._request is not None or self._steps is not None
 
     @property
     def status(self) -> TaskStatus:
         return replace(self._status)
 
     def poll(self) -> TaskStatus:
-        """Take what the worker has sent. Call it every 100 ms while ``busy``."""
-        if self.busy:
-            for event in self._worker.poll(self._request):
-                if self.busy:
-                    self._take(event)
+        """Take what the worker has sent. Call it every 100 ms while ``busy``, or more often while `isMoving`."""
+        if self._steps is not None:
+            self._guarded(self._step)
+        if self._steps is None and self._request is not None:
+            self._events += self._worker.poll(self._request)
+            while self._events and self.busy and self._steps is None:
+                self._take(self._events.pop(0))
         return self.status
+
+    @property
+    def isMoving(self) -> bool:
+        """Whether ``poll`` has work of its own to do: voxels on their way to the worker or back."""
+        return self._steps is not None
 
     def cancel(self) -> None:
         """Stop the task under way; ``poll`` tells when it has stopped. Without one, nothing happens."""
@@ -100,8 +114,31 @@ class WorkerTask:
             UsemaError: the worker cannot be started; nothing was changed.
         """
         self._request = self._worker.request(command, **fields)
-        self._stopping, self._stopReason = False, ""
+        self._stopping, self._stopReason, self._answered = False, "", False
         self._status = status
+
+    def _follow(self, work: Working, then: Callable[[Any], None]) -> None:
+        """Do long work, a moment now and one at each poll; ``then`` gets what it returns. What it raises in this first
+        moment is raised here, later it ends the task."""
+        self._steps, self._then = Steps(work), then
+        self._step()
+
+    def _step(self) -> None:
+        steps = self._steps
+        if self._stopping:
+            steps.close()
+            self._steps = None
+            if self._answered or self._request is None:
+                self._endCancelled(self._cancelledHint)
+            return
+        try:
+            ended = steps.go()
+        except BaseException:
+            self._steps = None
+            raise
+        if ended:
+            self._steps, then = None, self._then
+            then(steps.value)
 
     def _onStep(self, event: dict) -> None:
         """What comes before the last answer."""
@@ -114,7 +151,9 @@ class WorkerTask:
         """The task is over, whichever way."""
 
     def _end(self, state: str, message: str, hint: str = "", detail: str = "", code: str = "") -> None:
-        self._request, self._stopping = None, False
+        if self._steps is not None:
+            self._steps.close()
+        self._request, self._steps, self._stopping, self._events = None, None, False, []
         self._status = replace(
             self._status, state=state, message=message, hint=hint, detail=detail, code=code, secondsLeft=None
         )
@@ -126,13 +165,15 @@ class WorkerTask:
     def _cancel(self, reason: str = "") -> None:
         if self.busy and not self._stopping:
             self._stopping, self._stopReason = True, reason
-            self._worker.cancel(self._request)
+            if self._request is not None:
+                self._worker.cancel(self._request)
             self._status = replace(self._status, state="cancelling", message="Stopping")
 
     def _giveUp(self) -> None:
         """End the task at once, without waiting for the worker."""
         if self.busy:
-            self._worker.forget(self._request)
+            if self._request is not None:
+                self._worker.forget(self._request)
             self._endCancelled()
 
     def _drive(self, wait: Callable[[], None] | None) -> None:
@@ -140,16 +181,23 @@ class WorkerTask:
             self.poll()
             if wait is not None:
                 wait()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(0.001 if self.isMoving else _POLL_SECONDS)
 
     def _take(self, event: dict) -> None:
+        self._guarded(self._taken, event)
+
+    def _taken(self, event: dict) -> None:
+        if event["event"] == "error":
+            self._onError(event)
+        elif event["event"] == "result":
+            self._answered = True
+            self._onResult(event)
+        elif not self._stopping:
+            self._onStep(event)
+
+    def _guarded(self, step: Callable, *arguments) -> None:
         try:
-            if event["event"] == "error":
-                self._onError(event)
-            elif event["event"] == "result":
-                self._onResult(event)
-            elif not self._stopping:
-                self._onStep(event)
+            step(*arguments)
         except UsemaError as error:
             self._end("failed", error.message, error.hint, code=error.code)
         except Exception as error:  # a defect, or an answer that is none, must not leave the panel waiting for ever
@@ -168,3 +216,7 @@ class WorkerTask:
             self._end("failed", event["message"], event["hint"], event["detail"], event["code"])
         if event["code"] == "dependency":
             self._worker.stop(timeout=0)  # a worker that began without a package does not see it once it is installed
+
+
+def _nothing(_) -> None:
+    """What comes after work of which nothing is expected."""

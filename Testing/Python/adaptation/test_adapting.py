@@ -6,9 +6,13 @@ import hashlib
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
-from usema.adaptation.adapting import AUTO, CARRIED, LEARNED, PHASES, Wish, adapt
+from usema.adaptation.adapting import AUTO, CARRIED, LEARNED, PHASES, UNCHANGED, Wish, adapt
+from usema.adaptation.carrying import REACH, SHORT_REACH, Carried
 from usema.adaptation.corrections import Corrections
+from usema.adaptation.lesson import Lesson, Shown
+from usema.adaptation.places import Places
 from usema.errors import BundleError, Cancelled, InputError
 from usema.inference.predictor import Predictor
 from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE
@@ -134,6 +138,29 @@ def test_where_the_model_is_nearly_right_what_was_changed_is_carried_and_nothing
     assert "nearly right" in adapted.report["message"]
     far = adapted.segmentation.labels[[3, 28]]  # ten slices away from both nothing has changed
     np.testing.assert_array_equal(far, case.labels[[3, 28]])
+
+
+def test_where_the_model_is_right_what_does_not_hold_on_the_next_corrected_slice_is_not_carried(case):
+    labels = case.labels.copy()
+    labels[13] = narrower(case.labels)[13]  # and 14 was accepted as it is
+    adapted = adapt(case.predictor, [case.volume], Corrections(labels, ((0, 13), (0, 14), (0, 20))))
+    assert adapted.report["dice_before"] > 0.75
+    assert (adapted.report["way"], adapted.delta) == (UNCHANGED, None)
+    np.testing.assert_array_equal(adapted.segmentation.labels, labels)
+    assert "Nothing was changed" in adapted.report["message"]
+
+
+@pytest.mark.parametrize("thick", [1, 2, 4])
+@pytest.mark.parametrize("reach", [REACH, SHORT_REACH])
+def test_how_far_is_carried_does_not_grow_with_the_thickness_of_the_slices(case, thick, reach):
+    planes = np.arange(8, 8 + thick)
+    shown = Shown((0, 8 // thick), 0, planes)
+    middles = (np.arange(20) + 0.5) / thick - 0.5  # of the network's planes, in slices
+    places = Places((0, 1, 2), (middles, np.arange(3.0), np.arange(3.0)))
+    lesson = Lesson(np.zeros((1, 20, 3, 3), np.float32), np.ones((20, 3, 3), np.int16), (shown,), places)
+    outputs = case.predictor.parts[0].outputs
+    ((_, weights, _),) = Carried.of(lesson, {shown.slice: torch.zeros(3, thick, 3, 3)}, outputs, [shown], reach).parts
+    np.testing.assert_allclose(weights, np.exp(-np.abs(np.arange(20) - planes.mean()) / reach), rtol=1e-5)
 
 
 def test_nonsense_on_the_slices_is_not_learned_when_a_check_sees_that_it_does_not_help(case):

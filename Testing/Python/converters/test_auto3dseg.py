@@ -32,10 +32,10 @@ TWO = {"network": {"in_channels": 2}, "extra_modalities": {"adc": "meanstdtanh"}
 CASES = {
     "a CT": (["ct"], {"resample_resolution": [4.5, 4.5, 4.5], "roi_size": [24, 24, 16]}),
     "a CT at twice its spacing, where half of all voxels are ties": (["ct"], {"resample_resolution": [6.0] * 3}),
-    "a CT at a finer spacing": (["ct"], {"resample_resolution": [2.0, 2.0, 3.0], "roi_size": [48, 48, 24]}),
+    "a CT at a finer spacing": (["middle of the ct"], {"resample_resolution": [2.0, 2.0, 3.0]}),
     "an MR turned to RAS": (["mr"], {"normalize_mode": "meanstd", "orientation_ras": True}),
     "an MR as it is stored": (["spine"], {"normalize_mode": "mri", "resample_resolution": [1.4, 0.7, 1.1]}),
-    "bounded z-scores": (["mr"], {"normalize_mode": "meanstdtanh", "resample_resolution": [2.0] * 3}),
+    "bounded z-scores": (["mr"], {"normalize_mode": "meanstdtanh", "resample_resolution": [2.4] * 3}),
     "as PET": (["mr"], {"normalize_mode": "pet", "resample_resolution": None}),
     "anisotropic": (
         ["sarcoma"],
@@ -46,7 +46,9 @@ CASES = {
             "roi_size": [32, 32, 16],
         },
     ),
-    "thick slices to thin ones": (["sarcoma"], {"normalize_mode": "mri", "resample_resolution": [1.0] * 3}),
+    "thick slices to thin ones": (
+        ["middle of the sarcoma"], {"normalize_mode": "mri", "resample_resolution": [1.0] * 3},
+    ),
     "smaller than a tile": (["mr"], {"normalize_mode": "meanstd", "roi_size": [56, 32, 24]}),
     "RAS and a crop, off the middle of an LPS volume": (
         ["corner"], {"normalize_mode": "meanstd", "orientation_ras": True, "resample_resolution": [4.0, 4.0, 3.0]},
@@ -76,11 +78,13 @@ def files(data, tmp_path_factory):
 
     # Parts of them, which keep their place in the room.
     add("ct", sitk.ReadImage(str(volumes / "body_ct/example_ct_sm.nii.gz"))[30:84, 25:73, :])
+    add("middle of the ct", sitk.ReadImage(str(found["ct"]))[9:45, 7:41, 5:25])
     mr = sitk.ReadImage(str(volumes / "body_ct/example_mr_sm.nii.gz"), sitk.sitkFloat32)[25:77, 20:66, :]
     add("mr", mr)
     add("spine", sitk.ReadImage(str(volumes / "spine_mr/t2.nii.gz"))[10:50, 10:45, 10:42])
     sarcoma = sitk.ReadImage(str(data / "nnUNet_raw/Dataset051_SarcomaMR/imagesTr/STS_024_0000.nii.gz"))
     add("sarcoma", sarcoma[15:63, 20:68, 5:25])
+    add("middle of the sarcoma", sarcoma[21:57, 26:62, 9:21])
     array = sitk.GetArrayFromImage(mr)
     add("dark", like_mr(np.where(array > 0, array.max() - array, 0)))
     add("root", like_mr(np.sqrt(np.abs(array))))

@@ -21,6 +21,13 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def resources_of(pid: int) -> tuple[int, int]:
+    """Bytes of memory that a process holds, and how many files it has open."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    return kilobytes * 1024, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def wait_until(condition, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -36,7 +43,7 @@ def is_progress(event: dict) -> bool:
     return event["event"] == "progress"
 
 
-def events_of(client: WorkerClient, request_id: int, until=is_last) -> list[dict]:
+def events_of(client: WorkerClient, request_id: int, until=is_last, seconds: float = 60) -> list[dict]:
     """Polls until an event of the request is the one waited for; returns its events so far."""
     events = []
 
@@ -44,13 +51,13 @@ def events_of(client: WorkerClient, request_id: int, until=is_last) -> list[dict
         events.extend(event for event in client.poll() if event["id"] == request_id)
         return any(until(event) or is_last(event) for event in events)
 
-    wait_until(there, 60)
+    wait_until(there, seconds)
     assert any(map(until, events)), events
     return events
 
 
-def last_event(client: WorkerClient, request_id: int) -> dict:
-    return events_of(client, request_id)[-1]
+def last_event(client: WorkerClient, request_id: int, seconds: float = 60) -> dict:
+    return events_of(client, request_id, seconds=seconds)[-1]
 
 
 def all_events(client: WorkerClient) -> list[dict]:

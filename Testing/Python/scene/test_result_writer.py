@@ -147,9 +147,9 @@ def failing(*_, **__):
 @pytest.mark.parametrize(
     ("module", "function", "existing"),
     [
-        *((Probabilities, step, existing) for step in ("prepare", "commit") for existing in EXISTING),
+        *((Probabilities, step, existing) for step in ("preparing", "commit") for existing in EXISTING),
         *((SegmentationWriter, "setAttributes", existing) for existing in EXISTING),
-        (ResultWriter, "prepare", "replace"),
+        (ResultWriter, "compute", "replace"),
         (BesideVolume, "placeBeside", "new"),
         (SegmentationWriter, "placeBeside", "new"),
     ],
@@ -201,7 +201,7 @@ def test_a_result_that_could_not_be_undone_goes_into_a_segmentation_of_its_own(n
 
 def test_nothing_is_saved_for_undo_before_the_arrays_are_there(node, volume, monkeypatch):
     saved = []
-    monkeypatch.setattr(ResultWriter, "prepare", failing)
+    monkeypatch.setattr(ResultWriter, "compute", failing)
     with pytest.raises(MemoryError):
         write(LATER, volume, segmentationNode=node, hook=saved.append)
     assert saved == []

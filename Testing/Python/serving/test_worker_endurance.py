@@ -9,7 +9,7 @@ import pytest
 from bundles import write_tiny_bundle
 from usema.serving.client import WorkerClient
 from usema.volumes.volume import Geometry
-from workers import last_event
+from workers import last_event, resources_of
 
 RUNS, WARM = 40, 10
 
@@ -36,10 +36,3 @@ def test_memory_and_open_files_stay_flat(tmp_path):
     (bytes_before, files_before), (bytes_after, files_after) = seen[WARM], seen[-1]
     assert files_after == files_before
     assert bytes_after - bytes_before < 8 * 2**20  # one run's arrays are 3 MB
-
-
-def resources_of(pid: int) -> tuple[int, int]:
-    """Bytes of memory that a process holds, and how many files it has open."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    return kilobytes * 1024, len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -19,12 +19,14 @@ class NextResultSection:
         ui: the panel's widgets.
         logic: knows how much was corrected.
         chosen: called with the value of ``existing`` that was chosen.
+        timer: while it runs, the section is to be updated.
     """
 
-    def __init__(self, ui, logic: USEMASegmentationLogic, chosen: Callable[[str], None]):
+    def __init__(self, ui, logic: USEMASegmentationLogic, chosen: Callable[[str], None], timer):
         self.ui = ui
         self.logic = logic
         self.chosen = chosen
+        self._timer = timer
         for text, value in (
             (_("makes a new segmentation"), "new"),
             (_("replaces this model's segments in it"), "replace"),
@@ -34,11 +36,16 @@ class NextResultSection:
         connect(ui.existingSelector, "currentIndexChanged(int)", self.onChosen)
 
     def update(self, parameters: Parameters) -> None:
-        """What is chosen, and how much of the user's own a result would find that replaces."""
+        """What is chosen, and how much of the user's own a result would find that replaces. As long as this is being
+        counted, what is shown is of before, and the timer runs."""
         selector, there = self.ui.existingSelector, parameters.segmentation is not None
         selector.setCurrentIndex(max(0, selector.findData(parameters.existing)))
         self.ui.existingLabel.visible = selector.visible = there
-        corrections = self.logic.corrections(parameters)
+        corrections = self.logic.correctionsSoon(parameters)
+        if corrections is None:
+            self._timer.start()
+            return
+        self._timer.stop()
         self.ui.overwriteCheckBox.text = RunTexts.overwrites(corrections)
         self.ui.overwriteCheckBox.visible = corrections.voxels > 0
 

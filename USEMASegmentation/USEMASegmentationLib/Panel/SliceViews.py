@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import slicer
 
@@ -33,7 +35,8 @@ def showOnce(segmentationNode) -> None:
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *middle, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
 
 
-_before: dict[str, tuple[float, float, float]] = {}  # ID of a slice node -> its field of view before `lookAt`
+# An attribute of a slice node: its field of view before `lookAt`. So a scene that is saved meanwhile has it.
+_FIELD = "USEMA.fieldOfView"
 _LEAST_MM, _AROUND = 40.0, 3.0  # what is shown around a place: so much at the least, or so many times its size
 
 
@@ -45,18 +48,22 @@ def lookAt(world, sizeMm: float) -> None:
         width, height, depth = node.GetFieldOfView()
         if min(width, height) <= 0:
             continue
-        _before.setdefault(node.GetID(), (width, height, depth))
+        if node.GetAttribute(_FIELD) is None:
+            node.SetAttribute(_FIELD, json.dumps([width, height, depth]))
         scale = wanted / min(width, height)
         node.SetFieldOfView(width * scale, height * scale, depth)
 
 
 def lookAway() -> None:
-    """Gives the slice views the field of view back that they had."""
-    for name, field in _before.items():
-        node = slicer.mrmlScene.GetNodeByID(name)
-        if node is not None:
-            node.SetFieldOfView(*field)
-    _before.clear()
+    """Gives the slice views the field of view back that they had; also those of a scene that was saved before."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        text = node.GetAttribute(_FIELD)
+        if text is not None:
+            node.RemoveAttribute(_FIELD)
+            try:
+                node.SetFieldOfView(*map(float, json.loads(text)))
+            except (ValueError, TypeError):  # edited by hand
+                continue
 
 
 def showSlice(world) -> None:

@@ -17,7 +17,6 @@ from ..Logic import USEMASegmentationLogic
 from ..Parameters import Parameters, Readiness
 from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
-from ..Scene.Images import isFlat
 from ..Scene.Sequences import frameOf
 from ..Scene.VolumeBridge import measuresOf
 from . import SliceViews, StoreTexts
@@ -26,6 +25,7 @@ from .ChannelSelectors import ChannelSelectors
 from .CorrectSection import CorrectSection
 from .Failure import showFailure
 from .Installer import Installer
+from .InstallSection import InstallSection
 from .LabelsList import LabelsList
 from .ManageForm import loadManageSection
 from .MeasureSection import MeasureSection
@@ -38,9 +38,11 @@ from .Room import giveRoom
 from .RunSection import RunSection
 from .ShelfSection import ShelfSection
 from .Signals import connect
+from .SurfaceSection import SurfaceSection
 from .TrainingSection import TrainingSection
 
 POLL_MILLISECONDS = 100
+MOVING_MILLISECONDS = 10  # between two moments of work that the logic does in the main thread
 
 
 class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -53,7 +55,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.binding = None
         self._isReady = False  # setup went through to its end
         self._endings = ExitStack()  # undoes what setup has begun, also one that failed half-way
-        self._missing = ""  # packages, in words
         self._editTold = False  # that voxels were edited, and are still to be counted
         self._shown = None  # model and labels that the list shows
         self._subject = None  # volume and model that the last message was about
@@ -84,7 +85,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self._endings.callback(self.logic.shutdown)
         self._timer(lambda: giveRoom(uiWidget)).start()
         self.installer = Installer()
-        self._missing = self.installer.words()
         self.timer, self.storeTimer = self._timer(self.onTimer), self._timer(self.onStoreTimer)  # both may be at work
         self.modelSection = ModelSection(self.ui, self.logic.store, self.installer, qt.QSettings(), self.onStoreStarted)
         self.manageSection = loadManageSection(self)
@@ -97,8 +97,12 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.logic.beforeWriting = self.correctSection.saveForUndo
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
+        self.installSection = InstallSection(
+            self.ui, self.installer, self.runSection, self.logic.releaseMemory, self.showModels
+        )
         self.measureSection = MeasureSection(self.ui, self.runSection)
         self.regionSection = RegionSection(self.ui, self.runSection, self.parameters)
+        self.surfaceSection = SurfaceSection(self.ui)
         self.trainingSection = TrainingSection(self.ui, self.runSection, self.parameters)
         reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
         self.reviewSection = ReviewSection(
@@ -107,7 +111,9 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         )  # fmt: skip
         self._endings.callback(self.reviewSection.close)
         self.advancedSection = AdvancedSection(self.ui, self.logic, self.installer, qt.QSettings(), self.updateState)
-        self.nextResultSection = NextResultSection(self.ui, self.logic, self.onExistingChosen)
+        self.nextResultSection = NextResultSection(
+            self.ui, self.logic, self.onExistingChosen, self._timer(self.updateCorrections)
+        )
         self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
         self._endings.callback(self.binding.release)
         self.showModels()
@@ -133,8 +139,6 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneReplaced)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneReplaced)
-        connect(self.ui.installButton, "clicked(bool)", self.onInstall)
-        connect(self.ui.installFromFolderButton, "clicked(bool)", self.onInstallFromFolder)
         connect(self.ui.modelSelector, "currentIndexChanged(int)", self.onModelChosen)
         connect(self.ui.segmentButton, "clicked(bool)", self.onSegmentOrCancel)
         connect(slicer.app, "aboutToQuit()", self.logic.shutdown)
@@ -144,15 +148,14 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if not self._isReady:
             return
         with self.runSection.errorsShown():
-            self._missing = self.installer.words()
+            self.installSection.look()
             self.showModels()  # the command line may have changed what is here
             if not self.binding.isCurrent():
                 self.initializeParameterNode()
             self.correctSection.enter()
             self.reviewSection.enter()
             self.updateState()
-        if self._missing and self.installer.isPending():
-            qt.QTimer.singleShot(0, self.onInstall)  # a dialog from here would keep the module from being shown
+        self.installSection.offer()
 
     def exit(self) -> None:
         if self._isReady:  # a run goes on; its result is there when the user comes back
@@ -184,6 +187,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onSceneReplaced(self, caller, event) -> None:
         """Closed, or another was loaded into it."""
         with self.runSection.errorsShown():
+            SliceViews.lookAway()  # it may have been saved while a region was looked at
             if self._isShown():
                 self.initializeParameterNode()
                 qt.QTimer.singleShot(0, self.updateState)  # when loading has ended, the editor has forgotten it
@@ -224,8 +228,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         volume = self.modelSection.volume = measuresOf(node.inputVolume)
         if self._shown != (node.modelName, list(node.labels)):
             self.showModel()
-        ui.setupSection.visible = bool(self._missing)
-        ui.setupLabel.text = self._missing
+        self.installSection.update()
         if not busy and self._subject != (subject := self._subjectNow()):
             self._subject = subject
             self.runSection.say("")
@@ -236,8 +239,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.advancedSection.update(node, self.modelSection.models.get(node.modelName))
         self.shelfSection.preset("" if node.inputVolume is None else modalityOf(node.inputVolume), volume)
         ui.allFramesCheckBox.visible = frameOf(node.inputVolume) is not None
-        ui.show3DButton.setSegmentationNode(node.segmentation)
-        ui.show3DButton.visible = not isFlat(node.inputVolume)
+        self.surfaceSection.update(node.segmentation, node.inputVolume)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
         self.updateCorrections()
@@ -257,7 +259,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         return (None if volume is None else volume.GetID()), self._parameterNode.modelName
 
     def _readiness(self) -> Readiness:
-        if self._missing:
+        if self.installSection.missing:
             return Readiness(False, _("Install what is missing first (see above)."))
         if self.labelsList.isNoneTicked():
             return Readiness(False, _("Tick at least one segment."))
@@ -340,7 +342,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onTimer(self) -> None:
         with self.runSection.errorsShown():
-            status = self.logic.poll()
+            status, moving = self.logic.poll(), self.logic.isMoving
+            self.timer.interval = MOVING_MILLISECONDS if moving else POLL_MILLISECONDS
+            if moving:
+                return
             if not self.logic.busy:
                 self.timer.stop()
                 self.onFinished(status)
@@ -385,16 +390,3 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if not self._editTold:
             self._editTold = True
             qt.QTimer.singleShot(0, self.updateCorrections)
-
-    def onInstall(self, checked: bool = False, folder: str = "") -> None:
-        with self.runSection.errorsShown():
-            self.installer.install(folder)
-            self.logic.releaseMemory()  # a worker that started without the packages would not see them
-            self.runSection.say(_("Everything that segmenting needs is installed."))
-        self._missing = self.installer.words()
-        self.showModels()
-
-    def onInstallFromFolder(self, checked: bool = False) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder of wheel files"))
-        if folder:
-            self.onInstall(folder=folder)

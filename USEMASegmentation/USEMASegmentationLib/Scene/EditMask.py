@@ -17,8 +17,9 @@ from usema.models.metadata import ModelMetadata
 from usema.volumes.masks import NOTHING, PlacedMask, box_around, common_box, relative, text_to_mask
 from usema.volumes.segments import ID_KEY, LABEL_KEY, PREFIX, WRITTEN_KEY, millilitres, segment_id, tag_text
 
+from ..Steps import Working, atOnce, beside, isSmall
 from .Images import isFlat
-from .SegmentVoxels import SegmentVoxels, affineOf, imageOf, offsetBetween
+from .SegmentVoxels import LabelMap, SegmentVoxels, imageOf, offsetBetween
 from .VolumeBridge import Box, ijkToRas
 
 
@@ -99,60 +100,97 @@ def ownSegments(segmentationNode, metadata: ModelMetadata) -> dict[int, str]:
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What a segment holds, taken out of the scene once; all else touches nothing of the scene.
+
+    Attributes:
+        labels: what its image holds; None: it has none.
+        value: its own there.
+        written: the tag that tells what the model wrote.
+    """
+
+    labels: LabelMap | None
+    value: int
+    written: str
+
+    @classmethod
+    def by(cls, segment, voxels: SegmentVoxels) -> Held:
+        return cls(voxels.mapOf(segment), segment.GetLabelValue(), tagOf(segment, WRITTEN_KEY))
+
+    def edits(self, voxels: SegmentVoxels) -> Edits | None:
+        """What the user changed, in the indices of the image; None: the segment does not tell."""
+        try:
+            written, affine = text_to_mask(self.written)
+        except ValueError:
+            return None
+        # A transform that was hardened moves the grid and leaves the indices.
+        offset = (0, 0, 0) if self.labels is None else offsetBetween(affine, self.labels.affine) or (0, 0, 0)
+        return Edits(voxels.where(self.labels, self.value), written.shifted(offset))
+
+    def editsOn(self, toRas: np.ndarray, voxels: SegmentVoxels) -> Edits | None:
+        """As `edits`, but in the indices of a volume's voxels; None also where the grids do not fit."""
+        edits = self.edits(voxels)
+        if edits is None:
+            return None
+        # Where nothing is left of it, it can only lie where it was written.
+        affine = text_to_mask(self.written)[1] if self.labels is None else self.labels.affine
+        offset = offsetBetween(affine, toRas)
+        return None if offset is None else edits.shifted(offset)
+
+    def withoutEdits(self, toRas: np.ndarray, voxels: SegmentVoxels) -> Edits:
+        """Of a segment that does not tell: as if the user had changed nothing."""
+        offset = None if self.labels is None else offsetBetween(self.labels.affine, toRas)
+        now = NOTHING if offset is None else voxels.where(self.labels, self.value).shifted(offset)
+        return Edits(now, now)
+
+
 def editsOf(segment, voxels: SegmentVoxels | None = None) -> Edits | None:
     """What the user changed in a segment that a model wrote, in the indices of its image; None: it does not tell."""
-    try:
-        written, affine = text_to_mask(tagOf(segment, WRITTEN_KEY))
-    except ValueError:
-        return None
-    image = imageOf(segment)
-    # A transform that was hardened moves the grid and leaves the indices.
-    offset = (0, 0, 0) if image is None else offsetBetween(affine, affineOf(image)) or (0, 0, 0)
-    return Edits((voxels or SegmentVoxels()).of(segment), written.shifted(offset))
+    voxels = voxels or SegmentVoxels()
+    return Held.by(segment, voxels).edits(voxels)
 
 
 def editsOn(segment, volumeNode, voxels: SegmentVoxels | None = None) -> Edits | None:
     """As `editsOf`, but in the indices of the volume's voxels; None also where the grids do not fit."""
-    edits, image = editsOf(segment, voxels), imageOf(segment)
-    if edits is None:
-        return None
-    # Where nothing is left of it, it can only lie where it was written.
-    affine = text_to_mask(tagOf(segment, WRITTEN_KEY))[1] if image is None else affineOf(image)
-    offset = offsetBetween(affine, ijkToRas(volumeNode))
-    return None if offset is None else edits.shifted(offset)
-
-
-def withoutEdits(segment, volumeNode) -> Edits:
-    """Of a segment that does not tell: as if the user had changed nothing."""
-    image, now = imageOf(segment), SegmentVoxels().of(segment)
-    offset = None if image is None else offsetBetween(affineOf(image), ijkToRas(volumeNode))
-    now = NOTHING if offset is None else now.shifted(offset)
-    return Edits(now, now)
+    voxels = voxels or SegmentVoxels()
+    return Held.by(segment, voxels).editsOn(ijkToRas(volumeNode), voxels)
 
 
 def corrections(
     segmentationNode, metadata: ModelMetadata, volumeNode, box: Box, labelNames: Sequence[str] = ()
 ) -> Corrections:
-    """What the user changed in the segments that a result of this model would replace.
+    """As `counting`, without a pause."""
+    return atOnce(counting(segmentationNode, metadata, volumeNode, box, labelNames))
+
+
+def counting(
+    segmentationNode, metadata: ModelMetadata, volumeNode, box: Box, labelNames: Sequence[str] = ()
+) -> Working:
+    """Counts, a moment at a time, what the user changed in the segments that a result of this model would replace;
+    returns `Corrections`.
 
     Args:
         box: the voxels of the volume that are segmented.
         labelNames: these labels only; empty: all.
     """
     own, segmentation = ownSegments(segmentationNode, metadata), segmentationNode.GetSegmentation()
-    changed, unknown, voxels = [], [], SegmentVoxels()
+    voxels, held, toRas = SegmentVoxels(), [], ijkToRas(volumeNode)
     for label in metadata.labels:
-        if label.value not in own or (labelNames and label.name not in labelNames):
-            continue
-        segment = segmentation.GetSegment(own[label.value])
-        edits = editsOn(segment, volumeNode, voxels)
-        if edits is None:
-            unknown.append(segment.GetName())
-        else:
-            changed.append(edits.changed)
-    count = union(changed, box).count
-    volume = None if isFlat(volumeNode) else millilitres(count, volumeNode.GetSpacing())
-    return Corrections(count, volume, unknown)
+        if label.value in own and (not labelNames or label.name in labelNames):
+            segment = segmentation.GetSegment(own[label.value])
+            held.append((segment.GetName(), Held.by(segment, voxels)))
+    size, spacing = voxels.size, None if isFlat(volumeNode) else volumeNode.GetSpacing()
+    if not isSmall(size):
+        yield from voxels.copying()
+
+    def count() -> Corrections:
+        edits = [(name, one.editsOn(toRas, voxels)) for name, one in held]
+        changed = union([found.changed for _, found in edits if found is not None], box).count
+        volume = None if spacing is None else millilitres(changed, spacing)
+        return Corrections(changed, volume, [name for name, found in edits if found is None])
+
+    return (yield from beside(count, size))
 
 
 def stateOf(segmentationNode, metadata: ModelMetadata) -> tuple:

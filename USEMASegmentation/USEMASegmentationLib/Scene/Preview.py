@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 
 import slicer
 import vtk
 
+from ..Steps import Working, beside
 from . import ResultWriter
 
 
@@ -20,22 +22,25 @@ class Preview:
         self._shown = node.GetSegmentation().GetMTime()
 
     @classmethod
-    def show(cls, labels: str, run) -> Preview | None:
-        """Puts the labels of a file into the scene.
+    def showing(cls, labels: str, run) -> Working:
+        """Puts the labels of a file into the scene, a moment at a time.
 
         Args:
-            run: parameters, bundle, box and folder of what is under way.
+            run: parameters, bundle, box, folder and watch of what is under way.
 
         Returns:
-            None where it cannot be shown, which is no reason to give up the result.
+            the preview, or None where it cannot be shown, which is no reason to give up the result.
         """
         try:
-            shape = tuple(part.stop - part.start for part in run.box)
-            array, metadata = run.folder.load(labels, shape), run.bundle.metadata
+            if (yield from run.watch.changing(run.folder, run.box)):
+                return None
+            array = yield from beside(lambda: run.folder.load(labels, run.shape), math.prod(run.shape))
+            metadata = run.bundle.metadata
             provenance = {"model": metadata.name, "modelVersion": metadata.version, "preview": "the result follows"}
             result = ResultWriter.Result(array, None, provenance, metadata, run.box)
             alone = replace(run.parameters, segmentation=None, existing="new", keepProbabilities=False, show3D=False)
-            node = ResultWriter.write(result, alone).segmentation
+            ready = yield from ResultWriter.preparing(result, alone)
+            node = ready.commit().segmentation
         except Exception:
             logging.exception("USEMA: the preview cannot be shown")
             return None

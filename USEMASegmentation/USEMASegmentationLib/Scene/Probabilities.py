@@ -10,6 +10,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 from usema.volumes.segments import LABEL_KEY, PREFIX
 
+from ..Steps import Working, copying
 from .BesideVolume import addBeside, liesOn
 from .Hierarchy import createDisplay
 from .VolumeBridge import Box, shapeOf
@@ -17,7 +18,7 @@ from .VolumeBridge import Box, shapeOf
 ROLE = "USEMA.probability"  # under which a segmentation refers to them
 
 
-def prepare(
+def preparing(
     probabilities: np.ndarray,
     volumeNode,
     metadata: ModelMetadata,
@@ -25,8 +26,9 @@ def prepare(
     box: Box,
     labelNames: Sequence[str] = (),
     target=None,
-) -> dict[str, np.ndarray]:
-    """The voxels of each volume, by label; outside of the box those that the target's volume has, or 0.
+) -> Working:
+    """Makes the voxels of each volume, a moment at a time; returns them by label. Outside of the box they are those
+    that the target's volume has, or 0.
 
     Args:
         probabilities: (classes, z, y, x) on the voxels of ``box``, background first.
@@ -40,8 +42,8 @@ def prepare(
         array = np.zeros(shapeOf(volumeNode), np.float32)
         former = _former(target, volumeNode, metadata, label.name)
         if former is not None:
-            array[...] = slicer.util.arrayFromVolume(former)
-        array[box] = probabilities[label.value]
+            yield from copying(slicer.util.arrayFromVolume(former), array)
+        yield from copying(probabilities[label.value], array[box])
         arrays[label.name] = array
     return arrays
 

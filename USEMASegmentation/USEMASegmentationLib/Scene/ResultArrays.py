@@ -8,7 +8,8 @@ as they are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,18 +36,18 @@ from usema.volumes.segments import (
     segment_look,
 )
 
-from .EditMask import Edits, editsOn, ownSegments, tagOf, union, withoutEdits
+from .EditMask import Edits, Held, ownSegments, tagOf, union
 from .SegmentVoxels import SegmentVoxels, newImage
 from .VolumeBridge import Box, ijkToRas, wholeBox
 
 
 @dataclass(frozen=True, eq=False)
 class Written:
-    """A label as it will be written; ``image`` holds its voxels with the label's value, beside those of others."""
+    """A label as it will be written."""
 
     label: Label
     look: SegmentLook
-    image: Any
+    layer: int  # which of the images holds its voxels, with the label's value, beside those of others
     replaces: bool = False  # there is a segment of this ID: it gets other voxels and tags
 
 
@@ -57,6 +58,8 @@ class Prepared:
     Attributes:
         volume: what was segmented.
         target: the segmentation to write into; None: a new one.
+        layers: (z, y, x) on the voxels of ``layersBox``; they become the images of the segments.
+        affine: (4, 4) from voxel index (i, j, k) to the volume's own RAS coordinates.
         keptVoxels: how many voxels that the user changed stay as they are.
         warnings: what could not be done as it was asked for.
     """
@@ -66,12 +69,63 @@ class Prepared:
     provenance: Mapping[str, str]
     target: Any = None
     written: list[Written] = field(default_factory=list)
+    layers: list[np.ndarray] = field(default_factory=list)
+    layersBox: Box = (slice(0, 0),) * 3
+    affine: np.ndarray | None = None
     keptVoxels: int = 0
     warnings: list[str] = field(default_factory=list)
 
+    @cached_property
+    def images(self) -> list:
+        """The layers as images, which hold the arrays themselves."""
+        return [newImage(array, self.layersBox, self.affine) for array in self.layers]
 
-def prepare(
-    labels: np.ndarray,
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """All of the scene that `compute` needs, taken out of it.
+
+    Attributes:
+        chosen: the labels to be written.
+        own: the model's segments that are replaced: value of the label -> what it holds.
+        ids, names, runs: of these segments, by the value of the label; ``runs`` are the tags that tell of margins.
+        voxels: what the segments' images hold.
+        taken: IDs of all segments of the target.
+    """
+
+    volume: Any
+    target: Any
+    metadata: ModelMetadata
+    provenance: Mapping[str, str]
+    box: Box
+    isWhole: bool
+    affine: np.ndarray
+    chosen: list[Label]
+    replaces: bool
+    overwrite: bool
+    run: str
+    own: dict[int, Held]
+    ids: dict[int, str]
+    names: dict[int, str]
+    runs: dict[int, str]
+    voxels: SegmentVoxels
+    taken: set[str]
+
+
+def prepare(labels: np.ndarray, volumeNode, metadata: ModelMetadata, provenance: Mapping[str, str], **options):
+    """Make the voxels and the looks of each segment; the scene stays as it is.
+
+    Args:
+        labels: integers (z, y, x), the values of ``metadata.result_labels`` and 0, on the voxels of the box.
+        options: those of `gather`.
+
+    Raises:
+        ValueError: ``labels`` does not have the shape of the box, or no integers.
+    """
+    return compute(labels, gather(volumeNode, metadata, provenance, **options))
+
+
+def gather(
     volumeNode,
     metadata: ModelMetadata,
     provenance: Mapping[str, str],
@@ -82,11 +136,10 @@ def prepare(
     existing: str = "new",
     overwriteCorrections: bool = False,
     run: str = "",
-) -> Prepared:
-    """Make the voxels and the looks of each segment; the scene stays as it is.
+) -> Gathered:
+    """What of the scene a result depends on. Looks at no voxels.
 
     Args:
-        labels: integers (z, y, x), the values of ``metadata.result_labels`` and 0, on the voxels of ``box``.
         volumeNode: the volume that was segmented; gives geometry, transform, name and place.
         provenance: how the result was made. Kept in attributes of the node, which survive in ``.mrb``, and in tags of
             each segment, which survive in ``.seg.nrrd``, each under its name with "USEMA." before it.
@@ -95,67 +148,95 @@ def prepare(
         target: the segmentation to write into, on the volume's grid, unless ``existing`` is "new".
         existing: see ``Parameters``, as ``overwriteCorrections``.
         run: the name under which the margins of this result are kept; empty: they are not.
+    """
+    target = None if existing == "new" else target
+    replaces = target is not None and existing == "replace"
+    ids = ownSegments(target, metadata) if replaces else {}
+    voxels, segmentation = SegmentVoxels(), None if target is None else target.GetSegmentation()
+    segments = {value: segmentation.GetSegment(name) for value, name in ids.items()}
+    return Gathered(
+        volumeNode,
+        target,
+        metadata,
+        provenance,
+        box or wholeBox(volumeNode),
+        box is None or box == wholeBox(volumeNode),
+        ijkToRas(volumeNode),
+        [label for label in metadata.result_labels if not labelNames or label.name in labelNames],
+        replaces,
+        overwriteCorrections,
+        run,
+        own={value: Held.by(segment, voxels) for value, segment in segments.items()},
+        ids=ids,
+        names={value: segment.GetName() for value, segment in segments.items()},
+        runs={value: tagOf(segment, RUN_KEY) for value, segment in segments.items()},
+        voxels=voxels,
+        taken=set() if segmentation is None else set(segmentation.GetSegmentIDs()),
+    )
+
+
+def compute(labels: np.ndarray, scene: Gathered) -> Prepared:
+    """What takes time; touches nothing of the scene but to name it in what is returned.
 
     Raises:
-        ValueError: ``labels`` does not have the shape of the box, or no integers.
+        ValueError: see `prepare`.
     """
-    box = box or wholeBox(volumeNode)
+    box = scene.box
     if labels.shape != tuple(part.stop - part.start for part in box) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels of the shape {labels.shape} and the type {labels.dtype} do not fill a box of {box}")
-    prepared = Prepared(volumeNode, metadata, provenance, None if existing == "new" else target)
-    chosen = [label for label in metadata.result_labels if not labelNames or label.name in labelNames]
-    replaces = prepared.target is not None and existing == "replace"
-    own, edits = _former(prepared, chosen, overwriteCorrections) if replaces else ({}, {})
+    prepared = Prepared(scene.volume, scene.metadata, scene.provenance, scene.target, affine=scene.affine)
+    own, edits = _former(prepared, scene)
     kept = NOTHING
-    if not overwriteCorrections:
+    if edits and not scene.overwrite:
         kept = union([one.changed for one in edits.values()], box)
-        prepared.keptVoxels = union([edits[one.value].changed for one in chosen if one.value in edits], box).count
-    taken = set(prepared.target.GetSegmentation().GetSegmentIDs()) if prepared.target is not None else set()
-    start, affine = tuple(part.start for part in box[::-1]), ijkToRas(volumeNode)
-    boxes, layers = label_boxes(labels, start), _Layers(labels.dtype, [box, *(one.box for one in edits.values())])
-    for label in chosen:
-        found = label_mask(labels, label.value, boxes, start)
-        former = edits.get(label.value, Edits(NOTHING, NOTHING)) if replaces else None
-        now, model = (found, found) if former is None else _merged(found, former, box, kept)
-        name = own.get(label.value) or _freeId(segment_id(metadata.name, label.value), taken)
+        wanted = [edits[one.value].changed for one in scene.chosen if one.value in edits]
+        prepared.keptVoxels = union(wanted, box).count
+        kept = kept if kept.count else NOTHING
+    start, taken = tuple(part.start for part in box[::-1]), set(scene.taken)
+    boxes = label_boxes(labels, start)
+    found = {label.value: label_mask(labels, label.value, boxes, start) for label in scene.chosen}
+    layers = _Layers(labels.dtype, [*(one.box for one in found.values()), *(one.box for one in edits.values())], box)
+    for label in scene.chosen:
+        now = model = found.pop(label.value)
+        if edits:
+            now, model = _merged(now, edits.get(label.value, Edits(NOTHING, NOTHING)), box, kept)
+        name = own.get(label.value) or _freeId(segment_id(scene.metadata.name, label.value), taken)
         taken.add(name)
-        look = segment_look(label, provenance, name)
-        look.tags[PREFIX + WRITTEN_KEY] = mask_to_text(model, affine)
-        if label.value in own and box == wholeBox(volumeNode):
-            look.tags.update({PREFIX + key: "" for key in LEARNED_KEYS if key not in provenance})
-        look.tags.update(_reviewTags(run, prepared, own.get(label.value), box))
+        look = segment_look(label, scene.provenance, name)
+        look.tags[PREFIX + WRITTEN_KEY] = mask_to_text(model, scene.affine)
+        if label.value in own and scene.isWhole:
+            look.tags.update({PREFIX + key: "" for key in LEARNED_KEYS if key not in scene.provenance})
+        look.tags.update(_reviewTags(scene, label.value if label.value in own else None))
         prepared.written.append(Written(label, look, layers.add(now, label.value), label.value in own))
-    images = [newImage(array, layers.box, affine) for array in layers.arrays]
-    prepared.written = [replace(one, image=images[one.image]) for one in prepared.written]
+    prepared.layers, prepared.layersBox = layers.arrays, layers.box
     return prepared
 
 
-def _reviewTags(run: str, prepared: Prepared, former: str | None, box: Box) -> dict[str, str]:
+def _reviewTags(scene: Gathered, former: int | None) -> dict[str, str]:
     """Whose margins a segment has from now on; of one that is replaced in a part, the earlier ones in the rest."""
+    run = scene.run
     if former is None:
         return {PREFIX + RUN_KEY: run} if run else {}
-    if box == wholeBox(prepared.volume):
+    if scene.isWhole:
         return {PREFIX + RUN_KEY: run, PREFIX + THRESHOLD_KEY: "", PREFIX + REFINED_KEY: ""}
-    before = tagOf(prepared.target.GetSegmentation().GetSegment(former), RUN_KEY)
+    before = scene.runs[former]
     return {PREFIX + RUN_KEY: f"{run} {before}" if run and before else ""}
 
 
-def _former(prepared: Prepared, chosen: Sequence[Label], overwrite: bool) -> tuple[dict[int, str], dict[int, Edits]]:
+def _former(prepared: Prepared, scene: Gathered) -> tuple[dict[int, str], dict[int, Edits]]:
     """By the label's value: IDs of the segments to be replaced, and the edits of all segments of this model."""
-    segmentation, volume = prepared.target.GetSegmentation(), prepared.volume
-    own, edits, voxels = ownSegments(prepared.target, prepared.metadata), {}, SegmentVoxels()
-    for value, name in list(own.items()):
-        segment = segmentation.GetSegment(name)
-        found = editsOn(segment, volume, voxels)
+    own, edits = dict(scene.ids), {}
+    for value, held in scene.own.items():
+        found = held.editsOn(scene.affine, scene.voxels)
         if found is not None:
             edits[value] = found
-        elif overwrite:
-            edits[value] = withoutEdits(segment, volume)
+        elif scene.overwrite:
+            edits[value] = held.withoutEdits(scene.affine, scene.voxels)
         else:
             del own[value]
-            if any(label.value == value for label in chosen):
+            if any(label.value == value for label in scene.chosen):
                 prepared.warnings.append(
-                    f"What was corrected in '{segment.GetName()}' cannot be told, because an older USEMA made it: it "
+                    f"What was corrected in '{scene.names[value]}' cannot be told, because an older USEMA made it: it "
                     "was kept, and the result stands beside it."
                 )
     return own, edits
@@ -167,6 +248,8 @@ def _merged(found: PlacedMask, former: Edits, box: Box, kept: PlacedMask) -> tup
     As written by the model, so that what the user corrected once counts as corrected after the next result too.
     """
     around = box_around(found.box, former.box)
+    if kept is NOTHING and box_around(around, box) == box:
+        return found, found
     stays = np.ones([part.stop - part.start for part in around], bool)
     inner = common_box(around, box)
     if inner is not None:
@@ -178,23 +261,29 @@ def _merged(found: PlacedMask, former: Edits, box: Box, kept: PlacedMask) -> tup
 
 
 class _Layers:
-    """Arrays that hold several masks each, as far as they do not overlap: the user may have let them."""
+    """Arrays that hold several masks each, as far as they do not overlap: the user may have let them.
 
-    def __init__(self, dtype, boxes: Iterable[Box]):
-        self.box = box_around(*boxes)
+    Args:
+        boxes: where the masks lie.
+        otherwise: where there is a voxel for masks that are all empty.
+    """
+
+    def __init__(self, dtype, boxes: Iterable[Box], otherwise: Box):
+        around = box_around(*boxes)
+        self.box = around if around[0].stop > around[0].start else tuple(slice(p.start, p.start + 1) for p in otherwise)
         self.arrays: list[np.ndarray] = []
         self._dtype = dtype
 
     def add(self, mask: PlacedMask, value: int) -> int:
         """Which of ``arrays`` holds it now."""
         place = relative(mask.box, self.box) if mask.array.size else None
-        free = (n for n, one in enumerate(self.arrays) if place is None or not one[place][mask.array].any())
+        free = (n for n, one in enumerate(self.arrays) if place is None or not (one[place] * mask.array).any())
         index = next(free, len(self.arrays))
         if index == len(self.arrays):
             shape = [part.stop - part.start for part in self.box]
             self.arrays.append(np.zeros(shape, np.promote_types(self._dtype, np.min_scalar_type(value))))
         if place is not None:
-            self.arrays[index][place][mask.array] = value
+            np.copyto(self.arrays[index][place], value, where=mask.array, casting="unsafe")
         return index
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from . import KeptDelta, KeptMargins, Objects, Probabilities, SegmentationWriter
-from .ResultArrays import prepare
+from ..Steps import Working, atOnce, beside, isSmall
+from . import EditMask, KeptDelta, KeptMargins, Objects, Probabilities, SegmentationWriter
+from .ResultArrays import Prepared, compute, gather
 from .Sequences import frameValueOf
 from .Targets import whyElsewhere, whyNotInto
 from .VolumeBridge import Box
@@ -41,6 +43,13 @@ class Result:
     objects: np.ndarray | None = None
     delta: KeptDelta.KeptDelta | None = None
 
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How many voxels each value from 0 to the highest label has."""
+        highest = max((label.value for label in self.metadata.labels), default=0)
+        # Slice by slice, because bincount makes a copy with 8 bytes a voxel, and lets no other Python run meanwhile.
+        return sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in self.labels)
+
 
 @dataclass
 class Outcome:
@@ -55,6 +64,46 @@ class Outcome:
     segmentation: Any
     keptVoxels: int = 0
     warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A result as arrays, for the scene as it was when they were made."""
+
+    result: Result
+    parameters: Parameters
+    prepared: Prepared
+    probabilities: dict[str, np.ndarray]
+    run: str
+    warnings: list[str]
+    state: tuple
+
+    def isCurrent(self) -> bool:
+        """Whether what it is written into is as it was: the user may have gone on working."""
+        return self.state == _stateOf(self.prepared.target, self.result, self.parameters)
+
+    def commit(self, beforeWriting: Callable[[Any], Any] | None = None) -> Outcome:
+        """Write it; see `write`."""
+        target = self.prepared.target
+        if target is not None and beforeWriting is not None and beforeWriting(target) is False:
+            reason = f"'{target.GetName()}' could not be saved for undo."
+            return atOnce(preparing(self.result, self.parameters, reason)).commit()
+        result, prepared, volume = self.result, self.prepared, self.parameters.inputVolume
+        before = set() if target is None else KeptMargins.runsOf(target)
+        with ExitStack() as undo:
+            node, last = SegmentationWriter.commit(prepared, undo, self.parameters.show3D)
+            Probabilities.commit(self.probabilities, node, volume, result.metadata, undo)
+            if result.objects is not None:
+                Objects.commit(result.objects, result.box, node, volume, undo)
+            if self.run:
+                names, frame = KeptMargins.namesOf(result.metadata), frameValueOf(volume)
+                KeptMargins.commit(self.run, result.margins, names, result.box, node, undo, frame)
+                if result.delta is not None:
+                    KeptDelta.commit(self.run, result.delta, node, undo)
+            undo.pop_all()
+        last()
+        KeptMargins.forget(node, before | KeptMargins.runsOf(node))
+        return Outcome(node, prepared.keptVoxels, [*self.warnings, *prepared.warnings])
 
 
 def write(
@@ -75,51 +124,19 @@ def write(
     Raises:
         Exception: whatever it was, the scene is as before.
     """
-    volume, target, existing = parameters.inputVolume, parameters.segmentation, parameters.existing
-    run = KeptMargins.newRun() if result.margins else ""
-    warnings = []
-    if target is None or existing == "new":
-        target = None
-        if onlyNew:
-            warnings.append(onlyNew)
-    else:
-        reason = onlyNew or whyNot(target, volume)
-        if reason:
-            warnings.append(f"{reason} A new segmentation was made.")
-            target = None
-    prepared, volumes = _prepared(result, parameters, target, run)
-    if target is not None and beforeWriting is not None and beforeWriting(target) is False:
-        warnings.append(f"'{target.GetName()}' could not be saved for undo. A new segmentation was made.")
-        target = None
-        prepared, volumes = _prepared(result, parameters, target, run)
-    before = set() if target is None else KeptMargins.runsOf(target)
-    with ExitStack() as undo:
-        node, last = SegmentationWriter.commit(prepared, undo, parameters.show3D)
-        Probabilities.commit(volumes, node, volume, result.metadata, undo)
-        if result.objects is not None:
-            Objects.commit(result.objects, result.box, node, volume, undo)
-        if run:
-            names, frame = KeptMargins.namesOf(result.metadata), frameValueOf(volume)
-            KeptMargins.commit(run, result.margins, names, result.box, node, undo, frame)
-            if result.delta is not None:
-                KeptDelta.commit(run, result.delta, node, undo)
-        undo.pop_all()
-    last()
-    KeptMargins.forget(node, before | KeptMargins.runsOf(node))
-    return Outcome(node, prepared.keptVoxels, [*warnings, *prepared.warnings])
+    return atOnce(preparing(result, parameters, onlyNew)).commit(beforeWriting)
 
 
-def whyNot(target, volume) -> str:
-    """Why a result cannot be written into an existing segmentation; empty: it can."""
-    if not slicer.mrmlScene.IsNodePresent(target):
-        return "The segmentation was removed."
-    return whyNotInto(target, volume) or whyElsewhere(target, volume)
-
-
-def _prepared(result: Result, parameters: Parameters, target, run: str):
-    prepared = prepare(
-        result.labels,
-        parameters.inputVolume,
+def preparing(result: Result, parameters: Parameters, onlyNew: str = "") -> Working:
+    """Makes a result ready, a moment at a time; returns it as `Ready`. The scene stays as it is; see `write`."""
+    volume, target, warnings = parameters.inputVolume, parameters.segmentation, []
+    if target is None or parameters.existing == "new":
+        target, warnings = None, [onlyNew] if onlyNew else []
+    elif reason := onlyNew or whyNot(target, volume):
+        target, warnings = None, [f"{reason} A new segmentation was made."]
+    run, state = KeptMargins.newRun() if result.margins else "", _stateOf(target, result, parameters)
+    scene = gather(
+        volume,
         result.metadata,
         result.provenance,
         box=result.box,
@@ -129,14 +146,28 @@ def _prepared(result: Result, parameters: Parameters, target, run: str):
         overwriteCorrections=parameters.overwriteCorrections,
         run=run,
     )
+    size = result.labels.size + scene.voxels.size
+    if not isSmall(size):
+        yield from scene.voxels.copying()
+    prepared = yield from beside(lambda: compute(result.labels, scene), size)
     volumes = {}
     if result.probabilities is not None:
-        volumes = Probabilities.prepare(
-            result.probabilities,
-            parameters.inputVolume,
-            result.metadata,
-            box=result.box,
-            labelNames=parameters.labels,
-            target=target,
+        volumes = yield from Probabilities.preparing(
+            result.probabilities, volume, result.metadata, box=result.box, labelNames=parameters.labels, target=target
         )
-    return prepared, volumes
+    return Ready(result, parameters, prepared, volumes, run, warnings, state)
+
+
+def _stateOf(target, result: Result, parameters: Parameters) -> tuple:
+    """What tells whether the segmentation that is written into is still the same."""
+    if target is None:
+        return ()
+    edits = EditMask.stateOf(target, result.metadata)
+    return whyNot(target, parameters.inputVolume), target.GetSegmentation().GetSegmentIDs(), edits
+
+
+def whyNot(target, volume) -> str:
+    """Why a result cannot be written into an existing segmentation; empty: it can."""
+    if not slicer.mrmlScene.IsNodePresent(target):
+        return "The segmentation was removed."
+    return whyNotInto(target, volume) or whyElsewhere(target, volume)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
 from usema.measure.values import UNKNOWN_PIXEL_SIZE, Measurement
 from usema.volumes.segments import millilitres
 
@@ -40,11 +39,8 @@ class Summary:
 def summary(result: Result, parameters: Parameters, seconds: float) -> Summary:
     """What was found, and how much of it."""
     labels, names, volume = result.metadata.labels, parameters.labels, parameters.inputVolume
-    highest = max((label.value for label in labels), default=0)
-    # Slice by slice, because bincount makes a copy with 8 bytes a voxel.
-    counts = sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in result.labels)
     chosen = [label for label in labels if not names or label.name in names]
-    found, unit = {label.name: int(counts[label.value]) for label in chosen}, "ml"
+    found, unit = {label.name: int(result.counts[label.value]) for label in chosen}, "ml"
     if result.metadata.takes_images:
         pixel, unit = _pixel(result, volume)
         found = {name: count * pixel for name, count in found.items()}

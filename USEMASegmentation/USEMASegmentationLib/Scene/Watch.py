@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from usema.errors import InputError
 
+from ..Steps import Working, atOnce
 from .ExchangeFolder import ExchangeFolder
 from .VolumeBridge import Box, ijkToRas, shapeOf, worldGeometries
 
@@ -21,7 +22,19 @@ class Watch:
         self._grid, self._world = ijkToRas(self._volumes[0]), worldGeometries(self._volumes)[0]
 
     def changes(self, folder: ExchangeFolder, box: Box) -> str:
-        """What has happened to their voxels, in a sentence; empty: nothing.
+        """As `changing`, without a pause."""
+        return atOnce(self.changing(folder, box))
+
+    def isCurrent(self, times: Sequence) -> bool:
+        """Whether nothing has touched them since `times`."""
+        return times == self.times()
+
+    def times(self) -> list:
+        """What tells, without looking at voxels, whether something may have touched them."""
+        return [(_timeOf(node), node.GetMTime(), node.GetTransformNodeID()) for node in self._volumes]
+
+    def changing(self, folder: ExchangeFolder, box: Box) -> Working:
+        """Looks, a moment at a time, what has happened to their voxels; returns a sentence, empty: nothing.
 
         Args:
             folder: has the voxels that were sent.
@@ -39,8 +52,8 @@ class Watch:
             )
         if [_timeOf(node) for node in self._volumes] == self._times:
             return ""
-        same = all(node.GetImageData() is not None for node in self._volumes) and folder.holds(self._volumes, box)
-        if same:
+        there = all(node.GetImageData() is not None for node in self._volumes)
+        if there and (yield from folder.comparing(self._volumes, box)):
             return ""
         return f"The voxels of '{first.GetName()}' were changed while it was being segmented: the result is of before."
 

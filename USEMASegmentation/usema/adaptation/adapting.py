@@ -26,11 +26,11 @@ from ..models.adaptable import why_not
 from ..models.delta import Delta
 from ..volumes.volume import Volume
 from .beside import Faded, both
-from .carrying import Carried
+from .carrying import REACH, SHORT_REACH, Carried
 from .corrections import Corrections, Slice
 from .estimate import STEP, Estimate, memory_of, size_of
 from .fitting import HEADS, Recipe
-from .judging import CARRIED, LEARNED, UNCHANGED, HeldOut, change_of, dice_on, left_out
+from .judging import CARRIED, LEARNED, UNCHANGED, HeldOut, change_of, dice_on, left_out, wrong_when_left_out
 from .learning import MOST_TILES, Learned, learn, recipe_for
 from .lesson import Lesson, as_network_knows
 from .looking import on_slices, tiles_in, windows
@@ -53,7 +53,8 @@ class Wish:
 
     Attributes:
         way: LEARNED, CARRIED, or AUTO: CARRIED where the model is nearly right on the corrected slices (RIGHT_FROM),
-            because there learning does not pay; else whichever comes out best on a slice that is left out; with fewer
+            because there learning does not pay, and nothing where carrying would make the corrected slices worse when
+            each is left out in turn; else whichever comes out best on a slice that is left out; with fewer
             than CHECKED_FROM slices, LEARNED.
         overlap, speed, mirror, probabilities, margins, labels: of the result, see ``Predictor.segment``.
         seconds_allowed: if the estimate is above, nothing is learned.
@@ -140,6 +141,7 @@ class _Adaptation:
         self._overlap = self._part.overlap(overlap_of(wish.speed, wish.overlap))
         self._lessons: list[Lesson] = []
         self._tile_seconds = 0.0
+        self._reach = REACH
 
     def run(self) -> Adapted:
         self._check()
@@ -151,12 +153,16 @@ class _Adaptation:
             )
         before = self._look(self._lessons)
         right = self._dice(before)
-        held, way = None, self._wish.way
+        self._reach = SHORT_REACH if right >= RIGHT_FROM else REACH
+        held, wrong, way = None, None, self._wish.way
         slices = {one.slice for lesson in self._lessons for one in lesson.shown}
         nearly_right = way == AUTO and right >= RIGHT_FROM
         checks = way == AUTO and not nearly_right and len(slices) >= CHECKED_FROM
         if way == AUTO:
             way = CARRIED if nearly_right else LEARNED
+        if nearly_right:
+            wrong = wrong_when_left_out(self._lessons, before, self._part.outputs, self._reach)
+            way = CARRIED if wrong[1] <= wrong[0] else UNCHANGED
         if way == LEARNED:
             self._estimate(checks)
         if checks:
@@ -169,7 +175,7 @@ class _Adaptation:
         delta = pupil and pupil.delta(self._part, self._said(pupil))
         result = self._segment(way, pupil, delta, after)
         report = self._report(way, held, slices, pupil, right, after, result)
-        report["message"] = _message(way, len(slices), held, right if nearly_right else None)
+        report["message"] = _message(way, len(slices), held, right, wrong)
         return Adapted(result, delta, report)
 
     def _check(self) -> None:
@@ -278,7 +284,7 @@ class _Adaptation:
 
         def score(found: torch.Tensor, logits: dict[Slice, torch.Tensor]) -> float:
             if logits:
-                found = Carried.of(lesson, logits, outputs, others).at(missing, found)
+                found = Carried.of(lesson, logits, outputs, others, self._reach).at(missing, found)
             return dice_on(lesson, [missing], {missing.slice: found}, outputs)
 
         plain = own[missing.slice]
@@ -294,7 +300,7 @@ class _Adaptation:
             lesson, logits = next(seen)
             if way == UNCHANGED:
                 return None
-            carried = Carried.of(lesson, logits, outputs, lesson.shown)
+            carried = Carried.of(lesson, logits, outputs, lesson.shown, self._reach)
             if way == CARRIED:
                 return carried
             faded = Faded.of(lesson, lesson.shown)
@@ -349,7 +355,7 @@ class _Adaptation:
         return float(np.mean([dice_on(one, one.shown, its, self._part.outputs) for one, its in pairs if one.shown]))
 
 
-def _message(way: str, count: int, held: HeldOut | None, right: float | None) -> str:
+def _message(way: str, count: int, held: HeldOut | None, right: float, wrong: tuple[int, int] | None) -> str:
     slices = "1 corrected slice" if count == 1 else f"{count} corrected slices"
     compared = ""
     if held is not None:
@@ -360,7 +366,13 @@ def _message(way: str, count: int, held: HeldOut | None, right: float | None) ->
         )
     if way == LEARNED:
         return f"The model learned from {slices}.{compared}"
-    if right is not None:
+    if wrong is not None and way == UNCHANGED:
+        return (
+            f"Nothing was changed: on {slices} the model is nearly right (Dice {right:.2f}), and what you changed on "
+            f"one does not hold on the others. With each left out in turn, {wrong[1]} voxels of it come out wrong if "
+            f"the others are carried to it, and {wrong[0]} if not."
+        )
+    if wrong is not None:
         return (
             f"On {slices} the model is nearly right (Dice {right:.2f}), where learning does not pay: what you changed "
             "was carried to the slices near them."

@@ -17,7 +17,7 @@ from torch import nn
 from .lesson import Lesson, Shown, along
 from .parameters import head_of, networks_of
 
-REACH = 12.0  # slices, or voxels of the network if these are larger, over which what was learned falls to 1/e
+REACH = 12.0  # voxels of the network, over which what was learned falls to 1/e
 
 
 class Beside(nn.Module):
@@ -61,8 +61,7 @@ class Faded:
             positions = np.arange(lesson.data.shape[1 + axis])
             middles = np.array([one.middle for one in shown if one.axis == axis])
             away = np.abs(positions[:, None] - middles).min(axis=1)
-            reach = REACH * max(1.0, lesson.planes_a_slice(axis))
-            found.append((axis, np.exp(-away / reach).astype(np.float32)))
+            found.append((axis, np.exp(-away / REACH).astype(np.float32)))
         return cls(tuple(found))
 
     def __call__(self, start: int, logits: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,10 @@ from scipy.spatial import cKDTree
 from ..inference.outputs import Outputs
 from ..volumes.geometry import Geometry
 from ..volumes.segments import millilitres
+from .carrying import Carried
 from .corrections import Corrections, Slice
 from .lesson import Lesson, Shown
+from .truth import UNKNOWN
 
 LEARNED, CARRIED, UNCHANGED = WAYS = ("learned", "carried", "unchanged")
 FAR_MM = 20.0
@@ -67,6 +69,27 @@ def dice_on(lesson: Lesson, shown: Sequence[Shown], logits: Mapping[Slice, torch
         mine, true = found == value, right == value
         scores.append(2 * (mine & true).sum() / (mine.sum() + true.sum()))
     return float(np.mean(scores)) if scores else 1.0
+
+
+def wrong_when_left_out(
+    lessons: Sequence[Lesson], logits: Sequence[Mapping[Slice, torch.Tensor]], outputs: Outputs, reach: float
+) -> tuple[int, int]:
+    """Wrong voxels on all corrected slices: of the model, and when each hears what the others carry to it.
+
+    Args:
+        logits: of each lesson, as ``looking.on_slices`` gives them.
+        reach: as ``Carried.of`` takes it.
+    """
+    wrong = np.zeros(2, int)
+    for lesson, its in zip(lessons, logits, strict=True):
+        for one in lesson.shown:
+            others = [other for other in lesson.shown if other is not one]
+            own, right = its[one.slice], lesson.labels[one.index]
+            heard = Carried.of(lesson, its, outputs, others, reach).at(one, own)
+            wrong += [
+                int(((outputs.to_labels(each).numpy() != right) & (right != UNKNOWN)).sum()) for each in (own, heard)
+            ]
+    return int(wrong[0]), int(wrong[1])
 
 
 def change_of(labels: np.ndarray, corrections: Corrections, geometry: Geometry) -> dict:

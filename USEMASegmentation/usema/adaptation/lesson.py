@@ -73,11 +73,6 @@ class Lesson:
                 shown.append(Shown((axis, index), own, planes))
         return cls(prepared.data, places.nearest(labels, UNKNOWN), tuple(shown), places)
 
-    def planes_a_slice(self, axis: int) -> float:
-        """How many of the network's planes one slice of the volume fills, along an axis of the data."""
-        positions = self.places.positions[axis]
-        return 1 / abs(positions[1] - positions[0]) if len(positions) > 1 else 1.0
-
     def known(self, without: Slice | None = None) -> np.ndarray:
         """(a, b, c) int16: the labels on the corrected slices, UNKNOWN elsewhere.
 

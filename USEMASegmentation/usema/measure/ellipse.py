@@ -81,7 +81,8 @@ def as_ellipse(mask: np.ndarray) -> np.ndarray:
 
 def _filled(ellipse: Ellipse, head: np.ndarray, scale: Scale) -> tuple[np.ndarray, float]:
     """The pixels of an ellipse, and their intersection over union with a mask."""
-    rows, columns = np.indices(head.shape)
+    height, width = head.shape
+    rows, columns = np.ogrid[:height, :width]  # not one number for each pixel: a large image has many
     inside = ellipse.contains(columns * scale.x, rows * scale.y)
     return inside, float((inside & head).sum() / (inside | head).sum())
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from .values import Measurement, Scale
@@ -149,6 +148,8 @@ def _cut(inside: np.ndarray, method: str) -> np.ndarray:
     """Connected areas, by WATERSHED cut at necks between round parts."""
     if method != WATERSHED or not inside.any():
         return ndimage.label(inside, _NEIGHBOURS)[0]
+    import SimpleITK as sitk  # not above: most models split nothing into objects
+
     distance = sitk.GetImageFromArray(-ndimage.distance_transform_edt(inside).astype(np.float32))
     basins = sitk.MorphologicalWatershed(distance, level=_NECK, markWatershedLine=False, fullyConnected=True)
     return np.where(inside, sitk.GetArrayFromImage(basins), 0).astype(np.int32)
@@ -164,6 +165,8 @@ def _grown_to_rims(cores: np.ndarray, whole: np.ndarray) -> np.ndarray:
         return cores
     distance = ndimage.distance_transform_edt(cores == 0).astype(np.float32)
     distance[~whole] = distance.max() + 1  # what is between objects is flooded last
+    import SimpleITK as sitk
+
     flooded = sitk.MorphologicalWatershedFromMarkers(
         sitk.GetImageFromArray(distance),
         sitk.GetImageFromArray(cores.astype(np.uint32)),

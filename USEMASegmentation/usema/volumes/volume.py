@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from ..errors import InputError
 from .file_grid import refuse_single_slice
@@ -23,6 +22,8 @@ from .paths import SEGMENTATION_SUFFIXES, check_path
 from .told import NOTHING, Told, told_of_file
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from .dicom_stack import Stack
 
 __all__ = [
@@ -54,6 +55,8 @@ class Volume:
 
     def to_image(self) -> sitk.Image:
         """A copy as SimpleITK has it. An array (z, y, x, K) becomes an image with K components."""
+        import SimpleITK as sitk  # not above: a worker starts without it, in a tenth less time
+
         image = sitk.GetImageFromArray(self.array, isVector=self.array.ndim == 4)
         image.SetSpacing(self.geometry.spacing)
         image.SetOrigin(self.geometry.origin)
@@ -222,6 +225,8 @@ def resample_onto(volume: Volume, geometry: Geometry, fill: float) -> Volume:
     """
     if volume.geometry.same_grid(geometry):
         return Volume(volume.array, geometry)
+    import SimpleITK as sitk
+
     image = sitk.Resample(
         volume.to_image(),
         geometry.size,

@@ -1,0 +1,205 @@
+"""For how long 3D Slicer's main thread is held while the panel segments a large volume: measured inside 3D Slicer.
+
+    Slicer --additional-module-paths USEMASegmentation --python-script Testing/Benchmarks/main_thread_application.py
+
+A body of ellipsoids, 700 x 512 x 512 voxels of int16, a tiny untrained model that sees voxels of 8 mm, and the panel:
+volume chosen, *Segment* clicked, the result shown in the slice views; and once more, in the place of the first result,
+after the user has painted. A timer of 5 ms tells the largest gap between two of its calls, by phase: on the clock, and
+in processor seconds of the main thread, which other programs do not lengthen. The aim is 0.1 s.
+
+    USEMA_SIZE="700 512 512"    voxels, z y x
+    USEMA_NOISE=1               labels like noise, the worst for the arrays of the segments
+    USEMA_PROFILE=1             tell the calls that took longest
+    USEMA_REPORT=FILE           write there what is printed
+    USEMA_WRITE=1               append to results/main_thread.md
+"""
+
+from __future__ import annotations
+
+import cProfile
+import os
+import pstats
+import sys
+import tempfile
+import time
+import traceback
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+from vtk.util.numpy_support import vtk_to_numpy
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "Testing/Python/helpers")]
+RESULTS = Path(__file__).with_name("results") / "main_thread.md"
+SIZE = tuple(map(int, os.environ.get("USEMA_SIZE", "700 512 512").split()))
+NOISE = bool(os.environ.get("USEMA_NOISE"))
+_TICK_MS = 5
+_PATIENCE = 900  # seconds
+
+
+def body(size: tuple[int, int, int], organs: int = 30) -> np.ndarray:
+    """(z, y, x) int16: air, an elliptic trunk with thirty ellipsoids of other values in it, and noise."""
+    random = np.random.default_rng(0)
+    z, y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in size)
+    voxels = np.full(size, -1000, np.int16)
+    voxels[:, ((y[:, None] / 0.7) ** 2 + (x / 0.9) ** 2) < 1] = 0
+    for _ in range(organs):
+        centre, radius = random.uniform(-0.45, 0.45, 3), random.uniform(0.05, 0.3, 3)
+        inside = ((z - centre[0]) / radius[0])[:, None, None] ** 2 + ((y - centre[1]) / radius[1])[:, None] ** 2
+        for plane, part in zip(voxels, inside, strict=True):
+            plane[part + ((x - centre[2]) / radius[2]) ** 2 < 1] = random.integers(-700, 900)
+    for plane in voxels:
+        plane += random.integers(-15, 16, plane.shape, dtype=np.int16)
+    return voxels
+
+
+def noise(size: tuple[int, int, int]) -> np.ndarray:
+    """(z, y, x) int16: blocks of any value."""
+    coarse = np.random.default_rng(0).integers(0, 1000, [-(-length // 32) for length in size]).astype(np.int16)
+    return np.kron(coarse, np.ones((32, 32, 32), np.int16))[tuple(slice(0, length) for length in size)].copy()
+
+
+class Gaps:
+    """The largest gaps between two calls of a short timer, by phase."""
+
+    def __init__(self):
+        self.longest: dict[str, tuple[float, float]] = {}
+        self._phase, self._clock, self._processor = "", time.perf_counter(), time.thread_time()
+        self._timer = qt.QTimer()
+        self._timer.interval = _TICK_MS
+        self._timer.connect("timeout()", self._tick)
+        self._timer.start()
+
+    def phase(self, name: str) -> None:
+        self._tick()
+        self._phase = name
+        self.longest.setdefault(name, (0.0, 0.0))
+
+    def _tick(self) -> None:
+        clock, processor = time.perf_counter(), time.thread_time()
+        gap, busy = clock - self._clock, processor - self._processor
+        self._clock, self._processor = clock, processor
+        if self._phase:
+            before = self.longest[self._phase]
+            self.longest[self._phase] = max(before[0], gap), max(before[1], busy)
+            if busy > 0.05 and os.environ.get("USEMA_PROFILE"):
+                print(f"    {self._phase}: {gap:.3f} s, {busy:.3f} s of the processor", flush=True)
+
+
+def wait(condition, seconds: float = _PATIENCE) -> None:
+    """The event loop runs until the condition holds, or so long."""
+    loop, timer, end = qt.QEventLoop(), qt.QTimer(), time.monotonic() + seconds
+
+    def look() -> None:
+        if condition() or time.monotonic() > end:
+            loop.quit()
+
+    timer.interval = 20
+    timer.connect("timeout()", look)
+    timer.start()
+    loop.exec_()
+    timer.stop()
+
+
+def settle(seconds: float) -> None:
+    wait(lambda: False, seconds)
+
+
+def paint(node, volume) -> None:
+    """A correction as an effect writes it: a few slices of the first segment."""
+    editor = slicer.util.getModuleWidget("USEMASegmentation").ui.segmentEditor
+    editor.setActiveEffectByName("Paint")
+    effect = editor.activeEffect()
+    editor.setCurrentSegmentID(node.GetSegmentation().GetNthSegmentID(0))
+    editor.saveStateForUndo()
+    modifier = effect.defaultModifierLabelmap()
+    array = vtk_to_numpy(modifier.GetPointData().GetScalars())
+    array = array.reshape(modifier.GetDimensions()[::-1])
+    middle = [length // 2 for length in array.shape]
+    array[middle[0] - 5 : middle[0], middle[1] - 20 : middle[1], middle[2] - 20 : middle[2]] = 1
+    modifier.Modified()
+    effect.modifySelectedSegmentByLabelmap(modifier, slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeAdd)
+    editor.setActiveEffectByName("")
+
+
+def run(folder: Path) -> dict[str, tuple[float, float]]:
+    from bundles import plan, write_tiny_bundle
+
+    (folder / "Models").mkdir()
+    write_tiny_bundle(folder / "Models/tiny", orientation="LPS", preprocessing={**plan(), "spacing": [8.0] * 3})
+    os.environ["USEMA_RESOURCES"] = str(folder)
+    slicer.util.selectModule("USEMASegmentation")
+    panel = slicer.util.getModuleWidget("USEMASegmentation")
+    panel.showModels()
+    ui = panel.ui
+    profile = cProfile.Profile() if os.environ.get("USEMA_PROFILE") else None
+    settle(1)
+    array = (noise if NOISE else body)(SIZE)
+    gaps = Gaps()
+    gaps.phase("volume loaded and shown (3D Slicer alone)")
+    volume = slicer.util.addVolumeFromArray(array, ijkToRAS=np.diag([-1.0, -1.0, 1.0, 1.0]), name="Large")
+    slicer.util.setSliceViewerLayers(background=volume, fit=True)
+    del array
+    settle(2)
+    gaps.phase("volume and model chosen")
+    ui.inputSelector.setCurrentNode(volume)
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("tiny"))
+    settle(2)
+    if profile:
+        profile.enable()
+    for name in ("first result", "in place of it"):
+        gaps.phase(f"{name}: the click")
+        ui.segmentButton.click()
+        wait(lambda: panel.logic.status.state not in ("starting", "sending"))
+        gaps.phase(f"{name}: the engine at work")
+        wait(lambda: panel.logic.status.done == panel.logic.status.total > 0 or not panel.logic.busy)
+        gaps.phase(f"{name}: the result")
+        wait(lambda: not panel.logic.busy)
+        gaps.phase(f"{name}: afterwards")
+        settle(3)
+        print(name, ui.messageLabel.text, flush=True)
+        node = ui.outputSelector.currentNode()
+        if name == "first result":
+            gaps.phase("painted")
+            paint(node, volume)
+            settle(3)
+            ui.existingSelector.setCurrentIndex(ui.existingSelector.findData("replace"))
+            settle(2)
+    gaps.phase("undo")
+    ui.segmentEditor.undo()
+    settle(2)
+    if profile:
+        profile.disable()
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(80)
+    return gaps.longest
+
+
+def main() -> None:
+    code = 1
+    if os.environ.get("USEMA_REPORT"):  # the application's own console goes with it
+        sys.stdout = sys.stderr = Path(os.environ["USEMA_REPORT"]).open("w", buffering=1)  # noqa: SIM115
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            longest = run(Path(folder))
+            slicer.util.getModuleWidget("USEMASegmentation").logic.releaseMemory()
+        kind = "labels like noise" if NOISE else "smooth organs"
+        size = " x ".join(map(str, SIZE))
+        load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+        application = f"3D Slicer {slicer.app.applicationVersion}"
+        lines = [f"## {date.today()}, in {application}, {size} voxels, {kind}, {load}", ""]
+        lines += ["| phase | largest gap on the clock s | processor s |", "|---|---|---|"]
+        lines += [f"| {name} | {gap:.3f} | {busy:.3f} |" for name, (gap, busy) in longest.items()]
+        print("\n".join(lines), flush=True)
+        if os.environ.get("USEMA_WRITE"):
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write("\n".join(lines) + "\n\n")
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    slicer.util.exit(code)
+
+
+qt.QTimer.singleShot(1000, main)

@@ -1,0 +1,96 @@
+"""The long ways of a run, a moment at a time: its voxels to the worker, and the answer back. No Qt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from usema.models.bundle import Bundle
+
+from .Parameters import Parameters
+from .Scene import KeptDelta, Preflight, ResultWriter
+from .Scene.ExchangeFolder import ExchangeFolder
+from .Scene.Summary import describeBox, summary
+from .Scene.VolumeBridge import Box
+from .Scene.Watch import Watch
+from .Steps import Working, atOnce, beside
+
+_MOST_TIMES = 3  # that a result is made ready because the user went on working on what it is written into
+
+
+@dataclass
+class Run:
+    """A request under way, and all that its result needs."""
+
+    parameters: Parameters
+    bundle: Bundle
+    box: Box
+    folder: ExchangeFolder
+    watch: Watch
+    warnings: Preflight.Warnings
+    delta: KeptDelta.KeptDelta | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x) of the voxels that are segmented."""
+        return tuple(part.stop - part.start for part in self.box)
+
+
+def sending(run: Run) -> Working:
+    """Writes what the worker needs; returns the fields of the request.
+
+    Raises:
+        UsemaError: see `ExchangeFolder.exporting`.
+    """
+    parameters, bundle, delta = run.parameters, run.bundle, run.delta
+    volumes = [parameters.inputVolume, *parameters.channels]
+    inputs = yield from run.folder.exporting(volumes, run.box, images=bundle.metadata.takes_images)
+    return {
+        "model": str(bundle.path.resolve()),
+        "inputs": inputs,
+        "output": str(run.folder.path),
+        "labels": parameters.labels,
+        "delta": delta.write(run.folder.path) if delta is not None and delta.used else None,
+        **parameters.runOptions().to_request(),
+    }
+
+
+def receiving(run: Run, event: Mapping[str, Any]) -> Working:
+    """Makes a result ready to be written; returns it with what is said of it.
+
+    Raises:
+        UsemaError: it cannot be read, or there is no place for it any more.
+    """
+    yield from run.watch.changing(run.folder, run.box)  # whether there is a place for it
+    result = yield from beside(lambda: _read(run, event), math.prod(run.shape))
+    names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
+    asked = replace(run.parameters, labels=names)
+    found = summary(result, asked, event["seconds"])
+    for _ in range(_MOST_TIMES):
+        times = run.watch.times()
+        changed = yield from run.watch.changing(run.folder, run.box)
+        ready = yield from ResultWriter.preparing(result, asked, changed)
+        if ready.isCurrent() and run.watch.times() == times:
+            return ready, found
+    return atOnce(ResultWriter.preparing(result, asked, run.watch.changes(run.folder, run.box))), found
+
+
+def _read(run: Run, event: Mapping[str, Any]) -> ResultWriter.Result:
+    """The result as the worker wrote it; touches nothing of the scene."""
+    folder, shape, metadata = run.folder, run.shape, run.bundle.metadata
+    roi = describeBox(None if run.parameters.roi is None else run.box)
+    classes = len(metadata.labels) + 1
+    result = ResultWriter.Result(
+        folder.load(event["labels"], shape),
+        folder.load(event["probabilities"], (classes, *shape)) if event["probabilities"] else None,
+        {**event["provenance"], "roi": roi},
+        metadata,
+        run.box,
+        folder.loadText(event["margins"]) if event.get("margins") else None,
+        folder.load(event["objects"], shape) if event.get("objects") else None,
+        run.delta,
+    )
+    result.counts.max()  # counted here, so that nobody has to wait for it later
+    return result
