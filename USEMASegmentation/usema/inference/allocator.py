@@ -1,7 +1,7 @@
 """What the C library does with memory that is freed: kept for the next tile during a run, and given back after it.
 
 The library (glibc, on Linux) gives each large block back at once, and the next tile gets new pages, which the system
-clears one by one: a fifth of a plain U-Net's processor time, and a third of what the logits of 100 classes take.
+clears one by one: a fifth of a plain U-Net's processor time on one machine (results/inference.md of the benchmarks).
 Elsewhere nothing is changed. It is a matter of the whole process, so only processes of our own ask for it.
 """
 
