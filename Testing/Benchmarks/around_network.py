@@ -91,6 +91,7 @@ def run(size: tuple[int, int, int], classes: int, zoom: float, margins: bool) ->
     """One run: seconds by what they were spent on, and the peak in GiB."""
     from bundles import METADATA, plan, write_tiny_bundle
     from usema.inference import running
+    from usema.inference.allocator import keeping_freed_memory
     from usema.inference.predictor import Predictor
     from usema.volumes.geometry import Geometry
     from usema.volumes.volume import Volume
@@ -117,7 +118,8 @@ def run(size: tuple[int, int, int], classes: int, zoom: float, margins: bool) ->
     find = predictor._find
     predictor._find = lambda volumes, wishes, wanted: find(volumes, replace(wishes, spent=spent), wanted)
     begun = time.process_time()
-    found = predictor.segment(volume, margins=margins)
+    with keeping_freed_memory():  # as the command and the worker do
+        found = predictor.segment(volume, margins=margins)
     total = time.process_time() - begun - alone["untold"]
     wrong = float((found.labels != array).mean())
     spent["collecting"] = spent.pop("network") - sum(alone.values())

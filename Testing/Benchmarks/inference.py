@@ -1,20 +1,23 @@
 """The same weights on the same volumes: ours by PyTorch and by OpenVINO, nnU-Net's predictor, MONAI's sliding window.
 
     python Testing/Benchmarks/inference.py --keep FOLDER [--volumes ct mr head] [--networks bundled plain imported]
-        [--part 80 | --cube 300] [--memory] [--rounds 5] [--write]
+        [--part 80 | --cube 300] [--memory] [--together] [--rounds 5] [--write]
 
-Each engine runs in a process of its own on the same preprocessed data, all in turn, round by round. What is finished
-is kept in FOLDER, and the same command goes on; --table shows what there is so far. ``--part`` takes a cube of so many
-voxels from the middle of each volume, at 1.5 mm; ``--cube`` resamples all of it to a cube. ``--memory`` is for large
+Each engine runs in a process of its own on the same preprocessed data, all in turn, round by round; with ``--together``
+a volume's engines share one process, which imports once, so that several rounds are affordable where many programs
+compute; whole processes and peaks are not told then. What is finished is kept in FOLDER, and the same command goes on;
+--table shows what there is so far. ``--part`` takes a cube of so many voxels from the middle of each volume, at 1.5 mm;
+``--cube`` resamples all of it to a cube. ``--memory`` is for large
 volumes: only three tiles are computed and all others get the answer of the third, so that the peak is that of a whole
 run, and times and labels say nothing.
 
 Prints, as medians of the rounds, processor seconds and seconds on the clock of inference, the ratio to our PyTorch
-(median of the rounds' ratios), processor seconds of the whole process (imports, loading, a first tile, and for OpenVINO
-compiling, the first time), its peak memory, labels that differ from ours by PyTorch, and the floor: what the same
-multiplications take at the rate of a large matrix product on the same thread. Processor seconds do not depend on who
-else computes here. All end with labels: ours slab by slab, which is timed; nnU-Net and MONAI from the logits that they
-return, which is not. "fast" is OpenVINO with the overlap of ``--speed fast``. --write puts the tables into
+(median of the rounds' ratios), the gain over the better of nnU-Net's and MONAI's predictor (likewise), processor
+seconds of the whole process (imports, loading, a first tile, and for OpenVINO compiling, the first time), its peak
+memory, labels that differ from ours by PyTorch, and the floor: what the same multiplications take at the rate of a
+large matrix product on the same thread. Processor seconds do not depend on who else computes here. All end with labels:
+ours slab by slab, which is timed; nnU-Net and MONAI from the logits that they return, which is not. "fast" is OpenVINO
+with the overlap of ``--speed fast``. --write puts the tables into
 results/inference.md.
 """
 
@@ -133,6 +136,7 @@ def infer(
 ) -> tuple[np.ndarray, float, float, str]:
     """Labels (z, y, x), processor and clock seconds of the sliding window alone, and what computed them."""
     import torch
+    from usema.inference.allocator import keeping_freed_memory
     from usema.inference.cpu_engine import CPUEngine
     from usema.inference.outputs import Outputs
     from usema.inference.sliding_window import predict_logits
@@ -179,11 +183,11 @@ def infer(
     else:
         logits, outputs = None, Outputs.classes(classes)
         labels = torch.empty(data.shape[1:], dtype=torch.uint8)
-        for start, slab in predict_logits(
-            network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device
-        ):
-            labels[start : start + slab.shape[1]] = outputs.to_labels(slab)
-            del slab  # else it would be held while the next is computed
+        slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device)
+        with keeping_freed_memory():  # as the command and the worker do
+            for start, slab in slabs:
+                labels[start : start + slab.shape[1]] = outputs.to_labels(slab)
+                del slab  # else it would be held while the next is computed
     spent = time.process_time() - processor, time.perf_counter() - clock
     if logits is not None:
         labels = logits.argmax(0).to(torch.uint8).cpu()
@@ -232,6 +236,25 @@ def measure(volume: str, network: str, number: int, folder: Path, *how: str) -> 
         print(f"{kept.stem}: {kept.read_text()}", flush=True)
 
 
+def run_together(volume: str, network: str, rounds: int, folder: Path) -> None:
+    """All rounds of all engines in this process; keeps each result, and goes on where it was broken off."""
+    data = np.load(folder / f"{volume}.npy")
+    shape = "x".join(map(str, data.shape[1:]))
+    for number, engine in itertools.product(range(rounds), (*ENGINES, "floor")):
+        kept = folder / f"{volume}-{network}-{engine}-{number}.json"
+        if kept.exists():
+            continue
+        if engine == "floor":
+            told = {"processor": floor_seconds(network, data.shape[1:], folder)}
+        else:
+            labels, processor, clock, by = infer(engine, network, data, folder)
+            np.save(folder / f"{volume}-{network}-{engine}.npy", labels)
+            told = {"processor": processor, "clock": clock, "by": by, "shape": shape}
+        kept.write_text(json.dumps(told), encoding="utf-8")
+        print(f"{kept.stem}: {kept.read_text()}", file=sys.stderr, flush=True)
+    print("{}")
+
+
 def memory_table(volumes: list[str], networks: list[str], folder: Path) -> str:
     """Peaks, and what share of nnU-Net's and MONAI's ours are, as Markdown."""
     rows = ["| volume | network | engine | peak GiB | of nnU-Net's | of MONAI's |", "|---" * 6 + "|"]
@@ -261,23 +284,41 @@ def table(volume: str, network: str, folder: Path) -> str:
     def median(engine: str, key: str) -> float:
         return statistics.median(run[key] for run in rounds[engine])
 
+    def whole(engine: str) -> str:
+        if any("whole" not in run for run in rounds[engine]):  # a process for all engines
+            return " | "
+        return f"{median(engine, 'whole'):.1f} | {median(engine, 'peak_gib'):.2f}"
+
     def ratio(engine: str) -> float:
         return statistics.median(run["processor"] / one for run, one in zip(rounds[engine], base, strict=True))
 
     rows = [
         f"### {volume}, {rounds['usema'][0]['shape']}; network {network}; rounds: {len(numbers)}\n",
-        "| engine | processor s | ratio | clock s | whole process, processor s | peak GiB | labels that differ | by |",
-        "|---" * 8 + "|",
+        "| engine | processor s | ratio | gain | clock s | whole process, processor s | peak GiB | "
+        "labels that differ | by |",
+        "|---" * 9 + "|",
     ]
+    peers = [
+        min(one["processor"], other["processor"]) for one, other in zip(rounds["nnunet"], rounds["monai"], strict=True)
+    ]
+
+    def gain(engine: str) -> float:
+        """How many times as fast as the better of nnU-Net and MONAI."""
+        return statistics.median(peer / run["processor"] for peer, run in zip(peers, rounds[engine], strict=True))
+
     labels = {engine: np.load(folder / f"{volume}-{network}-{engine}.npy") for engine in ENGINES}
     for engine in ENGINES:
         differing = (labels[engine] != labels["usema"]).mean()
         rows.append(
-            f"| {engine} | {median(engine, 'processor'):.1f} | {ratio(engine):.2f} | {median(engine, 'clock'):.1f} | "
-            f"{median(engine, 'whole'):.1f} | {median(engine, 'peak_gib'):.2f} | {differing:.1e} | "
+            f"| {engine} | {median(engine, 'processor'):.1f} | {ratio(engine):.2f} | {gain(engine):.2f} | "
+            f"{median(engine, 'clock'):.1f} | "
+            f"{whole(engine)} | {differing:.1e} | "
             f"{rounds[engine][-1]['by']} |"
         )
-    rows.append(f"| floor: matrix product | {median('floor', 'processor'):.1f} | {ratio('floor'):.2f} | | | | | |")
+    rows.append(
+        f"| floor: matrix product | {median('floor', 'processor'):.1f} | {ratio('floor'):.2f} | {gain('floor'):.2f} | "
+        "| | | | |"
+    )
     return "\n".join(rows) + "\n"
 
 
@@ -294,9 +335,13 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="measure nothing, show what is kept")
     parser.add_argument("--machine", default="", help="in words, for the results file")
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--engine", choices=[*ENGINES, "floor"], help=argparse.SUPPRESS)
+    parser.add_argument("--together", action="store_true", help="all engines of a volume in one process")
+    parser.add_argument("--engine", choices=[*ENGINES, "floor", "together"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = arguments.keep.resolve()
+    if arguments.engine == "together":
+        run_together(arguments.volumes[0], arguments.networks[0], arguments.rounds, folder)
+        return
     if arguments.engine:
         run_engine(arguments.engine, arguments.volumes[0], arguments.networks[0], folder, arguments.memory)
         return
@@ -308,7 +353,10 @@ def main() -> None:
                 prepare(DATA / VOLUMES[volume], arguments.part, folder / f"{volume}.npy", arguments.cube)
         if IMPORTED in arguments.networks and not (folder / IMPORTED / "model.json").exists():
             import_model(folder)
-        for number in range(1 if arguments.memory else arguments.rounds):
+        for volume, network in rows if arguments.together else ():
+            options = ["--engine", "together", "--keep", folder, "--volumes", volume, "--networks", network]
+            found_by(__file__, *options, "--rounds", arguments.rounds, USEMA_CACHE=str(folder / "compiled"))
+        for number in range(0 if arguments.together else 1 if arguments.memory else arguments.rounds):
             for volume, network in rows:
                 measure(volume, network, number, folder, *(["--memory"] if arguments.memory else []))
     load = f", load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError, OutputError
+from ..inference.allocator import keeping_freed_memory
 from ..inference.speeds import EXACT, offer
 from ..models.bundle import Bundle, read_bundle
 from ..models.delta import Delta
@@ -146,6 +147,7 @@ def read_case(case: Case, engine: Engine, outcome: Outcome) -> list[Volume]:
     return volumes
 
 
+@keeping_freed_memory()
 def predict_case(
     case: Case, volumes: list[Volume], engine: Engine, outcome: Outcome, should_stop: Callable[[], bool]
 ) -> Segmentation:
