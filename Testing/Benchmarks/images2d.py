@@ -1,7 +1,7 @@
 """The models for two-dimensional images: how they were trained, what they reach, and whether SEMA pays in 2D.
 
     python Testing/Benchmarks/images2d.py [--models fetal-head-us ...] [--networks usema plain] [--runs FOLDER]
-        [--iterations N] [--bundles FOLDER] [--progress]
+        [--iterations N] [--bundles FOLDER]
 
 Each data set of shared/data/images2d is trained inside nnU-Net on the `train` part of its split, USEMA beside nnU-Net's
 plain U-Net, with the same plan, recipe, iterations, augmentation and seed. Nothing is chosen by looking at the
@@ -304,37 +304,11 @@ def write_table(name: str) -> None:
     (folder / "README.md").write_text(text)
 
 
-def write_progress(name: str, runs: Path) -> None:
-    """How both networks did while they learned, as far as both have come: nnU-Net's Dice of validation patches."""
-    found = {}
-    for network in NETWORKS:
-        trainer = DATA_SETS[name].trainer
-        trainer = trainer.replace("USEMARobust2D", "ControlPlain2D") if network == "plain" else trainer
-        folder = runs / "results" / DATA_SETS[name].name / f"{trainer}__nnUNetPlans__2d/fold_0"
-        log = "".join(path.read_text() for path in sorted(folder.glob("training_log_*.txt")))
-        # After an interruption, epochs are done again: the last words on each count.
-        done = re.findall(r"Epoch (\d+) *\n.*?Pseudo dice \[np\.float32\(([\d.]+)\)", log, re.DOTALL)
-        found[network] = {int(epoch): float(score) for epoch, score in done}
-    both = sorted(set.intersection(*map(set, found.values())))
-    text = f"# {name} while it learned\n\nMade by `python Testing/Benchmarks/images2d.py --models {name} --progress`; "
-    text += f"{date.today()}.\nDice of 24 random patches of validation images after each {EPOCH} iterations, "
-    text += (
-        f"as nnU-Net counts it, by the weights of the moment: means of five epochs, of {ITERATIONS[name]} iterations "
-    )
-    text += f"in all.\n\n| iterations | {' | '.join(NETWORKS.values())} |\n|---|---|---|\n"
-    for start in range(0, len(both) - len(both) % 5, 5):
-        epochs = both[start : start + 5]
-        cells = [f"{statistics.mean(found[network][epoch] for epoch in epochs):.3f}" for network in NETWORKS]
-        text += f"| {epochs[0] * EPOCH + EPOCH} to {epochs[-1] * EPOCH + EPOCH} | {' | '.join(cells)} |\n"
-    (RESULTS / name / "progress.md").write_text(text)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--iterations", type=int, help="default: those of the published models")
-    parser.add_argument("--progress", action="store_true", help="only compare what the trainings' logs say so far")
     parser.add_argument("--runs", type=Path, default=Path("images2d-runs"), help="work folder: data, checkpoints")
     parser.add_argument(
         "--bundles", type=Path, help="export USEMA's networks here, and measure them as users have them"
@@ -344,9 +318,6 @@ def main() -> None:
     for name in options.models:
         data, folder = DATA_SETS[name], RESULTS / name
         folder.mkdir(parents=True, exist_ok=True)
-        if options.progress:
-            write_progress(name, runs)
-            continue
         for network in options.networks:
             if not (row := folder / f"{network}.json").is_file():
                 found = compared(data, network, options.iterations or ITERATIONS[name], runs)
