@@ -1,4 +1,4 @@
-"""Gives a model of crops the network that finds its regions in whole volumes: makes hippocampus-mr 0.4.0 of 0.3.0.
+"""Gives a model of crops the network that finds its regions in whole volumes, as hippocampus-mr has one since 0.4.0.
 
     python Testing/add_finder.py BUNDLE CARD WEIGHTS -o OUTPUT
 

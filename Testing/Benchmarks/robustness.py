@@ -96,14 +96,16 @@ def interval(drops: np.ndarray) -> tuple[float, float]:
 
 
 def table(cases: list[dict[str, Outcome]], labels: list[str]) -> str:
-    """Markdown, one line per change."""
+    """Markdown, one line per change. Labels that neither references nor results have (sides, in crops) are left out."""
+    scores = {name: np.array([case[name].dice for case in cases]) for name in CHANGES}
+    there = ~np.isnan(np.concatenate(list(scores.values()))).all(axis=0)
+    labels = [label for label, found in zip(labels, there, strict=True) if found]
     heads = ["change", *(f"Dice {label}" for label in labels), "drop (95 % interval)", "of the grid"]
     heads += [f"cases that drop > {ALLOWED_DROP}", "seconds"]
     drops = {row["change"]: row for row in drop_rows(cases)}
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in CHANGES:
-        scores = np.nanmean([case[name].dice for case in cases], axis=0)
-        cells = [name, *(f"{score:.3f}" for score in scores)]
+        cells = [name, *(f"{score:.3f}" for score in np.nanmean(scores[name][:, there], axis=0))]
         if name in drops:
             row = drops[name]
             cells.append(f"{row['dice_drop']:.3f} ({row['low']:.3f} to {row['high']:.3f})")
