@@ -189,6 +189,8 @@ def test_failed_allocations_are_recognised():
     assert is_out_of_memory(torch.OutOfMemoryError("any text"))
     assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 4.02 GB)"))
     assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
     assert not is_out_of_memory(ValueError("out of memory"))
 

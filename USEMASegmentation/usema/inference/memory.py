@@ -21,6 +21,8 @@ GIB = 2**30
 
 # A failed allocation on the CPU, on Apple's GPU or in cuDNN and cuBLAS is a plain RuntimeError; only its text tells.
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "bad_alloc")
+# oneDNN, where it has no memory for the code of a convolution. What it cannot compute at all ends "... descriptor for".
+_NO_PRIMITIVE = "could not create a primitive"
 
 
 def free_memory(device: str = "cpu") -> int | None:
@@ -80,7 +82,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+    said = str(error).lower().rstrip()
+    return isinstance(error, RuntimeError) and (
+        said.endswith(_NO_PRIMITIVE) or any(text in said for text in _OUT_OF_MEMORY)
+    )
 
 
 class MemoryLadder:

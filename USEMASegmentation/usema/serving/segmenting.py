@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import Cancelled, MissingDependencyError, OutputError
-from ..inference.allocator import keeping_freed_memory
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
 from ..models.delta import Delta
 from ..store import expected
@@ -71,7 +70,6 @@ class Commands:
         self._predictor_for(request, send)
         return {"event": "loaded", "model": request["model"], "seconds": time.monotonic() - started}
 
-    @keeping_freed_memory()
     def _segment(self, request: dict, send: Send, should_stop: Callable[[], bool]) -> dict:
         started = time.monotonic()
         _load_engine()
