@@ -27,6 +27,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -291,15 +292,16 @@ def report(options) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    os.environ.setdefault("USEMA_CPU_BACKEND", "pytorch")
+    start(__doc__, run, report, _add_options)
+
+
+def start(description: str, run: Callable, report: Callable, add_options: Callable) -> None:
+    """The commands `run` and `report` of a benchmark that keeps its rows in --work; ``add_options`` adds run's own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     running = commands.add_parser("run")
-    running.add_argument("what", choices=["sarcoma", "hippocampus"])
-    running.add_argument("--cases", type=int, help="only so many of them")
-    running.add_argument("--counts", type=int, nargs="+", default=COUNTS)
-    running.add_argument("--deep", action="store_true")
-    running.add_argument("--sets", nargs="+", default=[""], help="only those whose names hold one of these")
-    running.add_argument("--one-side", type=Path, help="bundle of hippocampus-mr 0.2.0")
+    add_options(running)
     running.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     running.set_defaults(do=run)
     reporting = commands.add_parser("report")
@@ -308,8 +310,16 @@ def main() -> None:
         each.add_argument("--work", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    os.environ.setdefault("USEMA_CPU_BACKEND", "pytorch")
     options.do(options)
+
+
+def _add_options(running: argparse.ArgumentParser) -> None:
+    running.add_argument("what", choices=["sarcoma", "hippocampus"])
+    running.add_argument("--cases", type=int, help="only so many of them")
+    running.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    running.add_argument("--deep", action="store_true")
+    running.add_argument("--sets", nargs="+", default=[""], help="only those whose names hold one of these")
+    running.add_argument("--one-side", type=Path, help="bundle of hippocampus-mr 0.2.0")
 
 
 if __name__ == "__main__":

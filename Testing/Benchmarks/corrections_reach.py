@@ -10,14 +10,11 @@ out and the others are carried to it.
 
 from __future__ import annotations
 
-import argparse
 import json
 from datetime import date
-from pathlib import Path
 
 import corrections as simulated
 import numpy as np
-import torch
 from usema.adaptation.adapting import Wish, _Adaptation
 from usema.adaptation.corrections import Corrections
 from usema.adaptation.judging import CARRIED, wrong_when_left_out
@@ -95,19 +92,7 @@ def report(options) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    running = commands.add_parser("run")
-    running.add_argument("--cases", type=int, default=8)
-    running.add_argument("--data", type=Path, default=simulated.ROOT.parent / "shared" / "data")
-    running.set_defaults(do=run)
-    reporting = commands.add_parser("report")
-    reporting.set_defaults(do=report)
-    for each in (running, reporting):
-        each.add_argument("--work", type=Path, required=True)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    options.do(options)
+    simulated.start(__doc__, run, report, lambda running: running.add_argument("--cases", type=int, default=8))
 
 
 if __name__ == "__main__":
