@@ -183,17 +183,11 @@ def dice_at_best_shift(segmentation: Segmentation, reference: np.ndarray) -> tup
     found, drawn = (
         np.pad(volume.array[box], [(int(not images), int(not images)), (1, 1), (1, 1)]) for volume in (result, drawn)
     )
-    values = [label.value for label in segmentation.model_labels if label.value in found or label.value in drawn]
     # The shift that comes first wins a draw: none.
     steps = [(0,) if images else (-1, 0, 1), (-1, 0, 1), (-1, 0, 1)]
     shifts = sorted(itertools.product(*steps), key=lambda shift: sum(map(abs, shift)))
 
-    def dice(shift: tuple[int, ...]) -> float:
-        moved = np.roll(drawn, shift, (0, 1, 2))
-        pairs = [(found == value, moved == value) for value in values]
-        return float(np.mean([2 * (one & other).sum() / (one.sum() + other.sum()) for one, other in pairs]))
-
-    scores = {shift: dice(shift) for shift in shifts}
+    scores = {shift: mean_dice(found, np.roll(drawn, shift, (0, 1, 2)), segmentation.model_labels) for shift in shifts}
     best = max(shifts, key=scores.__getitem__)
     if images:
         ways = (("", ""), ("down", "up"), ("to the right", "to the left"))
