@@ -40,9 +40,10 @@ sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/help
 import torch  # noqa: E402
 from robustness_cases import FURTHER, OTHER_SIDE, SPACINGS, Changed, dice, unmoved  # noqa: E402
 from scipy import ndimage  # noqa: E402
-from usema.adaptation.adapting import Wish, adapt  # noqa: E402
+from usema.adaptation.adapting import adapt  # noqa: E402
 from usema.adaptation.corrections import Corrections  # noqa: E402
 from usema.adaptation.fitting import HEADS, STAGE  # noqa: E402
+from usema.adaptation.wish import Wish  # noqa: E402
 from usema.inference.predictor import Predictor  # noqa: E402
 from usema.models.bundle import read_bundle  # noqa: E402
 from usema.resources import bundled_models, resources_folder  # noqa: E402
@@ -51,7 +52,7 @@ from usema.volumes.volume import Volume, load_volume, read_volume  # noqa: E402
 RESULTS = Path(__file__).with_name("results")
 COUNTS = (1, 2, 3, 5, 8)
 ALONE = ("paste", "contours", "grow", "carried")  # those that do not learn
-WAYS = (*ALONE, "learned", "auto", "deep")
+WAYS = (*ALONE, "learned", "propagated", "auto", "deep")
 WORSE = 0.005
 SHIFTS = {
     "as it is": lambda image, reference, rng: Changed(image, unmoved),
@@ -61,10 +62,10 @@ SHIFTS = {
 }
 
 
-def worst_slices(labels: np.ndarray, reference: np.ndarray, count: int) -> list[int]:
-    """The slices with the most wrong voxels, each farther from the others than a part of the structure."""
+def worst_slices(labels: np.ndarray, reference: np.ndarray, count: int, weights=1.0) -> list[int]:
+    """The slices with the most wrong voxels (times weights), each farther from the others than a part of the whole."""
     shown = np.flatnonzero(((reference > 0) | (labels > 0)).any(axis=(1, 2)))
-    errors = (labels != reference).sum(axis=(1, 2))
+    errors = (labels != reference).sum(axis=(1, 2)) * weights
     apart = int((shown[-1] - shown[0]) / (2 * count))
     chosen: list[int] = []
     for index in sorted(shown.tolist(), key=lambda one: -errors[one]):
@@ -148,7 +149,7 @@ def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int],
         adapted = adapt(predictor, [volume], corrections, Wish(way=way, recipe=recipe, seconds_allowed=1e6))
         return adapted.report["way"], adapted.segmentation.labels, time.process_time() - started
 
-    left = [way for way in ("carried", "learned") if way not in have]
+    left = [way for way in ("carried", "learned", "propagated") if way not in have]
     if "auto" not in have:
         taken["auto"], labels, seconds = engine("auto")
         yield "auto", labels, seconds

@@ -15,9 +15,10 @@ from datetime import date
 
 import corrections as simulated
 import numpy as np
-from usema.adaptation.adapting import Wish, _Adaptation
+from usema.adaptation.adapting import _Adaptation
 from usema.adaptation.corrections import Corrections
-from usema.adaptation.judging import CARRIED, wrong_when_left_out
+from usema.adaptation.judging import CARRIED, UNCHANGED, wrong_when_left_out
+from usema.adaptation.wish import Wish
 
 REACHES = {"1.5 slices": (1.5, True), "1.5 voxels": (1.5, False), "1 voxel": (1.0, False)}
 SETS = ("as it is", "thick slices")
@@ -45,7 +46,10 @@ def measure(predictor, volume, reference: np.ndarray, own: np.ndarray, count: in
     for name, (reach, grows) in REACHES.items():
         one._reach = reach * (max(1.0, thick) if grows else 1.0)
         wrong = wrong_when_left_out(one._lessons, before, outputs, one._reach)
-        row["reaches"][name] = {"dice": score(one._segment(CARRIED, None, None, before).labels), "wrong": wrong}
+        row["reaches"][name] = {
+            "dice": score(one._segment(CARRIED, None, None, before).labels),
+            "wrong": (wrong[UNCHANGED], wrong[CARRIED]),
+        }
     return row
 
 

@@ -38,7 +38,7 @@ class LearnStatus(TaskStatus):
     """How far the present or the last task is. It has one more state, "asking": see ``question``.
 
     Attributes:
-        phase: "looking", "checking", "learning" or "segmenting".
+        phase: "looking", "checking", "learning", "propagating" or "segmenting".
         seconds: that all of it takes, as estimated before it began; None: not known yet.
         question: to be answered before anything is written, or before what takes long is begun.
         changedVoxels: how many were changed.

@@ -9,15 +9,17 @@ import pytest
 import torch
 from bundles import FLAT_NETWORKS, FLAT_PLAN, TINY, write_tiny_bundle
 from usema.adaptation import learning
-from usema.adaptation.adapting import LEARNED, Wish, adapt
+from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
 from usema.adaptation.fitting import HEADS, STAGE
+from usema.adaptation.judging import LEARNED
 from usema.adaptation.lesson import Lesson, Shown
 from usema.adaptation.looking import windows
 from usema.adaptation.parameters import HEADS as HEAD_PLACES
 from usema.adaptation.parameters import LAST
 from usema.adaptation.places import Places
 from usema.adaptation.truth import UNKNOWN, truth
+from usema.adaptation.wish import Wish
 from usema.errors import Cancelled
 from usema.inference.outputs import Outputs
 from usema.inference.predictor import Predictor

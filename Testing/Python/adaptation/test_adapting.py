@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from usema.adaptation.adapting import AUTO, CARRIED, LEARNED, PHASES, UNCHANGED, Wish, adapt
+from usema.adaptation import adapting
+from usema.adaptation.adapting import PHASES, adapt
 from usema.adaptation.carrying import REACH, SHORT_REACH, Carried
 from usema.adaptation.corrections import Corrections
+from usema.adaptation.judging import CARRIED, LEARNED, UNCHANGED
 from usema.adaptation.lesson import Lesson, Shown
 from usema.adaptation.places import Places
+from usema.adaptation.wish import AUTO, Wish
 from usema.errors import BundleError, Cancelled, InputError
 from usema.inference.predictor import Predictor
 from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE
@@ -118,7 +121,13 @@ def test_accepting_what_the_model_says_changes_nothing(case):
     np.testing.assert_array_equal(adapted.segmentation.labels, case.labels)
 
 
-def test_three_slices_are_checked_by_leaving_one_out(case):
+@pytest.fixture
+def in_each_other(monkeypatch):
+    """As if the labels were regions that may lie in each other, of which nothing can be propagated."""
+    monkeypatch.setattr(adapting, "can_propagate", lambda outputs: False)
+
+
+def test_three_slices_are_checked_by_leaving_one_out(case, in_each_other):
     slices = (9, 14, 18)
     labels = case.labels.copy()
     labels[list(slices)] = narrower(narrower(case.labels))[list(slices)]
@@ -130,7 +139,7 @@ def test_three_slices_are_checked_by_leaving_one_out(case):
     assert "slice 14" in adapted.report["message"]
 
 
-def test_where_the_model_is_nearly_right_what_was_changed_is_carried_and_nothing_learned(case):
+def test_where_the_model_is_nearly_right_what_was_changed_is_carried_and_nothing_learned(case, in_each_other):
     adapted = adapt(case.predictor, [case.volume], Corrections(case.corrected(14, 18), ((0, 14), (0, 18))))
     assert adapted.report["dice_before"] > 0.75
     assert (adapted.report["way"], adapted.delta) == (CARRIED, None)
@@ -140,7 +149,7 @@ def test_where_the_model_is_nearly_right_what_was_changed_is_carried_and_nothing
     np.testing.assert_array_equal(far, case.labels[[3, 28]])
 
 
-def test_where_the_model_is_right_what_does_not_hold_on_the_next_corrected_slice_is_not_carried(case):
+def test_where_the_model_is_right_what_does_not_hold_on_the_next_corrected_slice_is_not_carried(case, in_each_other):
     labels = case.labels.copy()
     labels[13] = narrower(case.labels)[13]  # and 14 was accepted as it is
     adapted = adapt(case.predictor, [case.volume], Corrections(labels, ((0, 13), (0, 14), (0, 20))))
@@ -163,7 +172,7 @@ def test_how_far_is_carried_does_not_grow_with_the_thickness_of_the_slices(case,
     np.testing.assert_allclose(weights, np.exp(-np.abs(np.arange(20) - planes.mean()) / reach), rtol=1e-5)
 
 
-def test_nonsense_on_the_slices_is_not_learned_when_a_check_sees_that_it_does_not_help(case):
+def test_nonsense_on_the_slices_is_not_learned_when_a_check_sees_that_it_does_not_help(case, in_each_other):
     slices = (8, 16, 24)
     labels = case.labels.copy()
     labels[[8, 24]] = 0  # as if there were nothing, and in between all is right
@@ -185,7 +194,9 @@ def test_slices_of_another_axis_are_learned_from_and_kept(case):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_it_stops_in_each_phase(case, phase):
+def test_it_stops_in_each_phase(case, phase, request):
+    if phase == "checking":
+        request.getfixturevalue("in_each_other")
     slices = (9, 14, 18)
     labels = case.labels.copy()
     labels[list(slices)] = narrower(narrower(case.labels))[list(slices)]

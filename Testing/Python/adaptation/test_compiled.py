@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from bundles import FLAT_NETWORKS, write_tiny_bundle
-from usema.adaptation.adapting import LEARNED, Wish, adapt
+from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
+from usema.adaptation.judging import LEARNED
+from usema.adaptation.wish import Wish
 from usema.inference import cpu_engine, openvino_engine
 from usema.inference.predictor import Predictor
 from usema.volumes.volume import read_volume

@@ -69,16 +69,18 @@ def test_what_was_learned_comes_back_and_serves_the_next_request(client, ask):
     assert "deltaSha256" not in last_event(client, client.request("segment", **plain))["provenance"]
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", [one for one in PHASES if one != "checking"])
 def test_it_is_cancelled_in_each_phase_and_leaves_nothing(client, ask, phase):
-    asked = ask(**({"way": "learned"} if phase == "learning" else {}), deep=phase in ("checking", "learning"))
+    asked = ask(**({"way": "learned"} if phase == "learning" else {}), deep=phase == "learning")
     asked |= {"overlap": 0.9, "seconds_allowed": 1e6} if phase == "segmenting" else {"seconds_allowed": 1e6}
     request = client.request("adapt", **asked)
     seen = events_of(client, request, lambda event: event.get("phase") == phase)
     client.cancel(request)
     if seen[-1]["event"] != "result":  # on an idle computer the last step may be over
         last = last_event(client, request)
-        assert last.get("code") == "cancelled" or (last["event"] == "result" and phase in ("looking", "segmenting"))
+        assert last.get("code") == "cancelled" or (
+            last["event"] == "result" and phase in ("looking", "propagating", "segmenting")
+        )
         if last["event"] == "error":
             assert os.listdir(asked["output"]) == []
     assert not client.busy

@@ -31,9 +31,9 @@ def row(case: ReviewCase, one: Slice) -> str:
 def ready(count: int, seconds: float | None) -> str:
     """What a click would do with so many slices, and how long it takes."""
     if count == 1:
-        text = _("The model learns from 1 slice, which must be right as it stands, then segments again")
+        text = _("The rest is segmented again by 1 slice, which must be right as it stands")
     else:
-        text = _("The model learns from {count} slices, which must be right as they stand, then segments again")
+        text = _("The rest is segmented again by {count} slices, which must be right as they stand")
     text = text.format(count=count)
     return f"{text}." if seconds is None else _("{text}: {time}.").format(text=text, time=RunTexts.duration(seconds))
 
@@ -54,6 +54,7 @@ def progress(status: LearnStatus) -> str:
         "looking": _("Looking at your slices"),
         "checking": _("Checking on one slice whether it helps"),
         "learning": _("Learning"),
+        "propagating": _("Looking between your slices"),
         "segmenting": _("Segmenting"),
     }
     text = names.get(status.phase) or status.message

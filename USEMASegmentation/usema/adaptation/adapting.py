@@ -29,49 +29,36 @@ from .beside import Faded, both
 from .carrying import REACH, SHORT_REACH, Carried
 from .corrections import Corrections, Slice
 from .estimate import STEP, Estimate, memory_of, size_of
-from .fitting import HEADS, Recipe
-from .judging import CARRIED, LEARNED, UNCHANGED, HeldOut, change_of, dice_on, left_out, wrong_when_left_out
+from .judging import (
+    CARRIED,
+    LEARNED,
+    PROPAGATED,
+    UNCHANGED,
+    HeldOut,
+    change_of,
+    changed_labels,
+    dice_on,
+    fewest,
+    left_out,
+    wrong_when_left_out,
+)
 from .learning import MOST_TILES, Learned, learn, recipe_for
 from .lesson import Lesson, as_network_knows
-from .looking import on_slices, tiles_in, windows
+from .looking import everywhere, on_slices, tiles_in, windows
 from .parameters import learned
+from .propagating import Propagated, can_propagate, on_main_axis
+from .telling import message, minutes
+from .wish import AUTO, CHECKED_FROM, RIGHT_FROM, WISHES, Wish
 
-AUTO = "auto"
-CHECKED_FROM = 3  # corrected slices, with which one is left out to see whether learning helps
-# Mean Dice of the model on the corrected slices. Above it, as in hippocampi, carrying was better on average; below it,
-# as in sarcomas and in hippocampi of a side that a model had never seen, learning was.
-RIGHT_FROM = 0.75
-SECONDS_ALLOWED = 600.0
-PHASES = LOOKING, CHECKING, LEARNING, SEGMENTING = ("looking", "checking", "learning", "segmenting")
+PHASES = LOOKING, CHECKING, LEARNING, PROPAGATING, SEGMENTING = (
+    "looking",
+    "checking",
+    "learning",
+    "propagating",
+    "segmenting",
+)
 
 Progress = Callable[[str, int, int, "float | None"], None]  # phase, done, total, seconds left
-
-
-@dataclass(frozen=True)
-class Wish:
-    """How it is to be done.
-
-    Attributes:
-        way: LEARNED, CARRIED, or AUTO: CARRIED where the model is nearly right on the corrected slices (RIGHT_FROM),
-            because there learning does not pay, and nothing where carrying would make the corrected slices worse when
-            each is left out in turn; else whichever comes out best on a slice that is left out; with fewer
-            than CHECKED_FROM slices, LEARNED.
-        overlap, speed, mirror, probabilities, margins, labels: of the result, see ``Predictor.segment``.
-        seconds_allowed: if the estimate is above, nothing is learned.
-        seed: the same one gives the same result.
-        recipe: of learning.
-    """
-
-    way: str = AUTO
-    overlap: float | None = None
-    speed: str = EXACT
-    mirror: bool = False
-    probabilities: bool = False
-    margins: bool = False
-    labels: Sequence[str] = ()
-    seconds_allowed: float = SECONDS_ALLOWED
-    seed: int = 0
-    recipe: Recipe = HEADS
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +82,7 @@ def adapt(
     predictor: Predictor,
     volumes: Sequence[Volume],
     corrections: Corrections,
-    wish: Wish = Wish(),
+    wish: Wish | None = None,
     *,
     progress: Progress | None = None,
     estimated: Callable[[Estimate], None] | None = None,
@@ -107,6 +94,7 @@ def adapt(
         predictor: of the model; it is not changed.
         volumes: as ``Predictor.segment`` takes them.
         corrections: on the grid of the first.
+        wish: how; None: as ``Wish`` has it.
         progress: called with each step of each phase.
         estimated: called once, before learning begins.
         should_stop: asked at every step; when it says so, Cancelled is raised.
@@ -117,7 +105,7 @@ def adapt(
         Cancelled: ``should_stop`` said so.
         UsemaError: as ``Predictor.segment``.
     """
-    return _Adaptation(predictor, list(volumes), corrections, wish, progress, estimated, should_stop).run()
+    return _Adaptation(predictor, list(volumes), corrections, wish or Wish(), progress, estimated, should_stop).run()
 
 
 class _Adaptation:
@@ -127,8 +115,8 @@ class _Adaptation:
         self._progress: Progress = progress or (lambda phase, done, total, left: None)
         self._estimated = estimated or (lambda estimate: None)
         self._should_stop = should_stop
-        if wish.way not in (AUTO, LEARNED, CARRIED):
-            raise InputError(f"There is no way {wish.way!r}.", f"Choose one of: {AUTO}, {LEARNED}, {CARRIED}.")
+        if wish.way not in WISHES:
+            raise InputError(f"There is no way {wish.way!r}.", f"Choose one of: {', '.join(WISHES)}.")
         metadata = predictor.metadata
         if reason := why_not(metadata):
             raise InputError(reason, "Correct by hand, or segment with another model.")
@@ -154,15 +142,23 @@ class _Adaptation:
         before = self._look(self._lessons)
         right = self._dice(before)
         self._reach = SHORT_REACH if right >= RIGHT_FROM else REACH
-        held, wrong, way = None, None, self._wish.way
+        held, wrong, way, scores = None, None, self._wish.way, None
         slices = {one.slice for lesson in self._lessons for one in lesson.shown}
+        can = can_propagate(self._part.outputs)
+        if way == PROPAGATED and not can:
+            raise InputError(
+                "Labels of this model may lie in each other: a slice does not tell what lies underneath.",
+                f"Choose one of: {AUTO}, {LEARNED}, {CARRIED}.",
+            )
+        if way == PROPAGATED or (way == AUTO and can):
+            scores = self._look_everywhere(before)
         nearly_right = way == AUTO and right >= RIGHT_FROM
-        checks = way == AUTO and not nearly_right and len(slices) >= CHECKED_FROM
-        if way == AUTO:
-            way = CARRIED if nearly_right else LEARNED
-        if nearly_right:
-            wrong = wrong_when_left_out(self._lessons, before, self._part.outputs, self._reach)
-            way = CARRIED if wrong[1] <= wrong[0] else UNCHANGED
+        checks = way == AUTO and not nearly_right and scores is None and len(slices) >= CHECKED_FROM
+        if way == AUTO and (nearly_right or scores is not None):
+            wrong = wrong_when_left_out(self._lessons, before, self._part.outputs, self._reach, scores)
+            way = fewest(wrong)
+        elif way == AUTO:
+            way = LEARNED
         if way == LEARNED:
             self._estimate(checks)
         if checks:
@@ -173,9 +169,9 @@ class _Adaptation:
             pupil = self._learn(LEARNING)
             after = self._look(self._lessons, pupil)
         delta = pupil and pupil.delta(self._part, self._said(pupil))
-        result = self._segment(way, pupil, delta, after)
+        result = self._segment(way, pupil, delta, after, scores)
         report = self._report(way, held, slices, pupil, right, after, result)
-        report["message"] = _message(way, len(slices), held, right, wrong)
+        report["message"] = message(way, len(slices), held, right, wrong)
         return Adapted(result, delta, report)
 
     def _check(self) -> None:
@@ -233,6 +229,29 @@ class _Adaptation:
             self._tile_seconds = (time.monotonic() - begun) / max(1, total)
         return found
 
+    def _look_everywhere(self, before: list[dict[Slice, torch.Tensor]]) -> list[dict[int, np.ndarray]]:
+        """What the network says in all of each lesson of the labels that were changed."""
+        found, part = [], self._part
+        for lesson, its in zip(self._lessons, before, strict=True):
+            values = changed_labels(lesson, its, part.outputs)
+            if not values:
+                found.append({})
+                continue
+            needed = 6 * len(values) * lesson.labels.size  # bytes: scores, and what is made of one at a time
+            free = free_memory("cpu")
+            if free is not None and needed > free:
+                raise DeviceError(
+                    f"To propagate corrections needs about {needed / 2**30:.1f} GiB of memory, and "
+                    f"{free / 2**30:.1f} GiB are free.",
+                    "Close other programs, or let the corrections be carried to the next slices only.",
+                )
+
+            def tell(done: int, total: int, left: float | None) -> None:
+                self._progress(PROPAGATING, done, total, left)
+
+            found.append(everywhere(part, lesson, values, self._overlap, self._device, tell, self._should_stop))
+        return found
+
     def _estimate(self, checks: bool) -> None:
         """Tells what learning will take, and refuses what is too much."""
         sides = self._part.recipe.patch_size
@@ -256,8 +275,8 @@ class _Adaptation:
             )
         if seconds > self._wish.seconds_allowed:
             raise InputError(
-                f"Learning from corrections would take about {_minutes(seconds)} here, and "
-                f"{_minutes(self._wish.seconds_allowed)} are allowed.",
+                f"Learning from corrections would take about {minutes(seconds)} here, and "
+                f"{minutes(self._wish.seconds_allowed)} are allowed.",
                 "Allow more time, use a GPU, or let the corrections be carried to the next slices only.",
             )
 
@@ -292,14 +311,26 @@ class _Adaptation:
         return HeldOut(missing.slice, score(plain, {}), score(plain, own), score(faded, its))
 
     def _segment(
-        self, way: str, pupil: Learned | None, delta: Delta | None, after: list[dict[Slice, torch.Tensor]]
+        self,
+        way: str,
+        pupil: Learned | None,
+        delta: Delta | None,
+        after: list[dict[Slice, torch.Tensor]],
+        scores: list[dict[int, np.ndarray]] | None = None,
     ) -> Segmentation:
-        outputs, seen = self._part.outputs, iter(zip(self._lessons, after, strict=True))
+        outputs, seen = self._part.outputs, iter(range(len(self._lessons)))
 
         def teacher(part, prepared, grid):
-            lesson, logits = next(seen)
+            number = next(seen)
+            lesson, logits = self._lessons[number], after[number]
             if way == UNCHANGED:
                 return None
+            if way == PROPAGATED:
+                shown = on_main_axis(lesson.shown)
+                rest = [one for one in lesson.shown if one not in shown]
+                its = Propagated.of(lesson, scores[number], outputs, shown, should_stop=self._should_stop)
+                others = Carried.of(lesson, logits, outputs, rest, self._reach)
+                return lambda start, logits: others(start, its(start, logits))
             carried = Carried.of(lesson, logits, outputs, lesson.shown, self._reach)
             if way == CARRIED:
                 return carried
@@ -353,34 +384,3 @@ class _Adaptation:
         """Mean over the regions, on the corrected slices."""
         pairs = zip(self._lessons, logits, strict=True)
         return float(np.mean([dice_on(one, one.shown, its, self._part.outputs) for one, its in pairs if one.shown]))
-
-
-def _message(way: str, count: int, held: HeldOut | None, right: float, wrong: tuple[int, int] | None) -> str:
-    slices = "1 corrected slice" if count == 1 else f"{count} corrected slices"
-    compared = ""
-    if held is not None:
-        compared = (
-            f" On slice {held.slice[1]}, which was left out to check, the Dice is {held.before:.2f} without, "
-            f"{held.carried:.2f} with the corrections carried to neighbouring slices, and {held.learned:.2f} with what "
-            "was learned."
-        )
-    if way == LEARNED:
-        return f"The model learned from {slices}.{compared}"
-    if wrong is not None and way == UNCHANGED:
-        return (
-            f"Nothing was changed: on {slices} the model is nearly right (Dice {right:.2f}), and what you changed on "
-            f"one does not hold on the others. With each left out in turn, {wrong[1]} voxels of it come out wrong if "
-            f"the others are carried to it, and {wrong[0]} if not."
-        )
-    if wrong is not None:
-        return (
-            f"On {slices} the model is nearly right (Dice {right:.2f}), where learning does not pay: what you changed "
-            "was carried to the slices near them."
-        )
-    if way == CARRIED:
-        return f"{slices} changed the slices near them; the model itself learned nothing.{compared}".capitalize()
-    return f"Neither learning from {slices} nor carrying them on helps: nothing was changed.{compared}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

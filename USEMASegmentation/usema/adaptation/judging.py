@@ -15,12 +15,15 @@ from ..volumes.segments import millilitres
 from .carrying import Carried
 from .corrections import Corrections, Slice
 from .lesson import Lesson, Shown
+from .propagating import Propagated, on_main_axis
 from .truth import UNKNOWN
 
-LEARNED, CARRIED, UNCHANGED = WAYS = ("learned", "carried", "unchanged")
+LEARNED, PROPAGATED, CARRIED, UNCHANGED = WAYS = ("learned", "propagated", "carried", "unchanged")
 FAR_MM = 20.0
 MOST_FAR = 0.05  # of the segments' voxels; if more would change, the user is asked
 AS_GOOD = 0.01  # Dice: a single slice does not tell less apart
+AS_FEW = 1.05  # wrong voxels, likewise
+MOST_LEFT_OUT = 4  # slices, one after the other
 MOST_POINTS = 200_000  # that distances are taken to
 
 
@@ -71,25 +74,61 @@ def dice_on(lesson: Lesson, shown: Sequence[Shown], logits: Mapping[Slice, torch
     return float(np.mean(scores)) if scores else 1.0
 
 
+def changed_labels(lesson: Lesson, logits: Mapping[Slice, torch.Tensor], outputs: Outputs) -> list[int]:
+    """The labels that some corrected slice has more or less of than the model."""
+    values: set[int] = set()
+    for one in lesson.shown:
+        found, right = outputs.to_labels(logits[one.slice]).numpy(), lesson.labels[one.index]
+        differ = (found != right) & (right != UNKNOWN)
+        values |= {*np.unique(found[differ]).tolist(), *np.unique(right[differ]).tolist()}
+    return sorted(values - {0})
+
+
 def wrong_when_left_out(
-    lessons: Sequence[Lesson], logits: Sequence[Mapping[Slice, torch.Tensor]], outputs: Outputs, reach: float
-) -> tuple[int, int]:
-    """Wrong voxels on all corrected slices: of the model, and when each hears what the others carry to it.
+    lessons: Sequence[Lesson],
+    logits: Sequence[Mapping[Slice, torch.Tensor]],
+    outputs: Outputs,
+    reach: float,
+    scores: Sequence[Mapping[int, np.ndarray]] | None = None,
+) -> dict[str, int]:
+    """Wrong voxels on corrected slices when each hears only what the others say of it, by way.
 
     Args:
         logits: of each lesson, as ``looking.on_slices`` gives them.
         reach: as ``Carried.of`` takes it.
+        scores: of each lesson, as ``looking.everywhere`` gives them; without, nothing is propagated.
     """
-    wrong = np.zeros(2, int)
-    for lesson, its in zip(lessons, logits, strict=True):
-        for one in lesson.shown:
-            others = [other for other in lesson.shown if other is not one]
+    ways = (UNCHANGED, CARRIED) if scores is None else (UNCHANGED, CARRIED, PROPAGATED)
+    wrong = dict.fromkeys(ways, 0)
+    for number, (lesson, its) in enumerate(zip(lessons, logits, strict=True)):
+        shown = lesson.shown if scores is None else on_main_axis(lesson.shown)
+        for one in _some(shown):
+            others = [other for other in shown if other is not one]
             own, right = its[one.slice], lesson.labels[one.index]
-            heard = Carried.of(lesson, its, outputs, others, reach).at(one, own)
-            wrong += [
-                int(((outputs.to_labels(each).numpy() != right) & (right != UNKNOWN)).sum()) for each in (own, heard)
-            ]
-    return int(wrong[0]), int(wrong[1])
+            heard = {UNCHANGED: own, CARRIED: Carried.of(lesson, its, outputs, others, reach).at(one, own)}
+            if scores is not None:
+                planes = slice(int(one.planes[0]), int(one.planes[-1]) + 1)
+                heard[PROPAGATED] = own
+                if others:
+                    found = Propagated.of(lesson, scores[number], outputs, others, planes)
+                    heard[PROPAGATED] = found.at(one, own)
+            for way, each in heard.items():
+                wrong[way] += int(((outputs.to_labels(each).numpy() != right) & (right != UNKNOWN)).sum())
+    return wrong
+
+
+def fewest(wrong: Mapping[str, int]) -> str:
+    """The way to go: propagating or carrying, unless another leaves clearly fewer voxels wrong."""
+    if PROPAGATED in wrong and wrong[PROPAGATED] <= AS_FEW * min(wrong.values()):
+        return PROPAGATED
+    return CARRIED if wrong[CARRIED] <= wrong[UNCHANGED] else UNCHANGED
+
+
+def _some(shown: Sequence[Shown]) -> Sequence[Shown]:
+    """At most so many slices as may be left out, spread over all."""
+    if len(shown) <= MOST_LEFT_OUT:
+        return shown
+    return [shown[index] for index in np.linspace(0, len(shown) - 1, MOST_LEFT_OUT).astype(int)]
 
 
 def change_of(labels: np.ndarray, corrections: Corrections, geometry: Geometry) -> dict:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
 from ..inference.loading import LoadedPart
 from ..inference.sliding_window import predict_logits
 from .lesson import Lesson, Shown, Slice
+from .truth import log_odds
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,42 @@ def on_slices(
                     pieces[one.slice].append(logits.index_select(1 + window.axis, planes.to(logits.device)).cpu())
         found |= {one: torch.cat(parts, dim=1) for one, parts in pieces.items()}
         before += _tiling(part, lesson, window, overlap).count
+    return found
+
+
+def everywhere(
+    part: LoadedPart,
+    lesson: Lesson,
+    values: Sequence[int],
+    overlap: float,
+    device: torch.device,
+    progress: Callable[[int, int, float | None], None],
+    should_stop: Callable[[], bool] | None,
+) -> dict[int, np.ndarray]:
+    """By label, float16 (a, b, c): its calibrated log odds in all of the data.
+
+    Args:
+        values: labels, none of a model of regions in each other.
+        progress: called with tiles done, tiles in all and seconds left or None.
+
+    Raises:
+        Cancelled, DeviceError: as ``predict_logits``.
+    """
+    found = {value: np.empty(lesson.data.shape[1:], np.float16) for value in values}
+    for start, logits in predict_logits(
+        part.network,
+        lesson.data,
+        patch_size=part.recipe.patch_size,
+        num_classes=part.outputs.count,
+        overlap=overlap,
+        device=device,
+        progress=progress,
+        should_stop=should_stop,
+        tiling_type=part.recipe.tiling,
+    ):
+        scores = log_odds(part.outputs, logits, values).cpu().numpy()
+        for (_, whole), score in zip(found.items(), scores, strict=True):
+            whole[start : start + len(score)] = score
     return found
 
 

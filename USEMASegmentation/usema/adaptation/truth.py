@@ -57,3 +57,16 @@ def probabilities(outputs: Outputs, logits: torch.Tensor) -> torch.Tensor:
     """(labels, ...) in the order of ``labels_of``, with the model's temperature."""
     scores = scores_by_label(outputs, outputs.scaled(logits))
     return scores.sigmoid() if outputs.activation == SIGMOID else scores.softmax(0)
+
+
+def log_odds(outputs: Outputs, logits: torch.Tensor, values: Sequence[int]) -> torch.Tensor:
+    """(values, ...) of each of these labels against all others, with the model's temperature."""
+    scores = scores_by_label(outputs, outputs.scaled(logits))
+    if outputs.activation == SIGMOID:
+        return scores[[labels_of(outputs).index(value) for value in values]]
+    whole, found = scores.logsumexp(0), []
+    for value in values:
+        own = scores[labels_of(outputs).index(value)]
+        # log(p / (1 - p)) of p = exp(own - whole); where p is nearly 1 the rest is too small to be seen
+        found.append(own - whole - torch.log(-torch.expm1((own - whole).clamp(max=-1e-7))))
+    return torch.stack(found)

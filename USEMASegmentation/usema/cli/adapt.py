@@ -17,10 +17,12 @@ from .segment import DEFAULT_MODEL
 from .tables import say
 
 _AXES = {"z": 0, "y": 1, "x": 2}
+_WAYS = ("auto", "propagated", "learned", "carried")
 _DOING = {
     "looking": "looking at the slices",
     "checking": "checking",
     "learning": "learning",
+    "propagating": "looking between the slices",
     "segmenting": "segmenting",
 }
 
@@ -37,7 +39,9 @@ _DOING = {
     "--before", type=click.Path(path_type=Path), help="The model's own result: what you changed since, stays."
 )
 @click.option("--channel", "channels", multiple=True, type=click.Path(path_type=Path), help="Further input channel.")
-@click.option("--way", type=click.Choice(("auto", "learned", "carried")), default="auto", show_default=True)
+@click.option(
+    "--way", type=click.Choice(("auto", "propagated", "learned", "carried")), default="auto", show_default=True
+)
 @click.option("--deep", is_flag=True, help="Also the last stage and the norms learn: slower, seldom better.")
 @click.option("--save-delta", type=click.Path(path_type=Path), help="Keep what was learned here (.safetensors).")
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="Learn only if it takes no longer.")
@@ -100,10 +104,10 @@ def adapt(
 
 
 def _adapted(bundle, device, volumes, labels, edited, wanted, way, deep, minutes, seed, stop, progress):
-    from ..adaptation.adapting import Wish
     from ..adaptation.adapting import adapt as adapt_case
     from ..adaptation.corrections import Corrections
     from ..adaptation.fitting import HEADS, STAGE
+    from ..adaptation.wish import Wish
     from ..inference.predictor import Predictor
     from ..models.bundle import read_bundle
     from ..store.library import find_model

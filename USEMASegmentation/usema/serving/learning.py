@@ -10,8 +10,8 @@ from . import protocol
 from .protocol import RunOptions, Send
 
 if TYPE_CHECKING:
-    from ..adaptation.adapting import Wish
     from ..adaptation.corrections import Corrections
+    from ..adaptation.wish import Wish
 
 
 def corrections_of(entry: dict) -> Corrections:
@@ -43,8 +43,8 @@ def wish_of(request: dict, options: RunOptions, labels: Sequence[str]) -> Wish:
     Raises:
         ProtocolError: something is of another type.
     """
-    from ..adaptation.adapting import AUTO, SECONDS_ALLOWED, Wish
     from ..adaptation.fitting import HEADS, STAGE
+    from ..adaptation.wish import AUTO, SECONDS_ALLOWED, Wish
 
     return Wish(
         way=protocol.field(request, "way", str, AUTO),

@@ -21,7 +21,8 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
                  margins, geometry, provenance, warnings, max_foreground_probability, seconds, seconds_by_speed (what
                  this case takes here with "exact" and "fast", by the number of tiles)
     adapt     as segment without delta, and corrections: labels, slices as pairs of axis and index, edited or null; as
-              it likes way ("auto", "learned", "carried"), deep, seconds_allowed, seed (``adaptation.adapting.Wish``)
+              it likes way ("auto", "propagated", "learned", "carried"), deep, seconds_allowed, seed
+              (``adaptation.wish.Wish``)
               -> progress: phase, done, total, seconds_left; ...
               -> estimate: seconds, memory_bytes, trained, before it learns
               -> result: as that of segment, and delta (a file, or null: nothing was learned), adaptation

@@ -1,0 +1,45 @@
+"""In words: what was done with corrected slices, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .judging import CARRIED, LEARNED, PROPAGATED, UNCHANGED, HeldOut
+
+
+def message(way: str, count: int, held: HeldOut | None, right: float, wrong: Mapping[str, int] | None) -> str:
+    slices = "1 corrected slice" if count == 1 else f"{count} corrected slices"
+    compared = ""
+    if held is not None:
+        compared = (
+            f" On slice {held.slice[1]}, which was left out to check, the Dice is {held.before:.2f} without, "
+            f"{held.carried:.2f} with the corrections carried to neighbouring slices, and {held.learned:.2f} with what "
+            "was learned."
+        )
+    if way == LEARNED:
+        return f"The model learned from {slices}.{compared}"
+    if way == PROPAGATED:
+        return f"What you changed on {slices} was propagated to the others; the model itself learned nothing."
+    if wrong is not None and way == UNCHANGED:
+        best = min(its for one, its in wrong.items() if one != UNCHANGED)
+        return (
+            f"Nothing was changed: what you changed on one of {slices} does not hold on the others. With each left out "
+            f"in turn, {best} voxels of it come out wrong if it hears the others, and {wrong[UNCHANGED]} if not."
+        )
+    if wrong is not None and PROPAGATED in wrong:
+        return (
+            f"What you changed on {slices} was carried to the slices near them, and no farther: with each left out in "
+            f"turn, {wrong[CARRIED]} voxels of it come out wrong so, and {wrong[PROPAGATED]} if it is propagated."
+        )
+    if wrong is not None:
+        return (
+            f"On {slices} the model is nearly right (Dice {right:.2f}), where learning does not pay: what you changed "
+            "was carried to the slices near them."
+        )
+    if way == CARRIED:
+        return f"{slices} changed the slices near them; the model itself learned nothing.{compared}".capitalize()
+    return f"Neither learning from {slices} nor carrying them on helps: nothing was changed.{compared}"
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
