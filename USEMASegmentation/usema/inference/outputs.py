@@ -11,6 +11,7 @@ import torch
 from ..models.parts import SIGMOID, SOFTMAX, Part
 
 _FEW = 50  # outputs; with more, comparing them one by one takes as long as max() does
+_SURE = 0.995  # a probability that is told as 1.00
 
 
 @dataclass
@@ -95,12 +96,14 @@ class Outputs:
     def highest(self, logits: torch.Tensor, known: float = 0.0, largest: torch.Tensor | None = None) -> float:
         """The largest probability of any label in any voxel of logits (outputs, ...), and no less than ``known``.
 
+        It is told to people, with two digits: where 0.995 is known already, what is still larger is not looked for.
+
         Args:
             largest: with softmax the largest logit of each voxel, if that is known.
         """
         if self.activation == SIGMOID:
             return max(known, self.scaled(logits).amax().sigmoid().item())
-        if known >= 1:
+        if known >= _SURE:
             return known
         logits = logits.flatten(1)
         # Against background alone a label's probability is no smaller than against all classes: most voxels fall out.
