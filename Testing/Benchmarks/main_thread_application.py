@@ -36,6 +36,7 @@ sys.path[:0] = [str(ROOT / "Testing/Python/helpers")]
 RESULTS = Path(__file__).with_name("results") / "main_thread.md"
 SIZE = tuple(map(int, os.environ.get("USEMA_SIZE", "700 512 512").split()))
 NOISE = bool(os.environ.get("USEMA_NOISE"))
+LONG = 0.05  # seconds of the processor, of which a profile is told
 _TICK_MS = 5
 _PATIENCE = 900  # seconds
 
@@ -62,12 +63,20 @@ def noise(size: tuple[int, int, int]) -> np.ndarray:
     return np.kron(coarse, np.ones((32, 32, 32), np.int16))[tuple(slice(0, length) for length in size)].copy()
 
 
+class Profile(cProfile.Profile):
+    """Of the main thread's own processor time."""
+
+    def __init__(self):
+        super().__init__(time.thread_time)
+
+
 class Gaps:
     """The largest gaps between two calls of a short timer, by phase."""
 
     def __init__(self):
         self.longest: dict[str, tuple[float, float]] = {}
         self._phase, self._clock, self._processor = "", time.perf_counter(), time.thread_time()
+        self._profile = Profile() if os.environ.get("USEMA_PROFILE") else None
         self._timer = qt.QTimer()
         self._timer.interval = _TICK_MS
         self._timer.connect("timeout()", self._tick)
@@ -79,14 +88,20 @@ class Gaps:
         self.longest.setdefault(name, (0.0, 0.0))
 
     def _tick(self) -> None:
+        if self._profile:
+            self._profile.disable()
         clock, processor = time.perf_counter(), time.thread_time()
         gap, busy = clock - self._clock, processor - self._processor
         self._clock, self._processor = clock, processor
         if self._phase:
             before = self.longest[self._phase]
             self.longest[self._phase] = max(before[0], gap), max(before[1], busy)
-            if busy > 0.05 and os.environ.get("USEMA_PROFILE"):
+            if self._profile and busy > LONG:
                 print(f"    {self._phase}: {gap:.3f} s, {busy:.3f} s of the processor", flush=True)
+                pstats.Stats(self._profile).sort_stats("cumulative").print_stats(40)
+        if self._profile:
+            self._profile = Profile()
+            self._profile.enable()
 
 
 def wait(condition, seconds: float = _PATIENCE) -> None:
@@ -135,7 +150,6 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
     panel = slicer.util.getModuleWidget("USEMASegmentation")
     panel.showModels()
     ui = panel.ui
-    profile = cProfile.Profile() if os.environ.get("USEMA_PROFILE") else None
     settle(1)
     array = (noise if NOISE else body)(SIZE)
     gaps = Gaps()
@@ -148,8 +162,6 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
     ui.inputSelector.setCurrentNode(volume)
     ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("tiny"))
     settle(2)
-    if profile:
-        profile.enable()
     for name in ("first result", "in place of it"):
         gaps.phase(f"{name}: the click")
         ui.segmentButton.click()
@@ -171,9 +183,6 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
     gaps.phase("undo")
     ui.segmentEditor.undo()
     settle(2)
-    if profile:
-        profile.disable()
-        pstats.Stats(profile).sort_stats("cumulative").print_stats(80)
     return gaps.longest
 
 

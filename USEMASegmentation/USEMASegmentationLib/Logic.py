@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import slicer
 import vtk
@@ -24,15 +25,15 @@ from .Diagnostics import badge, report
 from .LearnTask import LearnTask
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status
-from .RunSteps import Run, receiving, sending
+from .RunSteps import Run, receiving, sending, showing
 from .Scene import KeptDelta, Preflight, ResultWriter
 from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Preview import Preview
-from .Scene.Summary import Summary
 from .Scene.VolumeBridge import boxOf
 from .Scene.Watch import Watch
 from .SequenceTask import SequenceTask
+from .Steps import Working
 from .WorkerTask import WorkerTask
 
 
@@ -50,6 +51,8 @@ class USEMASegmentationLogic(WorkerTask):
         beforeWriting: called with an existing segmentation right before a result is written into it, so that the panel
             can save its state for undo. False, and nothing else, says that it could not: then the result goes into a
             new segmentation.
+        afterWriting: called with the segmentation once it is written; gives what the panel then does, a turn at a time
+            (see `Steps.NextTurn`). It is given up if the segmentation is removed meanwhile.
     """
 
     _cancelledText = "The segmentation was cancelled."
@@ -60,6 +63,7 @@ class USEMASegmentationLogic(WorkerTask):
         hold = WorkerHold("segment", _newClient) if client is None else WorkerHold.of(client)
         super().__init__(hold, Status(), "A segmentation is running. Wait for it, or cancel it.")
         self.beforeWriting: Callable | None = None
+        self.afterWriting: Callable[[Any], Working] | None = None
         self.store = ModelStore()
         self._run: Run | None = None
         self._result: dict | None = None  # an answer that waits until the scene can be written
@@ -281,6 +285,8 @@ class USEMASegmentationLogic(WorkerTask):
         if self._frames.busy:
             self._frames.giveUp()
             self._takeFrames()
+        if self._settled:
+            self._end("done", "The result is in the scene.")
         super()._giveUp()
 
     # The steps in between
@@ -315,29 +321,32 @@ class USEMASegmentationLogic(WorkerTask):
         elif _isSceneChanging():
             self._result = event
         else:
-            self._write(self._run, event)
+            self._write(event)
 
     def _onError(self, event: dict) -> None:
         stopped = {"message": self._cancelledText, "hint": "Nothing was written."} if self._stopping else {}
         super()._onError({**event, **stopped})
 
-    def _write(self, run: Run, event: dict) -> None:
-        self._follow(receiving(run, event), lambda got: self._put(run, event, *got))
+    def _write(self, event: dict) -> None:
+        self._follow(self._writing(self._run, event), lambda said: self._end("done", *said))
 
-    def _put(self, run: Run, event: dict, ready: ResultWriter.Ready, found: Summary) -> None:
+    def _writing(self, run: Run, event: dict) -> Working:
+        """Brings a result into the scene in one go, and then shows it, a turn at a time; returns what to say of it."""
+        ready, found = yield from receiving(run, event)
         self._removePreview()
         outcome = ready.commit(self.beforeWriting)
+        self._settled = True
         self._written.Set(outcome.segmentation)
         self._lastProvenance[run.parameters.modelName] = event["provenance"]
         self._secondsBySpeed[run.parameters.modelName] = event.get("seconds_by_speed", {})
+        warnings = [*run.warnings.scene, *event["warnings"], *outcome.warnings]
         self._status = replace(
-            self._status,
-            warnings=[*run.warnings.scene, *event["warnings"], *outcome.warnings],
-            millilitres=found.millilitres,
-            keptVoxels=outcome.keptVoxels,
+            self._status, warnings=warnings, millilitres=found.millilitres, keptVoxels=outcome.keptVoxels
         )
+        if not (yield from showing(outcome, self.afterWriting)):
+            return "The result was removed, or the scene closed, before all of it was shown.", ""
         kept = f" {outcome.keptVoxels} corrected voxels were kept." if outcome.keptVoxels else ""
-        self._end("done", found.message + kept, found.hint)
+        return found.message + kept, found.hint
 
     def _onEnd(self) -> None:
         run, self._run, self._result = self._run, None, None

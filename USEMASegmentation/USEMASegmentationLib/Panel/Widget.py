@@ -19,6 +19,7 @@ from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
 from ..Scene.Sequences import frameOf
 from ..Scene.VolumeBridge import measuresOf
+from ..Steps import atOnce
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
@@ -33,6 +34,7 @@ from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
 from .RegionSection import RegionSection
+from .ResultDisplay import ResultDisplay
 from .ReviewSection import ReviewSection
 from .Room import giveRoom
 from .RunSection import RunSection
@@ -94,7 +96,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.correctSection = CorrectSection(self.ui.segmentEditor, self.onEdited)
         self._endings.callback(self.correctSection.exit)
         self._endings.callback(self.correctSection.close)
-        self.logic.beforeWriting = self.correctSection.saveForUndo
+        self.resultDisplay = ResultDisplay(lambda: self._parameterNode, self.updateState)
+        self.logic.beforeWriting, self.logic.afterWriting = self.correctSection.saveForUndo, self.resultDisplay.showing
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.installSection = InstallSection(
@@ -243,7 +246,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
         self.updateCorrections()
-        if self._isShown():
+        if self._isShown() and not self.resultDisplay.busy:
             self.correctSection.show(node.segmentation, node.inputVolume)
 
     def updateCorrections(self) -> None:
@@ -372,9 +375,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onFinished(self, status) -> None:
         if status.segmentation is not None and self._parameterNode is not None:
-            self._parameterNode.segmentation = status.segmentation
-            self._parameterNode.overwriteCorrections = False  # that was said of this result alone
-            SliceViews.showOnce(status.segmentation)
+            atOnce(self.resultDisplay.showing(status.segmentation))  # what is shown already takes no time
         if self._parameterNode is not None:
             self._subject = self._subjectNow()
         notes = [] if status.state == "cancelled" else status.warnings  # those are of a result
