@@ -9,6 +9,8 @@ in processor seconds of the main thread, which other programs do not lengthen. T
 
     USEMA_SIZE="700 512 512"    voxels, z y x
     USEMA_NOISE=1               labels like noise, the worst for the arrays of the segments
+    USEMA_WITHOUT_ENGINE=1      two smooth organs in place of what the engine finds (given_result.py)
+    USEMA_SHOW3D=1              surfaces are shown before the result is replaced
     USEMA_PROFILE=1             tell the calls that took longest
     USEMA_REPORT=FILE           write there what is printed
     USEMA_WRITE=1               append to results/main_thread.md
@@ -35,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing/Python/helpers")]
 RESULTS = Path(__file__).with_name("results") / "main_thread.md"
 SIZE = tuple(map(int, os.environ.get("USEMA_SIZE", "700 512 512").split()))
-NOISE = bool(os.environ.get("USEMA_NOISE"))
+NOISE, GIVEN, SURFACES = (bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D"))
 LONG = 0.05  # seconds of the processor, of which a profile is told
 _TICK_MS = 5
 _PATIENCE = 900  # seconds
@@ -146,6 +148,12 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
     (folder / "Models").mkdir()
     write_tiny_bundle(folder / "Models/tiny", orientation="LPS", preprocessing={**plan(), "spacing": [8.0] * 3})
     os.environ["USEMA_RESOURCES"] = str(folder)
+    if GIVEN:
+        from usema.serving.client import WorkerClient, find_python
+        from USEMASegmentationLib import Logic
+
+        command = [find_python(slicer.app.slicerHome), "-u", str(ROOT / "Testing/Benchmarks/given_result.py")]
+        Logic.WorkerClient = lambda *_: WorkerClient(command)
     slicer.util.selectModule("USEMASegmentation")
     panel = slicer.util.getModuleWidget("USEMASegmentation")
     panel.showModels()
@@ -178,6 +186,10 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
             gaps.phase("painted")
             paint(node, volume)
             settle(3)
+            if SURFACES:
+                gaps.phase("Show 3D (3D Slicer alone)")
+                ui.show3DButton.toggle()
+                settle(3)
             ui.existingSelector.setCurrentIndex(ui.existingSelector.findData("replace"))
             settle(2)
     gaps.phase("undo")
@@ -194,7 +206,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             longest = run(Path(folder))
             slicer.util.getModuleWidget("USEMASegmentation").logic.releaseMemory()
-        kind = "labels like noise" if NOISE else "smooth organs"
+        kind = "given organs" if GIVEN else "labels like noise" if NOISE else "smooth organs"
+        kind += ", surfaces" * SURFACES
         size = " x ".join(map(str, SIZE))
         load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
         application = f"3D Slicer {slicer.app.applicationVersion}"

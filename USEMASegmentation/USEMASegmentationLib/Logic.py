@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import slicer
 import vtk
 from usema.errors import InputError, UsemaError
+from usema.inference.memory import free_memory
 from usema.models.bundle import Bundle
 from usema.serving.client import WorkerClient, worker_command
 from usema.serving.sharing import WorkerHold
@@ -35,6 +37,9 @@ from .Scene.Watch import Watch
 from .SequenceTask import SequenceTask
 from .Steps import Working
 from .WorkerTask import WorkerTask
+
+_WARM_MINUTES = 5  # that an engine waits which was started before anything was asked of it
+_WARM_BYTES = 2 * 2**30  # free main memory; it takes a third of a gigabyte
 
 
 class USEMASegmentationLogic(WorkerTask):
@@ -246,6 +251,17 @@ class USEMASegmentationLogic(WorkerTask):
         return TrainingSet.add(Parameters.of(parameters, options), folder, consent)
 
     # The worker
+
+    def warmUp(self) -> None:
+        """Start the worker before it is needed, without waiting; it ends if nothing is asked of it for some minutes.
+
+        Where memory is short, nothing is started, and if it fails nothing is said: the next segmentation says it.
+        """
+        free = free_memory()
+        if self.busy or self.learning.busy or (free is not None and free < _WARM_BYTES):
+            return
+        with suppress(UsemaError):
+            self._worker.start(_WARM_MINUTES)
 
     def releaseMemory(self) -> bool:
         """End the worker, which frees its memory and the GPU's; the next segmentation starts a new one.

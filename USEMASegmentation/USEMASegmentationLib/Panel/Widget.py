@@ -42,6 +42,7 @@ from .ShelfSection import ShelfSection
 from .Signals import connect
 from .SurfaceSection import SurfaceSection
 from .TrainingSection import TrainingSection
+from .WarmUp import WarmUp
 
 POLL_MILLISECONDS = 100
 MOVING_MILLISECONDS = 10  # between two moments of work that the logic does in the main thread
@@ -85,6 +86,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         self.logic = USEMASegmentationLogic()
         self._endings.callback(self.logic.shutdown)
+        self.warmUp = WarmUp(self.logic, self._isShown)
+        self._endings.callback(self.warmUp.close)
         self._timer(lambda: giveRoom(uiWidget)).start()
         self.installer = Installer()
         self.timer, self.storeTimer = self._timer(self.onTimer), self._timer(self.onStoreTimer)  # both may be at work
@@ -157,6 +160,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 self.initializeParameterNode()
             self.correctSection.enter()
             self.reviewSection.enter()
+            self.warmUp.again()
             self.updateState()
         self.installSection.offer()
 
@@ -235,7 +239,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if not busy and self._subject != (subject := self._subjectNow()):
             self._subject = subject
             self.runSection.say("")
-        self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
+        readiness = Readiness(True) if busy else self._readiness()
+        self.runSection.update(self.logic.status, busy, readiness)
+        here = readiness.ready and not self.modelSection.isMissing(node.modelName)
+        self.warmUp.update(self._subjectNow() if here else None)
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
         self.regionSection.update(busy)
         self.trainingSection.update(busy)

@@ -23,6 +23,8 @@ class Edits(Protocol):
     removed: PlacedMask
     changed: PlacedMask
 
+IN_PROGRESS, COMPLETED, FLAGGED = "InProgress", "Completed", "Flagged"  # how far the work on a segment is
+
 
 @dataclass(frozen=True, eq=False)
 class Change:
@@ -89,6 +91,9 @@ class Port(Protocol):
 
     def yields(self, value: int) -> bool:
         """Whether a segment loses voxels that another one wins."""
+
+    def mark(self, marks: Mapping[int, str]) -> None:
+        """Tell the user's list of segments how far the work on some is: IN_PROGRESS, COMPLETED or FLAGGED by label."""
 
     def write(self, changes: Mapping[int, Change], notes: Notes) -> None:
         """Change segments, as one step that can be undone. What is changed counts as written by the model.
