@@ -1,6 +1,6 @@
 """A worker in place of the engine that answers at once with two smooth organs, for who measures all around the engine.
 
-    python Testing/Benchmarks/given_result.py      # then as `usema.serving.worker`: requests on stdin
+python Testing/Benchmarks/given_result.py      # then as `usema.serving.worker`: requests on stdin
 """
 
 from __future__ import annotations

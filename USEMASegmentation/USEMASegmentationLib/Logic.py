@@ -28,7 +28,7 @@ from .LearnTask import LearnTask
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status
 from .RunSteps import Run, receiving, sending, showing
-from .Scene import KeptDelta, Preflight, ResultWriter
+from .Scene import KeptDelta, Preflight
 from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Preview import Preview

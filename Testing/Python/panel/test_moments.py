@@ -257,7 +257,7 @@ def test_each_part_of_showing_has_a_turn_of_its_own_and_so_has_each_surface(turn
 @pytest.mark.parametrize("way", ["result removed", "scene closed"])
 def test_a_result_that_goes_between_two_turns_is_left_alone(turns, way, part):
     logic, _, done = turns
-    while len(done) < min(part, 3) or part > 3 and not hasSurface(logic.status.segmentation):
+    while len(done) < min(part, 3) or (part > 3 and not hasSurface(logic.status.segmentation)):
         logic.poll()
     before = list(done)
     if way == "scene closed":
@@ -308,5 +308,7 @@ def test_what_fails_while_it_is_shown_costs_no_result(large, logicWith, caplog):
 
 def hasSurface(node) -> bool:
     segmentation = node.GetSegmentation()
-    surfaces = [segmentation.GetSegment(one).GetRepresentation("Closed surface") for one in segmentation.GetSegmentIDs()]
+    surfaces = [
+        segmentation.GetSegment(one).GetRepresentation("Closed surface") for one in segmentation.GetSegmentIDs()
+    ]
     return any(one is not None and one.GetNumberOfPoints() for one in surfaces)

@@ -99,7 +99,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.correctSection = CorrectSection(self.ui.segmentEditor, self.onEdited)
         self._endings.callback(self.correctSection.exit)
         self._endings.callback(self.correctSection.close)
-        self.resultDisplay = ResultDisplay(lambda: self._parameterNode, self.updateState)
+        self.resultDisplay = ResultDisplay(self.correctSection, lambda: self._parameterNode, self._isShown)
         self.logic.beforeWriting, self.logic.afterWriting = self.correctSection.saveForUndo, self.resultDisplay.showing
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
@@ -253,8 +253,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
         self.updateCorrections()
-        if self._isShown() and not self.resultDisplay.busy:
-            self.correctSection.show(node.segmentation, node.inputVolume)
+        self.resultDisplay.open()
 
     def updateCorrections(self) -> None:
         """What the user has corrected by now."""

@@ -23,6 +23,7 @@ class Edits(Protocol):
     removed: PlacedMask
     changed: PlacedMask
 
+
 IN_PROGRESS, COMPLETED, FLAGGED = "InProgress", "Completed", "Flagged"  # how far the work on a segment is
 
 
