@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import slicer
 from usema.models.bundle import Bundle
 
 from .Parameters import Parameters
@@ -15,9 +18,10 @@ from .Scene.ExchangeFolder import ExchangeFolder
 from .Scene.Summary import describeBox, summary
 from .Scene.VolumeBridge import Box
 from .Scene.Watch import Watch
-from .Steps import Working, atOnce, beside
+from .Steps import NextTurn, Working, atOnce, beside
 
 _MOST_TIMES = 3  # that a result is made ready because the user went on working on what it is written into
+_END = object()
 
 
 @dataclass
@@ -75,6 +79,33 @@ def receiving(run: Run, event: Mapping[str, Any]) -> Working:
         if ready.isCurrent() and run.watch.times() == times:
             return ready, found
     return atOnce(ResultWriter.preparing(result, asked, run.watch.changes(run.folder, run.box))), found
+
+
+def showing(outcome: ResultWriter.Outcome, panel: Callable[[Any], Working] | None) -> Working:
+    """Shows a result that was written, a turn of the application for each part, so that none holds it for long.
+
+    Args:
+        panel: see ``USEMASegmentationLogic.afterWriting``.
+
+    Returns:
+        False if the result was removed, or the scene closed, before all was done.
+    """
+    node, parts = outcome.segmentation, [outcome.surfaces]
+    if panel is not None:
+        parts.insert(0, panel(node))
+    for part in parts:
+        with closing(part):
+            pause = NextTurn()
+            while pause is not _END:
+                yield pause
+                if not slicer.mrmlScene.IsNodePresent(node):
+                    return False
+                try:
+                    pause = next(part, _END)
+                except Exception:  # what was written is there, and said to be
+                    logging.exception("USEMA cannot show the result")
+                    break
+    return True
 
 
 def _read(run: Run, event: Mapping[str, Any]) -> ResultWriter.Result:

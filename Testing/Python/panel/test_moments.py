@@ -14,6 +14,7 @@ import pytest
 import slicer
 import slicer.util
 from slicer_cases import ANTERIOR, GRIDS, MODEL, addVolume, blobs, nodes, pollUntil, segmentOf, voxels, write
+from usema.errors import UsemaError
 from usema.volumes.segments import WRITTEN_KEY
 from USEMASegmentationLib import Steps
 from USEMASegmentationLib.CorrectionsCount import CorrectionsCount
@@ -204,3 +205,110 @@ def test_what_fails_beside_the_main_thread_is_said(large, logicWith, slow, monke
     monkeypatch.setattr(ResultWriter, "compute", compute)
     assert "no room" in pollUntil(started(logicWith("none"), large), "failed").message
     assert nodes() == ["Head"]
+
+
+# The result is shown in turns
+
+
+@pytest.fixture
+def turns(large, logicWith):
+    """(logic, volume, what was done in which turn): a run whose result is in the scene, and not yet shown."""
+    logic, done = logicWith("none"), []
+
+    def showing(segmentation):
+        for part in ("chosen", "views", "editor"):
+            done.append((part, logic.turn))
+            yield Steps.NextTurn()
+
+    logic.afterWriting, logic.turn, poll = showing, 0, logic.poll
+
+    def turn():
+        logic.turn += 1
+        return poll()
+
+    logic.poll = turn
+    logic.start(Parameters(inputVolume=large, modelName="tiny", show3D=True))
+    while logic.status.segmentation is None:
+        logic.poll()
+        assert logic.busy
+    return logic, large, done
+
+
+def test_each_part_of_showing_has_a_turn_of_its_own_and_so_has_each_surface(turns):
+    logic, _, done = turns
+    made, first = {}, logic.turn
+    while logic.busy:
+        status = logic.poll()
+        segmentation = status.segmentation.GetSegmentation()
+        for name in segmentation.GetSegmentIDs():
+            surface = segmentation.GetSegment(name).GetRepresentation("Closed surface")
+            if surface is not None and surface.GetNumberOfPoints():
+                made.setdefault(name, logic.turn)
+    assert status.state == "done"
+    assert [part for part, _ in done] == ["chosen", "views", "editor"]
+    numbers = [*(number for _, number in done), *made.values()]
+    assert len(numbers) > 3
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] > first  # not in that in which it was written
+    assert status.segmentation.GetDisplayNode().GetVisibility3D()
+
+
+@pytest.mark.parametrize("part", [1, 3, 4])
+@pytest.mark.parametrize("way", ["result removed", "scene closed"])
+def test_a_result_that_goes_between_two_turns_is_left_alone(turns, way, part):
+    logic, _, done = turns
+    while len(done) < min(part, 3) or (part > 3 and not hasSurface(logic.status.segmentation)):
+        logic.poll()
+    before = list(done)
+    if way == "scene closed":
+        slicer.mrmlScene.Clear(False)
+    else:
+        slicer.mrmlScene.RemoveNode(logic.status.segmentation)
+    status = pollUntil(logic, "done")
+    assert (done, status.segmentation) == (before, None)
+    assert status.message == "The result was removed, or the scene closed, before all of it was shown."
+    assert not logic.busy
+    if way == "scene closed":
+        assert nodes() == []
+
+
+@pytest.mark.parametrize("way", ["cancelled", "volume removed", "another click", "given up"])
+def test_what_is_written_stays_whatever_comes_between_two_turns(turns, way):
+    logic, volume, done = turns
+    node = logic.status.segmentation
+    if way == "another click":
+        with pytest.raises(UsemaError, match="running"):
+            logic.start(Parameters(inputVolume=volume, modelName="tiny"))
+    else:
+        {
+            "cancelled": logic.cancel,
+            "volume removed": lambda: slicer.mrmlScene.RemoveNode(volume),
+            "given up": logic.releaseMemory,
+        }[way]()
+    status = pollUntil(logic, "done")
+    assert status.segmentation is node
+    assert len(done) == (0 if way == "given up" else 3)
+    assert slicer.mrmlScene.IsNodePresent(node)
+    if way in ("cancelled", "another click"):
+        assert logic.segment(volume, "tiny") is not node
+
+
+def test_what_fails_while_it_is_shown_costs_no_result(large, logicWith, caplog):
+    logic = logicWith("none")
+
+    def showing(segmentation):
+        yield Steps.NextTurn()
+        raise RuntimeError("no view")
+
+    logic.afterWriting = showing
+    assert logic.segment(large, "tiny", show3D=True) is not None
+    assert hasSurface(logic.status.segmentation)
+    assert "no view" in caplog.text
+
+
+def hasSurface(node) -> bool:
+    segmentation = node.GetSegmentation()
+    surfaces = [
+        segmentation.GetSegment(one).GetRepresentation("Closed surface") for one in segmentation.GetSegmentIDs()
+    ]
+    return any(one is not None and one.GetNumberOfPoints() for one in surfaces)

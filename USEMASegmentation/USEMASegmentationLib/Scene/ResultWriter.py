@@ -59,11 +59,13 @@ class Outcome:
         segmentation: the node.
         keptVoxels: how many voxels that the user changed were left as they are.
         warnings: what is not as it was asked for.
+        surfaces: makes those that are to be shown, a segment at each turn; for who writes it.
     """
 
     segmentation: Any
     keptVoxels: int = 0
     warnings: list[str] = field(default_factory=list)
+    surfaces: Working | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +85,16 @@ class Ready:
         return self.state == _stateOf(self.prepared.target, self.result, self.parameters)
 
     def commit(self, beforeWriting: Callable[[Any], Any] | None = None) -> Outcome:
-        """Write it; see `write`."""
+        """Write it, but no surfaces; see `write`."""
         target = self.prepared.target
         if target is not None and beforeWriting is not None and beforeWriting(target) is False:
             reason = f"'{target.GetName()}' could not be saved for undo."
             return atOnce(preparing(self.result, self.parameters, reason)).commit()
         result, prepared, volume = self.result, self.prepared, self.parameters.inputVolume
         before = set() if target is None else KeptMargins.runsOf(target)
+        had = SegmentationWriter.hasSurfaces(target)
         with ExitStack() as undo:
-            node, last = SegmentationWriter.commit(prepared, undo, self.parameters.show3D)
+            node, last = SegmentationWriter.commit(prepared, undo)
             Probabilities.commit(self.probabilities, node, volume, result.metadata, undo)
             if result.objects is not None:
                 Objects.commit(result.objects, result.box, node, volume, undo)
@@ -103,7 +106,8 @@ class Ready:
             undo.pop_all()
         last()
         KeptMargins.forget(node, before | KeptMargins.runsOf(node))
-        return Outcome(node, prepared.keptVoxels, [*self.warnings, *prepared.warnings])
+        surfaces = SegmentationWriter.surfacing(node, prepared, had, self.parameters.show3D)
+        return Outcome(node, prepared.keptVoxels, [*self.warnings, *prepared.warnings], surfaces)
 
 
 def write(
@@ -124,7 +128,9 @@ def write(
     Raises:
         Exception: whatever it was, the scene is as before.
     """
-    return atOnce(preparing(result, parameters, onlyNew)).commit(beforeWriting)
+    outcome = atOnce(preparing(result, parameters, onlyNew)).commit(beforeWriting)
+    atOnce(outcome.surfaces)
+    return outcome
 
 
 def preparing(result: Result, parameters: Parameters, onlyNew: str = "") -> Working:
