@@ -26,15 +26,6 @@ def test_a_label_is_the_first_of_the_largest_outputs(case, outputs):
     assert torch.equal(largest, logits.amax(0))
 
 
-def test_of_many_outputs_those_that_are_nowhere_the_largest_do_not_count():
-    logits = logits_like("noise", 300)
-    logits[::7] += 100
-    assert torch.equal(Outputs.classes(300).to_labels(logits).long(), logits.argmax(0))
-    logits[::7] = 1.0  # all of them the largest, in every voxel
-    logits.clamp_(max=1.0)
-    assert torch.equal(Outputs.classes(300).to_labels(logits).long(), logits.argmax(0))
-
-
 def test_outputs_that_share_labels_and_leave_some_out_are_mapped():
     logits = logits_like("ties", 5)
     labels = Outputs([0, 3, 1, 0, 1], 3).to_labels(logits)
