@@ -207,6 +207,42 @@ def test_what_fails_beside_the_main_thread_is_said(large, logicWith, slow, monke
     assert nodes() == ["Head"]
 
 
+@pytest.mark.parametrize("way", ["edited", "another opened", "removed", "nothing"])
+def test_what_the_user_does_after_the_state_was_saved_for_undo(large, logicWith, way):
+    logic, saved, isSaved = logicWith("none"), [], [True]
+    node = logic.segment(large, "tiny")
+    name = node.GetSegmentation().GetSegmentIDs()[0]
+
+    def save(target):
+        saved.append(voxels(target, name, large).sum())
+        isSaved[0] = True
+        return lambda: isSaved[0]
+
+    logic.beforeWriting = save
+    logic.start(Parameters(inputVolume=large, modelName="tiny", segmentation=node, existing="replace"))
+    while not saved:
+        logic.poll()
+    assert logic.status.segmentation is None  # saved, and not yet written
+    if way == "edited":
+        array = voxels(node, name, large).astype(np.uint8)
+        array[20, 20:24, 20:24] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, name, large)
+    elif way == "another opened":
+        isSaved[0] = False
+    elif way == "removed":
+        slicer.mrmlScene.RemoveNode(node)
+    status = pollUntil(logic, "done")
+    if way == "removed":
+        assert status.segmentation is not node
+        assert any("A new segmentation was made." in one for one in status.warnings)
+    else:
+        assert status.segmentation is node
+    assert len(saved) == (2 if way in ("edited", "another opened") else 1)
+    if way == "edited":
+        assert saved[1] - saved[0] == status.keptVoxels == 16
+        assert voxels(node, name, large)[20, 20:24, 20:24].all()
+
+
 # The result is shown in turns
 
 
