@@ -14,12 +14,12 @@ import pytest
 import slicer
 import slicer.util
 from slicer_cases import ANTERIOR, GRIDS, MODEL, addVolume, blobs, nodes, pollUntil, segmentOf, voxels, write
-from usema.errors import UsemaError
+from usema.errors import InputError, UsemaError
 from usema.volumes.segments import WRITTEN_KEY
 from USEMASegmentationLib import Steps
 from USEMASegmentationLib.CorrectionsCount import CorrectionsCount
 from USEMASegmentationLib.Parameters import Parameters
-from USEMASegmentationLib.Scene import ResultWriter
+from USEMASegmentationLib.Scene import EditMask, ResultWriter
 from USEMASegmentationLib.Scene.EditMask import tagOf
 from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf, newImage
 
@@ -196,6 +196,26 @@ def test_what_was_corrected_is_counted_a_moment_at_a_time(host, head, tiny, slow
     slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, ANTERIOR, head)
     assert count.soon(parameters) is None
     assert count.now(parameters).voxels == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), InputError("elsewhere")])
+def test_a_count_that_failed_is_made_anew(host, head, tiny, monkeypatch, error):
+    def failing(*_):
+        raise error
+        yield
+
+    parameters = Parameters(inputVolume=head, modelName="tiny", segmentation=write(blobs(), head), existing="replace")
+    count = CorrectionsCount()
+    with monkeypatch.context() as patch:
+        patch.setattr(EditMask, "counting", failing)
+        if isinstance(error, UsemaError):
+            assert count.now(parameters) == EditMask.Corrections()
+        else:
+            with pytest.raises(MemoryError):
+                count.now(parameters)
+    for _ in range(10):
+        found = count.soon(parameters)
+    assert found is not None
 
 
 def test_what_fails_beside_the_main_thread_is_said(large, logicWith, slow, monkeypatch):
