@@ -8,7 +8,8 @@ With ``--store`` it downloads and keeps models instead of segmenting: ``storing.
 Requests and answers are JSON objects, one per line, in UTF-8. A request has an "id", which its answers repeat, and a
 "command":
 
-    hello     -> hello: protocol, pid, usema, python, torch, device, devices, memory_bytes (free main memory), gpu
+    hello     as it likes idle_minutes, in place of those of the command line until the next request
+              -> hello: protocol, pid, usema, python, torch, device, devices, memory_bytes (free main memory), gpu
               (null, or name, total, free), attention
     load      model, device
               -> loaded: model, seconds
@@ -69,7 +70,7 @@ class Worker:
     def __init__(self, requests: BinaryIO, answers: BinaryIO, idle_seconds: float, by_name: Mapping[str, Callable]):
         self._requests = requests
         self._answers = answers
-        self._idle_seconds = idle_seconds
+        self._idle_seconds = self._patience = idle_seconds
         self._by_name = by_name
         self._sending = threading.Lock()
         self._changed = threading.Condition()  # guards the next two
@@ -90,9 +91,11 @@ class Worker:
     def _next(self) -> dict | None:
         with self._changed:
             self._running = None
-            if not self._changed.wait_for(lambda: self._waiting, self._idle_seconds):
+            if not self._changed.wait_for(lambda: self._waiting, self._patience):
                 return None
             request = self._waiting.popleft()
+            minutes = request.get("idle_minutes")
+            self._patience = 60 * minutes if isinstance(minutes, (int, float)) else self._idle_seconds
             self._running = request["id"]
             self._stop.clear()
             return request
