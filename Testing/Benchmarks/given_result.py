@@ -69,7 +69,7 @@ def answer(request: dict) -> dict:
 def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
-        answers = [{"event": "hello", "devices": ["cpu"], "device": "cpu", "gpu": None}]
+        answers = [{"event": "hello", "devices": ["cpu"], "device": "cpu", "gpu": None, "attention": "none"}]
         if request["command"] == "quit":
             return
         if request["command"] == "segment":

@@ -54,8 +54,8 @@ class USEMASegmentationLogic(WorkerTask):
         store: the models on this computer and those to be had; it works while a segmentation runs.
         learning: lets a model learn from what was corrected.
         beforeWriting: called with an existing segmentation right before a result is written into it, so that the panel
-            can save its state for undo. False, and nothing else, says that it could not: then the result goes into a
-            new segmentation.
+            can save its state for undo. False says that it could not: then the result goes into a new segmentation. A
+            function tells later whether the state still is saved.
         afterWriting: called with the segmentation once it is written; gives what the panel then does, a turn at a time
             (see `Steps.NextTurn`). It is given up if the segmentation is removed meanwhile.
     """
@@ -348,9 +348,9 @@ class USEMASegmentationLogic(WorkerTask):
 
     def _writing(self, run: Run, event: dict) -> Working:
         """Brings a result into the scene in one go, and then shows it, a turn at a time; returns what to say of it."""
-        ready, found = yield from receiving(run, event)
+        ready, found = yield from receiving(run, event, self.beforeWriting)
         self._removePreview()
-        outcome = ready.commit(self.beforeWriting)
+        outcome = ready.commit()
         self._settled = True
         self._written.Set(outcome.segmentation)
         self._lastProvenance[run.parameters.modelName] = event["provenance"]
@@ -359,7 +359,7 @@ class USEMASegmentationLogic(WorkerTask):
         self._status = replace(
             self._status, warnings=warnings, millilitres=found.millilitres, keptVoxels=outcome.keptVoxels
         )
-        if not (yield from showing(outcome, self.afterWriting)):
+        if not (yield from showing(run, outcome, self.afterWriting)):
             return "The result was removed, or the scene closed, before all of it was shown.", ""
         kept = f" {outcome.keptVoxels} corrected voxels were kept." if outcome.keptVoxels else ""
         return found.message + kept, found.hint

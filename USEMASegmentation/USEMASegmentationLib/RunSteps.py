@@ -61,12 +61,23 @@ def sending(run: Run) -> Working:
     }
 
 
-def receiving(run: Run, event: Mapping[str, Any]) -> Working:
-    """Makes a result ready to be written; returns it with what is said of it.
+def receiving(run: Run, event: Mapping[str, Any], beforeWriting: Callable[[Any], Any] | None) -> Working:
+    """Makes a result ready to be written, and what is there to be changed; returns it with what is said of it.
+
+    Args:
+        beforeWriting: see ``USEMASegmentationLogic.beforeWriting``.
 
     Raises:
         UsemaError: it cannot be read, or there is no place for it any more.
     """
+    while True:
+        ready, found = yield from _madeReady(run, event)
+        ready = yield from ready.saving(beforeWriting)
+        if ready is not None:
+            return ready, found
+
+
+def _madeReady(run: Run, event: Mapping[str, Any]) -> Working:
     yield from run.watch.changing(run.folder, run.box)  # whether there is a place for it
     result = yield from beside(lambda: _read(run, event), math.prod(run.shape))
     names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
@@ -81,7 +92,7 @@ def receiving(run: Run, event: Mapping[str, Any]) -> Working:
     return atOnce(ResultWriter.preparing(result, asked, run.watch.changes(run.folder, run.box))), found
 
 
-def showing(outcome: ResultWriter.Outcome, panel: Callable[[Any], Working] | None) -> Working:
+def showing(run: Run, outcome: ResultWriter.Outcome, panel: Callable[[Any], Working] | None) -> Working:
     """Shows a result that was written, a turn of the application for each part, so that none holds it for long.
 
     Args:
@@ -93,6 +104,8 @@ def showing(outcome: ResultWriter.Outcome, panel: Callable[[Any], Working] | Non
     node, parts = outcome.segmentation, [outcome.surfaces]
     if panel is not None:
         parts.insert(0, panel(node))
+    yield NextTurn()
+    run.folder.remove()  # a twentieth of a second, if it is large
     for part in parts:
         with closing(part):
             pause = NextTurn()

@@ -14,12 +14,12 @@ import pytest
 import slicer
 import slicer.util
 from slicer_cases import ANTERIOR, GRIDS, MODEL, addVolume, blobs, nodes, pollUntil, segmentOf, voxels, write
-from usema.errors import UsemaError
+from usema.errors import InputError, UsemaError
 from usema.volumes.segments import WRITTEN_KEY
 from USEMASegmentationLib import Steps
 from USEMASegmentationLib.CorrectionsCount import CorrectionsCount
 from USEMASegmentationLib.Parameters import Parameters
-from USEMASegmentationLib.Scene import ResultWriter
+from USEMASegmentationLib.Scene import EditMask, ResultWriter
 from USEMASegmentationLib.Scene.EditMask import tagOf
 from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf, newImage
 
@@ -198,6 +198,26 @@ def test_what_was_corrected_is_counted_a_moment_at_a_time(host, head, tiny, slow
     assert count.now(parameters).voxels == 0
 
 
+@pytest.mark.parametrize("error", [MemoryError("no room"), InputError("elsewhere")])
+def test_a_count_that_failed_is_made_anew(host, head, tiny, monkeypatch, error):
+    def failing(*_):
+        raise error
+        yield
+
+    parameters = Parameters(inputVolume=head, modelName="tiny", segmentation=write(blobs(), head), existing="replace")
+    count = CorrectionsCount()
+    with monkeypatch.context() as patch:
+        patch.setattr(EditMask, "counting", failing)
+        if isinstance(error, UsemaError):
+            assert count.now(parameters) == EditMask.Corrections()
+        else:
+            with pytest.raises(MemoryError):
+                count.now(parameters)
+    for _ in range(10):
+        found = count.soon(parameters)
+    assert found is not None
+
+
 def test_what_fails_beside_the_main_thread_is_said(large, logicWith, slow, monkeypatch):
     def compute(*_):
         raise MemoryError("no room")
@@ -205,6 +225,42 @@ def test_what_fails_beside_the_main_thread_is_said(large, logicWith, slow, monke
     monkeypatch.setattr(ResultWriter, "compute", compute)
     assert "no room" in pollUntil(started(logicWith("none"), large), "failed").message
     assert nodes() == ["Head"]
+
+
+@pytest.mark.parametrize("way", ["edited", "another opened", "removed", "nothing"])
+def test_what_the_user_does_after_the_state_was_saved_for_undo(large, logicWith, way):
+    logic, saved, isSaved = logicWith("none"), [], [True]
+    node = logic.segment(large, "tiny")
+    name = node.GetSegmentation().GetSegmentIDs()[0]
+
+    def save(target):
+        saved.append(voxels(target, name, large).sum())
+        isSaved[0] = True
+        return lambda: isSaved[0]
+
+    logic.beforeWriting = save
+    logic.start(Parameters(inputVolume=large, modelName="tiny", segmentation=node, existing="replace"))
+    while not saved:
+        logic.poll()
+    assert logic.status.segmentation is None  # saved, and not yet written
+    if way == "edited":
+        array = voxels(node, name, large).astype(np.uint8)
+        array[20, 20:24, 20:24] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, name, large)
+    elif way == "another opened":
+        isSaved[0] = False
+    elif way == "removed":
+        slicer.mrmlScene.RemoveNode(node)
+    status = pollUntil(logic, "done")
+    if way == "removed":
+        assert status.segmentation is not node
+        assert any("A new segmentation was made." in one for one in status.warnings)
+    else:
+        assert status.segmentation is node
+    assert len(saved) == (2 if way in ("edited", "another opened") else 1)
+    if way == "edited":
+        assert saved[1] - saved[0] == status.keptVoxels == 16
+        assert voxels(node, name, large)[20, 20:24, 20:24].all()
 
 
 # The result is shown in turns

@@ -36,7 +36,7 @@ class ResultDisplay:
                     node.segmentation = segmentation
                     node.overwriteCorrections = False  # that was said of this result alone
                 yield NextTurn()
-            SliceViews.showOnce(segmentation)
+            yield from SliceViews.showingOnce(segmentation)
             yield NextTurn()
         finally:
             self._isShowing = False

@@ -13,7 +13,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from ..Steps import Working, atOnce, beside, isSmall
+from ..Steps import NextTurn, Working, atOnce, beside, isSmall
 from . import EditMask, KeptDelta, KeptMargins, Objects, Probabilities, SegmentationWriter
 from .ResultArrays import Prepared, compute, gather
 from .Sequences import frameValueOf
@@ -84,13 +84,23 @@ class Ready:
         """Whether what it is written into is as it was: the user may have gone on working."""
         return self.state == _stateOf(self.prepared.target, self.result, self.parameters)
 
-    def commit(self, beforeWriting: Callable[[Any], Any] | None = None) -> Outcome:
-        """Write it, but no surfaces; see `write`."""
+    def saving(self, beforeWriting: Callable[[Any], Any] | None) -> Working:
+        """Saves what is there for undo, in a turn of its own; returns what is to be written then: this, for a new
+        segmentation if it could not be saved, or None: the user went on meanwhile, and it has to be made ready anew."""
         target = self.prepared.target
-        if target is not None and beforeWriting is not None and beforeWriting(target) is False:
+        if target is None or beforeWriting is None:
+            return self
+        isSaved = beforeWriting(target)
+        if isSaved is False:
             reason = f"'{target.GetName()}' could not be saved for undo."
-            return atOnce(preparing(self.result, self.parameters, reason)).commit()
+            return (yield from preparing(self.result, self.parameters, reason))
+        yield NextTurn()
+        return self if self.isCurrent() and (not callable(isSaved) or isSaved()) else None
+
+    def commit(self) -> Outcome:
+        """Write it, but no surfaces; see `write`."""
         result, prepared, volume = self.result, self.prepared, self.parameters.inputVolume
+        target = prepared.target
         before = set() if target is None else KeptMargins.runsOf(target)
         had = SegmentationWriter.hasSurfaces(target)
         with ExitStack() as undo:
@@ -128,7 +138,7 @@ def write(
     Raises:
         Exception: whatever it was, the scene is as before.
     """
-    outcome = atOnce(preparing(result, parameters, onlyNew)).commit(beforeWriting)
+    outcome = atOnce(atOnce(preparing(result, parameters, onlyNew)).saving(beforeWriting)).commit()
     atOnce(outcome.surfaces)
     return outcome
 
