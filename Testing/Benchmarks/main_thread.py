@@ -84,6 +84,7 @@ def run(size: tuple[int, int, int], folder: Path) -> dict[str, list[tuple[float,
 
 def run_without_engine(size: tuple[int, int, int], folder: Path) -> dict[str, list[tuple[float, float]]]:
     """Seconds by call: voxels are written, and a given result comes into the scene, anew and in place of itself."""
+    from given_result import organs
     from slicer_cases import MODEL, PROVENANCE, MrmlHost, addVolume
     from USEMASegmentationLib.CorrectionsCount import CorrectionsCount
     from USEMASegmentationLib.Parameters import Parameters
@@ -96,11 +97,7 @@ def run_without_engine(size: tuple[int, int, int], folder: Path) -> dict[str, li
     host, spent = MrmlHost(folder), {}
     volume = addVolume(np.zeros(size, np.int16), np.diag([-1.0, -1.0, 1.0, 1.0]), "Large")
     box, exchange = wholeBox(volume), ExchangeFolder()
-    labels = np.zeros(size, np.uint8)
-    z, y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in size)
-    for value, middle in ((1, -0.4), (2, 0.4)):
-        for plane, height in zip(labels, z, strict=True):
-            plane[(height / 0.8) ** 2 + (y[:, None] / 0.7) ** 2 + ((x - middle) / 0.35) ** 2 < 1] = value
+    labels = organs(size)
 
     def go(work, name: str):
         steps, ended = Steps(work), False

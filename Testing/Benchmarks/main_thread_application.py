@@ -9,6 +9,8 @@ in processor seconds of the main thread, which other programs do not lengthen. T
 
     USEMA_SIZE="700 512 512"    voxels, z y x
     USEMA_NOISE=1               labels like noise, the worst for the arrays of the segments
+    USEMA_WITHOUT_ENGINE=1      two smooth organs in place of what the engine finds (given_result.py)
+    USEMA_SHOW3D=1              surfaces are shown before the result is replaced
     USEMA_PROFILE=1             tell the calls that took longest
     USEMA_REPORT=FILE           write there what is printed
     USEMA_WRITE=1               append to results/main_thread.md
@@ -35,7 +37,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing/Python/helpers")]
 RESULTS = Path(__file__).with_name("results") / "main_thread.md"
 SIZE = tuple(map(int, os.environ.get("USEMA_SIZE", "700 512 512").split()))
-NOISE = bool(os.environ.get("USEMA_NOISE"))
+NOISE, GIVEN, SURFACES = (bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D"))
+LONG = 0.05  # seconds of the processor, of which a profile is told
 _TICK_MS = 5
 _PATIENCE = 900  # seconds
 
@@ -62,12 +65,20 @@ def noise(size: tuple[int, int, int]) -> np.ndarray:
     return np.kron(coarse, np.ones((32, 32, 32), np.int16))[tuple(slice(0, length) for length in size)].copy()
 
 
+class Profile(cProfile.Profile):
+    """Of the main thread's own processor time."""
+
+    def __init__(self):
+        super().__init__(time.thread_time)
+
+
 class Gaps:
     """The largest gaps between two calls of a short timer, by phase."""
 
     def __init__(self):
         self.longest: dict[str, tuple[float, float]] = {}
         self._phase, self._clock, self._processor = "", time.perf_counter(), time.thread_time()
+        self._profile = Profile() if os.environ.get("USEMA_PROFILE") else None
         self._timer = qt.QTimer()
         self._timer.interval = _TICK_MS
         self._timer.connect("timeout()", self._tick)
@@ -79,14 +90,20 @@ class Gaps:
         self.longest.setdefault(name, (0.0, 0.0))
 
     def _tick(self) -> None:
+        if self._profile:
+            self._profile.disable()
         clock, processor = time.perf_counter(), time.thread_time()
         gap, busy = clock - self._clock, processor - self._processor
         self._clock, self._processor = clock, processor
         if self._phase:
             before = self.longest[self._phase]
             self.longest[self._phase] = max(before[0], gap), max(before[1], busy)
-            if busy > 0.05 and os.environ.get("USEMA_PROFILE"):
+            if self._profile and busy > LONG:
                 print(f"    {self._phase}: {gap:.3f} s, {busy:.3f} s of the processor", flush=True)
+                pstats.Stats(self._profile).sort_stats("cumulative").print_stats(40)
+        if self._profile:
+            self._profile = Profile()
+            self._profile.enable()
 
 
 def wait(condition, seconds: float = _PATIENCE) -> None:
@@ -131,11 +148,16 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
     (folder / "Models").mkdir()
     write_tiny_bundle(folder / "Models/tiny", orientation="LPS", preprocessing={**plan(), "spacing": [8.0] * 3})
     os.environ["USEMA_RESOURCES"] = str(folder)
+    if GIVEN:
+        from usema.serving.client import WorkerClient, find_python
+        from USEMASegmentationLib import Logic
+
+        command = [find_python(slicer.app.slicerHome), "-u", str(ROOT / "Testing/Benchmarks/given_result.py")]
+        Logic.WorkerClient = lambda *_: WorkerClient(command)
     slicer.util.selectModule("USEMASegmentation")
     panel = slicer.util.getModuleWidget("USEMASegmentation")
     panel.showModels()
     ui = panel.ui
-    profile = cProfile.Profile() if os.environ.get("USEMA_PROFILE") else None
     settle(1)
     array = (noise if NOISE else body)(SIZE)
     gaps = Gaps()
@@ -148,8 +170,6 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
     ui.inputSelector.setCurrentNode(volume)
     ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("tiny"))
     settle(2)
-    if profile:
-        profile.enable()
     for name in ("first result", "in place of it"):
         gaps.phase(f"{name}: the click")
         ui.segmentButton.click()
@@ -166,14 +186,15 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
             gaps.phase("painted")
             paint(node, volume)
             settle(3)
+            if SURFACES:
+                gaps.phase("Show 3D (3D Slicer alone)")
+                ui.show3DButton.toggle()
+                settle(3)
             ui.existingSelector.setCurrentIndex(ui.existingSelector.findData("replace"))
             settle(2)
     gaps.phase("undo")
     ui.segmentEditor.undo()
     settle(2)
-    if profile:
-        profile.disable()
-        pstats.Stats(profile).sort_stats("cumulative").print_stats(80)
     return gaps.longest
 
 
@@ -185,7 +206,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             longest = run(Path(folder))
             slicer.util.getModuleWidget("USEMASegmentation").logic.releaseMemory()
-        kind = "labels like noise" if NOISE else "smooth organs"
+        kind = "given organs" if GIVEN else "labels like noise" if NOISE else "smooth organs"
+        kind += ", surfaces" * SURFACES
         size = " x ".join(map(str, SIZE))
         load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
         application = f"3D Slicer {slicer.app.applicationVersion}"

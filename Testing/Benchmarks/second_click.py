@@ -3,9 +3,11 @@
     python Testing/Benchmarks/second_click.py [--model NAME_OR_PATH] [--volume FILE] [--rounds 3] [--write]
     python Testing/Benchmarks/second_click.py --tiny     # a small untrained model, to try the script
 
-The first click starts the worker, the second finds it warm. "New process" is what a click costs without a worker: a
-Python that imports the engine, loads the model, segments, and ends. All read the same .npy file, which a panel has to
-write in either case. The median of the rounds, each with a new worker. --write appends to results/second_click.md.
+The first click starts the worker, the second finds it warm. "Started before" is the first click in a panel that was
+opened a while ago: the worker has said hello, and has no model yet. "New process" is what a click costs without a
+worker: a Python that imports the engine, loads the model, segments, and ends. All read the same .npy file, which a
+panel has to write in either case. The median of the rounds, each with a new worker. --write appends to
+results/second_click.md.
 """
 
 from __future__ import annotations
@@ -85,13 +87,19 @@ def one_shot(asked: dict) -> tuple[float, float]:
 
 def measure(asked: dict, rounds: int) -> tuple[dict[str, list[tuple[float, float]]], str]:
     """(first progress, result) of each round by way, and the device that was used."""
-    seconds = {"new process": [], "first click": [], "second click": []}
+    seconds = {"new process": [], "first click": [], "second click": [], "first click, started before": []}
     for _ in range(rounds):
         seconds["new process"].append(one_shot(asked))
         client = WorkerClient()
         try:
             seconds["first click"].append(click(client, asked))
             seconds["second click"].append(click(client, asked))
+            client.stop()
+            client.start(idle_minutes=5)
+            while client.busy:
+                client.poll()
+                time.sleep(0.01)
+            seconds["first click, started before"].append(click(client, asked))
         finally:
             client.stop()
     gpu = client.hello["gpu"]

@@ -42,5 +42,9 @@ class CorrectionsCount:
             if self._steps is not None and self._steps.go():
                 self._found, self._steps = self._steps.value, None
         except UsemaError:  # ``check`` says so
+            self._state = None
             return Corrections()
+        except BaseException:
+            self._state = None  # what has failed half-way would never come to an end
+            raise
         return self._found

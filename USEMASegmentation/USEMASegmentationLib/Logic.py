@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import slicer
 import vtk
 from usema.errors import InputError, UsemaError
+from usema.inference.memory import free_memory
 from usema.models.bundle import Bundle
 from usema.serving.client import WorkerClient, worker_command
 from usema.serving.sharing import WorkerHold
@@ -24,16 +27,19 @@ from .Diagnostics import badge, report
 from .LearnTask import LearnTask
 from .ModelStore import ModelStore
 from .Parameters import Parameters, Readiness, Status
-from .RunSteps import Run, receiving, sending
-from .Scene import KeptDelta, Preflight, ResultWriter
+from .RunSteps import Run, receiving, sending, showing
+from .Scene import KeptDelta, Preflight
 from .Scene.EditMask import Corrections
 from .Scene.ExchangeFolder import ExchangeFolder, removeAbandoned
 from .Scene.Preview import Preview
-from .Scene.Summary import Summary
 from .Scene.VolumeBridge import boxOf
 from .Scene.Watch import Watch
 from .SequenceTask import SequenceTask
+from .Steps import Working
 from .WorkerTask import WorkerTask
+
+_WARM_MINUTES = 5  # that an engine waits which was started before anything was asked of it
+_WARM_BYTES = 2 * 2**30  # free main memory; it takes a third of a gigabyte
 
 
 class USEMASegmentationLogic(WorkerTask):
@@ -48,8 +54,10 @@ class USEMASegmentationLogic(WorkerTask):
         store: the models on this computer and those to be had; it works while a segmentation runs.
         learning: lets a model learn from what was corrected.
         beforeWriting: called with an existing segmentation right before a result is written into it, so that the panel
-            can save its state for undo. False, and nothing else, says that it could not: then the result goes into a
-            new segmentation.
+            can save its state for undo. False says that it could not: then the result goes into a new segmentation. A
+            function tells later whether the state still is saved.
+        afterWriting: called with the segmentation once it is written; gives what the panel then does, a turn at a time
+            (see `Steps.NextTurn`). It is given up if the segmentation is removed meanwhile.
     """
 
     _cancelledText = "The segmentation was cancelled."
@@ -60,6 +68,7 @@ class USEMASegmentationLogic(WorkerTask):
         hold = WorkerHold("segment", _newClient) if client is None else WorkerHold.of(client)
         super().__init__(hold, Status(), "A segmentation is running. Wait for it, or cancel it.")
         self.beforeWriting: Callable | None = None
+        self.afterWriting: Callable[[Any], Working] | None = None
         self.store = ModelStore()
         self._run: Run | None = None
         self._result: dict | None = None  # an answer that waits until the scene can be written
@@ -243,6 +252,17 @@ class USEMASegmentationLogic(WorkerTask):
 
     # The worker
 
+    def warmUp(self) -> None:
+        """Start the worker before it is needed, without waiting; it ends if nothing is asked of it for some minutes.
+
+        Where memory is short, nothing is started, and if it fails nothing is said: the next segmentation says it.
+        """
+        free = free_memory()
+        if self.busy or self.learning.busy or (free is not None and free < _WARM_BYTES):
+            return
+        with suppress(UsemaError):
+            self._worker.start(_WARM_MINUTES)
+
     def releaseMemory(self) -> bool:
         """End the worker, which frees its memory and the GPU's; the next segmentation starts a new one.
 
@@ -281,6 +301,8 @@ class USEMASegmentationLogic(WorkerTask):
         if self._frames.busy:
             self._frames.giveUp()
             self._takeFrames()
+        if self._settled:
+            self._end("done", "The result is in the scene.")
         super()._giveUp()
 
     # The steps in between
@@ -315,29 +337,32 @@ class USEMASegmentationLogic(WorkerTask):
         elif _isSceneChanging():
             self._result = event
         else:
-            self._write(self._run, event)
+            self._write(event)
 
     def _onError(self, event: dict) -> None:
         stopped = {"message": self._cancelledText, "hint": "Nothing was written."} if self._stopping else {}
         super()._onError({**event, **stopped})
 
-    def _write(self, run: Run, event: dict) -> None:
-        self._follow(receiving(run, event), lambda got: self._put(run, event, *got))
+    def _write(self, event: dict) -> None:
+        self._follow(self._writing(self._run, event), lambda said: self._end("done", *said))
 
-    def _put(self, run: Run, event: dict, ready: ResultWriter.Ready, found: Summary) -> None:
+    def _writing(self, run: Run, event: dict) -> Working:
+        """Brings a result into the scene in one go, and then shows it, a turn at a time; returns what to say of it."""
+        ready, found = yield from receiving(run, event, self.beforeWriting)
         self._removePreview()
-        outcome = ready.commit(self.beforeWriting)
+        outcome = ready.commit()
+        self._settled = True
         self._written.Set(outcome.segmentation)
         self._lastProvenance[run.parameters.modelName] = event["provenance"]
         self._secondsBySpeed[run.parameters.modelName] = event.get("seconds_by_speed", {})
+        warnings = [*run.warnings.scene, *event["warnings"], *outcome.warnings]
         self._status = replace(
-            self._status,
-            warnings=[*run.warnings.scene, *event["warnings"], *outcome.warnings],
-            millilitres=found.millilitres,
-            keptVoxels=outcome.keptVoxels,
+            self._status, warnings=warnings, millilitres=found.millilitres, keptVoxels=outcome.keptVoxels
         )
+        if not (yield from showing(run, outcome, self.afterWriting)):
+            return "The result was removed, or the scene closed, before all of it was shown.", ""
         kept = f" {outcome.keptVoxels} corrected voxels were kept." if outcome.keptVoxels else ""
-        self._end("done", found.message + kept, found.hint)
+        return found.message + kept, found.hint
 
     def _onEnd(self) -> None:
         run, self._run, self._result = self._run, None, None

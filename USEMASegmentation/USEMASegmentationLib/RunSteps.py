@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+import slicer
 from usema.models.bundle import Bundle
 
 from .Parameters import Parameters
@@ -15,9 +18,10 @@ from .Scene.ExchangeFolder import ExchangeFolder
 from .Scene.Summary import describeBox, summary
 from .Scene.VolumeBridge import Box
 from .Scene.Watch import Watch
-from .Steps import Working, atOnce, beside
+from .Steps import NextTurn, Working, atOnce, beside
 
 _MOST_TIMES = 3  # that a result is made ready because the user went on working on what it is written into
+_END = object()
 
 
 @dataclass
@@ -57,12 +61,23 @@ def sending(run: Run) -> Working:
     }
 
 
-def receiving(run: Run, event: Mapping[str, Any]) -> Working:
-    """Makes a result ready to be written; returns it with what is said of it.
+def receiving(run: Run, event: Mapping[str, Any], beforeWriting: Callable[[Any], Any] | None) -> Working:
+    """Makes a result ready to be written, and what is there to be changed; returns it with what is said of it.
+
+    Args:
+        beforeWriting: see ``USEMASegmentationLogic.beforeWriting``.
 
     Raises:
         UsemaError: it cannot be read, or there is no place for it any more.
     """
+    while True:
+        ready, found = yield from _madeReady(run, event)
+        ready = yield from ready.saving(beforeWriting)
+        if ready is not None:
+            return ready, found
+
+
+def _madeReady(run: Run, event: Mapping[str, Any]) -> Working:
     yield from run.watch.changing(run.folder, run.box)  # whether there is a place for it
     result = yield from beside(lambda: _read(run, event), math.prod(run.shape))
     names = event.get("names", run.parameters.labels)  # which ones there are depends on what the volume shows
@@ -75,6 +90,35 @@ def receiving(run: Run, event: Mapping[str, Any]) -> Working:
         if ready.isCurrent() and run.watch.times() == times:
             return ready, found
     return atOnce(ResultWriter.preparing(result, asked, run.watch.changes(run.folder, run.box))), found
+
+
+def showing(run: Run, outcome: ResultWriter.Outcome, panel: Callable[[Any], Working] | None) -> Working:
+    """Shows a result that was written, a turn of the application for each part, so that none holds it for long.
+
+    Args:
+        panel: see ``USEMASegmentationLogic.afterWriting``.
+
+    Returns:
+        False if the result was removed, or the scene closed, before all was done.
+    """
+    node, parts = outcome.segmentation, [outcome.surfaces]
+    if panel is not None:
+        parts.insert(0, panel(node))
+    yield NextTurn()
+    run.folder.remove()  # a twentieth of a second, if it is large
+    for part in parts:
+        with closing(part):
+            pause = NextTurn()
+            while pause is not _END:
+                yield pause
+                if not slicer.mrmlScene.IsNodePresent(node):
+                    return False
+                try:
+                    pause = next(part, _END)
+                except Exception:  # what was written is there, and said to be
+                    logging.exception("USEMA cannot show the result")
+                    break
+    return True
 
 
 def _read(run: Run, event: Mapping[str, Any]) -> ResultWriter.Result:

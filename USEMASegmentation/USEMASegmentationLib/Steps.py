@@ -57,7 +57,19 @@ class Aside:
         self._ended.set()
 
 
-Working = Generator["Aside | None", None, Any]
+class NextTurn:
+    """What comes after it waits for the application's next turn: until then, events of the user are taken."""
+
+    def __init__(self):
+        self._isNext = False
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the next turn has come, asked once a turn."""
+        isNext, self._isNext = self._isNext, True
+        return isNext
+
+
+Working = Generator["Aside | NextTurn | None", None, Any]
 
 
 def beside(work: Callable[[], Any], voxels: int) -> Working:

@@ -43,6 +43,7 @@ class WorkerTask:
         self._steps: Steps | None = None  # long work, carried on by each poll
         self._then: Callable[[Any], None] = _nothing
         self._answered = False  # nothing comes from the worker any more
+        self._settled = False  # what it was for is done, and cannot be cancelled any more
         self._events: list[dict] = []  # that wait for the steps to end
 
     @property
@@ -153,7 +154,7 @@ class WorkerTask:
     def _end(self, state: str, message: str, hint: str = "", detail: str = "", code: str = "") -> None:
         if self._steps is not None:
             self._steps.close()
-        self._request, self._steps, self._stopping, self._events = None, None, False, []
+        self._request, self._steps, self._stopping, self._settled, self._events = None, None, False, False, []
         self._status = replace(
             self._status, state=state, message=message, hint=hint, detail=detail, code=code, secondsLeft=None
         )
@@ -163,7 +164,7 @@ class WorkerTask:
         self._end("cancelled", self._stopReason or self._cancelledText, hint, code=Cancelled.code)
 
     def _cancel(self, reason: str = "") -> None:
-        if self.busy and not self._stopping:
+        if self.busy and not self._stopping and not self._settled:
             self._stopping, self._stopReason = True, reason
             if self._request is not None:
                 self._worker.cancel(self._request)

@@ -15,7 +15,7 @@ TRIED = """
 import json, re, resource, sys
 from contextlib import nullcontext
 import numpy as np
-from usema.inference.allocator import keeping_freed_memory
+from usema.inference.allocator import give_back, keeping_freed_memory
 
 def held():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
@@ -26,7 +26,10 @@ with kept as told:
     for _ in range(8):
         np.ones(2**24, np.float32)
     pages = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun
-print(json.dumps([told, pages, held() - before]))
+    inside = held() - before
+    give_back()
+    inside -= held() - before
+print(json.dumps([told, pages, inside, held() - before]))
 """
 
 
@@ -42,10 +45,11 @@ def tried(how: str, **environment: str):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library: nothing is changed")
 def test_blocks_are_used_again_and_given_back_at_the_end():
-    told, pages, _ = tried("not")
-    again, few, left = tried("kept")
+    told, pages, *_ = tried("not")
+    again, few, given_back, left = tried("kept")
     assert (told, again) == (False, True)
     assert few < pages / 4
+    assert given_back > 32, "MB of the run's, before it ends"
     assert left < 32, "MB that stay after the run"
     assert tried("kept", GLIBC_TUNABLES="glibc.malloc.arena_max=4")[0] is False, "what the user has set counts"
 
@@ -54,5 +58,6 @@ def test_elsewhere_nothing_is_changed(monkeypatch):
     from usema.inference import allocator
 
     monkeypatch.setattr(allocator.sys, "platform", "win32")
+    allocator.give_back()
     with allocator.keeping_freed_memory() as told:
         assert not told

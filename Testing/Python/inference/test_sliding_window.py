@@ -302,16 +302,22 @@ def test_half_precision_that_suffices_is_kept():
     assert reports == []
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_non_finite_values_never_become_a_mask(value):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("tile", [1, 2, 4])
+def test_non_finite_values_never_become_a_mask(value, tile):
     class Broken(nn.Module):
+        calls = 0
+
         def forward(self, x):
-            x = x.repeat(1, CLASSES, 1, 1, 1)
-            x[-1, -1, -1, -1, -1] = value
+            x, self.calls = x.repeat(1, CLASSES, 1, 1, 1), self.calls + 1
+            if self.calls == tile:
+                x[0, -1, 0, 0, 0] = value
             return x
 
+    network = Broken()
     with pytest.raises(UsemaError, match="The network produced non-finite values"):
-        predict(Broken(), make_data(1, 16, 16, 16), patch_size=(16, 16, 16))
+        predict(network, make_data(1, 24, 24, 16), patch_size=(16, 16, 16))
+    assert network.calls == (1 if tile == 1 else 2 * -(-tile // 2)), "told with the first tile, or at the row's end"
 
 
 @pytest.mark.parametrize(

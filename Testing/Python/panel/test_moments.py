@@ -14,11 +14,12 @@ import pytest
 import slicer
 import slicer.util
 from slicer_cases import ANTERIOR, GRIDS, MODEL, addVolume, blobs, nodes, pollUntil, segmentOf, voxels, write
+from usema.errors import InputError, UsemaError
 from usema.volumes.segments import WRITTEN_KEY
 from USEMASegmentationLib import Steps
 from USEMASegmentationLib.CorrectionsCount import CorrectionsCount
 from USEMASegmentationLib.Parameters import Parameters
-from USEMASegmentationLib.Scene import ResultWriter
+from USEMASegmentationLib.Scene import EditMask, ResultWriter
 from USEMASegmentationLib.Scene.EditMask import tagOf
 from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf, newImage
 
@@ -197,6 +198,26 @@ def test_what_was_corrected_is_counted_a_moment_at_a_time(host, head, tiny, slow
     assert count.now(parameters).voxels == 0
 
 
+@pytest.mark.parametrize("error", [MemoryError("no room"), InputError("elsewhere")])
+def test_a_count_that_failed_is_made_anew(host, head, tiny, monkeypatch, error):
+    def failing(*_):
+        raise error
+        yield
+
+    parameters = Parameters(inputVolume=head, modelName="tiny", segmentation=write(blobs(), head), existing="replace")
+    count = CorrectionsCount()
+    with monkeypatch.context() as patch:
+        patch.setattr(EditMask, "counting", failing)
+        if isinstance(error, UsemaError):
+            assert count.now(parameters) == EditMask.Corrections()
+        else:
+            with pytest.raises(MemoryError):
+                count.now(parameters)
+    for _ in range(10):
+        found = count.soon(parameters)
+    assert found is not None
+
+
 def test_what_fails_beside_the_main_thread_is_said(large, logicWith, slow, monkeypatch):
     def compute(*_):
         raise MemoryError("no room")
@@ -204,3 +225,146 @@ def test_what_fails_beside_the_main_thread_is_said(large, logicWith, slow, monke
     monkeypatch.setattr(ResultWriter, "compute", compute)
     assert "no room" in pollUntil(started(logicWith("none"), large), "failed").message
     assert nodes() == ["Head"]
+
+
+@pytest.mark.parametrize("way", ["edited", "another opened", "removed", "nothing"])
+def test_what_the_user_does_after_the_state_was_saved_for_undo(large, logicWith, way):
+    logic, saved, isSaved = logicWith("none"), [], [True]
+    node = logic.segment(large, "tiny")
+    name = node.GetSegmentation().GetSegmentIDs()[0]
+
+    def save(target):
+        saved.append(voxels(target, name, large).sum())
+        isSaved[0] = True
+        return lambda: isSaved[0]
+
+    logic.beforeWriting = save
+    logic.start(Parameters(inputVolume=large, modelName="tiny", segmentation=node, existing="replace"))
+    while not saved:
+        logic.poll()
+    assert logic.status.segmentation is None  # saved, and not yet written
+    if way == "edited":
+        array = voxels(node, name, large).astype(np.uint8)
+        array[20, 20:24, 20:24] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, name, large)
+    elif way == "another opened":
+        isSaved[0] = False
+    elif way == "removed":
+        slicer.mrmlScene.RemoveNode(node)
+    status = pollUntil(logic, "done")
+    if way == "removed":
+        assert status.segmentation is not node
+        assert any("A new segmentation was made." in one for one in status.warnings)
+    else:
+        assert status.segmentation is node
+    assert len(saved) == (2 if way in ("edited", "another opened") else 1)
+    if way == "edited":
+        assert saved[1] - saved[0] == status.keptVoxels == 16
+        assert voxels(node, name, large)[20, 20:24, 20:24].all()
+
+
+# The result is shown in turns
+
+
+@pytest.fixture
+def turns(large, logicWith):
+    """(logic, volume, what was done in which turn): a run whose result is in the scene, and not yet shown."""
+    logic, done = logicWith("none"), []
+
+    def showing(segmentation):
+        for part in ("chosen", "views", "editor"):
+            done.append((part, logic.turn))
+            yield Steps.NextTurn()
+
+    logic.afterWriting, logic.turn, poll = showing, 0, logic.poll
+
+    def turn():
+        logic.turn += 1
+        return poll()
+
+    logic.poll = turn
+    logic.start(Parameters(inputVolume=large, modelName="tiny", show3D=True))
+    while logic.status.segmentation is None:
+        logic.poll()
+        assert logic.busy
+    return logic, large, done
+
+
+def test_each_part_of_showing_has_a_turn_of_its_own_and_so_has_each_surface(turns):
+    logic, _, done = turns
+    made, first = {}, logic.turn
+    while logic.busy:
+        status = logic.poll()
+        segmentation = status.segmentation.GetSegmentation()
+        for name in segmentation.GetSegmentIDs():
+            surface = segmentation.GetSegment(name).GetRepresentation("Closed surface")
+            if surface is not None and surface.GetNumberOfPoints():
+                made.setdefault(name, logic.turn)
+    assert status.state == "done"
+    assert [part for part, _ in done] == ["chosen", "views", "editor"]
+    numbers = [*(number for _, number in done), *made.values()]
+    assert len(numbers) > 3
+    assert numbers == sorted(set(numbers))
+    assert numbers[0] > first  # not in that in which it was written
+    assert status.segmentation.GetDisplayNode().GetVisibility3D()
+
+
+@pytest.mark.parametrize("part", [1, 3, 4])
+@pytest.mark.parametrize("way", ["result removed", "scene closed"])
+def test_a_result_that_goes_between_two_turns_is_left_alone(turns, way, part):
+    logic, _, done = turns
+    while len(done) < min(part, 3) or (part > 3 and not hasSurface(logic.status.segmentation)):
+        logic.poll()
+    before = list(done)
+    if way == "scene closed":
+        slicer.mrmlScene.Clear(False)
+    else:
+        slicer.mrmlScene.RemoveNode(logic.status.segmentation)
+    status = pollUntil(logic, "done")
+    assert (done, status.segmentation) == (before, None)
+    assert status.message == "The result was removed, or the scene closed, before all of it was shown."
+    assert not logic.busy
+    if way == "scene closed":
+        assert nodes() == []
+
+
+@pytest.mark.parametrize("way", ["cancelled", "volume removed", "another click", "given up"])
+def test_what_is_written_stays_whatever_comes_between_two_turns(turns, way):
+    logic, volume, done = turns
+    node = logic.status.segmentation
+    if way == "another click":
+        with pytest.raises(UsemaError, match="running"):
+            logic.start(Parameters(inputVolume=volume, modelName="tiny"))
+    else:
+        {
+            "cancelled": logic.cancel,
+            "volume removed": lambda: slicer.mrmlScene.RemoveNode(volume),
+            "given up": logic.releaseMemory,
+        }[way]()
+    status = pollUntil(logic, "done")
+    assert status.segmentation is node
+    assert len(done) == (0 if way == "given up" else 3)
+    assert slicer.mrmlScene.IsNodePresent(node)
+    if way in ("cancelled", "another click"):
+        assert logic.segment(volume, "tiny") is not node
+
+
+def test_what_fails_while_it_is_shown_costs_no_result(large, logicWith, caplog):
+    logic = logicWith("none")
+
+    def showing(segmentation):
+        yield Steps.NextTurn()
+        raise RuntimeError("no view")
+
+    logic.afterWriting = showing
+    assert logic.segment(large, "tiny", show3D=True) is not None
+    assert hasSurface(logic.status.segmentation)
+    assert "no view" in caplog.text
+
+
+def hasSurface(node) -> bool:
+    segmentation = node.GetSegmentation()
+    surfaces = [
+        segmentation.GetSegment(one).GetRepresentation("Closed surface") for one in segmentation.GetSegmentIDs()
+    ]
+    return any(one is not None and one.GetNumberOfPoints() for one in surfaces)

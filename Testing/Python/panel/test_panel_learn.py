@@ -131,6 +131,14 @@ def test_what_it_finds_is_one_step_and_edits_and_accepted_slices_stay(reviewed, 
     slicer.app.processEvents()
     assert (both(node, volume) == after).all()
     assert isShown(ui.forgetButton)
+    assert tagOf(segment, "adaptedFrom") == "axis 0: 3"
+    assert rows(panel) == ["Axial slice 3: 36 voxels corrected"]
+    assert panel.reviewSection.cases[0].delta.slices == "axis 0: 3"
+    learn(panel)  # and goes on from there
+    assert "Learned." in ui.learnLabel.text
+    panel.ui.segmentEditor.undo()
+    slicer.app.processEvents()
+    assert (both(node, volume) == after).all()
 
 
 def test_what_was_learned_is_saved_used_again_and_forgotten(app, reviewed, tmp_path):

@@ -72,6 +72,19 @@ def test_the_ptx_is_small_and_for_drivers_of_cuda_12_0():
         assert declared == ["u64" if kind.startswith("*") else "u32" for kind in kinds]
 
 
+@pytest.mark.parametrize("entry", aot.manifest()["kernels"], ids=lambda entry: entry["file"])
+def test_every_kernel_reads_and_writes_tokens_16_bytes_at_a_time(entry):
+    ptx = (aot.FOLDER / entry["file"]).read_text(encoding="ascii")
+    accesses = re.findall(r"^(@%p\d+ )?(ld|st|atom|red)\.global\.(.*?) ", ptx, re.MULTILINE)
+    assert len(accesses) == len(re.findall(r"\.global\.", ptx))
+    # Tokens may lie off the map, so a predicate guards them; a head's mean is there always, once a program.
+    assert {width for guarded, access, width in accesses if access == "ld" and guarded} == {"v4.b32"}
+    assert {width for guarded, access, width in accesses if access == "ld" and not guarded} <= {"v2.b32"}
+    # A share of the mean is one float32 a lane, beside each other in memory.
+    written = {"b32"} if entry["kernel"] == "mean_over_tokens" else {"v4.b32"}
+    assert {width for _, access, width in accesses if access != "ld"} == written
+
+
 @pytest.mark.parametrize("name", dict(shipped_architectures()))
 def test_every_attention_layer_that_is_shipped_has_its_kernel_on_every_gpu(name):
     with torch.device("meta"):
@@ -276,8 +289,10 @@ def test_a_layer_without_a_kernel_is_refused_by_name(fake, layer, reason):
 
 
 def test_a_gpu_before_turing_or_none_at_all_is_refused(fake, monkeypatch):
+    unasked = loader.Driver(fake)
     fake.fake_capability(70)
     assert why_not() == "this GPU is older than Turing"
+    monkeypatch.setattr(aot, "driver", lambda: unasked)
     fake.fake_refuse(b"cuDeviceGet", 100)
     assert why_not() == "no NVIDIA GPU (cuDeviceGet: error 100)"
     fake.fake_refuse(b"cuInit", 999)
@@ -300,7 +315,8 @@ def test_tensors_that_a_kernel_would_misread_are_not_given_to_it(fake):
     sizes, options = launch.MEAN_SIZES, launch.MEAN_OPTIONS
     aot.launch("mean_over_tokens", (1, 1, 1), good, sizes, **options)
     shifted = torch.zeros(2000, dtype=torch.float16)[1:1281].view(40, 32)
-    for wrong in ({"x": shifted}, {"parts": torch.zeros(1, 1, 32, dtype=torch.float64)}):
+    unequal = ({"stride": 40}, {"channels": 24})
+    for wrong in ({"x": shifted}, {"parts": torch.zeros(1, 1, 32, dtype=torch.float64)}, *unequal):
         with pytest.raises(launch.LaunchError, match="does not take this"):
             aot.launch("mean_over_tokens", (1, 1, 1), good | wrong, sizes, **options)
         assert aot.failure(GPU) is None, "a caller's mistake says nothing about the device"

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,7 +122,11 @@ def noise():
     os.write(1, b"from C\\n")
     os.system("timeout 5 cat && echo from a child")
     os._exit(0)
-threading.Timer(0.3, noise).start()
+send = worker.Worker._send
+def then_noise(*arguments, **fields):
+    send(*arguments, **fields)
+    threading.Thread(target=noise).start()
+worker.Worker._send = then_noise
 worker.main([])
 """
     with started(root, [sys.executable, "-c", script]) as worker:
@@ -156,6 +161,17 @@ def test_a_worker_that_nobody_asks_ends_itself(root):
     with started(root, [*WORKER, "--idle-minutes", "0.002"]) as worker:
         assert worker.wait(30) == 0
         assert worker.stderr.read() == b""
+
+
+def test_a_request_may_say_how_long_to_wait_for_the_next_one_and_for_no_other(root):
+    with started(root) as worker:
+        tell(worker, b'{"id": 1, "command": "sing", "idle_minutes": 0.005}\n{"id": 2, "command": "sing"}')
+        assert [hear(worker)["id"], hear(worker)["id"]] == [1, 2]
+        time.sleep(0.6)
+        assert worker.poll() is None
+        tell(worker, b'{"id": 3, "command": "sing", "idle_minutes": 0.005}')
+        assert hear(worker)["id"] == 3
+        assert worker.wait(30) == 0
 
 
 def test_a_worker_whose_answers_nobody_reads_ends_itself(root):

@@ -53,11 +53,16 @@ class CorrectSection:
         if self.editor.sourceVolumeNode() != volume:
             self.editor.setSourceVolumeNode(volume)
 
-    def saveForUndo(self, segmentationNode) -> None:
-        """Makes what is now done to the segmentation a step that the user can undo, whatever was shown until now."""
+    def saveForUndo(self, segmentationNode) -> Callable[[], bool]:
+        """Makes what is now done to the segmentation a step that the user can undo, whatever was shown until now.
+
+        Returns:
+            tells whether it still is; once another one was opened, the editor has forgotten it.
+        """
         self.selectEditorNode()
         self._open(segmentationNode)
         self.editor.saveStateForUndo()
+        return lambda: self.editor.mrmlSegmentEditorNode().GetSegmentationNode() == segmentationNode
 
     def enter(self) -> None:
         # The shortcuts go to the main window, which a Slicer that runs a script may not have.

@@ -9,14 +9,16 @@ import slicer
 
 from ..Scene.Images import isFlat
 from ..Scene.VolumeBridge import ijkToWorld, referenceVolume
+from ..Steps import NextTurn, Working
 
 # An attribute of the volume, so that it is remembered with the scene. Later results leave the views to the user.
 SHOWN = "USEMA.shownInSliceViews"
 _PARALLEL = 0.999  # the cosine between a view's normal and an axis of the voxels, from which on these are one
 
 
-def showOnce(segmentationNode) -> None:
-    """Brings the first result for a volume into the slice views; nothing where there is none to be seen."""
+def showingOnce(segmentationNode) -> Working:
+    """Brings the first result for a volume into the slice views, a turn for the volume and one for the place; nothing
+    where there is none to be seen."""
     volumeNode = referenceVolume(segmentationNode)
     if volumeNode is None or volumeNode.GetAttribute(SHOWN) is not None:
         return
@@ -27,6 +29,7 @@ def showOnce(segmentationNode) -> None:
             view.RotateToVolumePlane(volumeNode)
     if flat or any(view.GetBackgroundVolumeID() != volumeNode.GetID() for view in views):
         slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
+    yield NextTurn()
     bounds = [0.0] * 6
     segmentationNode.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]

@@ -19,6 +19,7 @@ from ..Scene import Terminologies
 from ..Scene.Hierarchy import modalityOf
 from ..Scene.Sequences import frameOf
 from ..Scene.VolumeBridge import measuresOf
+from ..Steps import atOnce
 from . import SliceViews, StoreTexts
 from .AdvancedSection import AdvancedSection
 from .ChannelSelectors import ChannelSelectors
@@ -33,6 +34,7 @@ from .ModelSection import ModelSection
 from .NextResultSection import NextResultSection
 from .ParameterBinding import ParameterBinding
 from .RegionSection import RegionSection
+from .ResultDisplay import ResultDisplay
 from .ReviewSection import ReviewSection
 from .Room import giveRoom
 from .RunSection import RunSection
@@ -40,6 +42,7 @@ from .ShelfSection import ShelfSection
 from .Signals import connect
 from .SurfaceSection import SurfaceSection
 from .TrainingSection import TrainingSection
+from .WarmUp import WarmUp
 
 POLL_MILLISECONDS = 100
 MOVING_MILLISECONDS = 10  # between two moments of work that the logic does in the main thread
@@ -83,6 +86,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         self.logic = USEMASegmentationLogic()
         self._endings.callback(self.logic.shutdown)
+        self.warmUp = WarmUp(self.logic, self._isShown)
+        self._endings.callback(self.warmUp.close)
         self._timer(lambda: giveRoom(uiWidget)).start()
         self.installer = Installer()
         self.timer, self.storeTimer = self._timer(self.onTimer), self._timer(self.onStoreTimer)  # both may be at work
@@ -94,7 +99,8 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.correctSection = CorrectSection(self.ui.segmentEditor, self.onEdited)
         self._endings.callback(self.correctSection.exit)
         self._endings.callback(self.correctSection.close)
-        self.logic.beforeWriting = self.correctSection.saveForUndo
+        self.resultDisplay = ResultDisplay(self.correctSection, lambda: self._parameterNode, self._isShown)
+        self.logic.beforeWriting, self.logic.afterWriting = self.correctSection.saveForUndo, self.resultDisplay.showing
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.runSection = RunSection(self.ui, self._stopAll)
         self.installSection = InstallSection(
@@ -154,6 +160,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
                 self.initializeParameterNode()
             self.correctSection.enter()
             self.reviewSection.enter()
+            self.warmUp.again()
             self.updateState()
         self.installSection.offer()
 
@@ -232,7 +239,10 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if not busy and self._subject != (subject := self._subjectNow()):
             self._subject = subject
             self.runSection.say("")
-        self.runSection.update(self.logic.status, busy, Readiness(True) if busy else self._readiness())
+        readiness = Readiness(True) if busy else self._readiness()
+        self.runSection.update(self.logic.status, busy, readiness)
+        here = readiness.ready and not self.modelSection.isMissing(node.modelName)
+        self.warmUp.update(self._subjectNow() if here else None)
         self.measureSection.update(None if busy else node.segmentation, node.inputVolume)
         self.regionSection.update(busy)
         self.trainingSection.update(busy)
@@ -243,8 +253,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         ui.segmentEditor.visible = node.segmentation is not None
         ui.correctHintLabel.visible = node.segmentation is None
         self.updateCorrections()
-        if self._isShown():
-            self.correctSection.show(node.segmentation, node.inputVolume)
+        self.resultDisplay.open()
 
     def updateCorrections(self) -> None:
         """What the user has corrected by now."""
@@ -372,9 +381,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
 
     def onFinished(self, status) -> None:
         if status.segmentation is not None and self._parameterNode is not None:
-            self._parameterNode.segmentation = status.segmentation
-            self._parameterNode.overwriteCorrections = False  # that was said of this result alone
-            SliceViews.showOnce(status.segmentation)
+            atOnce(self.resultDisplay.showing(status.segmentation))  # what is shown already takes no time
         if self._parameterNode is not None:
             self._subject = self._subjectNow()
         notes = [] if status.state == "cancelled" else status.warnings  # those are of a result

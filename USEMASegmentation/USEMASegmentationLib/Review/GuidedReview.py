@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from usema.quality.review_regions import Region, find
 from usema.volumes.masks import common_box, relative
 
-from .Port import Edits, Port
+from .Port import COMPLETED, FLAGGED, IN_PROGRESS, Edits, Port
 
 OPEN, SKIPPED, ACCEPTED, FIXED = "open", "skipped", "accepted", "fixed"
 _DONE = (ACCEPTED, FIXED)
@@ -103,6 +103,17 @@ class GuidedReview:
             said = {**state.get("said", {}), str(item.number): status}
             item.port.state = {**state, "said": said}
             self.update()
+            self._mark(item)
+
+    def _mark(self, item: Item) -> None:
+        """Segments that the item is about count as flagged while a region of theirs is skipped, as completed once all
+        are done. What the user sets himself stays until he says something of a region again."""
+        marks = {}
+        for value in item.region.values:
+            said = [one.status for one in self.items if one.port is item.port and value in one.region.values]
+            done = all(status in _DONE for status in said)
+            marks[value] = FLAGGED if SKIPPED in said else COMPLETED if done else IN_PROGRESS
+        item.port.mark(marks)
 
 
 def _itemsOf(port: Port) -> Iterator[Item]:

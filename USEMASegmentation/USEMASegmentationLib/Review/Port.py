@@ -24,6 +24,9 @@ class Edits(Protocol):
     changed: PlacedMask
 
 
+IN_PROGRESS, COMPLETED, FLAGGED = "InProgress", "Completed", "Flagged"  # how far the work on a segment is
+
+
 @dataclass(frozen=True, eq=False)
 class Change:
     """What an action does to one segment."""
@@ -89,6 +92,9 @@ class Port(Protocol):
 
     def yields(self, value: int) -> bool:
         """Whether a segment loses voxels that another one wins."""
+
+    def mark(self, marks: Mapping[int, str]) -> None:
+        """Tell the user's list of segments how far the work on some is: IN_PROGRESS, COMPLETED or FLAGGED by label."""
 
     def write(self, changes: Mapping[int, Change], notes: Notes) -> None:
         """Change segments, as one step that can be undone. What is changed counts as written by the model.

@@ -112,19 +112,6 @@ class Gathered:
     taken: set[str]
 
 
-def prepare(labels: np.ndarray, volumeNode, metadata: ModelMetadata, provenance: Mapping[str, str], **options):
-    """Make the voxels and the looks of each segment; the scene stays as it is.
-
-    Args:
-        labels: integers (z, y, x), the values of ``metadata.result_labels`` and 0, on the voxels of the box.
-        options: those of `gather`.
-
-    Raises:
-        ValueError: ``labels`` does not have the shape of the box, or no integers.
-    """
-    return compute(labels, gather(volumeNode, metadata, provenance, **options))
-
-
 def gather(
     volumeNode,
     metadata: ModelMetadata,
@@ -176,10 +163,13 @@ def gather(
 
 
 def compute(labels: np.ndarray, scene: Gathered) -> Prepared:
-    """What takes time; touches nothing of the scene but to name it in what is returned.
+    """Makes the voxels and the looks of each segment; touches nothing of the scene but to name it in what is returned.
+
+    Args:
+        labels: integers (z, y, x), the values of ``metadata.result_labels`` and 0, on the voxels of the box.
 
     Raises:
-        ValueError: see `prepare`.
+        ValueError: ``labels`` does not have the shape of the box, or no integers.
     """
     box = scene.box
     if labels.shape != tuple(part.stop - part.start for part in box) or labels.dtype.kind not in "iu":

@@ -13,7 +13,7 @@ import slicer
 from usema.models.metadata import ModelMetadata
 
 from ..Parameters import Parameters
-from ..Steps import Working, atOnce, beside, isSmall
+from ..Steps import NextTurn, Working, atOnce, beside, isSmall
 from . import EditMask, KeptDelta, KeptMargins, Objects, Probabilities, SegmentationWriter
 from .ResultArrays import Prepared, compute, gather
 from .Sequences import frameValueOf
@@ -59,11 +59,13 @@ class Outcome:
         segmentation: the node.
         keptVoxels: how many voxels that the user changed were left as they are.
         warnings: what is not as it was asked for.
+        surfaces: makes those that are to be shown, a segment at each turn; for who writes it.
     """
 
     segmentation: Any
     keptVoxels: int = 0
     warnings: list[str] = field(default_factory=list)
+    surfaces: Working | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +84,27 @@ class Ready:
         """Whether what it is written into is as it was: the user may have gone on working."""
         return self.state == _stateOf(self.prepared.target, self.result, self.parameters)
 
-    def commit(self, beforeWriting: Callable[[Any], Any] | None = None) -> Outcome:
-        """Write it; see `write`."""
+    def saving(self, beforeWriting: Callable[[Any], Any] | None) -> Working:
+        """Saves what is there for undo, in a turn of its own; returns what is to be written then: this, for a new
+        segmentation if it could not be saved, or None: the user went on meanwhile, and it has to be made ready anew."""
         target = self.prepared.target
-        if target is not None and beforeWriting is not None and beforeWriting(target) is False:
+        if target is None or beforeWriting is None:
+            return self
+        isSaved = beforeWriting(target)
+        if isSaved is False:
             reason = f"'{target.GetName()}' could not be saved for undo."
-            return atOnce(preparing(self.result, self.parameters, reason)).commit()
+            return (yield from preparing(self.result, self.parameters, reason))
+        yield NextTurn()
+        return self if self.isCurrent() and (not callable(isSaved) or isSaved()) else None
+
+    def commit(self) -> Outcome:
+        """Write it, but no surfaces; see `write`."""
         result, prepared, volume = self.result, self.prepared, self.parameters.inputVolume
+        target = prepared.target
         before = set() if target is None else KeptMargins.runsOf(target)
+        had = SegmentationWriter.hasSurfaces(target)
         with ExitStack() as undo:
-            node, last = SegmentationWriter.commit(prepared, undo, self.parameters.show3D)
+            node, last = SegmentationWriter.commit(prepared, undo)
             Probabilities.commit(self.probabilities, node, volume, result.metadata, undo)
             if result.objects is not None:
                 Objects.commit(result.objects, result.box, node, volume, undo)
@@ -103,7 +116,8 @@ class Ready:
             undo.pop_all()
         last()
         KeptMargins.forget(node, before | KeptMargins.runsOf(node))
-        return Outcome(node, prepared.keptVoxels, [*self.warnings, *prepared.warnings])
+        surfaces = SegmentationWriter.surfacing(node, prepared, had, self.parameters.show3D)
+        return Outcome(node, prepared.keptVoxels, [*self.warnings, *prepared.warnings], surfaces)
 
 
 def write(
@@ -124,7 +138,9 @@ def write(
     Raises:
         Exception: whatever it was, the scene is as before.
     """
-    return atOnce(preparing(result, parameters, onlyNew)).commit(beforeWriting)
+    outcome = atOnce(atOnce(preparing(result, parameters, onlyNew)).saving(beforeWriting)).commit()
+    atOnce(outcome.surfaces)
+    return outcome
 
 
 def preparing(result: Result, parameters: Parameters, onlyNew: str = "") -> Working:

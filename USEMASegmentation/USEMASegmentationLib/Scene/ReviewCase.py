@@ -172,6 +172,14 @@ class ReviewCase:
             return bool(self.node.GetDisplayNode().GetSegmentVisibility(self._ids[value]))
         return mode != kinds.OverwriteNone
 
+    def mark(self, marks: Mapping[int, str]) -> None:
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        for value, mark in marks.items():
+            if value in self.names:
+                segment, status = self._segment(value), getattr(logic, mark)
+                if logic.GetSegmentStatus(segment) != status:  # a changed segment has nothing to be redone
+                    logic.SetSegmentStatus(segment, status)
+
     def write(self, changes: Mapping[int, Change], notes: Notes) -> None:
         edits = self.edits()
         if self._saveForUndo is not None and self._saveForUndo(self.node) is False:

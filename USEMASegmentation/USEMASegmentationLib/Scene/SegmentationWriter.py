@@ -12,6 +12,7 @@ import vtk
 from usema.errors import OutputError
 from usema.volumes.segments import LEARNED_KEYS, PREFIX
 
+from ..Steps import NextTurn, Working
 from .EditMask import tagOf
 from .Hierarchy import createDisplay, placeBeside
 from .Images import isFlat
@@ -21,12 +22,11 @@ from .SegmentVoxels import LABELMAP, arrayOf, imageOf
 _SURFACE = "Closed surface"
 
 
-def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
+def commit(prepared: Prepared, undo: ExitStack):
     """Write what was prepared. Every label becomes a segment, an empty one where nothing was found.
 
     Args:
         undo: takes it back when it is closed; to be emptied once all is well.
-        show3D: make surfaces, which a single slice has none of.
 
     Returns:
         (the segmentation node, a last step that cannot be taken back and cannot fail).
@@ -44,12 +44,50 @@ def commit(prepared: Prepared, undo: ExitStack, show3D: bool = False):
         last = [_write(node, one, prepared.images[one.layer], undo) for one in prepared.written]
         setAttributes(node, prepared.provenance, undo)
     createDisplay(node, undo)
-    if any(one.replaces for one in prepared.written) and segmentation.ContainsRepresentation(_SURFACE):
-        segmentation.CreateRepresentation(_SURFACE, True)
-    if show3D and not isFlat(prepared.volume):
-        node.CreateClosedSurfaceRepresentation()
-        node.GetDisplayNode().SetVisibility3D(True)
     return node, lambda: [step() for step in last]
+
+
+def hasSurfaces(node) -> bool:
+    """Whether its segments have surfaces."""
+    return node is not None and node.GetSegmentation().ContainsRepresentation(_SURFACE)
+
+
+def surfacing(node, prepared: Prepared, had: bool, show3D: bool) -> Working:
+    """Makes the surfaces of what was written, a segment at each turn; until then it has the one that it had, or an
+    empty one, because all segments have to have the same kinds of representation.
+
+    Args:
+        had: there were surfaces before, which shall be of what was written; 3D Slicer may have removed them all since.
+        show3D: make them in any case, and show them; a single slice has none.
+    """
+    segmentation, shown = node.GetSegmentation(), show3D and not isFlat(prepared.volume)
+    if not had and not shown:
+        return
+    stale = [one.look.id for one in prepared.written]
+    if not hasSurfaces(node):
+        stale = list(segmentation.GetSegmentIDs())
+        for name in stale:
+            segmentation.GetSegment(name).AddRepresentation(_SURFACE, vtk.vtkPolyData())
+    for name in stale:
+        yield NextTurn()
+        if hasSurfaces(node) and segmentation.GetSegment(name) is not None:  # the user may edit in between
+            _makeSurface(segmentation, name)
+    segmentation.InvokeEvent(segmentation.ContainedRepresentationNamesModified)
+    if shown:
+        node.GetDisplayNode().SetVisibility3D(True)
+
+
+def _makeSurface(segmentation, name: str) -> None:
+    """As `CreateRepresentation` does it, of one segment."""
+    paths = slicer.vtkSegmentationConversionPaths()
+    segmentation.GetPossibleConversions(_SURFACE, paths)
+    path = slicer.vtkSegmentationConverter.GetCheapestPath(paths)
+    for number in range(path.GetNumberOfRules()):
+        rule = path.GetRule(number)
+        rule.PreConvert(segmentation)
+        rule.Convert(segmentation.GetSegment(name))
+        rule.PostConvert(segmentation)
+    segmentation.InvokeEvent(segmentation.RepresentationModified, name)
 
 
 def fill(node, prepared: Prepared) -> None:
@@ -107,6 +145,8 @@ def _write(node, one: Written, image, undo: ExitStack) -> Callable[[], None]:
     for key, text in look.tags.items():
         segment.SetTag(key, text)
     segment.AddRepresentation(LABELMAP, image)
+    if hasSurfaces(node):
+        segment.AddRepresentation(_SURFACE, vtk.vtkPolyData())  # else it would be made here, before all else is done
     segment.SetLabelValue(one.label.value)
     if not segmentation.AddSegment(segment, look.id):
         raise OutputError(f"The segment '{look.name}' cannot be added to '{node.GetName()}'.")

@@ -25,10 +25,6 @@ class Watch:
         """As `changing`, without a pause."""
         return atOnce(self.changing(folder, box))
 
-    def isCurrent(self, times: Sequence) -> bool:
-        """Whether nothing has touched them since `times`."""
-        return times == self.times()
-
     def times(self) -> list:
         """What tells, without looking at voxels, whether something may have touched them."""
         return [(_timeOf(node), node.GetMTime(), node.GetTransformNodeID()) for node in self._volumes]

@@ -16,6 +16,7 @@ import torch
 from ..backends import Choice, forced
 from ..sema import ENVIRONMENT_VARIABLE as SEMA_VARIABLE
 from . import openvino_engine
+from .allocator import give_back
 
 ENVIRONMENT_VARIABLE = "USEMA_CPU_BACKEND"
 BACKENDS = ("pytorch", "openvino")
@@ -101,6 +102,7 @@ class CPUEngine(torch.nn.Module):
         to_come = self._ahead * seconds
         if to_come <= LOADING_PAYS and self._spent + to_come <= COMPILING_PAYS:
             return  # to load OpenVINO alone takes as long as a tile or two
+        give_back()  # PyTorch's: 40 MB, with a small network, that OpenVINO's buffers would come beside
         try:
             compiler = openvino_engine.Compiler(self.network, self._identity, x.shape)
             run = reason = None
@@ -121,6 +123,7 @@ class CPUEngine(torch.nn.Module):
             self._refused, self.choice = True, Choice("pytorch", reason)
         elif run is not None:
             self._run, self._shape, self.choice = run, tuple(x.shape), _by_openvino()
+        give_back()  # what compiling or reading took
 
 
 def why_not_trusted(run: openvino_engine.Run, x: torch.Tensor, expected: torch.Tensor, seconds: float) -> str | None:

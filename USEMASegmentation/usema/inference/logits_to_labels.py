@@ -100,9 +100,14 @@ class LogitsToLabels:
             probabilities = None
             if self._canvas.probabilities is not None:
                 probabilities = outputs.by_label(outputs.probabilities(chunk))
-            self._canvas.write(begin, outputs.to_labels(chunk), probabilities)
+            first = outputs.first_largest(chunk)
+            self._canvas.write(begin, outputs.to_labels(chunk, first=first), probabilities)
             if self._collected is not None:
-                self._collected.add(begin, chunk, outputs=outputs)
+                self._collected.add(begin, chunk, outputs=outputs, first=first)
+            if self._resampler.keeps_grid:
+                self.highest = outputs.highest(chunk, self.highest, first)
+        if self._resampler.keeps_grid:
+            return
         for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
             self.highest = self._outputs.highest(part, self.highest)
 

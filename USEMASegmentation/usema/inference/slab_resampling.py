@@ -26,13 +26,17 @@ class SlabResampler:
 
     Resampling along the first axis needs two neighbouring slices at most, so beside the slab itself one slice of
     logits is held, and chunks of some 16 MB or one slice of all outputs, on the device that the logits come from.
+
+    Attributes:
+        keeps_grid: both grids are one; chunks are views of the slabs then.
     """
 
     def __init__(self, preprocessed: Preprocessed, outputs: int):
         self._network_shape = (outputs, *preprocessed.data.shape[1:])
         self._separate, self._exact = preprocessed.separate, preprocessed.exact
         length, *self._plane = preprocessed.cropped_shape
-        if self._separate == 0:
+        self.keeps_grid = self._network_shape[1:] == tuple(preprocessed.cropped_shape)
+        if self._separate == 0 or self.keeps_grid:
             nearest = nearest_indices(self._network_shape[1], length, self._exact)
             self._taps = list(zip(nearest, nearest, [0.0] * length, strict=True))
         else:
@@ -116,6 +120,8 @@ class SlabResampler:
 
     def _chunk(self, begin: int, end: int, start: int, logits: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         """The slices ``begin`` to ``end`` of the result from the slab that starts at slice ``start``."""
+        if self.keeps_grid:
+            return logits[:, begin - start : end - start].float()
         planes = [
             plane.float() if kept is None else plane[kept].float()
             for part in self._sources(begin, end, start, logits)

@@ -145,7 +145,10 @@ def run_tiles(
                 continue
             done += len(batch)
             progress(done, len(tiles), clock.seconds_left(done))
-            yield from collected.finished(tiling.finished_planes(done))
+            for start, slab in collected.finished(tiling.finished_planes(done)):
+                _refuse_non_finite(slab)
+                yield start, slab
+                del slab  # else it would be held while the next is computed
 
 
 def _run_batch(tile_network, data, collected, ladder, batch) -> bool:
@@ -195,6 +198,7 @@ class TileNetwork:
         self._report = report
         self._along = along
         self._half = device.type == "cuda" if half is None else half
+        self._first = True
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -227,11 +231,9 @@ class TileNetwork:
             self._half = False
             self._report("Half precision does not suffice for this volume: continuing in single precision, slower.")
             logits = self._mean(x)
-        if not _all_finite(logits):
-            raise UsemaError(
-                "The network produced non-finite values (NaN or infinity), so there is no segmentation.",
-                "The model may be damaged, or the volume's intensities are far from those it was trained on.",
-            )
+        if self._first:  # of the others, what they add up to is looked at: each voxel once, and a GPU need not wait
+            _refuse_non_finite(logits)
+            self._first = False
         return logits.unsqueeze(2) if self._planar else logits.movedim(2 + self._along, 2)
 
     def _mean(self, x: torch.Tensor) -> torch.Tensor:
@@ -253,6 +255,14 @@ class TileNetwork:
                 "The model's description does not belong to its network.",
             )
         return logits.float()
+
+
+def _refuse_non_finite(logits: torch.Tensor) -> None:
+    if not _all_finite(logits):
+        raise UsemaError(
+            "The network produced non-finite values (NaN or infinity), so there is no segmentation.",
+            "The model may be damaged, or the volume's intensities are far from those it was trained on.",
+        )
 
 
 def _all_finite(x: torch.Tensor) -> bool:

@@ -113,7 +113,7 @@ def _load_mean(mean, image, head, heads, HEAD_DIM: tl.constexpr):
     return tl.load(mean + (image * heads + head) * HEAD_DIM + tl.arange(0, HEAD_DIM))[None, :]
 
 
-@triton.jit(do_not_specialize=["tokens", "channels", "splits"])
+@triton.jit(do_not_specialize=["tokens", "splits"])
 def mean_over_tokens(x, parts, stride, tokens, channels, splits, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """One share of the mean over the tokens of an image; parts (images, splits, channels), float32, add up to the mean.
 

@@ -114,8 +114,11 @@ class WorkerClient:
         """The last lines of the worker's log."""
         return "\n".join(self._tail.copy())
 
-    def start(self) -> None:
+    def start(self, **fields) -> None:
         """Starts the worker if it is not running, and asks it for hello.
+
+        Args:
+            fields: of that request.
 
         Raises:
             WorkerError: the program cannot be started.
@@ -124,7 +127,7 @@ class WorkerClient:
             return
         self._end()  # of one that died unnoticed
         self._process = WorkerProcess(self._command or worker_command(), self._environment, self._remember)
-        self._starting = (self._ask("hello"), time.monotonic() + self._start_seconds)
+        self._starting = (self._ask("hello", **fields), time.monotonic() + self._start_seconds)
         self._hellos.add(self._starting[0])
 
     def request(self, command: str, **fields) -> int:

@@ -59,6 +59,17 @@ class WorkerHold:
         shared = self._shared or _known.get(self._kind)
         return shared.client.log_tail if shared else ""
 
+    def start(self, idle_minutes: float) -> None:
+        """Starts the worker if it is not running, before anything is asked of it; does not wait for it.
+
+        Args:
+            idle_minutes: it ends if nothing is asked of it for so long.
+
+        Raises:
+            WorkerError: it cannot be started.
+        """
+        self._client().start(idle_minutes=idle_minutes)
+
     def request(self, command: str, **fields) -> int:
         """Sends a request; returns its id.
 

@@ -8,7 +8,8 @@ With ``--store`` it downloads and keeps models instead of segmenting: ``storing.
 Requests and answers are JSON objects, one per line, in UTF-8. A request has an "id", which its answers repeat, and a
 "command":
 
-    hello     -> hello: protocol, pid, usema, python, torch, device, devices, memory_bytes (free main memory), gpu
+    hello     as it likes idle_minutes, in place of those of the command line until the next request
+              -> hello: protocol, pid, usema, python, torch, device, devices, memory_bytes (free main memory), gpu
               (null, or name, total, free), attention
     load      model, device
               -> loaded: model, seconds
@@ -45,7 +46,6 @@ import argparse
 import faulthandler
 import json
 import os
-import sys
 import threading
 import time
 import traceback
@@ -56,6 +56,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError, UsemaError
+from ..inference.memory import is_out_of_memory, too_small
 from .exchange import remove_if_abandoned
 
 
@@ -70,7 +71,7 @@ class Worker:
     def __init__(self, requests: BinaryIO, answers: BinaryIO, idle_seconds: float, by_name: Mapping[str, Callable]):
         self._requests = requests
         self._answers = answers
-        self._idle_seconds = idle_seconds
+        self._idle_seconds = self._patience = idle_seconds
         self._by_name = by_name
         self._sending = threading.Lock()
         self._changed = threading.Condition()  # guards the next two
@@ -91,9 +92,11 @@ class Worker:
     def _next(self) -> dict | None:
         with self._changed:
             self._running = None
-            if not self._changed.wait_for(lambda: self._waiting, self._idle_seconds):
+            if not self._changed.wait_for(lambda: self._waiting, self._patience):
                 return None
             request = self._waiting.popleft()
+            minutes = request.get("idle_minutes")
+            self._patience = 60 * minutes if isinstance(minutes, (int, float)) else self._idle_seconds
             self._running = request["id"]
             self._stop.clear()
             return request
@@ -153,9 +156,9 @@ class Worker:
         except UsemaError as error:
             return _error(error.code, error.message, error.hint)
         except Exception as error:
-            if _is_out_of_memory(error):
-                hint = "Close other programs, crop the volume, or use a computer with more memory."
-                return _error("memory", f"Memory is too small. {error}".strip(), hint, traceback.format_exc())
+            if is_out_of_memory(error):
+                told = too_small(error)
+                return _error("memory", told.message, told.hint, traceback.format_exc())
             hint = "This is a defect of USEMA: please report it with the details."
             return _error("internal", f"{type(error).__name__}: {error}", hint, traceback.format_exc())
 
@@ -185,14 +188,6 @@ def _parsed(line: bytes) -> tuple[dict, str] | tuple[int | None, str]:
 
 def _error(code: str, message: str, hint: str = "", detail: str = "") -> dict:
     return {"event": "error", "code": code, "message": message, "hint": hint, "detail": detail}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from ..inference.memory import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

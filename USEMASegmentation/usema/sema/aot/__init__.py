@@ -83,9 +83,9 @@ def _launch(cuda: Driver, index: int, stream: int, kernel, grid, arguments, cons
     parameters = []
     for name, kind in entry["parameters"]:
         value = arguments[name]
-        if kind == "i32":
+        if kind == "i32" and not (name in variants.MULTIPLES_OF_16 and value % 16):
             parameters.append((kind, value))
-        elif variants.TYPES.get(value.dtype) == kind and value.data_ptr() % 16 == 0:
+        elif kind != "i32" and variants.TYPES.get(value.dtype) == kind and value.data_ptr() % 16 == 0:
             parameters.append(("pointer", value.data_ptr()))
         else:
             raise LaunchError(f"{entry['file']} does not take this {name}")

@@ -21,7 +21,7 @@ import torch
 
 from ..launch import window_constants
 from . import FOLDER, manifest
-from .variants import LAYERS, TYPES, Variant, properties, variants
+from .variants import LAYERS, MULTIPLES_OF_16, TYPES, Variant, properties, variants
 
 PTX_VERSION = 80
 GENERATIONS = (75, 80, 86, 89, 90, 100, 120)
@@ -46,11 +46,11 @@ def compile_kernel(variant: Variant, **options: Any):
     signature = {
         name: "constexpr" if name in variant.constants else variant.type_of(name) for name in function.arg_names
     }
-    # What launch.rows promises, and Triton finds out by itself when it launches: 16 bytes can be read at a time.
+    # What the launcher sees to, and Triton finds out by itself when it launches: 16 bytes can be read at a time.
     aligned = {
         (place,): [["tt.divisibility", 16]]
         for place, (name, kind) in enumerate(signature.items())
-        if kind.startswith("*") or name.endswith("stride")
+        if kind.startswith("*") or name in MULTIPLES_OF_16
     }
     source = ASTSource(fn=function, signature=signature, constexprs=variant.constants, attrs=aligned)
     target = GPUTarget("cuda", variant.architecture, 32)

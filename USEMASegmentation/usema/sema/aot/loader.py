@@ -44,16 +44,19 @@ class Driver:
     def __init__(self, library: ctypes.CDLL):
         self._library = library
         self._lock = threading.Lock()
+        self._capabilities: dict[int, int] = {}
         self._contexts: dict[int, ctypes.c_void_p] = {}
         self._functions: dict[tuple[int, str], ctypes.c_void_p] = {}
         self._call("cuInit", 0)
 
     def capability(self, device: int) -> int:
-        """Compute capability: 75 for 7.5."""
-        major, minor = ctypes.c_int(), ctypes.c_int()
-        self._call("cuDeviceGetAttribute", ctypes.byref(major), _CAPABILITY_MAJOR, self._device(device))
-        self._call("cuDeviceGetAttribute", ctypes.byref(minor), _CAPABILITY_MINOR, self._device(device))
-        return 10 * major.value + minor.value
+        """Compute capability: 75 for 7.5. Asked once: every launch needs it."""
+        if device not in self._capabilities:
+            major, minor = ctypes.c_int(), ctypes.c_int()
+            self._call("cuDeviceGetAttribute", ctypes.byref(major), _CAPABILITY_MAJOR, self._device(device))
+            self._call("cuDeviceGetAttribute", ctypes.byref(minor), _CAPABILITY_MINOR, self._device(device))
+            self._capabilities[device] = 10 * major.value + minor.value
+        return self._capabilities[device]
 
     def function(
         self, device: int, name: str, entry: str, read: Callable[[str], bytes], shared: int

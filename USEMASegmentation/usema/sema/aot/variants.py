@@ -26,6 +26,9 @@ DTYPES = (torch.float16, torch.float32)
 ARCHITECTURES = (75, 80)
 
 TYPES = {torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32"}  # in Triton's words
+# Parameters that are multiples of 16, as pointers are: kernels may then read 16 bytes at a time. launch.rows sees to
+# strides, and channels are heads of 16, 32 or 64.
+MULTIPLES_OF_16 = {"channels", "stride", "q_stride", "k_stride", "v_stride", "grad_stride"}
 _FLOAT32 = {"mean", "cos", "sin", "parts", "grad_mean", "log_total", "delta"}
 _INTEGERS = {"depth", "height", "width", "heads", "tokens", "channels", "splits"}
 
