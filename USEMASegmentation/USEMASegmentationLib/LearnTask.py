@@ -31,6 +31,7 @@ from .Scene.Watch import Watch
 from .WorkerTask import WorkerTask
 
 ALLOWED_SECONDS = 600.0  # more is asked for
+AUTO, LEARNED = "auto", "learned"  # ways, as the engine calls them
 
 
 @dataclass
@@ -61,6 +62,7 @@ class _Run:
     names: dict[int, str]  # of the segments, by label
     volumes: Sequence
     options: RunOptions
+    way: str
     allowed: float
     folder: ExchangeFolder | None = None
     watch: Watch | None = None
@@ -129,12 +131,15 @@ class LearnTask(WorkerTask):
         """End at once, without waiting for the worker."""
         self._giveUp()
 
-    def start(self, case: ReviewCase, options: RunOptions | None = None, channels: Sequence = ()) -> None:
+    def start(
+        self, case: ReviewCase, options: RunOptions | None = None, channels: Sequence = (), way: str = AUTO
+    ) -> None:
         """Begin to learn from the slices of the case that are ticked.
 
         Args:
             options: device and tiles.
             channels: volume nodes of the model's further channels.
+            way: AUTO, as the engine thinks best; LEARNED: the model itself learns, and that is kept with the case.
 
         Raises:
             UsemaError: it cannot begin; nothing was changed.
@@ -150,7 +155,7 @@ class LearnTask(WorkerTask):
             case.editable(value, (slice(0, 1),) * 3)  # masks that cannot be kept to are refused now, not after minutes
         options = replace(options or RunOptions(), probabilities=False, margins=True, speed=EXACT)
         volumes = [case.volume, *channels]
-        self._ask(_Run(case.again(), bundle, case.box, slices, case.names, volumes, options, ALLOWED_SECONDS))
+        self._ask(_Run(case.again(), bundle, case.box, slices, case.names, volumes, options, way, ALLOWED_SECONDS))
 
     def poll(self) -> TaskStatus:
         run, changing = self._run, bool(slicer.mrmlScene.IsBatchProcessing())
@@ -234,6 +239,7 @@ class LearnTask(WorkerTask):
                 output=str(folder.path),
                 corrections=corrections,
                 labels=[label.name for label in run.bundle.metadata.labels if label.value in run.case.names],
+                way=run.way,
                 seconds_allowed=run.allowed,
                 **run.options.to_request(),
             )

@@ -25,7 +25,19 @@ def test_corrected_slices_are_kept_the_rest_follows_and_what_was_learned_can_be_
 ):
     output, delta = tmp_path / "new" / "result.seg.nrrd", tmp_path / "case.safetensors"
     result = usema(
-        "adapt", small_volume, corrected, "--slices", "4, 19", "-o", output, "--model", model, "--save-delta", delta
+        "adapt",
+        small_volume,
+        corrected,
+        "--slices",
+        "4, 19",
+        "-o",
+        output,
+        "--model",
+        model,
+        "--save-delta",
+        delta,
+        "--way",
+        "learned",
     )
     assert result.exit_code == 0, result.output
     assert "The model learned from 2 corrected slices." in said(result)

@@ -121,7 +121,7 @@ def adapt(request, fault):
     margins, delta = (os.path.join(request["output"], name) for name in ("margins.txt", "delta.safetensors"))
     Path(margins).write_text(Margins(labels.shape, parts).to_text())
     Path(delta).write_bytes(b"what was learned")
-    way = "unchanged" if fault == "unchanged" else "learned"
+    way = "unchanged" if fault == "unchanged" else {"auto": "propagated"}.get(request["way"], request["way"])
     question = "It changes much far away. Keep it?" if fault == "asks" else ""
     adaptation = {"way": way, "slices": request["corrections"]["slices"], "question": question, "message": "Learned."}
     provenance = {"model": "hippocampus-mr", "adaptation": way, "adaptedFrom": "axis 0: 1"}

@@ -72,6 +72,16 @@ def test_slices_with_strokes_are_offered_and_what_is_missing_is_said(reviewed):
     assert rows(panel) == []
 
 
+@pytest.mark.parametrize(("clicks", "way"), [(0, "propagated"), (1, "learned")])
+def test_whether_the_model_itself_learns_is_the_users_choice(reviewed, clicks, way):
+    panel, volume, node = reviewed
+    draw(panel, volume, node)
+    for _ in range(clicks):
+        panel.reviewSection.ui.modelLearnsCheckBox.click()
+    learn(panel)
+    assert tagOf(node.GetSegmentation().GetSegment(ANTERIOR), "adaptation") == way
+
+
 def test_the_slice_that_a_view_shows_can_be_accepted(reviewed):
     panel, _, _ = reviewed
     ui = panel.reviewSection.ui
@@ -120,7 +130,7 @@ def test_what_it_finds_is_one_step_and_edits_and_accepted_slices_stay(reviewed, 
     assert isShown(ui.forgetButton)
     segment = node.GetSegmentation().GetSegment(ANTERIOR)
     assert tagOf(segment, "adaptedFrom") == "axis 0: 3"
-    assert node.GetAttribute("USEMA.adaptation") == "learned"
+    assert node.GetAttribute("USEMA.adaptation") == "propagated"
     assert rows(panel) == ["Axial slice 3: 36 voxels corrected"]  # to go on from
     panel.ui.segmentEditor.undo()
     slicer.app.processEvents()

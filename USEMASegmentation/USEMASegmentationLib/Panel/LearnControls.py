@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 from usema.errors import InputError
 
-from ..LearnTask import LearnTask, expectedSeconds, whyNot
+from ..LearnTask import AUTO, LEARNED, LearnTask, expectedSeconds, whyNot
 from ..Parameters import Parameters
 from ..Review.Learn import lessons
 from ..Review.Slices import Slice, accept, slicesOf, tick
@@ -87,7 +87,14 @@ class LearnControls:
             widget.visible, widget.enabled = delta is not None, not busy
         ui.useLearnedCheckBox.checked = delta is not None and delta.used
         # what they change would no longer be what is learned from
-        for widget in (ui.thresholdGroup, ui.refineGroup, ui.learnSelector, ui.slicesList, ui.viewSelector):
+        for widget in (
+            ui.thresholdGroup,
+            ui.refineGroup,
+            ui.learnSelector,
+            ui.slicesList,
+            ui.viewSelector,
+            ui.modelLearnsCheckBox,
+        ):
             widget.enabled = not busy
         ui.acceptSliceButton.enabled = not busy and bool(self._views)
         reason = "" if busy or case is None else whyNot(case, self._lessons(case), self._channels(case))
@@ -133,7 +140,8 @@ class LearnControls:
                 self.task.cancel()
             elif self._case is not None:
                 self._said = ""
-                self.task.start(self._case, self.parameters().runOptions(), self._channels(self._case))
+                way = LEARNED if self.ui.modelLearnsCheckBox.checked else AUTO
+                self.task.start(self._case, self.parameters().runOptions(), self._channels(self._case), way)
                 self.timer.start()
             self.update()
         self.changed()
