@@ -50,7 +50,8 @@ def commit(
     if frame:
         node.SetAttribute(_FRAME, frame)
     node.SetText(text)
-    segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
+    with slicer.util.NodeModify(segmentationNode):
+        segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
 
 
 def namesOf(metadata: ModelMetadata) -> dict[int, str]:
