@@ -50,8 +50,7 @@ def commit(
     if frame:
         node.SetAttribute(_FRAME, frame)
     node.SetText(text)
-    with slicer.util.NodeModify(segmentationNode):
-        segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
+    segmentationNode.AddNodeReferenceID(ROLE, node.GetID())
 
 
 def namesOf(metadata: ModelMetadata) -> dict[int, str]:
