@@ -20,11 +20,6 @@ def corrected(tmp_path, small_volume):
     return tmp_path / "corrected.nii.gz"
 
 
-@pytest.fixture
-def model(tmp_path):
-    return write_tiny_bundle(tmp_path / "model").path
-
-
 def test_corrected_slices_are_kept_the_rest_follows_and_what_was_learned_can_be_given_to_segment(
     tmp_path, small_volume, corrected, model
 ):

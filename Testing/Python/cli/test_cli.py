@@ -13,26 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from bundles import write_tiny_bundle
-from click.testing import CliRunner
+from cli_cases import usema
 from dicom_files import write_series
-from usema.cli import main, networks
+from usema.cli import networks
 from usema.models.bundle import read_bundle
 from usema.volumes.volume import load_volume, read_volume
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path)
 
 
 @pytest.fixture
 def volume(small_volume) -> Path:
     return small_volume
-
-
-def usema(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
 
 
 def test_one_volume_becomes_a_label_map_on_its_grid(model, volume, tmp_path):

@@ -21,11 +21,6 @@ from usema.errors import InputError
 from usema.volumes.volume import load_volume
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
-
-
 @pytest.fixture
 def source(tmp_path, small_volume) -> Path:
     """Three volumes in folders and one that is none."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import write_tiny_bundle
 from cli_cases import said, usema
 from dicom_files import uid, write_series
 from pydicom import dcmread
@@ -15,11 +14,6 @@ from usema.resources import sample_volume
 from usema.volumes.volume import read_volume
 
 pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bundles import write_tiny_bundle
 from cli_cases import said, usema
 from test_cohort import table
 from usema.cli import ray_engine, remote
@@ -18,11 +17,6 @@ from usema.cli.case_run import Settings
 from usema.cli.cases import Case, plan_cases, targets
 from usema.cli.interrupt import Stop
 from usema.volumes.volume import load_volume
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
 
 
 @pytest.fixture

@@ -11,18 +11,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from bundles import write_tiny_bundle
 from cli_cases import said, usema
 from usema.resources import sample_volume
 from usema.volumes.frames import find_frames, read_frame
 from usema.volumes.volume import load_volume, read_volume
 
 FRAMES = 3
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
 
 
 @pytest.fixture(scope="module")

@@ -13,17 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from bundles import write_tiny_bundle
 from cli_cases import said, usema
 from small_disk import mounted
 from usema.volumes.volume import load_volume
 
 PAGE = 4096
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import sys
 import threading
 
 import pytest
-from bundles import write_tiny_bundle
 from click.testing import CliRunner
 from ignored_signals import heard
 from usema.cli import main
@@ -19,11 +18,6 @@ from usema.cli.interrupt import Stopped, signals_raise, stop_on_interrupt
 from usema.volumes.volume import load_volume
 
 COMMAND = [sys.executable, "-c", "from usema.cli import main; main()"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path)
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +93,7 @@ def test_a_stop_between_cases_says_how_many_were_done(model, small_volume, tmp_p
         return predict(case, *rest)
 
     monkeypatch.setattr("usema.cli.work.predict_case", stop_at_the_second)
-    result = CliRunner().invoke(main, ["segment", str(tmp_path), "-o", f"{tmp_path}/out", "--model", model])
+    result = CliRunner().invoke(main, ["segment", str(tmp_path), "-o", f"{tmp_path}/out", "--model", str(model)])
     assert result.exit_code == 130
     assert "1 of 3 cases were done before" in result.output
     assert [path.name for path in (tmp_path / "out").glob("*.nii*")] == ["a.nii.gz"]

@@ -10,17 +10,11 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from bundles import write_tiny_bundle
 from cli_cases import said, usema
 from dicom_files import write_series
 from small_disk import mounted
 from usema.errors import InputError
 from usema.volumes.volume import load_volume, read_volume
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return str(write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path)
 
 
 @pytest.fixture

@@ -38,16 +38,39 @@ def asked(monkeypatch):
     return questions
 
 
+class LastingClient(WorkerClient):
+    """Its worker stays for the next panel, as in an application where another part holds it: starting takes seconds."""
+
+    def stop(self, timeout: float = 3.0) -> None:
+        if self.busy:
+            self.end(timeout)
+
+    def end(self, timeout: float = 3.0) -> None:
+        super().stop(timeout)
+
+
+@pytest.fixture(scope="session")
+def lasting():
+    """The real worker of all panels that do it no harm."""
+    client = LastingClient()
+    yield client
+    client.end()
+    assert not client.running
+
+
 @pytest.fixture
-def openPanel(app, monkeypatch):
-    """Opens panels, each with a worker that only follows a script, or with the real one; closes them afterwards."""
+def openPanel(app, monkeypatch, request):
+    """Opens panels, each with a worker that only follows a script, or with the real one, which may be one of its own;
+    closes them afterwards."""
     panels = []
 
-    def open_(script: str | None = "none"):
+    def open_(script: str | None = "none", own: bool = False):
         from USEMASegmentationLib import Logic  # not before the application is there
 
         command = [sys.executable, str(Path(__file__).with_name("scripted_worker.py")), script] if script else None
-        monkeypatch.setattr(Logic, "WorkerClient", lambda *_: WorkerClient(command))
+        shares = script is None and not own
+        make = (lambda *_: request.getfixturevalue("lasting")) if shares else (lambda *_: WorkerClient(command))
+        monkeypatch.setattr(Logic, "WorkerClient", make)
         panels.append(slicer_host.load())
         return panels[-1]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -62,32 +64,30 @@ def sample(predictor) -> Case:
 
 
 @pytest.fixture(scope="module")
-def further_cases(predictor, data) -> list[Case]:
-    """Three of the cases left out, so that the luck of one does not decide."""
+def left_out(predictor, data):
+    """A case that training left out, by its name, segmented once."""
     source = data / "nnUNet_raw/Dataset004_Hippocampus"
-    cases = []
-    for name in ("hippocampus_007", "hippocampus_074", "hippocampus_297"):
+
+    @cache
+    def case(name: str) -> Case:
         image = read_volume(source / "imagesTr" / f"{name}_0000.nii.gz")
         reference = load_volume(source / "labelsTr" / f"{name}.nii.gz").array
-        cases.append(Case(image, reference, predictor.segment(image).labels))
-    return cases
+        return Case(image, reference, predictor.segment(image).labels)
+
+    return case
 
 
-def drop(predictor: Predictor, case: Case, change: Change) -> np.ndarray:
+def drop(predictor: Predictor, case: Case, change: Change, overlap: float | None = None) -> np.ndarray:
     """By how much the Dice of each label falls with a change, each result against its own reference."""
     changed = change(case.image, case.reference, np.random.default_rng(0))
-    labels = predictor.segment(changed.image).labels
+    labels = predictor.segment(changed.image, overlap=overlap).labels
     return case.dice - changed.dice(labels, changed.follow(case.reference), LABELS)
 
 
-def test_it_reaches_the_dice_that_it_claims_on_the_cases_left_out(bundle, predictor, data):
-    source = data / "nnUNet_raw/Dataset004_Hippocampus"
-    cases = json.loads((source / "splits_final.json").read_text())[0]["val"]
-    scores = []
-    for case in cases:
-        result = predictor.segment(read_volume(source / "imagesTr" / f"{case}_0000.nii.gz"))
-        scores.append(dice(result.labels, load_volume(source / "labelsTr" / f"{case}.nii.gz").array, LABELS))
-    measured = np.mean(scores, axis=0)
+def test_it_reaches_the_dice_that_it_claims_on_the_cases_left_out(bundle, left_out, data):
+    splits = data / "nnUNet_raw/Dataset004_Hippocampus/splits_final.json"
+    cases = json.loads(splits.read_text())[0]["val"]
+    measured = np.mean([left_out(name).dice for name in cases], axis=0)
     claimed = bundle.metadata.metrics["validation"]
     assert claimed["cases"] == len(cases) == 26
     assert measured.mean() >= 0.85
@@ -132,11 +132,24 @@ def test_the_order_of_axes_changes_nothing(predictor, sample, name):
 
 @pytest.mark.parametrize("name", {**OTHER_SIDE, **INTENSITY_SCALES, **SPACINGS, **LARGER_FIELDS_OF_VIEW})
 def test_the_sample_as_other_hospitals_send_it_shows_the_same_anatomy(predictor, sample, name):
-    """By the mean over the labels, as the benchmark has it: at 2 mm, each has fewer than 200 voxels here."""
-    assert drop(predictor, sample, REQUIRED[name]).mean() < ALLOWED_DROP
+    """By the mean over the labels, as the benchmark has it: at 2 mm, each has fewer than 200 voxels here. In the
+    largest volumes tiles hardly overlap, which is harder and takes a third of the time: 8 tiles in place of 27."""
+    overlap = 0.1 if name.startswith("2 cm") else None
+    assert drop(predictor, sample, REQUIRED[name], overlap).mean() < ALLOWED_DROP
 
 
-@pytest.mark.parametrize("name", {**OTHER_SIDE, **INTENSITY_SCALES, **SPACINGS})
-def test_further_cases_as_other_hospitals_send_them_show_the_same_anatomy(predictor, further_cases, name):
-    drops = np.mean([drop(predictor, case, REQUIRED[name]) for case in further_cases], axis=0)
+FURTHER_CASES = ("hippocampus_007", "hippocampus_074", "hippocampus_297")  # so that the luck of one does not decide
+
+
+@pytest.mark.parametrize("name", {**OTHER_SIDE, **SPACINGS})
+def test_further_cases_as_other_hospitals_send_them_show_the_same_anatomy(predictor, left_out, name):
+    drops = np.mean([drop(predictor, left_out(case), REQUIRED[name]) for case in FURTHER_CASES], axis=0)
     assert drops.max() < ALLOWED_DROP
+
+
+@pytest.mark.parametrize(("name", "case"), [*zip(INTENSITY_SCALES, itertools.cycle(FURTHER_CASES), strict=False)])
+def test_a_further_case_in_other_units_gives_the_same(predictor, left_out, name, case):
+    """Units leave no luck: but for what rounding to 8 or 16 bits does, the network sees the same numbers."""
+    image, reference, labels = left_out(case).image, left_out(case).reference, left_out(case).labels
+    changed = INTENSITY_SCALES[name](image, reference, np.random.default_rng(0)).image
+    assert dice(predictor.segment(changed).labels, labels, LABELS).min() > 0.99

@@ -10,21 +10,10 @@ from bundles import FLAT_BACKENDS, FLAT_NETWORKS, FLAT_PLAN, write_tiny_bundle
 from panel_cases import loadSample, waitForStore, waitUntil
 from slicer_cases import labelsOf
 from usema.networks import ARCHITECTURES
-from usema.serving.client import WorkerClient
-from usema.serving.sharing import WorkerHold
 from usema.store import archive
 from USEMASegmentationLib.Scene.VolumeBridge import ijkToRas
 
 pytest_plugins = ["panel_fixtures"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm():
-    """Holds the worker, so that it stays from panel to panel."""
-    hold = WorkerHold("segment", WorkerClient)
-    hold.request("hello")
-    yield
-    hold.release()
 
 
 def test_every_architecture_is_clicked_somewhere():

@@ -31,7 +31,7 @@ def _loadVolume(app, path, properties=None):
 @pytest.fixture
 def entry(app, openPanel, monkeypatch):
     """The module's own file, with what the stand-in lacks: Sample Data, files, and the module's place in a window."""
-    panel = openPanel(script=None)
+    panel = openPanel(script=None, own=True)
     entry = sys.modules["USEMASegmentation"]
 
     sources = []

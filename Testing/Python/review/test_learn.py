@@ -68,14 +68,13 @@ def test_the_rest_follows_and_corrections_and_accepted_slices_stay(corrected):
     assert (live.mask(0) == scene.voxels(ANTERIOR)[live.box]).all()  # the margins are those of the new result
 
 
-def test_it_is_one_step_of_undo_which_also_takes_what_was_learned_and_brings_the_regions_back(corrected):
+def test_it_is_one_step_of_undo_and_is_saved_with_the_scene_and_segmenting_again_can_begin_with_it(corrected, tmp_path):
     scene, before = corrected, corrected.both()
     GuidedReview([scene.case()]).search()
     tag = scene.case().tag
     learn(scene, ask=yes)
-    after = scene.both()
-    assert scene.case().delta is not None
-    assert scene.case().delta.slices == tagOf(scene.node.GetSegmentation().GetSegment(ANTERIOR), "adaptedFrom")
+    after, kept = scene.both(), scene.case().delta
+    assert kept.slices == tagOf(scene.node.GetSegmentation().GetSegment(ANTERIOR), "adaptedFrom")
     assert not GuidedReview([scene.case()]).searched
     assert len(slicesOf(scene.case())) == 2
     scene.editor.Undo()
@@ -85,13 +84,8 @@ def test_it_is_one_step_of_undo_which_also_takes_what_was_learned_and_brings_the
     assert GuidedReview([scene.case()]).searched
     scene.editor.Redo()
     assert (scene.both() == after).all()
-    assert scene.case().delta is not None
+    assert scene.case().delta == kept
 
-
-def test_it_is_saved_with_the_scene_and_segmenting_again_can_begin_with_it(corrected, tmp_path):
-    scene = corrected
-    learn(scene, ask=yes)
-    after, kept = scene.both(), scene.case().delta
     scene.reload(tmp_path / "scene.mrb")
     assert (scene.both() == after).all()
     assert scene.case().delta == kept

@@ -11,7 +11,7 @@ from usema.serving.client import WorkerClient
 from usema.volumes.volume import Geometry
 from workers import last_event, resources_of
 
-RUNS, WARM = 40, 10
+RUNS, WARM = 20, 8
 
 
 @pytest.mark.slow

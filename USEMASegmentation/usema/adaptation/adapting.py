@@ -22,6 +22,7 @@ from ..inference.memory import free_memory
 from ..inference.predictor import Predictor
 from ..inference.result import Segmentation
 from ..inference.speeds import EXACT, PREVIEW, overlap_of
+from ..inference.spoilt_thread import spared
 from ..models.adaptable import why_not
 from ..models.delta import Delta
 from ..volumes.volume import Volume
@@ -91,6 +92,7 @@ class _Collected(Exception):
     """What the network sees is known; the run that told it need not go on."""
 
 
+@spared
 def adapt(
     predictor: Predictor,
     volumes: Sequence[Volume],

@@ -69,6 +69,10 @@ def explained(error: Exception) -> UsemaError:
         return error
     if isinstance(error, OSError):  # paths that are too long, may not be looked at, are no folders, ...
         return UsemaError(f"{error.filename or 'A file'}: {error.strerror or error}.")
+    from ..inference.memory import is_out_of_memory, too_small
+
+    if is_out_of_memory(error):
+        return too_small(error)
     if DEBUG in os.environ:
         raise error
     hint = f"Please report it with what `usema doctor` prints; {DEBUG}=1 shows where it happened."

@@ -2,9 +2,9 @@
 
 The library (glibc, on Linux) gives each large block back at once, and the next tile gets new pages, which the system
 clears one by one: a fifth of a plain U-Net's processor time on one machine (results/inference.md of the benchmarks).
-Elsewhere nothing is changed. It is a matter of the whole process, so only the command line asks for it. The worker does
-not: kept memory lets oneDNN be the first that finds none, and then it goes on to fail in that process when there is
-memory again, where torch's own allocator does not. What no later tile uses again is given back by anyone.
+Elsewhere nothing is changed. It is a matter of the whole process, so only the command line asks for it. In the worker,
+kept memory would let oneDNN be the first that finds none, which costs a thread (``spoilt_thread.py``).
+What no later tile uses again is given back by anyone.
 """
 
 from __future__ import annotations

@@ -77,15 +77,20 @@ def _free_windows() -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is a failed allocation: of torch on any device, of numpy, or of Python."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+    """Whether ``error`` is a failed allocation: of torch on any device, of numpy, or of Python. Does not load torch."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.cuda.OutOfMemoryError)):
         return True
     said = str(error).lower().rstrip()
     return isinstance(error, RuntimeError) and (
         said.endswith(_NO_PRIMITIVE) or any(text in said for text in _OUT_OF_MEMORY)
     )
+
+
+def too_small(error: BaseException) -> DeviceError:
+    """What to tell of a failed allocation that no step of the ladder met."""
+    hint = "Close other programs, crop the volume, or use a computer with more memory."
+    return DeviceError(f"Memory is too small. {error}".strip(), hint)
 
 
 class MemoryLadder:

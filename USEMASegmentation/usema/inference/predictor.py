@@ -39,6 +39,7 @@ from .result import Segmentation
 from .rough import RoughResults
 from .running import Found, NoFirstPass, Teacher, Wishes, run_parts
 from .speeds import EXACT, FIRST_PASS, PREVIEW, overlap_of
+from .spoilt_thread import spared
 
 
 class Predictor:
@@ -99,6 +100,7 @@ class Predictor:
         for part in self.parts:
             part.outputs.temperatures = tuple(value) if isinstance(value, (list, tuple)) else (float(value),)
 
+    @spared
     def segment(
         self,
         volumes: Volume | Sequence[Volume],

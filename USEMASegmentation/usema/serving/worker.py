@@ -45,7 +45,6 @@ import argparse
 import faulthandler
 import json
 import os
-import sys
 import threading
 import time
 import traceback
@@ -56,6 +55,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError, UsemaError
+from ..inference.memory import is_out_of_memory, too_small
 from .exchange import remove_if_abandoned
 
 
@@ -155,9 +155,9 @@ class Worker:
         except UsemaError as error:
             return _error(error.code, error.message, error.hint)
         except Exception as error:
-            if _is_out_of_memory(error):
-                hint = "Close other programs, crop the volume, or use a computer with more memory."
-                return _error("memory", f"Memory is too small. {error}".strip(), hint, traceback.format_exc())
+            if is_out_of_memory(error):
+                told = too_small(error)
+                return _error("memory", told.message, told.hint, traceback.format_exc())
             hint = "This is a defect of USEMA: please report it with the details."
             return _error("internal", f"{type(error).__name__}: {error}", hint, traceback.format_exc())
 
@@ -187,14 +187,6 @@ def _parsed(line: bytes) -> tuple[dict, str] | tuple[int | None, str]:
 
 def _error(code: str, message: str, hint: str = "", detail: str = "") -> dict:
     return {"event": "error", "code": code, "message": message, "hint": hint, "detail": detail}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from ..inference.memory import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
