@@ -31,7 +31,7 @@ def segment(panel):
 
 def test_the_engine_is_there_before_the_click_and_it_is_the_one_that_segments(app, openPanel):
     before = children()
-    panel = openPanel(None)
+    panel = openPanel(None, own=True)
     events()
     assert children() == before  # without a volume there is nothing to segment
     loadSample(app)
