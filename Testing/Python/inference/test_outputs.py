@@ -21,18 +21,12 @@ def logits_like(case: str, outputs: int) -> torch.Tensor:
 @pytest.mark.parametrize("case", ["noise", "organs", "ties"])
 def test_a_label_is_the_first_of_the_largest_outputs(case, outputs):
     logits = logits_like(case, outputs)
-    labels, largest = Outputs.classes(outputs).to_labels_and_largest(logits)
-    assert torch.equal(labels.long(), logits.argmax(0))
+    means = Outputs.classes(outputs)
+    chosen, largest = first = means.first_largest(logits)
+    assert torch.equal(chosen.long(), logits.argmax(0))
     assert torch.equal(largest, logits.amax(0))
-
-
-def test_of_many_outputs_those_that_are_nowhere_the_largest_do_not_count():
-    logits = logits_like("noise", 300)
-    logits[::7] += 100
-    assert torch.equal(Outputs.classes(300).to_labels(logits).long(), logits.argmax(0))
-    logits[::7] = 1.0  # all of them the largest, in every voxel
-    logits.clamp_(max=1.0)
-    assert torch.equal(Outputs.classes(300).to_labels(logits).long(), logits.argmax(0))
+    for labels in (means.to_labels(logits), means.to_labels(logits, first=first)):
+        assert torch.equal(labels.long(), logits.argmax(0))
 
 
 def test_outputs_that_share_labels_and_leave_some_out_are_mapped():
@@ -50,7 +44,7 @@ def test_the_highest_probability_is_that_of_all_voxels(case, outputs, temperatur
     expected = means.probabilities(logits.double())[1:].amax().item()
     assert means.highest(logits) == pytest.approx(expected, abs=1e-6)
     for part in logits.split(1, dim=1):
-        found = means.highest(part, found, means.to_labels_and_largest(part)[1])
+        found = means.highest(part, found, means.first_largest(part))
     assert found == pytest.approx(expected, abs=1e-6 if expected < 0.995 else 0.005), "told as 1.00"
     assert means.highest(logits, 0.996) == 0.996
 

@@ -14,7 +14,7 @@ from ..volumes.geometry import Geometry
 from ..volumes.margins import BACKGROUND, HIGHEST, LOWEST, NEAR, STEP, Margins, PlacedMargins
 from ..volumes.masks import Box, box_around, relative
 from ..volumes.volume import moves_between
-from .outputs import Outputs
+from .outputs import FirstLargest, Outputs
 from .pre_resampling import back_to
 
 # What all boxes together may take. Where that is not enough, the labels with the largest boxes go without.
@@ -23,26 +23,25 @@ _BLOCK = 2**20  # bytes that are asked for at a time
 _LEAST_PROBABILITY = 1e-6  # so that a mean of probabilities has a logarithm
 
 
-def margins_of(outputs: Outputs, scores: torch.Tensor, boundary: float = 0.0) -> tuple[list[int], torch.Tensor]:
+def margins_of(
+    outputs: Outputs, scores: torch.Tensor, boundary: float = 0.0, first: FirstLargest | None = None
+) -> tuple[list[int], torch.Tensor]:
     """The margins of labels, in 8 bits.
 
     Args:
         scores: (outputs, ...) logits, or with the boundary 0.5 probabilities.
+        first: their ``Outputs.first_largest``, if that is known.
 
     Returns:
         the labels in the order in which later ones are written over earlier ones, without background for regions;
         int8 (labels, ...).
     """
-    temperatures = torch.tensor(outputs.temperatures, dtype=torch.float32, device=scores.device)
-    temperatures = temperatures.reshape(-1, *[1] * (scores.ndim - 1))
     if outputs.activation == SIGMOID:
         positive = scores > boundary
-        if boundary:
-            margins = scores.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).logit()
-        else:
-            margins = scores.float() / temperatures
-        values = list(outputs.values)
-        return values, _in_steps(margins, positive)
+        margins = (
+            scores.clamp(_LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY).logit() if boundary else outputs.scaled(scores)
+        )
+        return list(outputs.values), _in_steps(margins, positive)
     values = list(dict.fromkeys(outputs.values))
     if len(values) < outputs.count:  # classes that share a label: the likeliest counts
         rows = torch.tensor([values.index(value) for value in outputs.values], device=scores.device)
@@ -50,15 +49,20 @@ def margins_of(outputs: Outputs, scores: torch.Tensor, boundary: float = 0.0) ->
         merged = torch.full(shape, -math.inf, device=scores.device, dtype=scores.dtype)
         for row, one in zip(rows.tolist(), scores, strict=True):
             torch.maximum(merged[row], one, out=merged[row])
-        scores = merged
-    scores = scores.clamp_min(_LEAST_PROBABILITY).log() if boundary else scores.float()
-    best, winner = scores.max(dim=0, keepdim=True)  # as ``Outputs.to_labels`` chooses
-    second = scores.scatter(0, winner, -math.inf).amax(dim=0, keepdim=True)
-    margins = (scores - best).scatter_(0, winner, best - second)
-    if not boundary:
-        margins /= temperatures
-    positive = torch.zeros_like(margins, dtype=torch.bool).scatter_(0, winner, True)
-    return values, _in_steps(margins, positive)
+        scores, first = merged, None
+    if boundary:
+        scores, first = scores.clamp_min(_LEAST_PROBABILITY).log(), None
+    scores = scores.float()
+    chosen, best = first or outputs.first_largest(scores)
+    winner, best = chosen[None].long(), best[None]
+    margins = (scores - best).scatter_(0, winner, -math.inf)
+    lead = margins.amax(dim=0, keepdim=True).neg_()  # of the winner over the second
+    if not boundary and outputs.temperatures[0] != 1:
+        margins /= outputs.temperatures[0]
+        lead /= outputs.temperatures[0]
+    # All behind but the winner, which is one of many: the others are computed as if there were none.
+    steps = margins.div_(STEP).floor_().clamp_(LOWEST, -1).to(torch.int8)
+    return values, steps.scatter_(0, winner, lead.div_(STEP).floor_().clamp_(0, HIGHEST).to(torch.int8))
 
 
 def _in_steps(margins: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
@@ -144,14 +148,21 @@ class MarginCollector:
 
     @torch.inference_mode()
     def add(
-        self, begin: int, scores: torch.Tensor, boundary: float = 0.0, row: int = 0, outputs: Outputs | None = None
+        self,
+        begin: int,
+        scores: torch.Tensor,
+        boundary: float = 0.0,
+        row: int = 0,
+        outputs: Outputs | None = None,
+        first: FirstLargest | None = None,
     ) -> None:
         """Take slices (outputs, n, rows, c) from ``begin`` and ``row`` on; see `margins_of`.
 
         Args:
             outputs: of the scores, where they are some of all; the others have the least margin.
+            first: the scores' ``Outputs.first_largest``, if that is known.
         """
-        values, found = margins_of(outputs or self._outputs, scores, boundary)
+        values, found = margins_of(outputs or self._outputs, scores, boundary, first)
         margins, near = found.cpu().numpy(), (found > NEAR).cpu().numpy()
         boxes = []
         for value, own, there in zip(values, margins, near, strict=True):

@@ -100,12 +100,12 @@ class LogitsToLabels:
             probabilities = None
             if self._canvas.probabilities is not None:
                 probabilities = outputs.by_label(outputs.probabilities(chunk))
-            labels, largest = outputs.to_labels_and_largest(chunk)
-            self._canvas.write(begin, labels, probabilities)
+            first = outputs.first_largest(chunk)
+            self._canvas.write(begin, outputs.to_labels(chunk, first=first), probabilities)
             if self._collected is not None:
-                self._collected.add(begin, chunk, outputs=outputs)
+                self._collected.add(begin, chunk, outputs=outputs, first=first)
             if self._resampler.keeps_grid:
-                self.highest = outputs.highest(chunk, self.highest, largest)
+                self.highest = outputs.highest(chunk, self.highest, first)
         if self._resampler.keeps_grid:
             return
         for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):

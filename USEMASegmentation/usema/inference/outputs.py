@@ -13,6 +13,8 @@ from ..models.parts import SIGMOID, SOFTMAX, Part
 _FEW = 50  # outputs; with more, comparing them one by one takes as long as max() does
 _SURE = 0.995  # a probability that is told as 1.00
 
+FirstLargest = tuple[torch.Tensor, torch.Tensor]  # argmax(dim=0), of any whole type, and amax(dim=0)
+
 
 @dataclass
 class Outputs:
@@ -57,23 +59,26 @@ class Outputs:
         scaled = self.scaled(logits)
         return scaled.sigmoid() if self.activation == SIGMOID else scaled.softmax(dim=0)
 
-    def to_labels(self, scores: torch.Tensor, boundary: float = 0.0) -> torch.Tensor:
-        """Labels (...) of scores (outputs, ...): logits, or with the boundary 0.5 probabilities."""
-        return self.to_labels_and_largest(scores, boundary)[0]
+    def first_largest(self, scores: torch.Tensor) -> FirstLargest | None:
+        """Which of the scores (outputs, ...) is the first of the largest in each voxel, and that; None with sigmoid,
+        where several count."""
+        return None if self.activation == SIGMOID else _first_largest(scores)
 
-    def to_labels_and_largest(
-        self, scores: torch.Tensor, boundary: float = 0.0
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """``to_labels``, and with softmax the largest score of each voxel, which was found on the way."""
+    def to_labels(self, scores: torch.Tensor, boundary: float = 0.0, first: FirstLargest | None = None) -> torch.Tensor:
+        """Labels (...) of scores (outputs, ...): logits, or with the boundary 0.5 probabilities.
+
+        Args:
+            first: their ``first_largest``, if that is known.
+        """
         if self.activation == SIGMOID:
             labels = torch.zeros(scores.shape[1:], dtype=self._dtype, device=scores.device)
             for value, score in zip(self.values, scores, strict=True):
                 labels.masked_fill_(score > boundary, value)
-            return labels, None
-        chosen, largest = _first_largest(scores)
+            return labels
+        chosen, _ = first or _first_largest(scores)
         if list(self.values) == list(range(self.count)):
-            return chosen.to(self._dtype), largest
-        return torch.tensor(list(self.values), dtype=self._dtype, device=scores.device)[chosen.long()], largest
+            return chosen.to(self._dtype)
+        return torch.tensor(list(self.values), dtype=self._dtype, device=scores.device)[chosen.long()]
 
     def by_label(self, probabilities: torch.Tensor) -> torch.Tensor:
         """(labels + 1, ...) of probabilities (outputs, ...): background, then each label.
@@ -93,13 +98,13 @@ class Outputs:
             result[0] = 1 - result[1:].amax(dim=0)
         return result
 
-    def highest(self, logits: torch.Tensor, known: float = 0.0, largest: torch.Tensor | None = None) -> float:
+    def highest(self, logits: torch.Tensor, known: float = 0.0, first: FirstLargest | None = None) -> float:
         """The largest probability of any label in any voxel of logits (outputs, ...), and no less than ``known``.
 
         It is told to people, with two digits: where 0.995 is known already, what is still larger is not looked for.
 
         Args:
-            largest: with softmax the largest logit of each voxel, if that is known.
+            first: their ``first_largest``, if that is known.
         """
         if self.activation == SIGMOID:
             return max(known, self.scaled(logits).amax().sigmoid().item())
@@ -108,8 +113,8 @@ class Outputs:
         logits = logits.flatten(1)
         # Against background alone a label's probability is no smaller than against all classes: most voxels fall out.
         # Where background is the largest of all, a label has less than one half: of no matter once that is exceeded.
-        spared = largest is not None and _least_margin(known) > 0
-        foreground = largest.flatten() if spared else logits[1:].amax(dim=0)
+        spared = first is not None and _least_margin(known) > 0
+        foreground = first[1].flatten() if spared else logits[1:].amax(dim=0)
         margin = (foreground - logits[0]) / self.temperatures[0]
 
         def highest_of(voxels: torch.Tensor) -> float:
@@ -132,25 +137,17 @@ class Outputs:
         return torch.uint8 if self.labels <= 255 else torch.int32
 
 
-def _first_largest(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _first_largest(scores: torch.Tensor) -> FirstLargest:
     """argmax(dim=0) and amax(dim=0). On a CPU max() with indices takes a third of argmax's time; for few, this half of
     that."""
-    if scores.device.type != "cpu":
+    if scores.device.type != "cpu" or len(scores) > _FEW:
         largest, indices = scores.max(dim=0)
         return indices, largest
-    largest, there = scores.amax(dim=0), range(len(scores))
-    if len(there) > _FEW:
-        # Most of many classes are nowhere the largest, which their own largest score tells.
-        own = scores.amax(dim=tuple(range(1, scores.ndim)))
-        there = (own >= largest.min()).nonzero()[:, 0].tolist()
-    if not 0 < len(there) <= _FEW:
-        return scores.max(dim=0).indices, largest
     # Of equal scores the first has the largest rank; bytes are compared many at a time.
-    rank = torch.zeros(largest.shape, dtype=torch.uint8)
-    for place, index in enumerate(there):
-        torch.maximum(rank, (scores[index] == largest).view(torch.uint8) * (len(there) - place), out=rank)
-    first = len(there) - rank
-    return first if len(there) == len(scores) else torch.tensor(there)[first.long()], largest
+    largest, rank = scores.amax(dim=0), torch.zeros(scores.shape[1:], dtype=torch.uint8)
+    for index, score in enumerate(scores):
+        torch.maximum(rank, (score == largest).view(torch.uint8) * (len(scores) - index), out=rank)
+    return len(scores) - rank, largest
 
 
 def _least_margin(probability: float) -> float:
