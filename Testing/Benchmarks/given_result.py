@@ -49,6 +49,8 @@ def margins(size: tuple[int, int, int]) -> str:
 
 def answer(request: dict) -> dict:
     """The result, as the worker gives it."""
+    from usema.models.bundle import read_bundle
+
     folder, size = Path(request["output"]), np.load(request["inputs"][0]["array"], mmap_mode="r").shape
     np.save(folder / "labels.npy", organs(size))
     (folder / "margins.txt").write_text(margins(size))
@@ -59,7 +61,7 @@ def answer(request: dict) -> dict:
         "names": request["labels"] or ["Anterior hippocampus", "Posterior hippocampus"],
         "probabilities": None,
         "geometry": request["inputs"][0]["geometry"],
-        "provenance": {"model": "tiny", "device": "none", "attention": "none"},
+        "provenance": {"model": read_bundle(request["model"]).metadata.name, "device": "none", "attention": "none"},
         "warnings": [],
         "max_foreground_probability": 1.0,
         "seconds": 0.0,

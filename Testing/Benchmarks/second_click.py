@@ -7,7 +7,7 @@ The first click starts the worker, the second finds it warm. "Started before" is
 opened a while ago: the worker has said hello, and has no model yet. "New process" is what a click costs without a
 worker: a Python that imports the engine, loads the model, segments, and ends. All read the same .npy file, which a
 panel has to write in either case. The median of the rounds, each with a new worker. --write appends to
-results/second_click.md.
+results/second_click.md. Printed as well: the worker's own processor seconds, which other programs do not lengthen.
 """
 
 from __future__ import annotations
@@ -72,6 +72,28 @@ def click(client: WorkerClient, asked: dict) -> tuple[float, float]:
     return first, time.monotonic() - started
 
 
+def told_processor(asked: dict) -> str:
+    """What a worker spends until it says hello, and from a click then to the first progress; Linux alone tells it."""
+
+    def spent() -> float:
+        fields = Path(f"/proc/{client.hello['pid']}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    client = WorkerClient(environment={"OMP_NUM_THREADS": "1"})
+    try:
+        client.start()
+        while client.busy:
+            client.poll()
+            time.sleep(0.01)
+        before = spent()
+        client.request("segment", **asked)
+        while not any(event["event"] == "progress" for event in client.poll()):
+            time.sleep(0.001)
+        return f"One thread: {before:.2f} s of the processor to say hello, {spent() - before:.2f} s from the click on\n"
+    finally:
+        client.stop()
+
+
 def one_shot(asked: dict) -> tuple[float, float]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "USEMASegmentation")}
     started = time.monotonic()
@@ -132,6 +154,7 @@ def main() -> None:
             "inputs": [{"array": str(array), "geometry": volume.geometry.to_dict()}],
             "output": folder,
         }
+        processor = told_processor(asked) if sys.platform == "linux" else ""
         seconds, device = measure(asked, options.rounds)
 
     about = [
@@ -146,6 +169,7 @@ def main() -> None:
         first, result = (f"{median(values):.2f}" for values in zip(*rounds, strict=True))
         rows.append(f"| {' | '.join([*about, way, first, result, str(options.rounds)])} |\n")
     print("".join(rows), end="")
+    print(processor, end="")
     if options.write:
         if not RESULTS.exists():
             RESULTS.write_text(HEADER)

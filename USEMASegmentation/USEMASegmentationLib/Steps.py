@@ -114,27 +114,33 @@ def copying(source: np.ndarray, target: np.ndarray) -> Working:
 class Steps:
     """Carries a generator on, for a moment at each call of ``go``.
 
+    What it does may let the application's events in, as a question to the user does: a call from there does nothing.
+
     Attributes:
         value: what the generator returned, once it has.
     """
 
     def __init__(self, work: Working):
-        self._work, self._aside = work, None
+        self._work, self._aside, self._isClosed = work, None, False
         self.value: Any = None
 
     def go(self, seconds: float = MOMENT) -> bool:
         """Whether it has ended; raises what the work raises."""
         end = time.perf_counter() + seconds
-        while True:
+        while not self._work.gi_running:
             if self._aside is not None and not self._aside.wait(max(0.0, end - time.perf_counter())):
                 return False
             try:
                 self._aside = next(self._work)
             except StopIteration as stop:
                 self.value = stop.value
-                return True
+                return not self._isClosed
+            if self._isClosed:
+                self._work.close()
+                return False
             if time.perf_counter() >= end:
                 return False
+        return False
 
     def end(self) -> Any:
         """Goes on to the end without a pause, for scripts; gives what the work returns."""
@@ -143,8 +149,10 @@ class Steps:
         return self.value
 
     def close(self) -> None:
-        """Gives it up. What is computed beside goes on in vain."""
-        self._work.close()
+        """Gives it up, at its next pause if it is at work. What is computed beside goes on in vain."""
+        self._isClosed = True
+        if not self._work.gi_running:
+            self._work.close()
 
 
 def atOnce(work: Working) -> Any:

@@ -199,8 +199,10 @@ def test_doctor_reports_what_runs_without_naming_the_user():
 
 
 def test_networks_prints_the_published_control_and_what_sema_adds(monkeypatch):
-    """Of the plan that it was published for, and of one in 3D; the others only differ in numbers."""
+    """Of the plan that it was published for, and of one in 3D, with no and with all SEMA blocks; the others only differ
+    in numbers."""
     monkeypatch.setattr(networks, "PLANS", (networks.PLANS[0], networks.PLANS[-1]))
+    monkeypatch.setattr(networks, "VARIANTS", ("none", "all"))
     result = usema("networks", "--no-value-projection")
     assert result.exit_code == 0
     assert "106.76" in result.output  # residual control on the 9-stage endoscopy plan, last stride (1, 2)

@@ -58,12 +58,15 @@ def in_this_process(code: str, arguments: list[str], environment: dict[str, str]
     importlib.import_module("nnunetv2.experiment_planning.plan_and_preprocess_entrypoints")
     fingerprint = importlib.import_module("nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor")
     extractor = fingerprint.DatasetFingerprintExtractor
+    planners = importlib.import_module("nnunetv2.experiment_planning.experiment_planners.default_experiment_planner")
+    planner = planners.ExperimentPlanner
     names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     threads = torch.get_num_threads()
     with folders_of_nnunet(**{name: environment[name] for name in names}), pytest.MonkeyPatch.context() as patch:
         patch.setattr(multiprocessing, "get_context", lambda method: SimpleNamespace(Pool=ThreadPool))
         patch.setattr(sys, "argv", ["nnU-Net", *arguments])
         patch.setattr(extractor, "__init__", _of_few_samples(extractor))
+        patch.setattr(planner, "static_estimate_VRAM_usage", _without_weights(planner.static_estimate_VRAM_usage))
         for name in environment.keys() - os.environ.keys():
             patch.setenv(name, environment[name])
         exec(code, {})
@@ -80,6 +83,16 @@ def _of_few_samples(extractor: type) -> Callable[..., None]:
         self.num_foreground_voxels_for_intensitystats = 1e5
 
     return make
+
+
+def _without_weights(estimate: Callable[..., int]) -> Callable[..., int]:
+    """nnU-Net draws weights for each network whose size it asks for."""
+
+    def estimated(*arguments, **options) -> int:
+        with torch.device("meta"):
+            return estimate(*arguments, **options)
+
+    return staticmethod(estimated)
 
 
 def plan_only(code: str, *rest) -> None:

@@ -162,7 +162,10 @@ def test_a_worker_that_never_answers_is_given_up(volume, logicWith):
 
 
 @pytest.mark.parametrize("fault", ["silent", "waits", "hangs"])
-def test_cancel_ends_a_worker_that_has_not_begun_one_that_listens_and_one_that_does_not(volume, logicWith, fault):
+def test_cancel_ends_a_worker_that_has_not_begun_one_that_listens_and_one_that_does_not(
+    volume, logicWith, fault, monkeypatch
+):
+    monkeypatch.setattr("usema.serving.client.CANCEL_SECONDS", 0.5)
     logic = logicWith(fault)
     logic.start(Parameters(inputVolume=volume, modelName=MODEL))
     if fault != "silent":

@@ -198,6 +198,27 @@ def test_what_was_corrected_is_counted_a_moment_at_a_time(host, head, tiny, slow
     assert count.now(parameters).voxels == 0
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_events_that_come_in_the_middle_of_a_step_neither_carry_it_on_nor_break_it(closed):
+    done = []
+
+    def work():
+        done.append("first")
+        if closed:
+            steps.close()
+        else:
+            assert not steps.go()
+        done.append("still first")
+        yield
+        done.append("second")
+        return 7
+
+    steps = Steps.Steps(work())
+    assert steps.go() is not closed
+    assert steps.value == (None if closed else 7)
+    assert done == ["first", "still first", "second"][: 2 if closed else 3]
+
+
 @pytest.mark.parametrize("error", [MemoryError("no room"), InputError("elsewhere")])
 def test_a_count_that_failed_is_made_anew(host, head, tiny, monkeypatch, error):
     def failing(*_):

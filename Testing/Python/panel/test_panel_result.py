@@ -214,3 +214,43 @@ def test_limits_and_licence_are_folded_until_the_user_unfolds_them_for_good(open
     assert again.ui.aboutButton.text == "▾ Limits and licence"
     again.ui.aboutButton.click()
     assert not isShown(openPanel().ui.modelInfoLabel)
+
+
+# While a result is being shown
+
+
+@pytest.mark.parametrize("way", ["scene closed", "result removed", "module left", "another click", "undo"])
+def test_what_the_user_does_between_two_turns_of_showing_is_safe(corrected, way):
+    panel, node, volume, painted = corrected
+    name = node.GetSegmentation().GetNthSegmentID(0)
+    choose(panel, "replace")
+    panel.ui.segmentButton.click()
+    waitUntil(lambda: panel.logic._settled)
+    result = voxels(node, name, volume)
+    if way == "scene closed":
+        slicer.mrmlScene.Clear(False)
+    elif way == "result removed":
+        slicer.mrmlScene.RemoveNode(node)
+    elif way == "module left":
+        panel.parent.isEntered = False
+        panel.exit()
+    elif way == "another click":
+        panel.ui.segmentButton.click()
+    else:
+        panel.ui.segmentEditor.undo()
+    waitUntil(lambda: not panel.logic.busy)
+    assert panel.logic.status.state == "done"
+    assert panel.ui.segmentButton.text == "Segment"
+    if way in ("scene closed", "result removed"):
+        assert "before all of it was shown" in panel.ui.messageLabel.text
+        assert panel.binding.node.segmentation is None
+        return
+    if way == "module left":
+        panel.parent.isEntered = True
+        panel.enter()
+    assert "Done in" in panel.ui.messageLabel.text
+    assert panel.binding.node.segmentation is node
+    assert panel.ui.segmentEditor.mrmlSegmentEditorNode().GetSegmentationNode() is node
+    assert (voxels(node, name, volume) == (painted if way == "undo" else result)).all()
+    (panel.ui.segmentEditor.redo if way == "undo" else panel.ui.segmentEditor.undo)()
+    assert (voxels(node, name, volume) == (result if way == "undo" else painted)).all()

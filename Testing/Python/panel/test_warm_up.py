@@ -9,6 +9,7 @@ import slicer
 from panel_cases import choose, loadSample, waitUntil
 from slicer_cases import children, nodes
 from usema.serving.client import WorkerClient
+from workers import is_alive, wait_until
 
 pytest_plugins = ["panel_fixtures"]
 
@@ -30,7 +31,7 @@ def segment(panel):
 
 def test_the_engine_is_there_before_the_click_and_it_is_the_one_that_segments(app, openPanel):
     before = children()
-    panel = openPanel(None)
+    panel = openPanel(None, own=True)
     events()
     assert children() == before  # without a volume there is nothing to segment
     loadSample(app)
@@ -44,7 +45,7 @@ def test_the_engine_is_there_before_the_click_and_it_is_the_one_that_segments(ap
     assert client(panel).hello["pid"] == engine
     assert children() - before == {engine}
     panel.cleanup()
-    assert children() == before
+    wait_until(lambda: not is_alive(engine))
 
 
 def test_a_click_at_once_waits_for_the_engine_that_is_starting(app, openPanel):

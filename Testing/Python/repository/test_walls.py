@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -32,7 +33,8 @@ def module_name(path: str) -> str:
     return path.removeprefix("USEMASegmentation/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def imports(path: str, source: str) -> Iterator[Import]:
+@cache  # the rules look at each file again and again
+def imports(path: str, source: str) -> tuple[Import, ...]:
     """Every import of a file, in whatever form, save those for type checkers only."""
     package = module_name(path).split(".")
     if not path.endswith("/__init__.py"):
@@ -58,7 +60,7 @@ def imports(path: str, source: str) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from visit(child, file_scope and not inside)
 
-    return visit(ast.parse(source), True)
+    return tuple(visit(ast.parse(source), True))
 
 
 def calls(path: str, source: str) -> Iterator[tuple[str, ast.Call]]:

@@ -21,7 +21,8 @@ for line in sys.stdin:
 
 
 @pytest.mark.parametrize("launcher", [False, True], ids=["direct", "through a launcher"])
-def test_a_worker_that_ignores_a_cancellation_is_ended_with_all_its_processes(tmp_path, launcher):
+def test_a_worker_that_ignores_a_cancellation_is_ended_with_all_its_processes(tmp_path, launcher, monkeypatch):
+    monkeypatch.setattr("usema.serving.client.CANCEL_SECONDS", 0.5)
     command = python(DEAF)
     if launcher:  # PythonSlicer starts the real Python as a child
         script = tmp_path / "PythonSlicer"

@@ -34,7 +34,7 @@ class WarmUp:
 
     def close(self) -> None:
         """Starts nothing any more."""
-        self._isShown = bool
+        self._isShown = lambda: False
 
     def _start(self) -> None:
         if self._isShown():
