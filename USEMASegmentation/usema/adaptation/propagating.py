@@ -27,6 +27,7 @@ from .propagation_features import FEATURES, Told, see
 WEIGHTS = Path(__file__).with_name("propagation.safetensors")
 POSSIBLE = -3.0  # log odds from which on a voxel may yet become the label's
 MARGIN = 12  # voxels around what may
+LEAST = 0.01  # of a change, below which it is not looked for
 TILE, HALO = 64, 24  # voxels: the sides of what is computed at once, and how much of a neighbour it sees
 REACH = 10.0  # voxels from the nearest corrected slice, at which 1/e of the change is left, and soon nothing
 
@@ -182,6 +183,9 @@ def change_of(
     result = np.empty((wanted.stop - wanted.start, *score.shape[1:]), np.float32)
     near = nearness(len(score), told)
     for planes, wide in _cuts(wanted, len(score)):
+        if near[planes].max() < LEAST:
+            result[planes.start - wanted.start : planes.stop - wanted.start] = 0
+            continue
         seen = see(image, score, told, wide.start, wide.stop)
         for rows, wide_rows in _cuts(slice(0, score.shape[1]), score.shape[1]):
             for columns, wide_columns in _cuts(slice(0, score.shape[2]), score.shape[2]):
