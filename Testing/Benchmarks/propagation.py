@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/help
 import torch  # noqa: E402
 from corrections import SHIFTS, worst_slices  # noqa: E402
 from robustness_cases import OTHER_SIDE  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from usema.adaptation.places import Places  # noqa: E402
 from usema.adaptation.propagating import WEIGHTS, box_of, nearness, normalised  # noqa: E402
@@ -199,6 +199,8 @@ def train(options) -> None:
     shares = np.array(shares) / sum(shares)
     print(f"{len(cases)} volumes", flush=True)
     network, averaged = Propagation(FEATURES), Propagation(FEATURES)
+    if options.start:
+        network.load_state_dict({name: one.float() for name, one in load_file(options.start).items()})
     averaged.load_state_dict(network.state_dict())
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     begun, losses = time.process_time(), []
@@ -242,6 +244,7 @@ def main() -> None:
     parser.add_argument("--half", type=Path)
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="weights to go on from, with another seed")
     parser.add_argument("--output", type=Path, default=WEIGHTS)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -188,10 +188,10 @@ def learning(story: Story) -> QtGui.QImage:
     before = story.now
     ui.learnButton.click()
     while task.busy:
-        waitUntil(lambda: not task.busy or task.status.phase in ("learning", "segmenting"))
+        waitUntil(lambda: not task.busy or task.status.phase in ("propagating", "segmenting"))
         if task.busy:
             story.panel.reviewSection.learn.update()
-            caption = "Learn: the model adapts itself to this case, and segments the rest again."
+            caption = "Learn: what was corrected is propagated to the other slices."
             story.picture(ui.learnGroup, corrected[-1], [(before, story.color, 2, 0.25)], caption, 700)
             waitUntil(lambda phase=task.status.phase: task.status.phase != phase or not task.busy)
     waitUntil(lambda: not task.busy)
@@ -203,7 +203,7 @@ def learning(story: Story) -> QtGui.QImage:
         gain[index - 2 : index + 3] = -1
     shown, (first, second) = int(gain.argmax()), corrected
     caption = (
-        f"Slice {shown}, which nobody touched: before (red) and after (yellow) learning from {first} and {second}."
+        f"Slice {shown}, which nobody touched: before (red) and after (yellow) correcting {first} and {second}."
     )
     message = task.status.message
     print(f"Dice {dice:.3f} as it was, {story.dice():.3f} with two slices corrected and learned from; {message}")
