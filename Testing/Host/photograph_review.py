@@ -202,9 +202,7 @@ def learning(story: Story) -> QtGui.QImage:
     for index in corrected:
         gain[index - 2 : index + 3] = -1
     shown, (first, second) = int(gain.argmax()), corrected
-    caption = (
-        f"Slice {shown}, which nobody touched: before (red) and after (yellow) correcting {first} and {second}."
-    )
+    caption = f"Slice {shown}, which nobody touched: before (red) and after (yellow) correcting {first} and {second}."
     message = task.status.message
     print(f"Dice {dice:.3f} as it was, {story.dice():.3f} with two slices corrected and learned from; {message}")
     contours = [(after, YELLOW, 2, 0.25), (before, story.color, 2)]
