@@ -102,7 +102,9 @@ def test_a_cohort_goes_on_when_there_is_room_again(pages, disk, leave, model, sm
 def test_what_was_learned_and_its_result_are_whole_or_not_there(disk, leave, model, small_volume, tmp_path):
     leave(5)  # the result alone takes as much
     arguments = ("-o", disk / "r.nii", "--model", model, "--save-delta", disk / "d.safetensors")
-    result = usema("adapt", small_volume, corrected(small_volume, tmp_path), "--slices", "4", *arguments)
+    result = usema(
+        "adapt", small_volume, corrected(small_volume, tmp_path), "--slices", "4", "--way", "learned", *arguments
+    )
     assert result.exit_code == 1
     assert "No space left on device" in said(result) or "cannot be written" in said(result), said(result)
     for one in left(disk):

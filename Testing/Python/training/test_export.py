@@ -280,7 +280,9 @@ def test_a_model_that_was_trained_further_says_what_its_start_says_and_still_fin
     start = read_bundle(bundled_models()["hippocampus-mr"])
     given = {"background": 0, "Anterior hippocampus": 1, "Posterior hippocampus": 2}
     bundle = export_bundle(make_results(tmp_path / "results", labels=given), tmp_path / "b", like=start)
-    assert (bundle.metadata.name, bundle.metadata.version) == (start.metadata.name, "0.4.1-tuned")
+    first, _, last = start.metadata.version.rpartition(".")
+    next_version = f"{first}.{int(last) + 1}-tuned"
+    assert (bundle.metadata.name, bundle.metadata.version) == (start.metadata.name, next_version)
     assert bundle.metadata.labels == start.metadata.labels
     assert bundle.metadata.find_regions == start.metadata.find_regions
     assert bundle.metadata.training == {**TRAINING, "checkpoint": "final"}
