@@ -103,7 +103,7 @@ def terminology(node, segment_id: str) -> str:
 
 
 def test_liver_is_searched_downloaded_segmented_and_corrected(app, openPanel, asked, publishers, ct):
-    panel = openPanel(script=None)
+    panel = openPanel(script=None, own=True)  # which keeps its time where this store is
     volume = app.loadVolume(ct)
     text = find(panel, "liver", WHOLE_BODY)
     assert "Liver" in text
@@ -145,7 +145,7 @@ def test_liver_is_searched_downloaded_segmented_and_corrected(app, openPanel, as
 
 
 def test_only_the_structure_that_was_searched_for_of_an_auto3dseg_model(app, openPanel, asked, publishers, ct):
-    panel = openPanel(script=None)
+    panel = openPanel(script=None, own=True)  # which keeps its time where this store is
     volume = app.loadVolume(ct)
     assert "42 s on its publisher's processor" in find(panel, "Muscles", MUSCLES)
     panel.ui.useButton.click()
