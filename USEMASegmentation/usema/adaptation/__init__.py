@@ -1,1 +1,1 @@
-"""Learning from a user's corrections: a model adapted to one case, kept as a small delta beside it."""
+"""A user's corrections of one case: propagated to other slices, carried, or learned from; the model's files stay."""

@@ -56,10 +56,10 @@ def adapt(
     The slices that --slices names come back exactly as they are in CORRECTED, as does what you changed since --before.
     They are numbered from 0 along the file's last axis (z), or along the axis that is named.
 
-    Near them the result follows what you changed, and the model's last layer learns from them what to do in this image;
-    far away all stays as the model has it. With three slices or more, one is left out to see whether that helps: if
-    not, it is not done, and the command says so. The model's own files do not change: what was learned can be kept by
-    --save-delta and given to `usema segment --delta`.
+    What you changed on them is propagated to the other slices by a small network; far away all stays as the model has
+    it. With two slices or more, each is left out in turn to see whether that helps: if not, it is not done, and the
+    command says so. With --way learned, the model's last layer learns from them instead. The model's own files do not
+    change: what was learned can be kept by --save-delta and given to `usema segment --delta`.
     """
     from ..files import refuse_existing
     from ..models.adaptable import why_not
@@ -150,7 +150,7 @@ def _keep(path: Path, delta, console: Console) -> None:
     from ..files import replace_file
 
     if delta is None:
-        say(console, f"Nothing was learned, so {path} was not written.", "yellow")
+        say(console, f"Nothing was learned, so {path} was not written; --way learned asks for it.", "yellow")
         return
     content = delta.to_bytes()
     replace_file(path, content)
