@@ -11,9 +11,10 @@ that he did not correct are scored: mean Dice over the labels. The ways:
     contours     ITK's morphological contour interpolation between the corrected slices; the model beyond them
     grow         ITK's growcut (what 3D Slicer's "Grow from seeds" wraps) from the eroded labels of the corrected slices
     carried      what was changed, carried to the next slices with the model's probabilities; nothing is learned
-    learned      what the engine ships: carried, and heads that learned, faded with distance
-    auto         as the panel asks for it: carried where the model is nearly right on the corrected slices, else
-                 learned; with three slices or more, one is left out to see which of the two it is to be
+    learned      carried, and heads that learned, faded with distance
+    propagated   by the network that has learned how corrections go on (propagation.py), on none of these cases
+    auto         as the panel asks for it: propagated, unless the corrected slices, each left out in turn, come out
+                 better if the others are carried, or not heard at all
     deep         as learned, but norms and the last stage learn, too (only with --deep: a minute of a processor each)
 
 Cases: of `sarcoma-mr` the eight that it was not trained on. Of `hippocampus-mr` validation cases, as they are and as

@@ -14,6 +14,8 @@ from ..inference.sliding_window import predict_logits
 from .lesson import Lesson, Shown, Slice
 from .truth import log_odds
 
+SUREST = 30.0  # log odds; more could not be told apart, and not be kept in 16 bits
+
 
 @dataclass(frozen=True)
 class Window:
@@ -91,17 +93,7 @@ def on_slices(
             tile_done(before + tiles)
 
         pieces: dict[Slice, list[torch.Tensor]] = {one.slice: [] for one in window.shown}
-        for start, logits in predict_logits(
-            network,
-            lesson.data[cut],
-            patch_size=part.recipe.patch_size,
-            num_classes=part.outputs.count,
-            overlap=overlap,
-            device=device,
-            progress=progress,
-            should_stop=should_stop,
-            tiling_type=part.recipe.tiling,
-        ):
+        for start, logits in _slabs(part, network, lesson.data[cut], overlap, device, progress, should_stop):
             for one in window.shown:
                 planes = torch.from_numpy(one.planes) - window.start
                 if window.axis == 0:
@@ -132,9 +124,17 @@ def everywhere(
         Cancelled, DeviceError: as ``predict_logits``.
     """
     found = {value: np.empty(lesson.data.shape[1:], np.float16) for value in values}
-    for start, logits in predict_logits(
-        part.network,
-        lesson.data,
+    for start, logits in _slabs(part, part.network, lesson.data, overlap, device, progress, should_stop):
+        scores = log_odds(part.outputs, logits.float(), values).clamp(-SUREST, SUREST).cpu().numpy()
+        for (_, whole), score in zip(found.items(), scores, strict=True):
+            whole[start : start + len(score)] = score
+    return found
+
+
+def _slabs(part: LoadedPart, network: nn.Module, data: np.ndarray, overlap: float, device, progress, should_stop):
+    return predict_logits(
+        network,
+        data,
         patch_size=part.recipe.patch_size,
         num_classes=part.outputs.count,
         overlap=overlap,
@@ -142,11 +142,7 @@ def everywhere(
         progress=progress,
         should_stop=should_stop,
         tiling_type=part.recipe.tiling,
-    ):
-        scores = log_odds(part.outputs, logits, values).cpu().numpy()
-        for (_, whole), score in zip(found.items(), scores, strict=True):
-            whole[start : start + len(score)] = score
-    return found
+    )
 
 
 def _tiling(part: LoadedPart, lesson: Lesson, window: Window, overlap: float):
