@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from usema.adaptation import adapting, propagating
 from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
 from usema.adaptation.judging import CARRIED, PROPAGATED, UNCHANGED, fewest
+from usema.adaptation.lesson import Shown
 from usema.adaptation.propagation_features import FEATURES, Told, see, signed_distance
 from usema.adaptation.wish import Wish
 from usema.errors import InputError
@@ -81,6 +83,21 @@ def test_a_large_label_computed_in_pieces_changes_as_in_one(case, monkeypatch):
     assert np.abs(whole - pieces).max() < 0.35  # the network pads at other places
     assert ((score + whole > 0) != (score + pieces > 0)).mean() < 0.002
     np.testing.assert_allclose(some, pieces[5:25], atol=0.35)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_of_a_thick_slice_at_the_edge_of_a_change_the_planes_within_change(axis):
+    box = [slice(0, 8)] * 3
+    box[axis] = slice(2, 5)
+    change = torch.arange(3 * 8 * 8.0).reshape(3, 8, 8).movedim(0, axis)
+    found = propagating.Propagated((propagating.Part((1,), tuple(box), change),))
+    shown = Shown((axis, 0), axis, np.array([4, 5, 6]))
+    whole = found(0, torch.zeros(2, 8, 8, 8))
+    its = found.at(shown, torch.zeros(2, 8, 8, 8).index_select(1 + axis, torch.tensor([4, 5, 6])))
+    assert torch.equal(its, whole.index_select(1 + axis, torch.tensor([4, 5, 6])))
+    assert its[1].select(axis, 0).any()
+    beyond = Shown((axis, 1), axis, np.array([6, 7]))
+    assert not found.at(beyond, torch.zeros(2, 8, 8, 8).index_select(1 + axis, torch.tensor([6, 7]))).any()
 
 
 def test_far_from_all_corrected_slices_the_model_has_the_word(case):

@@ -133,13 +133,14 @@ class Propagated:
     def at(self, shown: Shown, logits: torch.Tensor) -> torch.Tensor:
         """The same for the planes of one slice alone, (outputs, ...) as ``Shown.index`` cuts; of changes there."""
         logits = logits.clone()
-        planes = torch.from_numpy(shown.planes)
         for one in self.parts:
-            box = list(one.box)
-            change = one.change.index_select(shown.axis, planes - box[shown.axis].start)
-            box[shown.axis] = slice(None)
+            box, length = list(one.box), one.change.shape[shown.axis]
+            places = torch.from_numpy(shown.planes) - box[shown.axis].start
+            inside = (places >= 0) & (places < length)  # of a thick slice some planes may lie beyond
+            change = one.change.index_select(shown.axis, places[inside]).to(logits)
+            box[shown.axis] = inside.to(logits.device)
             for row in one.rows:
-                logits[(row, *box)] += change
+                logits[row][tuple(box)] += change
         return logits
 
 
