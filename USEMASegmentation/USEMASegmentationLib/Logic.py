@@ -340,7 +340,7 @@ class USEMASegmentationLogic(WorkerTask):
             self._write(event)
 
     def _onError(self, event: dict) -> None:
-        stopped = {"message": self._cancelledText, "hint": "Nothing was written."} if self._stopping else {}
+        stopped = {"message": self._cancelledText, "hint": self._cancelledHint} if self._stopping else {}
         super()._onError({**event, **stopped})
 
     def _write(self, event: dict) -> None:

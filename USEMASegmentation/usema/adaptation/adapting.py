@@ -125,8 +125,15 @@ class _Adaptation:
         if predictor.delta is not None:
             raise ValueError("learning starts from the model itself")
         corrections.check(metadata, volumes[0].geometry)
-        self._device = torch.device(predictor.device)
         self._part: LoadedPart = predictor.parts[0]
+        can = can_propagate(self._part.outputs)
+        if wish.way == PROPAGATED and not can:
+            raise InputError(
+                "Labels of this model may lie in each other: a slice does not tell what lies underneath.",
+                f"Choose one of: {AUTO}, {LEARNED}, {CARRIED}.",
+            )
+        self._propagates = can and wish.way in (AUTO, PROPAGATED)
+        self._device = torch.device(predictor.device)
         self._recipe = recipe_for(self._part.network, wish.recipe)
         self._overlap = self._part.overlap(overlap_of(wish.speed, wish.overlap))
         self._lessons: list[Lesson] = []
@@ -144,28 +151,9 @@ class _Adaptation:
         before = self._look(self._lessons)
         right = self._dice(before)
         self._reach = SHORT_REACH if right >= RIGHT_FROM else REACH
-        held, wrong, way, scores = None, None, self._wish.way, None
         slices = {one.slice for lesson in self._lessons for one in lesson.shown}
-        can = can_propagate(self._part.outputs)
-        if way == PROPAGATED and not can:
-            raise InputError(
-                "Labels of this model may lie in each other: a slice does not tell what lies underneath.",
-                f"Choose one of: {AUTO}, {LEARNED}, {CARRIED}.",
-            )
-        if way == PROPAGATED or (way == AUTO and can):
-            scores = self._look_everywhere(before)
-        nearly_right = way == AUTO and right >= RIGHT_FROM
-        checks = way == AUTO and not nearly_right and scores is None and len(slices) >= CHECKED_FROM
-        if way == AUTO and (nearly_right or scores is not None):
-            wrong = wrong_when_left_out(self._lessons, before, self._part.outputs, self._reach, scores)
-            way = fewest(wrong)
-        elif way == AUTO:
-            way = LEARNED
-        if way == LEARNED:
-            self._estimate(checks)
-        if checks:
-            held = self._hold_out(before)
-            way = held.best
+        scores = self._look_everywhere(before) if self._propagates else None
+        way, held, wrong = self._choose(before, right, scores, len(slices))
         pupil, after = None, before
         if way == LEARNED:
             pupil = self._learn(LEARNING)
@@ -175,6 +163,21 @@ class _Adaptation:
         report = self._report(way, held, slices, pupil, right, after, result)
         report["message"] = message(way, len(slices), held, right, wrong)
         return Adapted(result, delta, report)
+
+    def _choose(
+        self, before: list[dict[Slice, torch.Tensor]], right: float, scores: list | None, count: int
+    ) -> tuple[str, HeldOut | None, dict[str, int] | None]:
+        """The way to go, and what was found by leaving slices out, as far as that was asked for; see ``Wish``."""
+        way = self._wish.way
+        if way in (PROPAGATED, CARRIED):
+            return way, None, None
+        if way == AUTO and (scores is not None or right >= RIGHT_FROM):
+            wrong = wrong_when_left_out(self._lessons, before, self._part.outputs, self._reach, scores)
+            return fewest(wrong), None, wrong
+        checks = way == AUTO and count >= CHECKED_FROM
+        self._estimate(checks)
+        held = self._hold_out(before) if checks else None
+        return held.best if held else LEARNED, held, None
 
     def _check(self) -> None:
         if self._should_stop is not None and self._should_stop():
@@ -240,13 +243,7 @@ class _Adaptation:
                 found.append({})
                 continue
             needed = 6 * len(values) * lesson.labels.size  # bytes: scores, and what is made of one at a time
-            free = free_memory("cpu")
-            if free is not None and needed > free:
-                raise DeviceError(
-                    f"To propagate corrections needs about {needed / 2**30:.1f} GiB of memory, and "
-                    f"{free / 2**30:.1f} GiB are free.",
-                    "Close other programs, or let the corrections be carried to the next slices only.",
-                )
+            _refuse_without("To propagate corrections", needed, "cpu")
 
             def tell(done: int, total: int, left: float | None) -> None:
                 self._progress(PROPAGATING, done, total, left)
@@ -268,13 +265,7 @@ class _Adaptation:
         needed = memory_of(network, image) if deep else 0
         found = Estimate(seconds, needed, size_of(learned(network, deep)))
         self._estimated(found)
-        free = free_memory(str(self._device))
-        if free is not None and found.memory_bytes > free:
-            raise DeviceError(
-                f"Learning from corrections needs about {found.memory_bytes / 2**30:.1f} GiB of memory, and "
-                f"{free / 2**30:.1f} GiB are free.",
-                "Close other programs, or let the corrections be carried to the next slices only.",
-            )
+        _refuse_without("Learning from corrections", found.memory_bytes, str(self._device))
         if seconds > self._wish.seconds_allowed:
             raise InputError(
                 f"Learning from corrections would take about {minutes(seconds)} here, and "
@@ -386,3 +377,13 @@ class _Adaptation:
         """Mean over the regions, on the corrected slices."""
         pairs = zip(self._lessons, logits, strict=True)
         return float(np.mean([dice_on(one, one.shown, its, self._part.outputs) for one, its in pairs if one.shown]))
+
+
+def _refuse_without(what: str, needed: int, device: str) -> None:
+    """Raises DeviceError where a device has not so many bytes free."""
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"{what} needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free.",
+            "Close other programs, or let the corrections be carried to the next slices only.",
+        )

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .lesson import Lesson, Shown, along
+from .lesson import Lesson, Shown, along, away_from
 from .parameters import head_of, networks_of
 
 REACH = 12.0  # voxels of the network, over which what was learned falls to 1/e
@@ -58,9 +58,7 @@ class Faded:
         """Of the slices that were learned from."""
         found = []
         for axis in sorted({one.axis for one in shown}):
-            positions = np.arange(lesson.data.shape[1 + axis])
-            middles = np.array([one.middle for one in shown if one.axis == axis])
-            away = np.abs(positions[:, None] - middles).min(axis=1)
+            away = away_from([one for one in shown if one.axis == axis], lesson.data.shape[1 + axis])
             found.append((axis, np.exp(-away / REACH).astype(np.float32)))
         return cls(tuple(found))
 

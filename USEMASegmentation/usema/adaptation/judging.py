@@ -108,10 +108,7 @@ def wrong_when_left_out(
             heard = {UNCHANGED: own, CARRIED: Carried.of(lesson, its, outputs, others, reach).at(one, own)}
             if scores is not None:
                 planes = slice(int(one.planes[0]), int(one.planes[-1]) + 1)
-                heard[PROPAGATED] = own
-                if others:
-                    found = Propagated.of(lesson, scores[number], outputs, others, planes)
-                    heard[PROPAGATED] = found.at(one, own)
+                heard[PROPAGATED] = Propagated.of(lesson, scores[number], outputs, others, planes).at(one, own)
             for way, each in heard.items():
                 wrong[way] += int(((outputs.to_labels(each).numpy() != right) & (right != UNKNOWN)).sum())
     return wrong

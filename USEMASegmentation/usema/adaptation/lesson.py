@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -88,6 +89,11 @@ class Lesson:
                 if one.slice == without:
                     found[one.index] = UNKNOWN
         return found
+
+
+def away_from(slices: Sequence, length: int) -> np.ndarray:
+    """How many planes each plane of an axis lies from the nearest of some slices, which have a ``middle``."""
+    return np.abs(np.arange(length)[:, None] - [one.middle for one in slices]).min(axis=1)
 
 
 def along(axis: int, weights: np.ndarray, logits: torch.Tensor) -> torch.Tensor:

@@ -126,7 +126,7 @@ def everywhere(
     found = {value: np.empty(lesson.data.shape[1:], np.float16) for value in values}
     for start, logits in _slabs(part, part.network, lesson.data, overlap, device, progress, should_stop):
         scores = log_odds(part.outputs, logits.float(), values).clamp(-SUREST, SUREST).cpu().numpy()
-        for (_, whole), score in zip(found.items(), scores, strict=True):
+        for whole, score in zip(found.values(), scores, strict=True):
             whole[start : start + len(score)] = score
     return found
 

@@ -21,7 +21,7 @@ from ..errors import Cancelled
 from ..inference.outputs import Outputs
 from ..models.parts import SIGMOID
 from ..networks.propagation import Propagation
-from .lesson import Lesson, Shown
+from .lesson import Lesson, Shown, away_from
 from .propagation_features import FEATURES, Told, see
 
 WEIGHTS = Path(__file__).with_name("propagation.safetensors")
@@ -87,17 +87,18 @@ class Propagated:
 
         Args:
             scores: by label, (a, b, c) its calibrated log odds.
-            shown: the corrected slices, all along one axis.
+            shown: the corrected slices, all along one axis; may be none.
             planes: those that are wanted, along that axis; None: all.
 
         Raises:
             Cancelled: ``should_stop`` said so.
         """
-        parts: list[Part] = []
-        axis = shown[0].axis if shown else 0
+        if not shown:
+            return cls(())
+        parts, axis = [], shown[0].axis
         image = np.moveaxis(lesson.data[0], axis, 0)
         labels = np.moveaxis(lesson.labels, axis, 0)
-        for value, score in scores.items() if shown else ():
+        for value, score in scores.items():
             score = np.moveaxis(score, axis, 0)
             told = [Told(one.planes, labels[one.planes] == value) for one in shown]
             if not any(((score[one.planes] > 0) != one.label).any() for one in told):
@@ -204,8 +205,7 @@ def change_of(
 
 def nearness(length: int, told: Sequence[Told]) -> np.ndarray:
     """float32 (planes, 1, 1), how much what the network says counts: 1 on a corrected slice, less away from all."""
-    away = np.abs(np.arange(length)[:, None] - np.array([one.middle for one in told])).min(axis=1)
-    return np.exp(-((away / REACH) ** 2)).astype(np.float32)[:, None, None]
+    return np.exp(-((away_from(told, length) / REACH) ** 2)).astype(np.float32)[:, None, None]
 
 
 def normalised(image: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-PULL = 6.0  # as in carrying.py
+# What carrying.py does, with its numbers at the time that the network was trained: it knows no others.
+PULL = 6.0
 REACH, LONG_REACH = 1.5, 6.0  # voxels over which a difference that is carried falls to 1/e
 FEATURES = 16
 _FARTHEST = 12.0  # voxels: the distance to a label that a plane does not show

@@ -60,10 +60,8 @@ def probabilities(outputs: Outputs, logits: torch.Tensor) -> torch.Tensor:
 
 
 def log_odds(outputs: Outputs, logits: torch.Tensor, values: Sequence[int]) -> torch.Tensor:
-    """(values, ...) of each of these labels against all others, with the model's temperature."""
+    """(values, ...) of each of these labels against all others, with the model's temperature; not of regions."""
     scores = scores_by_label(outputs, outputs.scaled(logits))
-    if outputs.activation == SIGMOID:
-        return scores[[labels_of(outputs).index(value) for value in values]]
     whole, found = scores.logsumexp(0), []
     for value in values:
         own = scores[labels_of(outputs).index(value)]

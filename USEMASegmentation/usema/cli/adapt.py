@@ -39,9 +39,7 @@ _DOING = {
     "--before", type=click.Path(path_type=Path), help="The model's own result: what you changed since, stays."
 )
 @click.option("--channel", "channels", multiple=True, type=click.Path(path_type=Path), help="Further input channel.")
-@click.option(
-    "--way", type=click.Choice(("auto", "propagated", "learned", "carried")), default="auto", show_default=True
-)
+@click.option("--way", type=click.Choice(_WAYS), default="auto", show_default=True)
 @click.option("--deep", is_flag=True, help="Also the last stage and the norms learn: slower, seldom better.")
 @click.option("--save-delta", type=click.Path(path_type=Path), help="Keep what was learned here (.safetensors).")
 @click.option("--minutes", type=float, default=10.0, show_default=True, help="Learn only if it takes no longer.")
