@@ -55,9 +55,9 @@ def adapt(
     They are numbered from 0 along the file's last axis (z), or along the axis that is named.
 
     What you changed on them is propagated to the other slices by a small network; far away all stays as the model has
-    it. With two slices or more, each is left out in turn to see whether that helps: if not, it is not done, and the
-    command says so. With --way learned, the model's last layer learns from them instead. The model's own files do not
-    change: what was learned can be kept by --save-delta and given to `usema segment --delta`.
+    it. With two slices or more along an axis, up to four are left out in turn to see whether that helps: if not, it is
+    not done, and the command says so. With --way learned, the model's last layer learns from them instead. The model's
+    own files do not change: what was learned can be kept by --save-delta and given to `usema segment --delta`.
     """
     from ..files import refuse_existing
     from ..models.adaptable import why_not
