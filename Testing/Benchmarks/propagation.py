@@ -115,13 +115,13 @@ def sample(case: dict, rng: np.random.Generator):
     axis = int(case["axis"]) if rng.random() < 0.6 else int(rng.integers(3))
     image, score, right = (np.ascontiguousarray(np.moveaxis(one, axis, 0)) for one in (image, score, right))
     told = [
-        Told(planes, right[planes] > 0.5)
+        Told.of(planes, right[planes] > 0.5, score)
         for planes in _corrected(case, axis, score > 0, right > 0.5, int(rng.choice(COUNTS)), rng)
     ]
-    if not any(((score[one.planes] > 0) != one.label).any() for one in told):
+    if not any(one.changed.any() for one in told):
         return None
     box = box_of(score, told)
-    told = [Told(one.planes - box[0].start, one.label[:, box[1], box[2]]) for one in told]
+    told = [one.within(box[0].start, *box[1:]) for one in told]
     score, right = score[box], right[box].copy()
     seen = see(normalised(image[box]), score, told)
     for one in told:

@@ -19,10 +19,10 @@ from .tables import say
 _AXES = {"z": 0, "y": 1, "x": 2}
 _WAYS = ("auto", "propagated", "learned", "carried")
 _DOING = {
-    "looking": "looking at the slices",
+    "looking": "looking at the slices, and at all others",
     "checking": "checking",
     "learning": "learning",
-    "propagating": "looking between the slices",
+    "propagating": "propagating",
     "segmenting": "segmenting",
 }
 
