@@ -23,7 +23,7 @@ from ..errors import Cancelled
 from ..inference.outputs import Outputs
 from ..models.parts import SIGMOID
 from ..networks.propagation import Propagation
-from .drawn import Drawn
+from .drawn import Drawn, along
 from .estimate import refuse_without
 from .lesson import Lesson, Shown, away_from
 from .propagation_features import FEATURES, Told, see
@@ -211,7 +211,7 @@ def change_of(
     image = normalised(image)
     result = np.zeros((wanted.stop - wanted.start, *score.shape[1:]), np.float32)
     near = nearness(len(score), told)
-    drawn = [(one.middle, Drawn.of(one.changed.any(axis=0))) for one in told if one.changed.any()]
+    reach = Reach.of(score, told)
     for planes, wide in _cuts(wanted, len(score)):
         heard = near[planes].max() >= LEAST
         seen = see(image, score, told, wide.start, wide.stop) if heard else None
@@ -219,7 +219,7 @@ def change_of(
             for columns, wide_columns in _cuts(slice(0, score.shape[2]), score.shape[2]):
                 if should_stop is not None and should_stop():
                     raise Cancelled("Propagating the corrections was stopped.")
-                reached = _reached(drawn, planes, rows, columns)
+                reached = reach.weight(planes, rows, columns)
                 if seen is not None and reached.any():
                     around = (slice(None), wide_rows, wide_columns)
                     features = torch.from_numpy(np.ascontiguousarray(seen.features[(slice(None), *around)]))
@@ -234,11 +234,36 @@ def change_of(
     return result
 
 
-def _reached(drawn: Sequence[tuple[float, Drawn]], planes: slice, rows: slice, columns: slice) -> np.ndarray:
-    """float32 (planes, rows, columns), how much of a piece the changes of any slice reach."""
-    positions = np.arange(planes.start, planes.stop)[:, None, None]
-    each = (its.weight(np.abs(positions - middle), rows, columns) for middle, its in drawn)
-    return functools.reduce(np.maximum, each)
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """Where the changes of a label on several slices count.
+
+    Attributes:
+        of_slices: for each slice that was changed where it lies, what was drawn, and (planes, 1, 1) how much it counts
+            along the axis.
+    """
+
+    of_slices: tuple[tuple[float, Drawn, np.ndarray], ...]
+
+    @classmethod
+    def of(cls, score: np.ndarray, told: Sequence[Told]) -> Reach:
+        areas = (score > 0).sum(axis=(1, 2))
+        changed = [one for one in told if one.changed.any()]
+        return cls(
+            tuple(
+                (one.middle, Drawn.of(one.changed.any(axis=0)), along(areas, one.planes, int(one.label.sum())))
+                for one in changed
+            )
+        )
+
+    def weight(self, planes: slice, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """float32 (planes, rows, columns), 1 where any of them counts, 0 where none does."""
+        positions = np.arange(planes.start, planes.stop)[:, None, None]
+        each = (
+            drawn.weight(np.abs(positions - middle), rows, columns) * counts[planes]
+            for middle, drawn, counts in self.of_slices
+        )
+        return functools.reduce(np.maximum, each)
 
 
 def _pieces(wanted: slice, box: Sequence[slice]) -> int:
