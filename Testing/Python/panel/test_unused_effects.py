@@ -51,14 +51,18 @@ def test_threshold_in_use_follows_to_another_volume_at_once(editor):
     assert effect.self().range == (0, 26)
 
 
-def test_effects_are_as_before_when_the_editor_refused(editor, monkeypatch):
+def test_the_effect_is_as_before_when_the_editor_refused(editor):
     from USEMASegmentationLib.Panel.UnusedEffects import unasked
+
+    def refuse():
+        asked = effect.self().scriptedEffect
+        assert asked.sourceVolumeImageData() is None
+        assert asked.self() is effect.self()  # all else is answered
+        raise RuntimeError("refused")
 
     effect = editor.effectByName("Threshold")
     with pytest.raises(RuntimeError, match="refused"), unasked(editor):
-        assert effect.self().scriptedEffect.sourceVolumeImageData() is None
-        assert effect.self().scriptedEffect.self() is effect.self()  # all else is answered
-        raise RuntimeError("refused")
+        refuse()
     assert effect.self().scriptedEffect is effect
 
 

@@ -6,9 +6,8 @@ import json
 
 import numpy as np
 import pytest
-import slicer
 from review_cases import ANTERIOR, POSTERIOR
-from slicer_cases import segmentOf, statusOf
+from slicer_cases import statusOf
 from usema.quality.review_regions import GAP, PIECE, Region, doubts, find
 from usema.volumes.margins import HIGHEST, LOWEST, STEP, Margins, PlacedMargins
 from USEMASegmentationLib.Review.GuidedReview import ACCEPTED, FIXED, OPEN, SKIPPED, GuidedReview
