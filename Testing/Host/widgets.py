@@ -110,13 +110,13 @@ class ThresholdEffect:
         def sourceVolumeImageData():
             return logic.GetAlignedSourceVolume() if logic.UpdateAlignedSourceVolume() else None
 
-        self.range = None  # of its slider
+        self.range, self.seen = None, 0  # of its slider; how many voxels it has looked at
         self.scriptedEffect = SimpleNamespace(self=lambda: self, sourceVolumeImageData=sourceVolumeImageData)
 
     def sourceVolumeNodeChanged(self):
         image = self.scriptedEffect.sourceVolumeImageData()
         if image:
-            self.range = image.GetScalarRange()
+            self.range, self.seen = image.GetScalarRange(), image.GetNumberOfPoints()
 
     activate = sourceVolumeNodeChanged
 

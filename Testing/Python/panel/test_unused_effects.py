@@ -34,12 +34,26 @@ def anotherSegmentation(volume):
     return node
 
 
-def test_threshold_asks_for_the_volume_when_it_is_chosen_and_not_before(editor):
-    effect = editor.effectByName("Threshold")
-    assert effect.self().range is None
-    editor.setActiveEffect(effect)
-    assert effect.self().range == editor.sourceVolumeNode().GetImageData().GetScalarRange()
+def test_threshold_looks_at_all_voxels_when_it_is_chosen_and_knows_the_range_before(editor):
+    effect, image = editor.effectByName("Threshold"), editor.sourceVolumeNode().GetImageData()
+    assert effect.self().range == image.GetScalarRange()
     assert effect.self().range[0] < effect.self().range[1]
+    assert effect.self().seen == 2
+    editor.setActiveEffect(effect)
+    assert effect.self().range == image.GetScalarRange()
+    assert effect.self().seen == image.GetNumberOfPoints()
+
+
+def test_a_volume_without_voxels_is_opened_as_well(editor):
+    from USEMASegmentationLib.Panel.CorrectSection import CorrectSection
+
+    effect = editor.effectByName("Threshold")
+    before = effect.self().range
+    CorrectSection(editor, lambda: None).show(
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode"),
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"),
+    )
+    assert effect.self().range == before
 
 
 def test_threshold_in_use_follows_to_another_volume_at_once(editor):
@@ -52,16 +66,16 @@ def test_threshold_in_use_follows_to_another_volume_at_once(editor):
 
 
 def test_the_effect_is_as_before_when_the_editor_refused(editor):
-    from USEMASegmentationLib.Panel.UnusedEffects import unasked
+    from USEMASegmentationLib.Panel.UnusedEffects import unused
 
     def refuse():
         asked = effect.self().scriptedEffect
-        assert asked.sourceVolumeImageData() is None
+        assert asked.sourceVolumeImageData().GetNumberOfPoints() == 2
         assert asked.self() is effect.self()  # all else is answered
         raise RuntimeError("refused")
 
     effect = editor.effectByName("Threshold")
-    with pytest.raises(RuntimeError, match="refused"), unasked(editor):
+    with pytest.raises(RuntimeError, match="refused"), unused(editor):
         refuse()
     assert effect.self().scriptedEffect is effect
 

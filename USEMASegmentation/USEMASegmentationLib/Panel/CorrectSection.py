@@ -7,7 +7,7 @@ from collections.abc import Callable
 import slicer
 
 from ..Scene.VolumeBridge import referenceVolume
-from .UnusedEffects import unasked
+from .UnusedEffects import unused
 
 SINGLETON_TAG = "USEMASegmentation"
 
@@ -52,7 +52,7 @@ class CorrectSection:
             return
         volume = referenceVolume(segmentationNode, inputVolume)
         if self.editor.sourceVolumeNode() != volume:
-            with unasked(self.editor):
+            with unused(self.editor):
                 self.editor.setSourceVolumeNode(volume)
 
     def saveForUndo(self, segmentationNode) -> Callable[[], bool]:
@@ -86,7 +86,7 @@ class CorrectSection:
         # Setting a node again would end the user's effect and forget what can be undone. What the editor's own selector
         # shows does not count: it takes the scene's first segmentation by itself, also where none is edited.
         if self.editor.mrmlSegmentEditorNode().GetSegmentationNode() != segmentationNode:
-            with unasked(self.editor):  # the editor takes the volume that the segmentation was made of
+            with unused(self.editor):  # the editor takes the volume that the segmentation was made of
                 self.editor.setSegmentationNode(segmentationNode)
 
     def _observe(self, segmentationNode) -> None:
