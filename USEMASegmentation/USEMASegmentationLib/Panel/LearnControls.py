@@ -101,6 +101,7 @@ class LearnControls:
         if not busy:
             ui.learnButton.enabled = case is not None and not reason
         ui.learnLabel.text = self._text(case, busy, reason)
+        ui.learnLabel.visible = bool(ui.learnLabel.text)
 
     def onCaseChosen(self, index: int) -> None:
         if not self._isFilling:

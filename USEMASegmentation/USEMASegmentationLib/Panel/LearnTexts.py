@@ -31,9 +31,9 @@ def row(case: ReviewCase, one: Slice) -> str:
 def ready(count: int, seconds: float | None) -> str:
     """What a click would do with so many slices, and how long it takes."""
     if count == 1:
-        text = _("The rest is segmented again by 1 slice, which must be right as it stands")
+        text = _("1 slice is ticked, and must be right as it stands; the others follow it")
     else:
-        text = _("The rest is segmented again by {count} slices, which must be right as they stand")
+        text = _("{count} slices are ticked, and must be right as they stand; the others follow them")
     text = text.format(count=count)
     return f"{text}." if seconds is None else _("{text}: {time}.").format(text=text, time=RunTexts.duration(seconds))
 
