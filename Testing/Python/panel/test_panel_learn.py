@@ -61,7 +61,7 @@ def test_slices_with_strokes_are_offered_and_what_is_missing_is_said(reviewed):
     draw(panel, volume, node)
     assert rows(panel) == ["Axial slice 3: 36 voxels corrected"]
     assert ui.learnButton.enabled
-    assert "by 1 slice, which must be right" in ui.learnLabel.text
+    assert "1 slice is ticked, and must be right" in ui.learnLabel.text
     assert "about" in ui.learnLabel.text
     tick(panel, 0, False)
     assert not ui.learnButton.enabled
