@@ -247,9 +247,9 @@ def test_a_device_that_the_worker_does_not_have_is_refused(volume):
 
 
 def test_too_little_memory_is_refused_with_both_numbers(volume, monkeypatch):
-    monkeypatch.setattr(Preflight, "free_memory", lambda: 2**28)
+    monkeypatch.setattr(Preflight, "free_memory", lambda in_a_new_process: 2**28)
     assert "0.5 GiB are needed, 0.2 GiB are free" in reasonFor(inputVolume=volume)
-    monkeypatch.setattr(Preflight, "free_memory", lambda: None)
+    monkeypatch.setattr(Preflight, "free_memory", lambda in_a_new_process: None)
     assert reasonFor(inputVolume=volume) == ""
 
 

@@ -189,7 +189,7 @@ def _checkOptions(parameters: Parameters, metadata: ModelMetadata, devices: Sequ
 
 
 def _checkMemory(parameters: Parameters, bundle: Bundle) -> None:
-    needed, free = leastBytes(parameters, bundle.metadata), free_memory()
+    needed, free = leastBytes(parameters, bundle.metadata), free_memory(in_a_new_process=True)
     if free is not None and needed > free:
         raise InputError(
             f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free.",

@@ -18,7 +18,7 @@ from .. import __version__
 from ..errors import Cancelled, DeviceError, InputError
 from ..inference.checks import shows_more_than_a_crop
 from ..inference.loading import LoadedPart
-from ..inference.memory import free_memory
+from ..inference.memory import free_memory, way_to_more
 from ..inference.predictor import Predictor
 from ..inference.result import Segmentation
 from ..inference.speeds import EXACT, PREVIEW, overlap_of
@@ -385,5 +385,5 @@ def _refuse_without(what: str, needed: int, device: str) -> None:
     if free is not None and needed > free:
         raise DeviceError(
             f"{what} needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free.",
-            "Close other programs, or let the corrections be carried to the next slices only.",
+            f"{way_to_more(device)}, or let the corrections be carried to the next slices only.",
         )
