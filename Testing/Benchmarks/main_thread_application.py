@@ -12,6 +12,7 @@ in processor seconds of the main thread, which other programs do not lengthen. T
     USEMA_MODEL=NAME            in place of the tiny model: one that is here, at the speed of USEMA_SPEED (exact)
     USEMA_NOISE=1               labels like noise, the worst for the arrays of the segments
     USEMA_WITHOUT_ENGINE=1      two smooth organs in place of what the engine finds (given_result.py)
+    USEMA_REVIEW=1              Review and refine is opened when there is a result
     USEMA_SHOW3D=1              surfaces are shown before the result is replaced
     USEMA_PROFILE=1             tell the calls that took longest
     USEMA_REPORT=FILE           write there what is printed
@@ -40,7 +41,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing/Python/helpers")]
 RESULTS = Path(__file__).with_name("results") / "main_thread.md"
 SIZE = tuple(map(int, os.environ.get("USEMA_SIZE", "700 512 512").split()))
-NOISE, GIVEN, SURFACES = (bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D"))
+NOISE, GIVEN, SURFACES, REVIEW = (
+    bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D", "REVIEW")
+)
 VOLUME, MODEL, SPEED = (os.environ.get(f"USEMA_{name}", "") for name in ("VOLUME", "MODEL", "SPEED"))
 LONG = 0.05  # seconds of the processor, of which a profile is told
 _TICK_MS = 5
@@ -218,6 +221,10 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
         print(name, ui.messageLabel.text, "\nGiB at the most:", peaks(panel), flush=True)
         node = ui.outputSelector.currentNode()
         if name == "first result":
+            if REVIEW:
+                gaps.phase("Review and refine opened")
+                panel.reviewSection.ui.reviewCollapsibleButton.collapsed = False
+                settle(3)
             gaps.phase("painted")
             paint(node, volume)
             settle(3)
@@ -242,7 +249,7 @@ def main() -> None:
             longest = run(Path(folder))
             slicer.util.getModuleWidget("USEMASegmentation").logic.releaseMemory()
         kind = "given organs" if GIVEN else "labels like noise" if NOISE else MODEL or "smooth organs"
-        kind += ", surfaces" * SURFACES
+        kind += ", surfaces" * SURFACES + ", Review and refine open" * REVIEW
         size = " x ".join(map(str, SIZE))
         load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
         application = f"3D Slicer {slicer.app.applicationVersion}"
