@@ -48,8 +48,8 @@ def learned(case: ReviewCase) -> str:
     return _("The model has learned for this case, from slices: {slices}.").format(slices=slices or delta.slices)
 
 
-def progress(status: LearnStatus) -> str:
-    """Text of the progress bar."""
+def step(status: LearnStatus) -> str:
+    """What is being done now."""
     names = {
         "looking": _("Looking at your slices"),
         "checking": _("Checking on one slice whether it helps"),
@@ -57,9 +57,13 @@ def progress(status: LearnStatus) -> str:
         "propagating": _("Looking between your slices"),
         "segmenting": _("Segmenting"),
     }
-    text = names.get(status.phase) or status.message
+    return names.get(status.phase) or status.message
+
+
+def timeLeft(status: LearnStatus) -> str:
+    """Text of the progress bar."""
     left = status.secondsLeft
-    return text if left is None else _("{step}, {time} left").format(step=text, time=RunTexts.duration(left))
+    return "" if left is None else _("{time} left").format(time=RunTexts.duration(left))
 
 
 def result(status: LearnStatus) -> str:
