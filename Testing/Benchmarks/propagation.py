@@ -36,6 +36,7 @@ from usema.adaptation.propagating import WEIGHTS, Reach, box_of, nearness, norma
 from usema.adaptation.propagation_features import FEATURES, Told, see  # noqa: E402
 from usema.adaptation.truth import UNKNOWN, log_odds  # noqa: E402
 from usema.inference.predictor import Predictor  # noqa: E402
+from usema.inference.running import Taught  # noqa: E402
 from usema.models.bundle import read_bundle  # noqa: E402
 from usema.networks.propagation import Propagation  # noqa: E402
 from usema.quality.labelled_cases import read_folds  # noqa: E402
@@ -93,7 +94,7 @@ def _collect(folder: Path, dataset: Path, bundle, names, change=SHIFTS["as it is
                 slabs.append(log_odds(outputs, logits.float(), outputs.values).numpy() / temperature)
                 return logits
 
-            return keep
+            return Taught(keep)
 
         labels = predictor.segment(changed.image, teacher=teacher).labels
         right, places = changed.follow(reference), seen["places"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from robustness_cases import SPACINGS, dice
 from scipy import ndimage
-from usema.adaptation import estimate
+from usema.adaptation import adapting, estimate
 from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
 from usema.adaptation.drawn import Drawn
@@ -19,6 +19,7 @@ from usema.adaptation.places import Places
 from usema.adaptation.truth import UNKNOWN
 from usema.adaptation.wish import AUTO, Wish
 from usema.errors import DeviceError
+from usema.inference.loading import LoadedPart
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +149,23 @@ def test_each_step_of_propagating_tells_how_far_it_is(case):
     for phase in ("propagating", "segmenting"):
         *_, last = (one for one in told if one[0] == phase)
         assert last[1] == last[2] > 0
+
+
+def test_the_network_runs_once_over_the_volume_and_the_result_is_as_if_it_ran_twice(case, monkeypatch):
+    ran = []
+    logits = LoadedPart.logits
+
+    def counted(part, *its, **named):
+        ran.append(part)
+        return logits(part, *its, **named)
+
+    monkeypatch.setattr(LoadedPart, "logits", counted)
+    corrections = Corrections(case.corrected(9, 20), ((0, 9), (0, 20)))
+    wish = Wish(probabilities=True, margins=True)
+    once = adapt(case.predictor, [case.volume], corrections, wish).segmentation
+    assert len(ran) == 1
+    monkeypatch.setattr(adapting, "MOST_KEPT", 0)
+    twice = adapt(case.predictor, [case.volume], corrections, wish).segmentation
+    assert len(ran) == 3
+    np.testing.assert_array_equal(once.labels, twice.labels)
+    np.testing.assert_array_equal(once.probabilities, twice.probabilities)

@@ -20,6 +20,7 @@ from ..inference.checks import shows_more_than_a_crop
 from ..inference.loading import LoadedPart
 from ..inference.predictor import Predictor
 from ..inference.result import Segmentation
+from ..inference.running import Taught
 from ..inference.speeds import EXACT, PREVIEW, overlap_of
 from ..inference.spoilt_thread import spared
 from ..models.adaptable import why_not
@@ -44,7 +45,7 @@ from .judging import (
 )
 from .learning import MOST_TILES, Learned, learn, recipe_for
 from .lesson import Lesson, as_network_knows
-from .looking import Scores, on_slices, tiles_in, windows
+from .looking import MOST_KEPT, Looked, on_slices, tiles_in, windows
 from .parameters import learned
 from .places import Places
 from .propagating import Propagated, can_propagate, on_main_axis
@@ -152,13 +153,14 @@ class _Adaptation:
         to_labels = self._part.outputs.to_labels
         found = [{one: to_labels(logits).numpy() for one, logits in its.items()} for its in before]
         self._lessons = [lesson.seen(its) for lesson, its in zip(self._lessons, found, strict=True)]
-        scores = None
+        looked = None
         if self._wish.way != LEARNED:  # learning takes the slices as they are, whatever was changed on them
-            own, scores = self._look_everywhere()
+            own, looked = self._look_everywhere()
             changed = own != self._corrections.labels
             self._lessons = [lesson.only_where(changed) for lesson in self._lessons]
         right = self._dice(before)
         self._reach = SHORT_REACH if right >= RIGHT_FROM else REACH
+        scores = [one.scores for one in looked] if self._propagates else None
         slices = {one for lesson in self._lessons for one in lesson.heard}
         way, held, wrong = self._choose(before, right, scores, len(slices))
         pupil, after = None, before
@@ -166,7 +168,7 @@ class _Adaptation:
             pupil = self._learn(LEARNING)
             after = self._look(self._lessons, pupil)
         delta = pupil and pupil.delta(self._part, self._said(pupil))
-        result = self._segment(way, pupil, delta, after, scores)
+        result = self._segment(way, pupil, delta, after, looked)
         report = {
             "way": way,
             "slices": [list(one) for one in sorted(slices)],
@@ -254,24 +256,21 @@ class _Adaptation:
             self._tile_seconds = (time.monotonic() - begun) / max(1, total)
         return found
 
-    def _look_everywhere(self) -> tuple[np.ndarray, list[dict[int, np.ndarray]] | None]:
-        """The model's own result, and, where that is propagated, its log odds of the labels that may be changed."""
-        found, part, seen = [], self._part, iter(self._lessons)
-        if self._propagates:
-            values = [changed_labels(lesson) for lesson in self._lessons]
-            sizes = zip(values, self._lessons, strict=True)
-            refuse_without("To propagate corrections", sum(2 * len(its) * one.labels.size for its, one in sizes), "cpu")
+    def _look_everywhere(self) -> tuple[np.ndarray, list[Looked]]:
+        """The model's own result, and what the network says of each lesson's data."""
+        found, outputs, sizes = [], self._part.outputs, [one.labels.size for one in self._lessons]
+        values = [changed_labels(one) if self._propagates else [] for one in self._lessons]
+        needed = sum(2 * len(its) * size for its, size in zip(values, sizes, strict=True))
+        refuse_without("To propagate corrections", needed, "cpu")
+        keep = self._device.type == "cpu" and 4 * outputs.count * sum(sizes) <= MOST_KEPT
 
-        def teacher(part_, prepared, grid):
-            lesson = next(seen)
-            found.append(Scores(part.outputs, values[len(found)], lesson.labels.shape))
-            return found[-1]
+        def teacher(part, prepared, grid):
+            number = len(found)
+            found.append(Looked(outputs, values[number], self._lessons[number].labels.shape, keep))
+            return Taught(found[-1])
 
-        own = self._run(
-            self._predictor, teacher if self._propagates else None, False,
-            lambda done, total, left: self._progress(LOOKING, done, total, left),
-        )  # fmt: skip
-        return own.labels, [one.by_label for one in found] if self._propagates else None
+        own = self._run(self._predictor, teacher, False, lambda *its: self._progress(LOOKING, *its))
+        return own.labels, found
 
     def _propagated(self, scores: list[dict[int, np.ndarray]]) -> list[Propagated]:
         """For each lesson what its slices along the axis that has most of them say."""
@@ -344,16 +343,15 @@ class _Adaptation:
         pupil: Learned | None,
         delta: Delta | None,
         after: list[dict[Slice, torch.Tensor]],
-        scores: list[dict[int, np.ndarray]] | None = None,
+        looked: list[Looked] | None,
     ) -> Segmentation:
         outputs, seen = self._part.outputs, iter(range(len(self._lessons)))
-        propagated = self._propagated(scores) if way == PROPAGATED else []
+        propagated = self._propagated([one.scores for one in looked]) if way == PROPAGATED else []
 
-        def teacher(part, prepared, grid):
-            number = next(seen)
+        def changed(number: int):
             lesson, logits = self._lessons[number], after[number]
             if way == UNCHANGED:
-                return None
+                return lambda start, logits: logits
             if way == PROPAGATED:
                 along = on_main_axis(lesson.shown)
                 rest = [one for one in lesson.shown if one not in along]
@@ -364,6 +362,10 @@ class _Adaptation:
                 return carried
             faded = Faded.of(lesson, lesson.shown)
             return lambda start, logits: carried(start, faded(start, logits))
+
+        def teacher(part, prepared, grid):
+            number = next(seen)
+            return Taught(changed(number), looked[number].slabs if looked and pupil is None else None)
 
         predictor = self._predictor
         if pupil is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import DeviceError
-from ..inference.memory import free_memory
+from ..inference.memory import free_memory, way_to_more
 
 STEP = 3.5  # times what a tile takes forward, generously: forward, backward and the step are about three
 KEPT = 2.0  # times the maps of all layers: what they keep to go back, and what flows back
@@ -63,5 +63,5 @@ def refuse_without(what: str, needed: int, device: str) -> None:
     if free is not None and needed > free:
         raise DeviceError(
             f"{what} needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free.",
-            "Close other programs, or let the corrections be carried to the next slices only.",
+            f"{way_to_more(device)}, or let the corrections be carried to the next slices only.",
         )

@@ -15,6 +15,7 @@ from ..inference.sliding_window import predict_logits
 from .lesson import Lesson, Shown, Slice
 from .truth import log_odds
 
+MOST_KEPT = 2**30  # bytes of logits, so that the network need not run again
 SUREST = 30.0  # log odds; more could not be told apart, and not be kept in 16 bits
 
 
@@ -106,23 +107,27 @@ def on_slices(
     return found
 
 
-class Scores:
-    """Log odds of some labels in all of the data, kept as logits come.
+class Looked:
+    """What a network says of all of the data, kept as logits come.
 
     Attributes:
-        by_label: float16 (a, b, c) of each.
+        scores: by label, float16 (a, b, c), its log odds.
+        slabs: (start, logits) in order, if they are to be kept.
     """
 
-    def __init__(self, outputs: Outputs, values: Sequence[int], shape: Sequence[int]):
+    def __init__(self, outputs: Outputs, values: Sequence[int], shape: Sequence[int], keep: bool):
         self._outputs = outputs
-        self.by_label = {value: np.empty(shape, np.float16) for value in values}
+        self.scores = {value: np.empty(shape, np.float16) for value in values}
+        self.slabs: list[tuple[int, torch.Tensor]] | None = [] if keep else None
 
     def __call__(self, start: int, logits: torch.Tensor) -> torch.Tensor:
         """A slab of logits (outputs, d, b, c) that begins at plane ``start``; it is given back as it is."""
-        if self.by_label:
-            scores = log_odds(self._outputs, logits.float(), list(self.by_label))
+        if self.slabs is not None:
+            self.slabs.append((start, logits.clone()))
+        if self.scores:
+            scores = log_odds(self._outputs, logits.float(), list(self.scores))
             scores = scores.clamp(-SUREST, SUREST).cpu().numpy()
-            for whole, score in zip(self.by_label.values(), scores, strict=True):
+            for whole, score in zip(self.scores.values(), scores, strict=True):
                 whole[start : start + len(score)] = score
         return logits
 
