@@ -224,6 +224,9 @@ class _Packed(Mapping):
             self._unpacked[value] = PlacedMargins(_unpacked(text, size), start)
         return self._unpacked[value]
 
+    def __contains__(self, value):
+        return value in self._packed  # else it would be unpacked to see that it is there
+
     def __iter__(self):
         return iter(self._packed)
 
