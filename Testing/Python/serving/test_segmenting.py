@@ -20,7 +20,7 @@ from usema.models.bundle import WEIGHTS_FILE, read_bundle
 from usema.serving.client import WorkerClient
 from usema.serving.protocol import throttled
 from usema.serving.segmenting import Commands
-from usema.volumes.volume import Geometry, Volume, read_volume
+from usema.volumes.volume import Geometry, Volume
 from workers import all_events, events_of, is_alive, is_progress, last_event, python, wait_until
 
 
@@ -42,9 +42,8 @@ def model(folder) -> Path:
 
 
 @pytest.fixture(scope="module")
-def volume(data) -> Volume:
-    whole = read_volume(data / "nnUNet_raw/Dataset004_Hippocampus/imagesTr/hippocampus_003_0000.nii.gz")
-    return crop(whole, 28, 40, 28)
+def volume(eight_tiles) -> Volume:
+    return eight_tiles
 
 
 @pytest.fixture
