@@ -205,6 +205,8 @@ class ReviewCase:
                 self._keep(notes)
         if notes.provenance:
             SegmentationWriter.setAttributes(self.node, notes.provenance, ExitStack())
+            for value in changes:
+                SegmentationWriter.reopen(self._segment(value), ExitStack())
 
     # The list of regions
 
