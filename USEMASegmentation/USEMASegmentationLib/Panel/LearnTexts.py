@@ -51,7 +51,7 @@ def learned(case: ReviewCase) -> str:
 def step(status: LearnStatus) -> str:
     """What is being done now."""
     names = {
-        "looking": _("Looking at your slices, and at all others"),
+        "looking": _("Looking at the slices"),
         "checking": _("Checking whether it helps, with slices left out"),
         "learning": _("Learning"),
         "propagating": _("Propagating what you changed"),

@@ -19,7 +19,7 @@ from .tables import say
 _AXES = {"z": 0, "y": 1, "x": 2}
 _WAYS = ("auto", "propagated", "learned", "carried")
 _DOING = {
-    "looking": "looking at the slices, and at all others",
+    "looking": "looking at the slices",
     "checking": "checking",
     "learning": "learning",
     "propagating": "propagating",
