@@ -15,6 +15,7 @@ from scipy import ndimage, sparse
 from torch.nn import functional
 
 from ..errors import InputError
+from .device_resampling import resampled_on
 
 # nnunetv2.configuration.ANISO_THRESHOLD: from this ratio of spacings on, slices are too far apart for a spline.
 _ANISOTROPY = 3
@@ -76,13 +77,16 @@ def taps_at(position: np.ndarray, old: int) -> tuple[np.ndarray, np.ndarray, np.
     return lower, np.minimum(lower + 1, old - 1), position - lower
 
 
-def resample_image(data: np.ndarray, new_shape: Sequence[int], separate: int | None) -> np.ndarray:
+def resample_image(
+    data: np.ndarray, new_shape: Sequence[int], separate: int | None, device: torch.device | None = None
+) -> np.ndarray:
     """Cubic spline resampling, each channel clipped to its own range; with ``separate`` slice by slice.
 
     Args:
         data: (C, a, b, c) float32.
         new_shape: the three new lengths.
         separate: the axis (0 to 2) along which nearest slices are taken, from `separate_axis`.
+        device: a GPU that computes it, while there is memory: the same to a few units of float32's last place.
 
     Returns:
         (C, *new_shape) float32; ``data`` itself where no length changes. Needs, beside its input and its result,
@@ -93,10 +97,19 @@ def resample_image(data: np.ndarray, new_shape: Sequence[int], separate: int | N
         return data
     result = np.empty((len(data), *new_shape), np.float32)
     for channel, out in zip(data, result, strict=True):
-        if separate is None:
-            _resample_volume(channel, out)
+        if separate is not None:
+            channel, out = np.moveaxis(channel, separate, 0), np.moveaxis(out, separate, 0)
+        matrices = [_spline(old, new) for old, new in zip(channel.shape, out.shape, strict=True)]
+        nearest = None if separate is None else nearest_indices(len(channel), len(out))
+        if nearest is not None:
+            matrices[0] = None
+        if device is not None and resampled_on(device, channel, matrices, nearest, out):
+            continue
+        if nearest is None:
+            resample_by(matrices, channel, out)
+            np.clip(out, channel.min(), channel.max(), out=out)
         else:
-            _resample_slices(np.moveaxis(channel, separate, 0), np.moveaxis(out, separate, 0))
+            _resample_slices(matrices, nearest, channel, out)
     return result
 
 
@@ -171,11 +184,6 @@ def _voted(lower: np.ndarray, upper: np.ndarray, weight: float, nearest: np.ndar
     return best
 
 
-def _resample_volume(volume: np.ndarray, out: np.ndarray) -> None:
-    resample_by([_spline(old, new) for old, new in zip(volume.shape, out.shape, strict=True)], volume, out)
-    np.clip(out, volume.min(), volume.max(), out=out)
-
-
 def resample_by(matrices: Sequence[sparse.csr_array | None], volume: np.ndarray, out: np.ndarray) -> None:
     """Resample (a, b, c) into ``out`` by a matrix (new, old) for each axis; None: nothing changes along it."""
     along, rows, columns = matrices
@@ -187,9 +195,8 @@ def resample_by(matrices: Sequence[sparse.csr_array | None], volume: np.ndarray,
             out[:, row] = _apply(along, None, planes[:, row])
 
 
-def _resample_slices(volume: np.ndarray, out: np.ndarray) -> None:
-    rows, columns = (_spline(old, new) for old, new in zip(volume.shape[1:], out.shape[1:], strict=True))
-    nearest = nearest_indices(len(volume), len(out))
+def _resample_slices(matrices: Sequence, nearest: np.ndarray, volume: np.ndarray, out: np.ndarray) -> None:
+    _, rows, columns = matrices
     for source in np.unique(nearest):
         plane = volume[source]
         out[nearest == source] = _apply(rows, columns, plane).clip(plane.min(), plane.max())
