@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from .memory import free_memory, is_out_of_memory
 
-Matrix = sparse.csr_array | None  # (new, old) of one axis; None: nothing changes along it
+Matrix = Any  # scipy.sparse.csr_array (new, old) of one axis, or None: nothing changes along it
 
 _SPARED = 0.9  # of what is free may be asked for: memory is fragmented
 

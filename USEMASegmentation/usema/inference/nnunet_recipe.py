@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 
 from ..errors import InputError
 from ..volumes.geometry import Geometry
@@ -211,7 +211,7 @@ def _normalized(cropped: np.ndarray, plan: Plan) -> tuple[np.ndarray, list[str]]
     mask = None
     if any(plan.use_mask_for_norm):
         # Holes never touch the border of the crop, so filling them there is filling them in the whole volume.
-        mask = ndimage.binary_fill_holes((cropped != 0).any(axis=0))
+        mask = scipy.ndimage.binary_fill_holes((cropped != 0).any(axis=0))
     channels = zip(cropped, data, plan.normalization, plan.use_mask_for_norm, plan.intensity_properties, strict=True)
     for source, channel, scheme, masked, properties in channels:
         shift = _copy(source, channel, scheme, notes)
