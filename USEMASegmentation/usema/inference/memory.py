@@ -149,11 +149,11 @@ class MemoryLadder:
             self._collect_in_main_memory()
 
     @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Around the network's run on a batch. The first on CUDA, of one tile, tells how large a batch may be; those
-        after it, how large a batch is fastest."""
+    def measured(self, tiles: int) -> Iterator[None]:
+        """Around the network's run on a batch of so many tiles. The first on CUDA, of one tile, tells how large a batch
+        may be; those after it, how large a batch is fastest."""
         if self._search is not None and not self._search.ended:
-            with self._timed():
+            with self._timed(tiles):
                 yield
             return
         if not self._to_be_measured:
@@ -174,9 +174,9 @@ class MemoryLadder:
         self.batch_size = self._search.batch_size
 
     @contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _timed(self, tiles: int) -> Iterator[None]:
         self._wait()
-        tiles, begun = self.batch_size, time.perf_counter()
+        begun = time.perf_counter()
         yield
         self._wait()
         self._search.took(tiles, time.perf_counter() - begun)

@@ -194,7 +194,7 @@ def _run_batch(tile_network, source, collected, ladder, batch, doubtful) -> bool
     """
     try:
         collected.open(batch, ladder.accumulate_on)
-        with ladder.measured():
+        with ladder.measured(len(batch)):
             logits, finite = tile_network.checked(source.batch(batch))
         collected.add(batch, logits)
     except (RuntimeError, MemoryError) as error:
