@@ -12,7 +12,7 @@ from scipy import ndimage
 from usema.adaptation import adapting, estimate
 from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
-from usema.adaptation.drawn import Drawn
+from usema.adaptation.drawn import Drawn, along
 from usema.adaptation.judging import CARRIED, PROPAGATED, change_of, wrong_when_left_out
 from usema.adaptation.lesson import Lesson, Shown
 from usema.adaptation.places import Places
@@ -78,6 +78,25 @@ def test_a_change_reaches_as_far_as_it_is_wide():
     assert (drawn.weight(3.0)[40, 10], drawn.weight(4.0)[40, 10]) == (0.5, 0)
     assert (drawn.weight(10.0)[40, 54], drawn.weight(13.0)[40, 54]) == (1, 0)
     np.testing.assert_array_equal(drawn.weight(3.0, slice(30, 50), slice(5, 60)), drawn.weight(3.0)[30:50, 5:60])
+
+
+def test_of_a_label_taken_from_a_slice_little_goes_where_the_model_has_more_of_it():
+    areas = np.array([0, 0, 4, 8, 9, 90, 90, 90, 0, 0])
+    end = along(areas, np.array([3]), 0)[:, 0, 0]
+    np.testing.assert_allclose(end, [0.3, 0.3, 1, 1, *[0.2] * 4, *[0.06] * 2])
+    gap = along(areas, np.array([6]), 5)[:, 0, 0]
+    np.testing.assert_allclose(gap[[2, 5, 7]], 0.2)
+    drawn_smaller = along(areas, np.array([6]), 60)[:, 0, 0]
+    np.testing.assert_allclose(drawn_smaller[2:8], 1)
+    missed = along(areas, np.array([9]), 50)[:, 0, 0]  # the model has nothing there: it may have missed more
+    np.testing.assert_allclose(missed, 1)
+
+
+def test_a_slice_emptied_in_the_middle_leaves_the_others(case):
+    labels = case.labels.copy()
+    labels[16] = 0
+    found = adapt(case.predictor, [case.volume], Corrections(labels, ((0, 16),))).segmentation.labels
+    assert (found > 0).sum() > 0.85 * (labels > 0).sum()
 
 
 def test_a_plane_is_told_by_the_slice_that_lies_nearest():

@@ -17,6 +17,7 @@ EMPTIED = 0.3  # of what a model has of a label on a slice: if less is left, the
 # What a slice does not tell is where a label ends along the axis. Measured on hippocampi cut across: without these, a
 # tail that a model drew four slices too long took four right ones with it.
 INWARD = 0.2  # how much counts of a label that was taken, on the side where the model has more of it
+BOTH_SIDES = 0.3  # of what a model has on the larger side: if the other has more, the slice is a gap and no end
 OUTWARD = 0.3  # how much counts on planes where the model has none of a label, though it has some on the slice
 
 
@@ -72,6 +73,8 @@ def along(areas: np.ndarray, planes: np.ndarray, left: int) -> np.ndarray:
     empty[planes] = False
     result[empty] = OUTWARD
     if left < EMPTIED * here:
-        inward = slice(0, first) if below > above else slice(last + 1, None)
-        result[inward] *= INWARD
+        if below >= BOTH_SIDES * above:
+            result[:first] *= INWARD
+        if above >= BOTH_SIDES * below:
+            result[last + 1 :] *= INWARD
     return result[:, None, None]
