@@ -8,8 +8,11 @@ after the user has painted. A timer of 5 ms tells the largest gap between two of
 in processor seconds of the main thread, which other programs do not lengthen. The aim is 0.1 s.
 
     USEMA_SIZE="700 512 512"    voxels, z y x
+    USEMA_VOLUME=FILE           in place of the body: that volume, interpolated to that size
+    USEMA_MODEL=NAME            in place of the tiny model: one that is here, at the speed of USEMA_SPEED (exact)
     USEMA_NOISE=1               labels like noise, the worst for the arrays of the segments
     USEMA_WITHOUT_ENGINE=1      two smooth organs in place of what the engine finds (given_result.py)
+    USEMA_REVIEW=1              Review and refine is opened when there is a result
     USEMA_SHOW3D=1              surfaces are shown before the result is replaced
     USEMA_PROFILE=1             tell the calls that took longest
     USEMA_REPORT=FILE           write there what is printed
@@ -30,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import qt
+import SimpleITK as sitk
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
@@ -37,7 +41,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing/Python/helpers")]
 RESULTS = Path(__file__).with_name("results") / "main_thread.md"
 SIZE = tuple(map(int, os.environ.get("USEMA_SIZE", "700 512 512").split()))
-NOISE, GIVEN, SURFACES = (bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D"))
+NOISE, GIVEN, SURFACES, REVIEW = (
+    bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D", "REVIEW")
+)
+VOLUME, MODEL, SPEED = (os.environ.get(f"USEMA_{name}", "") for name in ("VOLUME", "MODEL", "SPEED"))
 LONG = 0.05  # seconds of the processor, of which a profile is told
 _TICK_MS = 5
 _PATIENCE = 900  # seconds
@@ -57,6 +64,31 @@ def body(size: tuple[int, int, int], organs: int = 30) -> np.ndarray:
     for plane in voxels:
         plane += random.integers(-15, 16, plane.shape, dtype=np.int16)
     return voxels
+
+
+def stretched(path: str, size: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A volume interpolated to a size, as int16, and its (4, 4) matrix from (i, j, k) to RAS."""
+    image = sitk.ReadImage(path)
+    lengths = zip(image.GetSize(), image.GetSpacing(), size[::-1], strict=True)
+    spacing = [extent * step / length for extent, step, length in lengths]
+    grid = size[::-1], sitk.Transform(), sitk.sitkLinear, image.GetOrigin(), spacing, image.GetDirection()
+    array = sitk.GetArrayFromImage(sitk.Cast(sitk.Resample(image, *grid), sitk.sitkInt16))
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * spacing
+    matrix[:3, 3] = image.GetOrigin()
+    return array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+
+
+def peaks(panel) -> str:
+    """The largest main memory of the application and of its worker until now, in GiB; Linux alone tells."""
+    told, hello = [], panel.logic._worker.hello
+    for name, process in (("application", "self"), ("worker", (hello or {}).get("pid"))):
+        try:
+            lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
+            told += [f"{name} {int(line.split()[1]) / 2**20:.2f}" for line in lines if line.startswith("VmHWM")]
+        except OSError:
+            continue
+    return ", ".join(told)
 
 
 def noise(size: tuple[int, int, int]) -> np.ndarray:
@@ -143,11 +175,12 @@ def paint(node, volume) -> None:
 
 
 def run(folder: Path) -> dict[str, tuple[float, float]]:
-    from bundles import plan, write_tiny_bundle
+    if not MODEL:
+        from bundles import plan, write_tiny_bundle
 
-    (folder / "Models").mkdir()
-    write_tiny_bundle(folder / "Models/tiny", orientation="LPS", preprocessing={**plan(), "spacing": [8.0] * 3})
-    os.environ["USEMA_RESOURCES"] = str(folder)
+        (folder / "Models").mkdir()
+        write_tiny_bundle(folder / "Models/tiny", orientation="LPS", preprocessing={**plan(), "spacing": [8.0] * 3})
+        os.environ["USEMA_RESOURCES"] = str(folder)
     if GIVEN:
         from usema.serving.client import WorkerClient, find_python
         from USEMASegmentationLib import Logic
@@ -159,16 +192,21 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
     panel.showModels()
     ui = panel.ui
     settle(1)
-    array = (noise if NOISE else body)(SIZE)
+    if VOLUME:
+        array, toRas = stretched(VOLUME, SIZE)
+    else:
+        array, toRas = (noise if NOISE else body)(SIZE), np.diag([-1.0, -1.0, 1.0, 1.0])
     gaps = Gaps()
     gaps.phase("volume loaded and shown (3D Slicer alone)")
-    volume = slicer.util.addVolumeFromArray(array, ijkToRAS=np.diag([-1.0, -1.0, 1.0, 1.0]), name="Large")
+    volume = slicer.util.addVolumeFromArray(array, ijkToRAS=toRas, name="Large")
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     del array
     settle(2)
     gaps.phase("volume and model chosen")
     ui.inputSelector.setCurrentNode(volume)
-    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("tiny"))
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData(MODEL or "tiny"))
+    if SPEED:
+        ui.speedSelector.setCurrentIndex(ui.speedSelector.findData(SPEED))
     settle(2)
     for name in ("first result", "in place of it"):
         gaps.phase(f"{name}: the click")
@@ -180,9 +218,13 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
         wait(lambda: not panel.logic.busy)
         gaps.phase(f"{name}: afterwards")
         settle(3)
-        print(name, ui.messageLabel.text, flush=True)
+        print(name, ui.messageLabel.text, "\nGiB at the most:", peaks(panel), flush=True)
         node = ui.outputSelector.currentNode()
         if name == "first result":
+            if REVIEW:
+                gaps.phase("Review and refine opened")
+                panel.reviewSection.ui.reviewCollapsibleButton.collapsed = False
+                settle(3)
             gaps.phase("painted")
             paint(node, volume)
             settle(3)
@@ -206,8 +248,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             longest = run(Path(folder))
             slicer.util.getModuleWidget("USEMASegmentation").logic.releaseMemory()
-        kind = "given organs" if GIVEN else "labels like noise" if NOISE else "smooth organs"
-        kind += ", surfaces" * SURFACES
+        kind = "given organs" if GIVEN else "labels like noise" if NOISE else MODEL or "smooth organs"
+        kind += ", surfaces" * SURFACES + ", Review and refine open" * REVIEW
         size = " x ".join(map(str, SIZE))
         load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
         application = f"3D Slicer {slicer.app.applicationVersion}"

@@ -4,6 +4,8 @@ Plain PySide classes, which pythonqt.py shows as PythonQt would. The scene behin
 editor's logic. MRML nodes travel through signals as Python objects.
 """
 
+from types import SimpleNamespace
+
 import slicer
 from PySide6 import QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal, Slot
@@ -101,6 +103,24 @@ class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):
             self.node.CreateClosedSurfaceRepresentation() if shown else self.node.RemoveClosedSurfaceRepresentation()
 
 
+class ThresholdEffect:
+    """The script of the effect of that name: it asks for voxels when it is told of a new volume, and when chosen."""
+
+    def __init__(self, logic):
+        def sourceVolumeImageData():
+            return logic.GetAlignedSourceVolume() if logic.UpdateAlignedSourceVolume() else None
+
+        self.range, self.seen = None, 0  # of its slider; how many voxels it has looked at
+        self.scriptedEffect = SimpleNamespace(self=lambda: self, sourceVolumeImageData=sourceVolumeImageData)
+
+    def sourceVolumeNodeChanged(self):
+        image = self.scriptedEffect.sourceVolumeImageData()
+        if image:
+            self.range, self.seen = image.GetScalarRange(), image.GetNumberOfPoints()
+
+    activate = sourceVolumeNodeChanged
+
+
 @standIn
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     """The real vtkSlicerSegmentEditorLogic, under an empty widget."""
@@ -115,6 +135,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def __init__(self, parent=None):
         super().__init__(parent)
         self.editor, self.shortcuts = slicer.vtkSlicerSegmentEditorLogic(), []
+        self.threshold, self.told, self.active = ThresholdEffect(self.editor), None, None
 
     @Slot(object)
     def setMRMLScene(self, scene):
@@ -132,7 +153,27 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             self.shortcuts.pop().setParent(None)
 
     def setActiveEffect(self, effect=None):
-        assert effect is None, "the stand-in has no effects"
+        assert effect in (None, self.threshold.scriptedEffect), "the stand-in has one effect"
+        self.active = effect
+        if effect is not None:
+            effect.self().activate()
+
+    def effectByName(self, name):
+        return self.threshold.scriptedEffect if name == "Threshold" else None
+
+    def activeEffect(self):
+        return self.active
+
+    def setSegmentationNode(self, node):
+        self.editor.SetSegmentationNode(node)
+        if node is not None:  # the application takes the volume that it was made of
+            self.setSourceVolumeNode(node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()))
+
+    def setSourceVolumeNode(self, node):
+        self.editor.SetSourceVolumeNode(node)
+        if node is not self.told:
+            self.told = node
+            self.threshold.sourceVolumeNodeChanged()
 
     def _ofLogic(name):
         return lambda self, *arguments: getattr(self.editor, name)(*arguments)
@@ -144,6 +185,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     sourceVolumeNode = _ofLogic("GetSourceVolumeNode")
     mrmlSegmentEditorNode, setMRMLSegmentEditorNode = _ofLogic("GetSegmentEditorNode"), _ofLogic("SetSegmentEditorNode")
-    setSegmentationNode, setSourceVolumeNode = _ofLogic("SetSegmentationNode"), _ofLogic("SetSourceVolumeNode")
     saveStateForUndo = _ofLogic("SaveStateForUndo")
-    undo, redo, removeViewObservations = _ofLogic("Undo"), _ofLogic("Redo"), setActiveEffect
+    undo, redo = _ofLogic("Undo"), _ofLogic("Redo")
+
+    def removeViewObservations(self):
+        """There are no views."""

@@ -112,6 +112,17 @@ def small_volume(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def eight_tiles(data):
+    """A corner of a real volume, which the tiny models of the tests segment in 2 x 2 x 2 tiles."""
+    from dataclasses import replace
+
+    from usema.volumes.volume import Volume, read_volume
+
+    whole = read_volume(data / "nnUNet_raw/Dataset004_Hippocampus/imagesTr/hippocampus_003_0000.nii.gz")
+    return Volume(whole.array[:28, :40, :28], replace(whole.geometry, size=(28, 40, 28)))
+
+
+@pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real labelled volumes that lies beside the repository."""
     folder = ROOT.parent / "shared" / "data"

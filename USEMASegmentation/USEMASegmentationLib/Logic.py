@@ -257,7 +257,7 @@ class USEMASegmentationLogic(WorkerTask):
 
         Where memory is short, nothing is started, and if it fails nothing is said: the next segmentation says it.
         """
-        free = free_memory()
+        free = free_memory(in_a_new_process=True)
         if self.busy or self.learning.busy or (free is not None and free < _WARM_BYTES):
             return
         with suppress(UsemaError):

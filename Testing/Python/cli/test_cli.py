@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -222,3 +223,11 @@ def test_help_comes_before_torch_is_loaded():
     code = "import sys; from usema.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_the_package_is_the_command_too(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["usema", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("usema", run_name="__main__")
+    assert ended.value.code == 0
+    assert "segment    Segment volumes with a model." in capsys.readouterr().out

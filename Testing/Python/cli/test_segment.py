@@ -350,9 +350,10 @@ def test_letters_that_the_output_lacks_are_replaced(odd_model, small_volume, cod
     assert b"?" in said
 
 
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C", "TERM": "dumb"}, {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8"}])
-def test_any_locale_gives_the_same_result(model, small_volume, locale, tmp_path):
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")} | locale
+def test_any_locale_gives_the_same_result(model, small_volume, tmp_path):
+    """Numbers with a comma; where that is not installed, as on most servers, the C locale."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LC_")}
+    environment |= {"LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8", "TERM": "dumb"}
     command = [*COMMAND, "segment", str(small_volume), "-o", str(tmp_path / "ä.nrrd"), "--model", str(model)]
     run = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, timeout=280)
     assert run.returncode == 0, run.stderr

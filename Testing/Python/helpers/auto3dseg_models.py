@@ -39,6 +39,7 @@ _CODE_COLUMNS += ["AnatomicRegionSequence", "AnatomicRegionModifierSequence"]
 COLUMNS = [
     f"{column}.{part}" for column in _CODE_COLUMNS for part in ("CodingSchemeDesignator", "CodeValue", "CodeMeaning")
 ]
+_TRAINED_ON = 16  # voxels along an axis: a network of convolutions then finds it everywhere
 LIVER = ["SCT", "123037004", "Anatomical Structure", "SCT", "10200004", "Liver"]
 
 
@@ -82,10 +83,11 @@ def network_of(settings: dict) -> SegResNetDS:
 
 
 def train(settings: dict, files: list[Path], brats: bool = False, steps: int = 20) -> SegResNetDS:
-    """A network that has learnt to tell bright from dark in a few steps, on one tile where there is something."""
+    """A network that has learnt to tell bright from dark in a few steps, on a small tile where there is something."""
     network = network_of(settings)
     image = prepared(settings, files, brats)(_inputs(files, brats))["image"].as_tensor()[None]
-    tile = tuple(min(side, most) // 4 * 4 for side, most in zip(settings["roi_size"], image.shape[2:], strict=True))
+    sides = zip(settings["roi_size"], image.shape[2:], strict=True)
+    tile = tuple(min(side, most, _TRAINED_ON) // 4 * 4 for side, most in sides)
     centre = (image[0, 0] > image[0, 0].mean()).nonzero().float().mean(0).tolist()
     sides = zip(centre, tile, image.shape[2:], strict=True)
     starts = [min(max(0, round(place - side / 2)), length - side) for place, side, length in sides]

@@ -106,7 +106,7 @@ def adapt(request, fault):
     if request["seconds_allowed"] < seconds:
         send(request, "error", code="input", message="It would take 67 min.", hint="Allow more time.", detail="")
         return
-    for phase in ("looking", "learning", "segmenting"):
+    for phase in ("looking", "learning", "propagating", "segmenting"):
         send(request, "progress", phase=phase, done=1, total=2, seconds_left=6.0)
         if fault == f"waits while {phase}":
             return  # until it is cancelled

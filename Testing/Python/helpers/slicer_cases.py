@@ -90,6 +90,19 @@ def segmentOf(segmentationNode, segmentId: str):
     return segmentationNode.GetSegmentation().GetSegment(segmentId)
 
 
+def statusOf(segmentationNode, segmentId: str) -> str:
+    """How far the work on a segment is, in the words of a file."""
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    return logic.GetSegmentStatusAsMachineReadableString(logic.GetSegmentStatus(segmentOf(segmentationNode, segmentId)))
+
+
+def complete(segmentationNode, *segmentIds: str) -> None:
+    """The user says that the work on segments is completed."""
+    for one in segmentIds:
+        segment, logic = segmentOf(segmentationNode, one), slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetSegmentStatus(segment, logic.Completed)
+
+
 def voxels(segmentationNode, segmentId: str, volumeNode) -> np.ndarray:
     """Where a segment is, on the volume's grid."""
     return slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0

@@ -60,6 +60,7 @@ def in_this_process(code: str, arguments: list[str], environment: dict[str, str]
     extractor = fingerprint.DatasetFingerprintExtractor
     planners = importlib.import_module("nnunetv2.experiment_planning.experiment_planners.default_experiment_planner")
     planner = planners.ExperimentPlanner
+    loggers = importlib.import_module("nnunetv2.training.logging.nnunet_logger")
     names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     threads = torch.get_num_threads()
     with folders_of_nnunet(**{name: environment[name] for name in names}), pytest.MonkeyPatch.context() as patch:
@@ -67,6 +68,9 @@ def in_this_process(code: str, arguments: list[str], environment: dict[str, str]
         patch.setattr(sys, "argv", ["nnU-Net", *arguments])
         patch.setattr(extractor, "__init__", _of_few_samples(extractor))
         patch.setattr(planner, "static_estimate_VRAM_usage", _without_weights(planner.static_estimate_VRAM_usage))
+        patch.setattr(
+            loggers.nnUNetLogger, "plot_progress_png", lambda *_: None
+        )  # a second for curves that nobody sees
         for name in environment.keys() - os.environ.keys():
             patch.setenv(name, environment[name])
         exec(code, {})

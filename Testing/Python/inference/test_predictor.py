@@ -24,8 +24,8 @@ def predictor(tmp_path_factory) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def hippocampus(data) -> Volume:
-    return read_volume(data / "nnUNet_raw/Dataset004_Hippocampus/imagesTr/hippocampus_003_0000.nii.gz")
+def hippocampus(eight_tiles) -> Volume:
+    return eight_tiles
 
 
 @pytest.fixture(scope="module")

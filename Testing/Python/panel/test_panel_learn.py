@@ -61,7 +61,7 @@ def test_slices_with_strokes_are_offered_and_what_is_missing_is_said(reviewed):
     draw(panel, volume, node)
     assert rows(panel) == ["Axial slice 3: 36 voxels corrected"]
     assert ui.learnButton.enabled
-    assert "by 1 slice, which must be right" in ui.learnLabel.text
+    assert "1 slice is ticked, and must be right" in ui.learnLabel.text
     assert "about" in ui.learnLabel.text
     tick(panel, 0, False)
     assert not ui.learnButton.enabled
@@ -208,10 +208,18 @@ def test_what_takes_long_is_asked_before_it_begins(reviewed, asked, answer):
     learnAsked(reviewed, asked, answer, "It would take 67 min. Learn all the same?")
 
 
+STAGES = {
+    "looking": "Looking at the slices",
+    "learning": "Learning",
+    "propagating": "Propagating what you changed",
+    "segmenting": "Segmenting",
+}
+
+
 @pytest.mark.parametrize(
-    "reviewed", [f"waits while {one}" for one in ("looking", "learning", "segmenting")], indirect=True
+    ("reviewed", "words"), [(f"waits while {one}", words) for one, words in STAGES.items()], indirect=["reviewed"]
 )
-def test_it_can_be_cancelled_at_each_stage(reviewed):
+def test_each_stage_is_told_in_words_with_a_bar_that_moves_and_can_be_cancelled(reviewed, words):
     panel, volume, node = reviewed
     ui = panel.reviewSection.ui
     draw(panel, volume, node)
@@ -221,9 +229,11 @@ def test_it_can_be_cancelled_at_each_stage(reviewed):
     assert not panel.ui.segmentButton.enabled
     assert not ui.refineGroup.enabled
     waitUntil(lambda: panel.logic.learning.status.phase)
-    panel.reviewSection.learn.update()
-    assert isShown(ui.learnProgressBar)
-    assert "about 6 s left" in ui.learnProgressBar.format
+    bar = ui.learnProgressBar
+    waitUntil(lambda: bar.format == "about 6 s left")
+    assert isShown(bar)
+    assert (bar.value, bar.maximum) == (1, 2)
+    assert ui.learnLabel.text == words
     ui.learnButton.click()
     waitUntil(lambda: not panel.logic.learning.busy)
     slicer.app.processEvents()

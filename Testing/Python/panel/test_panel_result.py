@@ -176,6 +176,14 @@ def test_a_speed_says_how_long_it_takes_here_and_what_it_costs(app):
     assert speed("Fast", None, 0.0) == "Fast (same Dice)"
 
 
+@pytest.mark.parametrize(("done", "total", "steps"), [(0, 0, 0), (0, 1, 0), (1, 1, 1), (0, 4, 4), (3, 4, 4)])
+def test_a_bar_moves_instead_of_standing_still_until_its_only_step_is_done(app, done, total, steps):
+    from USEMASegmentationLib.Panel import RunTexts
+    from USEMASegmentationLib.Parameters import Status
+
+    assert RunTexts.steps(Status(done=done, total=total)) == steps
+
+
 def test_messages_and_questions_escape_what_they_are_told(app):
     from pathlib import Path
 

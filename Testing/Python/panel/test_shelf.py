@@ -116,11 +116,11 @@ def test_what_was_run_on_the_publishers_weights_is_not_warned_of(words):
 
 
 def test_memory_is_told_and_what_is_free_where_that_is_less(words, monkeypatch):
-    monkeypatch.setattr(words, "free_memory", lambda: 64e9)
+    monkeypatch.setattr(words, "free_memory", lambda in_a_new_process: 64e9)
     enough = words.details(one(BODY))
     assert "With a usual volume it needs at least 3.5 GB of memory.<br>" in enough
     assert not words.memoryIsShort(one(BODY))
-    monkeypatch.setattr(words, "free_memory", lambda: 2.5e9)
+    monkeypatch.setattr(words, "free_memory", lambda in_a_new_process: 2.5e9)
     assert "at least 3.5 GB of memory, of which only 2.5 are free." in words.details(one(BODY))
     assert words.memoryIsShort(one(BODY))
     small = finding.Measures((40, 128, 128), (3.0, 1.5, 1.5))

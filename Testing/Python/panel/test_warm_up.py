@@ -81,7 +81,7 @@ def test_nothing_is_started(app, openPanel, monkeypatch, way):
 
     panel, before = openPanel(), children()
     if way == "memory is short":
-        monkeypatch.setattr(Logic, "free_memory", lambda: 2**30)
+        monkeypatch.setattr(Logic, "free_memory", lambda in_a_new_process: 2**30)
     elif way == "panel not shown":
         panel.parent.isEntered = False
         panel.exit()

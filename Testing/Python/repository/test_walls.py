@@ -127,8 +127,9 @@ STANDARD_LIBRARY_ONLY = (
 WITHOUT_TORCH = ("volumes.volume", "volumes.writing", "quality.evaluation")
 
 # room -> the rooms below it, which it may know. What lies in no room (errors, files, ...) may be known by all.
-# bundle.py is no room but the door that published scripts use.
+# bundle.py is no room but the door that published scripts use, and __main__.py that of `python -m usema`.
 BELOW = {
+    "__main__.py": {"cli"},
     "bundle.py": {"models"},
     "sema": set(),
     "scan": set(),

@@ -6,9 +6,8 @@ import json
 
 import numpy as np
 import pytest
-import slicer
 from review_cases import ANTERIOR, POSTERIOR
-from slicer_cases import segmentOf
+from slicer_cases import statusOf
 from usema.quality.review_regions import GAP, PIECE, Region, doubts, find
 from usema.volumes.margins import HIGHEST, LOWEST, STEP, Margins, PlacedMargins
 from USEMASegmentationLib.Review.GuidedReview import ACCEPTED, FIXED, OPEN, SKIPPED, GuidedReview
@@ -128,11 +127,6 @@ def test_next_leads_through_all_that_is_not_done_and_skipped_ones_come_last(revi
     assert review.millilitresLeft == 0
 
 
-def statusOf(scene, segmentId) -> str:
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    return logic.GetSegmentStatusAsMachineReadableString(logic.GetSegmentStatus(segmentOf(scene.node, segmentId)))
-
-
 def test_segments_that_were_reviewed_are_completed_or_flagged_in_the_list_of_segments(scene, review, tmp_path):
     scene.node.GetSegmentation().AddEmptySegment("mine")
     about = {ANTERIOR: 1, POSTERIOR: 2}
@@ -147,14 +141,14 @@ def test_segments_that_were_reviewed_are_completed_or_flagged_in_the_list_of_seg
     for said in (SKIPPED, ACCEPTED):
         while (item := review.next()) is not None and (item.status == OPEN or said == ACCEPTED):
             review.say(said if item.number == 0 else ACCEPTED)
-            statuses = {name: statusOf(scene, name) for name in about}
+            statuses = {name: statusOf(scene.node, name) for name in about}
             assert statuses == {name: expected(value) for name, value in about.items()}
             seen |= set(statuses.values())
     assert {"flagged", "completed"} <= seen
     assert set(statuses.values()) == {"completed"}
-    assert statusOf(scene, "mine") == "notstarted"
+    assert statusOf(scene.node, "mine") == "notstarted"
     scene.reload(tmp_path / "scene.mrb")
-    assert statusOf(scene, ANTERIOR) == "completed"
+    assert statusOf(scene.node, ANTERIOR) == "completed"
 
 
 def test_what_is_said_twice_leaves_a_step_that_can_be_redone(scene, review):

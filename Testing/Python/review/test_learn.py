@@ -10,7 +10,7 @@ import pytest
 import slicer
 import slicer.util
 from review_cases import ANTERIOR
-from slicer_cases import children, pollUntil
+from slicer_cases import children, complete, pollUntil, statusOf
 from usema.errors import InputError
 from usema.serving.client import WorkerClient
 from usema.serving.protocol import RunOptions
@@ -72,13 +72,16 @@ def test_it_is_one_step_of_undo_and_is_saved_with_the_scene_and_segmenting_again
     scene, before = corrected, corrected.both()
     GuidedReview([scene.case()]).search()
     tag = scene.case().tag
+    complete(scene.node, ANTERIOR)
     learn(scene, ask=yes, way=LEARNED)
+    assert statusOf(scene.node, ANTERIOR) == "inprogress"  # nobody has looked at what it is now
     after, kept = scene.both(), scene.case().delta
     assert kept.slices == tagOf(scene.node.GetSegmentation().GetSegment(ANTERIOR), "adaptedFrom")
     assert not GuidedReview([scene.case()]).searched
     assert len(slicesOf(scene.case())) == 2
     scene.editor.Undo()
     assert (scene.both() == before).all()
+    assert statusOf(scene.node, ANTERIOR) == "completed"
     assert scene.case().tag == tag
     assert scene.case().delta is None
     assert GuidedReview([scene.case()]).searched

@@ -11,6 +11,7 @@ import slicer
 import slicer.util
 from bundles import write_tiny_bundle
 from slicer_cases import addVolume, transformNode, write
+from usema.errors import BundleError
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models
 from usema.serving.client import WorkerClient
@@ -58,6 +59,27 @@ def test_models_that_cannot_be_read_are_left_out_and_the_log_says_why(host, capl
 
 
 # What is refused before anything is done
+
+
+def test_a_model_is_read_once_and_again_when_a_file_of_it_has_changed(host, tmp_path, monkeypatch):
+    path, reads = tmp_path / "again", []
+    write_tiny_bundle(path)
+    monkeypatch.setattr(Preflight, "read_bundle", lambda place: reads.append(place) or read_bundle(place))
+    before = Preflight.modelHere(str(path))
+    assert Preflight.modelHere(str(path)) is before
+    assert reads == [path]
+    document, weights = path / "model.json", path / "weights.safetensors"
+    document.write_text(document.read_text("utf-8").replace(before.metadata.title, "Another title"), "utf-8")
+    assert Preflight.modelHere(str(path)).metadata.title == "Another title"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(BundleError, match="bytes"):
+        Preflight.modelHere(str(path))
+    weights.write_bytes(whole)
+    assert Preflight.modelHere(str(path)).metadata.title == "Another title"
+    weights.unlink()
+    with pytest.raises(BundleError, match=r"weights\.safetensors"):
+        Preflight.modelHere(str(path))
 
 
 def reasonFor(**changes) -> str:
@@ -225,9 +247,9 @@ def test_a_device_that_the_worker_does_not_have_is_refused(volume):
 
 
 def test_too_little_memory_is_refused_with_both_numbers(volume, monkeypatch):
-    monkeypatch.setattr(Preflight, "free_memory", lambda: 2**28)
+    monkeypatch.setattr(Preflight, "free_memory", lambda in_a_new_process: 2**28)
     assert "0.5 GiB are needed, 0.2 GiB are free" in reasonFor(inputVolume=volume)
-    monkeypatch.setattr(Preflight, "free_memory", lambda: None)
+    monkeypatch.setattr(Preflight, "free_memory", lambda in_a_new_process: None)
     assert reasonFor(inputVolume=volume) == ""
 
 

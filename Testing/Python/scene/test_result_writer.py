@@ -15,8 +15,10 @@ from slicer_cases import (
     PROVENANCE,
     addVolume,
     blobs,
+    complete,
     nodes,
     segmentOf,
+    statusOf,
     transformNode,
     voxels,
     write,
@@ -50,7 +52,7 @@ def test_name_colour_codes_status_and_place_stay(node, volume):
     segment.SetColor(0.1, 0.2, 0.3)
     segment.SetTag(terms, "mine")
     logic = slicer.vtkSlicerSegmentationsModuleLogic
-    logic.SetSegmentStatus(segment, logic.Completed)
+    logic.SetSegmentStatus(segment, logic.Flagged)
     node.GetDisplayNode().SetSegmentOpacity2DFill(ANTERIOR, 0.25)
     node.GetSegmentation().SetSegmentIndex(ANTERIOR, 1)
     write(LATER, volume, provenance={**PROVENANCE, "seconds": "9"}, segmentationNode=node)
@@ -60,10 +62,22 @@ def test_name_colour_codes_status_and_place_stay(node, volume):
     assert segment.GetColor() == (0.1, 0.2, 0.3)
     assert segment.GetTag(terms, tag)
     assert str(tag) == "mine"
-    assert logic.GetSegmentStatus(segment) == logic.Completed
+    assert logic.GetSegmentStatus(segment) == logic.Flagged
     assert node.GetDisplayNode().GetSegmentOpacity2DFill(ANTERIOR) == 0.25
     assert (voxels(node, ANTERIOR, volume) == (LATER == 1)).all()
     assert tagOf(segment, "seconds") == "9"
+
+
+@pytest.mark.parametrize("voxel", [None, (0, 0, 0)], ids=["the same voxels", "one other voxel"])
+def test_what_was_completed_is_to_be_looked_at_again_where_its_voxels_are_others(node, volume, voxel):
+    complete(node, ANTERIOR, POSTERIOR)
+    again = blobs()
+    if voxel is not None:
+        again[voxel] = 1
+        again[tuple(np.argwhere(again == 1)[-1])] = 0
+    write(again, volume, segmentationNode=node)
+    assert statusOf(node, ANTERIOR) == ("completed" if voxel is None else "inprogress")
+    assert statusOf(node, POSTERIOR) == "completed"
 
 
 def test_a_copy_stays_beside_what_is_replaced_voxel_by_voxel(node, volume):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 
-@pytest.mark.slow(60)
+@pytest.mark.slow(25)
 def test_the_kernels_compute_what_the_definition_says():
     pytest.importorskip("triton", reason="the kernels are written in Triton")
     checks = Path(__file__).with_name("sema_kernel_checks.py")

@@ -20,7 +20,7 @@ from usema.models.bundle import WEIGHTS_FILE, read_bundle
 from usema.serving.client import WorkerClient
 from usema.serving.protocol import throttled
 from usema.serving.segmenting import Commands
-from usema.volumes.volume import Geometry, Volume, read_volume
+from usema.volumes.volume import Geometry, Volume
 from workers import all_events, events_of, is_alive, is_progress, last_event, python, wait_until
 
 
@@ -42,9 +42,8 @@ def model(folder) -> Path:
 
 
 @pytest.fixture(scope="module")
-def volume(data) -> Volume:
-    whole = read_volume(data / "nnUNet_raw/Dataset004_Hippocampus/imagesTr/hippocampus_003_0000.nii.gz")
-    return crop(whole, 28, 40, 28)
+def volume(eight_tiles) -> Volume:
+    return eight_tiles
 
 
 @pytest.fixture
@@ -302,9 +301,11 @@ def test_a_disk_too_small_for_the_result_is_refused_before_anything_is_computed(
 
 
 def test_short_memory_and_a_full_disk_end_in_errors_that_the_worker_survives(ask, volume):
-    # The worker may take 300 MB more than its libraries do, and write files up to 20 KB, as on a full disk.
+    # The worker may take 300 MB more than its libraries do, which it does not see before, and write files up to 20 KB,
+    # as on a full disk.
     limited = """
-import resource, usema.inference.predictor, usema.serving.worker
+import resource, usema.inference.memory, usema.inference.predictor, usema.serving.worker
+usema.inference.memory.free_in_limits = lambda **_: None
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000,) * 2)

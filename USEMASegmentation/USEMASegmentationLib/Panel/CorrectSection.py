@@ -7,6 +7,7 @@ from collections.abc import Callable
 import slicer
 
 from ..Scene.VolumeBridge import referenceVolume
+from .UnusedEffects import unused
 
 SINGLETON_TAG = "USEMASegmentation"
 
@@ -51,7 +52,8 @@ class CorrectSection:
             return
         volume = referenceVolume(segmentationNode, inputVolume)
         if self.editor.sourceVolumeNode() != volume:
-            self.editor.setSourceVolumeNode(volume)
+            with unused(self.editor):
+                self.editor.setSourceVolumeNode(volume)
 
     def saveForUndo(self, segmentationNode) -> Callable[[], bool]:
         """Makes what is now done to the segmentation a step that the user can undo, whatever was shown until now.
@@ -84,7 +86,8 @@ class CorrectSection:
         # Setting a node again would end the user's effect and forget what can be undone. What the editor's own selector
         # shows does not count: it takes the scene's first segmentation by itself, also where none is edited.
         if self.editor.mrmlSegmentEditorNode().GetSegmentationNode() != segmentationNode:
-            self.editor.setSegmentationNode(segmentationNode)
+            with unused(self.editor):  # the editor takes the volume that the segmentation was made of
+                self.editor.setSegmentationNode(segmentationNode)
 
     def _observe(self, segmentationNode) -> None:
         segmentation = None if segmentationNode is None else segmentationNode.GetSegmentation()

@@ -16,8 +16,7 @@ from ..Review.Learn import lessons
 from ..Review.Slices import Slice, accept, slicesOf, tick
 from ..Scene import KeptDelta
 from ..Scene.ReviewCase import ReviewCase
-from . import LearnTexts, SliceViews
-from .RunTexts import asHtml
+from . import LearnTexts, RunTexts, SliceViews
 from .Signals import connect
 
 ROWS = 4  # more are scrolled
@@ -100,7 +99,8 @@ class LearnControls:
         reason = "" if busy or case is None else whyNot(case, self._lessons(case), self._channels(case))
         if not busy:
             ui.learnButton.enabled = case is not None and not reason
-        ui.learnLabel.text = self._text(case, busy, reason)
+        if not busy:
+            self._say(self._text(case, reason))
 
     def onCaseChosen(self, index: int) -> None:
         if not self._isFilling:
@@ -163,7 +163,7 @@ class LearnControls:
             status = self.task.poll()
             if status.state == "asking":
                 self.timer.stop()  # a dialog lets timers go on
-                yes = slicer.util.confirmOkCancelDisplay(asHtml(status.question), windowTitle=_("Learn"))
+                yes = slicer.util.confirmOkCancelDisplay(RunTexts.asHtml(status.question), windowTitle=_("Learn"))
                 self.task.answer(yes is True)
                 if self.task.busy:
                     self.timer.start()
@@ -186,8 +186,8 @@ class LearnControls:
         same = parameters.modelName == case.provenance("model") and parameters.inputVolume is case.volume
         return parameters.channels if same else []
 
-    def _text(self, case: ReviewCase | None, busy: bool, reason: str) -> str:
-        if case is None or busy:
+    def _text(self, case: ReviewCase | None, reason: str) -> str:
+        if case is None:
             return ""
         if self._said:
             return self._said
@@ -204,11 +204,16 @@ class LearnControls:
     def _showProgress(self) -> None:
         """How far the task is, and whether it can still be cancelled."""
         bar, status = self.ui.learnProgressBar, self.task.status
-        bar.setRange(0, status.total)  # 0 of 0 shows that something is going on
+        bar.setRange(0, RunTexts.steps(status))
         bar.value = status.done
-        bar.format = LearnTexts.progress(status)
+        bar.format = LearnTexts.timeLeft(status)
         if self.task.busy:
+            self._say(LearnTexts.step(status))
             self.ui.learnButton.enabled = status.state != "cancelling"
+
+    def _say(self, text: str) -> None:
+        self.ui.learnLabel.text = text
+        self.ui.learnLabel.visible = bool(text)
 
     def _fill(self) -> None:
         """The slices, and the views whose slice can be accepted."""

@@ -31,9 +31,9 @@ def row(case: ReviewCase, one: Slice) -> str:
 def ready(count: int, seconds: float | None) -> str:
     """What a click would do with so many slices, and how long it takes."""
     if count == 1:
-        text = _("The rest is segmented again by 1 slice, which must be right as it stands")
+        text = _("1 slice is ticked, and must be right as it stands; the others follow it")
     else:
-        text = _("The rest is segmented again by {count} slices, which must be right as they stand")
+        text = _("{count} slices are ticked, and must be right as they stand; the others follow them")
     text = text.format(count=count)
     return f"{text}." if seconds is None else _("{text}: {time}.").format(text=text, time=RunTexts.duration(seconds))
 
@@ -48,18 +48,22 @@ def learned(case: ReviewCase) -> str:
     return _("The model has learned for this case, from slices: {slices}.").format(slices=slices or delta.slices)
 
 
-def progress(status: LearnStatus) -> str:
-    """Text of the progress bar."""
+def step(status: LearnStatus) -> str:
+    """What is being done now."""
     names = {
-        "looking": _("Looking at your slices"),
-        "checking": _("Checking on one slice whether it helps"),
+        "looking": _("Looking at the slices"),
+        "checking": _("Checking whether it helps, with slices left out"),
         "learning": _("Learning"),
-        "propagating": _("Looking between your slices"),
+        "propagating": _("Propagating what you changed"),
         "segmenting": _("Segmenting"),
     }
-    text = names.get(status.phase) or status.message
+    return names.get(status.phase) or status.message
+
+
+def timeLeft(status: LearnStatus) -> str:
+    """Text of the progress bar."""
     left = status.secondsLeft
-    return text if left is None else _("{step}, {time} left").format(step=text, time=RunTexts.duration(left))
+    return "" if left is None else _("{time} left").format(time=RunTexts.duration(left))
 
 
 def result(status: LearnStatus) -> str:

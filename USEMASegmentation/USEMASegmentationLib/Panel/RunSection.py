@@ -44,7 +44,7 @@ class RunSection:
         ui.reasonLabel.toolTip = asHtml("\n".join(warnings))
         ui.reasonLabel.visible = bool(ui.reasonLabel.text)
         ui.progressBar.visible = busy
-        ui.progressBar.setRange(0, status.total)  # 0 of 0 shows that something is going on
+        ui.progressBar.setRange(0, RunTexts.steps(status))
         ui.progressBar.value = status.done
         ui.progressBar.format = RunTexts.progress(status)
 

@@ -8,7 +8,7 @@ from html import escape, unescape
 
 from slicer.i18n import tr as _
 
-from ..Parameters import Status
+from ..Parameters import Status, TaskStatus
 from ..Scene.EditMask import Corrections
 from ..Scene.Summary import volumeText
 
@@ -39,6 +39,12 @@ def progress(status: Status) -> str:
         text = _("Frame {frame} of {frames}").format(frame=status.frame, frames=status.frames)
     left = status.secondsLeft
     return text if left is None else _("{tile}, {time} left").format(tile=text, time=duration(left))
+
+
+def steps(status: TaskStatus) -> int:
+    """How many steps the progress bar has; 0, with which it only moves, where nothing is known, or where the only step
+    is not done: it would stand still until the end."""
+    return 0 if status.total == 1 and not status.done else status.total
 
 
 def asHtml(text: str) -> str:

@@ -79,7 +79,7 @@ def time(found: Found) -> str:
 
 def memory(found: Found) -> str:
     """What a run needs of this computer's memory, and what is free where that is less."""
-    words = expected.memory_in_words(found.takes, free_memory())
+    words = expected.memory_in_words(found.takes, free_memory(in_a_new_process=True))
     if not words:
         return ""
     text = _("Needs {memory}.") if found.volume is not None else _("With a usual volume it needs {memory}.")
@@ -88,7 +88,7 @@ def memory(found: Found) -> str:
 
 def memoryIsShort(found: Found) -> bool:
     """Whether a run certainly needs more memory than is free."""
-    free = free_memory()
+    free = free_memory(in_a_new_process=True)
     return None not in (free, found.takes.memory) and free < found.takes.memory
 
 

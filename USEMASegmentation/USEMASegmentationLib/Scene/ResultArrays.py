@@ -49,6 +49,7 @@ class Written:
     look: SegmentLook
     layer: int  # which of the images holds its voxels, with the label's value, beside those of others
     replaces: bool = False  # there is a segment of this ID: it gets other voxels and tags
+    differs: bool = True  # its voxels are not those of before
 
 
 @dataclass(eq=False)
@@ -188,8 +189,9 @@ def compute(labels: np.ndarray, scene: Gathered) -> Prepared:
     layers = _Layers(labels.dtype, [*(one.box for one in found.values()), *(one.box for one in edits.values())], box)
     for label in scene.chosen:
         now = model = found.pop(label.value)
+        former = edits.get(label.value, Edits(NOTHING, NOTHING))
         if edits:
-            now, model = _merged(now, edits.get(label.value, Edits(NOTHING, NOTHING)), box, kept)
+            now, model = _merged(now, former, box, kept)
         name = own.get(label.value) or _freeId(segment_id(scene.metadata.name, label.value), taken)
         taken.add(name)
         look = segment_look(label, scene.provenance, name)
@@ -197,9 +199,18 @@ def compute(labels: np.ndarray, scene: Gathered) -> Prepared:
         if label.value in own and scene.isWhole:
             look.tags.update({PREFIX + key: "" for key in LEARNED_KEYS if key not in scene.provenance})
         look.tags.update(_reviewTags(scene, label.value if label.value in own else None))
-        prepared.written.append(Written(label, look, layers.add(now, label.value), label.value in own))
+        layer, replaces = layers.add(now, label.value), label.value in own
+        prepared.written.append(Written(label, look, layer, replaces, not replaces or _differ(now, former.now)))
     prepared.layers, prepared.layersBox = layers.arrays, layers.box
     return prepared
+
+
+def _differ(one: PlacedMask, other: PlacedMask) -> bool:
+    """Whether not the same voxels are set."""
+    if one.count != other.count:
+        return True
+    around = box_around(one.box, other.box)
+    return bool((one.on(around) != other.on(around)).any())
 
 
 def _reviewTags(scene: Gathered, former: int | None) -> dict[str, str]:

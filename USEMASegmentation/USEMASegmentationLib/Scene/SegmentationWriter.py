@@ -155,7 +155,8 @@ def _write(node, one: Written, image, undo: ExitStack) -> Callable[[], None]:
 
 
 def _exchange(segmentation, one: Written, image, undo: ExitStack) -> Callable[[], None]:
-    """Other voxels and tags for a segment; its ID, name, colour, codes, status and place stay: they are the user's.
+    """Other voxels and tags for a segment; its ID, name, colour, codes and place stay: they are the user's. So does its
+    status, but for what was completed, if its voxels differ: see `reopen`.
 
     Returns:
         a step that takes its former voxels out of an image that it shared with segments which stay.
@@ -165,6 +166,8 @@ def _exchange(segmentation, one: Written, image, undo: ExitStack) -> Callable[[]
     texts = {key: text for key, text in one.look.tags.items() if key.startswith(PREFIX)}
     undo.callback(_hold, segment, before, value, {key: tagOf(segment, key.removeprefix(PREFIX)) for key in texts})
     _hold(segment, image, one.label.value, texts)
+    if one.differs:
+        reopen(segment, undo)
 
     def wipe():
         others = (segmentation.GetSegment(other) for other in segmentation.GetSegmentIDs())
@@ -175,6 +178,14 @@ def _exchange(segmentation, one: Written, image, undo: ExitStack) -> Callable[[]
             before.Modified()
 
     return wipe
+
+
+def reopen(segment, undo: ExitStack) -> None:
+    """A model has changed its voxels: nobody has completed these. A flag stays, because it asks that somebody looks."""
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    if logic.GetSegmentStatus(segment) == logic.Completed:
+        undo.callback(logic.SetSegmentStatus, segment, logic.Completed)
+        logic.SetSegmentStatus(segment, logic.InProgress)
 
 
 def _hold(segment, image, labelValue: int, tags: Mapping[str, str]) -> None:

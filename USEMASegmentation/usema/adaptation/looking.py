@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from ..inference.loading import LoadedPart
+from ..inference.outputs import Outputs
 from ..inference.sliding_window import predict_logits
 from .lesson import Lesson, Shown, Slice
 from .truth import log_odds
 
+MOST_KEPT = 2**30  # bytes of logits, so that the network need not run again
 SUREST = 30.0  # log odds; more could not be told apart, and not be kept in 16 bits
 
 
@@ -105,30 +107,29 @@ def on_slices(
     return found
 
 
-def everywhere(
-    part: LoadedPart,
-    lesson: Lesson,
-    values: Sequence[int],
-    overlap: float,
-    device: torch.device,
-    progress: Callable[[int, int, float | None], None],
-    should_stop: Callable[[], bool] | None,
-) -> dict[int, np.ndarray]:
-    """By label, float16 (a, b, c): its calibrated log odds in all of the data.
+class Looked:
+    """What a network says of all of the data, kept as logits come.
 
-    Args:
-        values: labels, none of a model of regions in each other.
-        progress: called with tiles done, tiles in all and seconds left or None.
-
-    Raises:
-        Cancelled, DeviceError: as ``predict_logits``.
+    Attributes:
+        scores: by label, float16 (a, b, c), its log odds.
+        slabs: (start, logits) in order, if they are to be kept.
     """
-    found = {value: np.empty(lesson.data.shape[1:], np.float16) for value in values}
-    for start, logits in _slabs(part, part.network, lesson.data, overlap, device, progress, should_stop):
-        scores = log_odds(part.outputs, logits.float(), values).clamp(-SUREST, SUREST).cpu().numpy()
-        for whole, score in zip(found.values(), scores, strict=True):
-            whole[start : start + len(score)] = score
-    return found
+
+    def __init__(self, outputs: Outputs, values: Sequence[int], shape: Sequence[int], keep: bool):
+        self._outputs = outputs
+        self.scores = {value: np.empty(shape, np.float16) for value in values}
+        self.slabs: list[tuple[int, torch.Tensor]] | None = [] if keep else None
+
+    def __call__(self, start: int, logits: torch.Tensor) -> torch.Tensor:
+        """A slab of logits (outputs, d, b, c) that begins at plane ``start``; it is given back as it is."""
+        if self.slabs is not None:
+            self.slabs.append((start, logits.clone()))
+        if self.scores:
+            scores = log_odds(self._outputs, logits.float(), list(self.scores))
+            scores = scores.clamp(-SUREST, SUREST).cpu().numpy()
+            for whole, score in zip(self.scores.values(), scores, strict=True):
+                whole[start : start + len(score)] = score
+        return logits
 
 
 def _slabs(part: LoadedPart, network: nn.Module, data: np.ndarray, overlap: float, device, progress, should_stop):

@@ -19,7 +19,7 @@ def message(way: str, count: int, held: HeldOut | None, right: float, wrong: Map
     if way == LEARNED:
         return f"The model learned from {slices}.{compared}"
     if way == PROPAGATED:
-        return f"What you changed on {slices} was propagated to the others; the model itself learned nothing."
+        return f"What you changed on {slices} was propagated to the others; the model itself stays as it was."
     if wrong is not None and way == UNCHANGED:
         best = min(its for one, its in wrong.items() if one != UNCHANGED)
         return (
@@ -37,7 +37,7 @@ def message(way: str, count: int, held: HeldOut | None, right: float, wrong: Map
             "was carried to the slices near them."
         )
     if way == CARRIED:
-        return f"{slices} changed the slices near them; the model itself learned nothing.{compared}".capitalize()
+        return f"{slices} changed the slices near them; the model itself stays as it was.{compared}".capitalize()
     return f"Neither learning from {slices} nor carrying them on helps: nothing was changed.{compared}"
 
 

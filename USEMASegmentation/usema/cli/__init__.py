@@ -67,12 +67,12 @@ def explained(error: Exception) -> UsemaError:
     """What to tell of an error. One that nobody expected is raised as it is where the user wants to see it."""
     if isinstance(error, UsemaError):
         return error
-    if isinstance(error, OSError):  # paths that are too long, may not be looked at, are no folders, ...
-        return UsemaError(f"{error.filename or 'A file'}: {error.strerror or error}.")
     from ..inference.memory import is_out_of_memory, too_small
 
     if is_out_of_memory(error):
         return too_small(error)
+    if isinstance(error, OSError):  # paths that are too long, may not be looked at, are no folders, ...
+        return UsemaError(f"{error.filename or 'A file'}: {error.strerror or error}.")
     if DEBUG in os.environ:
         raise error
     hint = f"Please report it with what `usema doctor` prints; {DEBUG}=1 shows where it happened."

@@ -17,7 +17,7 @@ from ..volumes.geometry import Geometry
 from ..volumes.told import NOTHING, Told
 from ..volumes.volume import Volume, check_volume
 from .image_checks import check_images, refuse_images
-from .memory import GIB, free_memory
+from .memory import GIB, free_memory, way_to_more
 from .plan import Plan
 from .shown import modality_doubt, region_doubt, scale_doubt
 
@@ -196,7 +196,7 @@ def check_memory(
         f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free. "
         f"The volume has {voxels} voxels of {spacing} mm."
     )
-    hint = "Close other programs, or segment only a region of interest. Is the spacing right?"
+    hint = f"{way_to_more()}, or segment only a region of interest. Is the spacing right?"
     if probabilities:
         without = needed_bytes(metadata, shape, spacing_zyx) + further_bytes
         hint = f"Without keeping the probabilities {without / GIB:.1f} GiB suffice. {hint}"

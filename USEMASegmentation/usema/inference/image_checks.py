@@ -10,7 +10,7 @@ from ..models.metadata import ModelMetadata
 from ..volumes.colours import as_grey, as_rgb
 from ..volumes.pictures import Picture, check_picture, check_shape
 from ..volumes.volume import Volume
-from .memory import GIB, free_memory
+from .memory import GIB, free_memory, way_to_more
 
 
 def channels_of(volumes: Sequence[Volume], metadata: ModelMetadata) -> tuple[list[Picture], list[str]]:
@@ -85,7 +85,7 @@ def check_image_memory(metadata: ModelMetadata, shape: Sequence[int], probabilit
         raise InputError(
             f"Main memory is too small: at least {needed / GIB:.1f} GiB are needed, {free / GIB:.1f} GiB are free. The "
             f"image has {shape[2]} x {shape[1]} pixels and {shape[0]} frames.",
-            "Close other programs, or cut or shrink the image.",
+            f"{way_to_more()}, or cut or shrink the image.",
         )
 
 

@@ -6,6 +6,7 @@ Only the standard library at file scope: the panel asks for the free main memory
 from __future__ import annotations
 
 import ctypes
+import errno
 import math
 import re
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 from ..errors import DeviceError
 from .batch_search import BatchSearch
 from .cgroups import free_in_cgroups
+from .process_limits import free_in_limits, limits_in_words
 
 GIB = 2**30
 
@@ -25,13 +27,17 @@ GIB = 2**30
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "bad_alloc")
 # oneDNN, where it has no memory for the code of a convolution. What it cannot compute at all ends "... descriptor for".
 _NO_PRIMITIVE = "could not create a primitive"
+_NOT_LOADED = ("failed to map segment", "cannot allocate memory")  # the dynamic linker of Linux
+_NO_THREAD = "can't start new thread"  # for want of room for its stack, or of the right to have more of them
 
 
-def free_memory(device: str = "cpu") -> int | None:
+def free_memory(device: str = "cpu", *, in_a_new_process: bool = False) -> int | None:
     """Bytes that can be allocated without pushing anything out; None where the system does not say.
 
-    ``device`` is a torch device name. "cuda" asks the driver and adds what torch has reserved but does not use; any
-    other device shares the main memory.
+    Args:
+        device: torch device name. "cuda" asks the driver and adds what torch has reserved but does not use; any other
+            device shares the main memory.
+        in_a_new_process: who will allocate them is a process yet to be started, against whose limits nothing counts.
     """
     if device.startswith("cuda"):
         import torch
@@ -42,7 +48,8 @@ def free_memory(device: str = "cpu") -> int | None:
         return _free_windows()
     if sys.platform == "darwin":
         return free_from_vm_stat(subprocess.run(["vm_stat"], capture_output=True, text=True, check=False).stdout)
-    limits = [free_from_meminfo(Path("/proc/meminfo").read_text()), free_in_cgroups()]
+    free = free_from_meminfo(Path("/proc/meminfo").read_text())
+    limits = [free, free_in_cgroups(), free_in_limits(in_a_new_process=in_a_new_process)]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -79,11 +86,18 @@ def _free_windows() -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is a failed allocation: of torch on any device, of numpy, or of Python. Does not load torch."""
+    """Whether ``error`` is a failed allocation: of torch on any device, of numpy, of Python, or of what loads a library
+    or starts a thread. Does not load torch."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.cuda.OutOfMemoryError)):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     said = str(error).lower().rstrip()
+    if isinstance(error, ImportError):
+        return any(text in said for text in _NOT_LOADED)
+    if said == _NO_THREAD:
+        return free_in_limits() is not None
     return isinstance(error, RuntimeError) and (
         said.endswith(_NO_PRIMITIVE) or any(text in said for text in _OUT_OF_MEMORY)
     )
@@ -91,8 +105,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def too_small(error: BaseException) -> DeviceError:
     """What to tell of a failed allocation that no step of the ladder met."""
-    hint = "Close other programs, crop the volume, or use a computer with more memory."
+    hint = f"{way_to_more()}, crop the volume, or use a computer with more memory."
     return DeviceError(f"Memory is too small. {error}".strip(), hint)
+
+
+def way_to_more(device: str = "cpu") -> str:
+    """How a hint begins where a device's memory is short: what to do about whatever leaves the least."""
+    left, free = free_in_limits(), free_memory()
+    if device.startswith("cuda") or left is None or free is None or left > free:
+        return "Close other programs"
+    return f"{limits_in_words()} Raise that limit"
 
 
 class MemoryLadder:
@@ -214,7 +236,7 @@ class MemoryLadder:
                 " that are free.",
                 "Close other programs that use the GPU, or run on the CPU."
                 if self._on_gpu
-                else "Close other programs, or use a computer with more memory.",
+                else f"{way_to_more()}, or use a computer with more memory.",
             )
 
     def _report_batch(self) -> None:
@@ -233,7 +255,7 @@ class MemoryLadder:
             raise DeviceError(
                 f"Main memory is too small: the results need {self._accumulator_bytes / GIB:.1f} GiB, "
                 f"{self._free_text('cpu')} are free.",
-                "Close other programs, crop the volume, or choose a model with fewer classes or larger voxels.",
+                f"{way_to_more()}, crop the volume, or choose a model with fewer classes or larger voxels.",
             )
 
     def _free_text(self, device: str) -> str:
