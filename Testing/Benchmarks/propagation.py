@@ -10,6 +10,10 @@ The eight sarcomas and six hippocampi of corrections.py are not among them. Opti
 on the side that it never saw (--one-side), and a sarcoma model that learned from every second training case, on the
 others (--half; `usema train` with 500 iterations; its logits are divided by 2.2). In a third of the samples the scores
 are changed by a smooth random field, as another model's might be.
+
+The file that ships was made before drawn.py said how far a change reaches. Training on with that (1500 iterations, 40 %
+of the samples along the axis of the slices, a second half's model more) gave sarcomas 0.002 Dice more, hippocampi cut
+across 0.008 less: it was not taken.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ from usema.volumes.volume import load_volume, read_volume  # noqa: E402
 
 SIDE = 48  # voxels of what is learned from at once
 COUNTS = (1, 1, 2, 2, 2, 3, 5, 8)
-SHARES = {"sarcoma": 0.35, "half": 0.35, "hippocampus": 0.3}
+SHARES = {"sarcoma": 0.4, "half": 0.3, "hippocampus": 0.3}
 HALF_TEMPERATURE = 2.2
 TESTED = 6  # hippocampi, in corrections.py
 
@@ -113,7 +117,7 @@ def sample(case: dict, rng: np.random.Generator):
     right = np.where(case["right"] == UNKNOWN, -1, case["right"] == value).astype(np.float32)
     if rng.random() < 0.3:
         score = _of_another_model(score, rng)
-    axis = int(case["axis"]) if rng.random() < 0.4 else int(rng.integers(3))
+    axis = int(case["axis"]) if rng.random() < 0.6 else int(rng.integers(3))
     image, score, right = (np.ascontiguousarray(np.moveaxis(one, axis, 0)) for one in (image, score, right))
     told = [
         Told.of(planes, right[planes] > 0.5, score)
