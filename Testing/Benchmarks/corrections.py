@@ -2,10 +2,11 @@
 
     python Testing/Benchmarks/corrections.py run sarcoma --work FOLDER        # again: goes on where it stopped
     python Testing/Benchmarks/corrections.py run hippocampus --work FOLDER [--cases 6] [--one-side FOLDER]
+    python Testing/Benchmarks/corrections.py run hippocampus --work FOLDER --axis 1 [--finer]   # coronal; at 0.5 mm
     python Testing/Benchmarks/corrections.py report --work FOLDER             # writes results/corrections.md
 
-The user corrects 1, 2, 3, 5 or 8 axial slices perfectly, the worst ones that are not close to each other. Only slices
-that he did not correct are scored: mean Dice over the labels. The ways:
+The user corrects 1, 2, 3, 5 or 8 slices perfectly, axial ones unless --axis says otherwise, the worst ones that are not
+close to each other. Only slices that he did not correct are scored: mean Dice over the labels. The ways:
 
     paste        the corrected slices alone; all others stay as the model had them
     contours     ITK's morphological contour interpolation between the corrected slices; the model beyond them
@@ -55,6 +56,7 @@ COUNTS = (1, 2, 3, 5, 8)
 ALONE = ("paste", "contours", "grow", "carried")  # those that do not learn
 WAYS = (*ALONE, "learned", "propagated", "auto", "deep")
 WORSE = 0.005
+SLICES = ("", ", coronal slices", ", sagittal slices")  # by the axis of the array; all these volumes lie so
 SHIFTS = {
     "as it is": lambda image, reference, rng: Changed(image, unmoved),
     "thick slices": SPACINGS["0.5 x 0.5 x 2 mm"],
@@ -114,9 +116,10 @@ def grown(image: np.ndarray, pasted: np.ndarray, chosen: list[int]) -> np.ndarra
     return np.where(result == background, 0, result).astype(pasted.dtype)
 
 
-def measure(predictor: Predictor, volume: Volume, reference: np.ndarray, own: np.ndarray, count: int, deep, have):
+def measure(predictor: Predictor, volume: Volume, reference: np.ndarray, own: np.ndarray, count: int, options, have):
     """A row for a number of slices, without the ways that are there; None where there are not so many slices."""
     values = tuple(int(one) for one in np.unique(reference) if one)
+    reference, own = (np.ascontiguousarray(np.moveaxis(one, options.axis, 0)) for one in (reference, own))
     chosen = worst_slices(own, reference, count)
     if len(chosen) < count:
         return None
@@ -125,15 +128,19 @@ def measure(predictor: Predictor, volume: Volume, reference: np.ndarray, own: np
     rest = np.ones(len(own), bool)
     rest[chosen] = False
     row = {"count": count, "slices": chosen, "dice": {}, "seconds": {}, "ways": {}}
-    for way, labels, seconds in _tried(predictor, volume, own, pasted, chosen, deep, have, row["ways"]):
+    for way, labels, seconds in _tried(predictor, volume, own, pasted, chosen, options, have, row["ways"]):
         row["dice"][way] = float(np.nanmean(dice(labels[rest], reference[rest], values)))
         row["seconds"][way] = round(seconds, 2)
     print({way: round(one, 3) for way, one in row["dice"].items()}, row["seconds"], flush=True)
     return row
 
 
-def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int], deep: bool, have, taken: dict):
-    """(way, labels, seconds of the processor) of each but those in ``have``; ``taken`` receives the engine's choice."""
+def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int], options, have, taken: dict):
+    """(way, labels, seconds of the processor) of each but those in ``have``; ``taken`` receives the engine's choice.
+
+    Labels have the axis of the corrected slices in front.
+    """
+    axis = options.axis
     yield "paste", pasted, 0.0
     if "contours" not in have:
         started = time.process_time()
@@ -141,14 +148,15 @@ def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int],
         yield "contours", labels, time.process_time() - started
     if "grow" not in have:
         started = time.process_time()
-        labels = grown(volume.array.astype(np.float32), pasted, chosen)
+        labels = grown(np.moveaxis(volume.array, axis, 0).astype(np.float32), pasted, chosen)
         yield "grow", labels, time.process_time() - started
-    corrections = Corrections(pasted, tuple((0, index) for index in chosen))
+    corrections = Corrections(np.moveaxis(pasted, 0, axis), tuple((axis, index) for index in chosen))
 
     def engine(way: str, recipe=HEADS):
         started = time.process_time()
         adapted = adapt(predictor, [volume], corrections, Wish(way=way, recipe=recipe, seconds_allowed=1e6))
-        return adapted.report["way"], adapted.segmentation.labels, time.process_time() - started
+        seconds = time.process_time() - started
+        return adapted.report["way"], np.moveaxis(adapted.segmentation.labels, axis, 0), seconds
 
     left = [way for way in ("carried", "learned", "propagated") if way not in have]
     if "auto" not in have:
@@ -160,12 +168,12 @@ def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int],
     for way in left:
         _, labels, seconds = engine(way)
         yield way, labels, seconds
-    if deep and "deep" not in have:
+    if options.deep and "deep" not in have:
         _, labels, seconds = engine("learned", STAGE)
         yield "deep", labels, seconds
 
 
-def cases_of(what: str, limit: int | None, one_side: Path | None, data: Path, work: Path):
+def cases_of(what: str, limit: int | None, one_side: Path | None, data: Path, work: Path, finer: bool = False):
     """(set, case, a function that gives predictor, volume and reference)."""
     if what == "sarcoma":
         import zipfile
@@ -182,6 +190,8 @@ def cases_of(what: str, limit: int | None, one_side: Path | None, data: Path, wo
     cases = json.loads((bundle.path / "card" / "cases.json").read_text())["cases"]
     names = sorted(case["case"] for case in cases)[:limit]
     shifts = {"as it is": SHIFTS["as it is"]} if what == "sarcoma" else SHIFTS
+    if finer:
+        shifts = {"voxels of 0.5 mm": SPACINGS["0.5 x 0.5 x 0.5 mm"]}
     bundles = {(f"{bundle.metadata.name}, {shift}"): (bundle, change) for shift, change in shifts.items()}
     if one_side is not None:
         change = OTHER_SIDE["left and right mirrored"]
@@ -205,20 +215,22 @@ def cases_of(what: str, limit: int | None, one_side: Path | None, data: Path, wo
 
 def run(options) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
-    path = options.work / f"{options.what}{'-deep' * options.deep}.jsonl"
+    name = f"{options.what}{'-deep' * options.deep}{'-finer' * options.finer}"
+    path = options.work / f"{name}{f'-{options.axis}' * (options.axis > 0)}.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     done: dict[tuple, set] = {}
     for one in map(json.loads, lines):
         done.setdefault((one["set"], one["case"], one["count"]), set()).update((one["row"] or {"dice": WAYS})["dice"])
     wanted = set(WAYS) if options.deep else set(WAYS) - {"deep"}
-    cases = list(cases_of(options.what, options.cases, options.one_side, options.data, options.work))
+    of = (options.what, options.cases, options.one_side, options.data, options.work, options.finer)
+    cases = [(kind + SLICES[options.axis], name, load) for kind, name, load in cases_of(*of)]
     for count in options.counts:  # so that a run that is stopped has all cases of some numbers
         for kind, name, load in cases:
             have = done.get((kind, name, count), set())
             if have >= wanted or not any(part in kind for part in options.sets):
                 continue
             print(count, kind, name, flush=True)
-            row = measure(*load(), count, options.deep, have)
+            row = measure(*load(), count, options, have)
             with path.open("a") as file:
                 file.write(json.dumps({"set": kind, "case": name, "count": count, "row": row}) + "\n")
 
@@ -271,8 +283,8 @@ def report(options) -> None:
         "# What a few corrected slices give the rest of a case",
         "",
         f"Made by `Testing/Benchmarks/corrections.py` on {date.today()}; its head says what the ways are. A simulated "
-        "user corrects the worst axial slices perfectly; only the slices that he did not correct are scored: mean Dice "
-        "over the labels. Worse: the share of cases whose Dice is more than "
+        "user corrects the worst slices perfectly, axial ones unless said otherwise; only the slices that he did not "
+        "correct are scored: mean Dice over the labels. Worse: the share of cases whose Dice is more than "
         f"{WORSE} below that of the model's own result there. Intervals: 95 %, paired bootstrap over the cases. No "
         "real user has corrected these slices.",
         "",
@@ -319,6 +331,8 @@ def _add_options(running: argparse.ArgumentParser) -> None:
     running.add_argument("what", choices=["sarcoma", "hippocampus"])
     running.add_argument("--cases", type=int, help="only so many of them")
     running.add_argument("--counts", type=int, nargs="+", default=COUNTS)
+    running.add_argument("--axis", type=int, choices=(0, 1, 2), default=0)
+    running.add_argument("--finer", action="store_true", help="hippocampi at voxels of 0.5 mm")
     running.add_argument("--deep", action="store_true")
     running.add_argument("--sets", nargs="+", default=[""], help="only those whose names hold one of these")
     running.add_argument("--one-side", type=Path, help="bundle of hippocampus-mr 0.2.0")

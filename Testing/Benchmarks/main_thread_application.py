@@ -82,7 +82,7 @@ def stretched(path: str, size: tuple[int, int, int]) -> tuple[np.ndarray, np.nda
 def peaks(panel) -> str:
     """The largest main memory of the application and of its worker until now, in GiB; Linux alone tells."""
     told, hello = [], panel.logic._worker.hello
-    for name, process in (("application", "self"), ("worker", hello and hello["pid"])):
+    for name, process in (("application", "self"), ("worker", (hello or {}).get("pid"))):
         try:
             lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
             told += [f"{name} {int(line.split()[1]) / 2**20:.2f}" for line in lines if line.startswith("VmHWM")]

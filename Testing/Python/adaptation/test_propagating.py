@@ -75,7 +75,7 @@ def test_of_regions_that_may_lie_in_each_other_nothing_is_propagated(case, monke
 
 def test_a_large_label_computed_in_pieces_changes_as_in_one(case, monkeypatch):
     score = np.where(case.labels == 1, 3, -3).astype(np.float32)
-    told = [Told(np.array([index]), case.reference[[index]] == 1) for index in (9, 18)]
+    told = [Told.of(np.array([index]), case.reference[[index]] == 1, score) for index in (9, 18)]
     image = case.volume.array.astype(np.float32)
     whole = propagating.change_of(image, score, told, slice(0, len(score)))
     monkeypatch.setattr(propagating, "TILE", 12)
@@ -103,7 +103,7 @@ def test_of_a_thick_slice_at_the_edge_of_a_change_the_planes_within_change(axis)
 
 
 def test_far_from_all_corrected_slices_the_model_has_the_word(case):
-    assert propagating.nearness(60, [Told(np.array([3]), np.zeros((1, 2, 2), bool))])[
+    assert propagating.nearness(60, [Told(np.array([3]), *np.zeros((2, 1, 2, 2), bool))])[
         [3, 13, 30], 0, 0
     ] == pytest.approx([1, np.exp(-1), 0], abs=1e-3)
 
@@ -111,7 +111,7 @@ def test_far_from_all_corrected_slices_the_model_has_the_word(case):
 def test_the_features_of_a_slice_that_was_corrected_say_what_is_right_there(case):
     score = np.where(case.labels > 0, 4, -4).astype(np.float32)
     right = case.reference > 0
-    told = [Told(np.array([9]), right[[9]]), Told(np.array([18]), right[[18]])]
+    told = [Told.of(np.array([index]), right[[index]], score) for index in (9, 18)]
     image = propagating.normalised(case.volume.array.astype(np.float32))
     seen = see(image, score, told)
     assert seen.features.shape == (FEATURES, *score.shape)

@@ -209,9 +209,9 @@ def test_what_takes_long_is_asked_before_it_begins(reviewed, asked, answer):
 
 
 STAGES = {
-    "looking": "Looking at your slices",
+    "looking": "Looking at the slices",
     "learning": "Learning",
-    "propagating": "Looking between your slices",
+    "propagating": "Propagating what you changed",
     "segmenting": "Segmenting",
 }
 

@@ -51,10 +51,10 @@ def learned(case: ReviewCase) -> str:
 def step(status: LearnStatus) -> str:
     """What is being done now."""
     names = {
-        "looking": _("Looking at your slices"),
-        "checking": _("Checking on one slice whether it helps"),
+        "looking": _("Looking at the slices"),
+        "checking": _("Checking whether it helps, with slices left out"),
         "learning": _("Learning"),
-        "propagating": _("Looking between your slices"),
+        "propagating": _("Propagating what you changed"),
         "segmenting": _("Segmenting"),
     }
     return names.get(status.phase) or status.message

@@ -12,9 +12,11 @@ from usema.volumes.segments import RUN_KEY
 from ..LearnTask import LearnTask
 from ..Parameters import Parameters
 from ..Scene.EditMask import tagOf, timesOf
+from ..Scene.KnownEdits import KnownEdits
 from ..Scene.ReviewCase import casesOf
 from ..Scene.Sequences import frameValueOf
 from ..Scene.VolumeBridge import ijkToRas, referenceVolume, shapeOf
+from ..Steps import Steps, Working
 from .CorrectSection import CorrectSection
 from .LearnControls import LearnControls
 from .RefineControls import RefineControls
@@ -51,6 +53,7 @@ class ReviewSection:
         self.cases: list = []
         self._guarded = guarded
         self._node, self._shown, self._voxels = None, None, None
+        self._known, self._looking, self._timer = KnownEdits(), None, newTimer(self.onTimer)
         self.threshold = ThresholdControls(ui, self._upToDate, self._refresh)
         self.regions = RegionControls(ui, self._upToDate)
         self.refine = RefineControls(ui, self._upToDate, self._refresh)
@@ -64,6 +67,8 @@ class ReviewSection:
             return
         voxels = (_volumeOf(segmentationNode), _voxelsOf(segmentationNode))
         if voxels == self._voxels:
+            self._looking = None  # of another segmentation, chosen in between
+        if voxels == self._voxels or not self._look(voxels):
             return
         self._voxels = voxels
         state = (voxels[0], _stateOf(segmentationNode))
@@ -77,15 +82,46 @@ class ReviewSection:
         self.cases, reason = [], ""
         if segmentationNode is not None:
             editorNode = self.correct.editor.mrmlSegmentEditorNode()
-            self.cases, reason = casesOf(segmentationNode, self.correct.saveForUndo, editorNode)
-        self.ui.reviewHintLabel.text = "" if self.cases else _hint(segmentationNode, reason)
-        self.ui.reviewHintLabel.visible = not self.cases
-        for group in (self.ui.thresholdGroup, self.ui.regionsGroup, self.ui.refineGroup, self.ui.learnGroup):
-            group.visible = bool(self.cases)
+            self.cases, reason = casesOf(segmentationNode, self.correct.saveForUndo, editorNode, self._known)
+        self._offer("" if self.cases else _hint(segmentationNode, reason))
         self.threshold.show(self.cases)
         self.regions.show(self.cases)
         self.refine.show(self.cases)
         self.learn.show(self.cases)
+
+    def _look(self, voxels: tuple) -> bool:
+        """Whether it is known what the user changed. In large segments that is looked for beside, for a moment at each
+        call, and the timer runs; what is shown until then is of before."""
+        if self._looking is None or self._looking[0] != voxels:
+            self._looking = voxels, Steps(_looking(self._known, self._node))
+        try:
+            ended = self._looking[1].go()
+        except BaseException:
+            self._looking = None  # what has failed half-way would never come to an end
+            raise
+        if ended:
+            self._looking = None
+            self._timer.stop()
+        else:
+            self._timer.start()
+            if not self.cases:
+                self._offer(_("Looking at the segments..."))
+        return ended
+
+    def _offer(self, hint: str) -> None:
+        """The groups, or a hint in place of them."""
+        self.ui.reviewHintLabel.text = hint
+        self.ui.reviewHintLabel.visible = bool(hint)
+        for group in (self.ui.thresholdGroup, self.ui.regionsGroup, self.ui.refineGroup, self.ui.learnGroup):
+            group.visible = not hint
+
+    def onTimer(self) -> None:
+        """Goes on looking."""
+        with self._guarded():
+            if self._looking is None or self.ui.reviewCollapsibleButton.collapsed:
+                self._timer.stop()
+            else:
+                self._show()
 
     @contextmanager
     def _upToDate(self):
@@ -96,6 +132,12 @@ class ReviewSection:
             yield
 
     def _refresh(self) -> None:
+        """Now, however long it takes."""
+        self._show()
+        while self._looking is not None and not self.ui.reviewCollapsibleButton.collapsed:
+            self._show()
+
+    def _show(self) -> None:
         there = self._node is not None and slicer.mrmlScene.IsNodePresent(self._node)
         self.show(self._node if there else None)
 
@@ -124,6 +166,16 @@ class ReviewSection:
         self.refine.show([])
         self.learn.show([])
         self.cases, self._node, self._shown, self._voxels = [], None, None, None
+        self._known, self._looking = KnownEdits(), None
+        self._timer.stop()
+
+
+def _looking(known: KnownEdits, segmentationNode) -> Working:
+    volume = referenceVolume(segmentationNode)
+    if volume is not None and volume.GetImageData() is not None:
+        segmentation = segmentationNode.GetSegmentation()
+        ids = [one for one in segmentation.GetSegmentIDs() if tagOf(segmentation.GetSegment(one), RUN_KEY)]
+        yield from known.looking(segmentationNode, ids, volume)
 
 
 def _stateOf(segmentationNode) -> tuple:

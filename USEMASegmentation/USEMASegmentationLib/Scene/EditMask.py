@@ -53,7 +53,8 @@ class Edits:
 
     def _where(self, compare) -> PlacedMask:
         box = self.box
-        return PlacedMask(compare(self.now.on(box), self.written.on(box)), tuple(part.start for part in box[::-1]))
+        found = PlacedMask(compare(self.now.on(box), self.written.on(box)), tuple(part.start for part in box[::-1]))
+        return found.trimmed()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import slicer
 import vtk
 from usema.errors import InputError
 from usema.volumes.margins import Margins
-from usema.volumes.masks import Box, PlacedMask, box_around, mask_to_text, text_to_mask
+from usema.volumes.masks import Box, PlacedMask, box_around, mask_to_text, text_to_grid, text_to_mask
 from usema.volumes.segments import (
     ID_KEY,
     LABEL_KEY,
@@ -27,11 +27,12 @@ from usema.volumes.segments import (
 from ..Review.Port import Change, Notes
 from . import KeptMargins, SegmentationWriter
 from .BesideVolume import liesOn
-from .EditMask import Edits, editsOn, tagOf, timesOf
+from .EditMask import Edits, editsOn, tagOf
 from .Images import isFlat
 from .KeptDelta import KeptDelta
 from .KeptDelta import commit as commitDelta
 from .KeptDelta import of as deltaOf
+from .KnownEdits import KnownEdits
 from .SegmentVoxels import SegmentVoxels, affineOf, arrayOf, imageOf, newImage, offsetBetween
 from .Sequences import frameValueOf
 from .VolumeBridge import ijkToRas, referenceVolume
@@ -47,13 +48,19 @@ class ReviewCase:
         tag: what they tell.
         saveForUndo: called with the segmentation right before it is changed; False: its state could not be saved.
         editorNode: whose masks count; None: there are none.
+        known: what is known of the segments' edits; None: nothing.
 
     Raises:
         ValueError: the margins of this run, or the volume, are gone.
     """
 
     def __init__(
-        self, segmentationNode, tag: str, saveForUndo: Callable[[Any], Any] | None = None, editorNode: Any = None
+        self,
+        segmentationNode,
+        tag: str,
+        saveForUndo: Callable[[Any], Any] | None = None,
+        editorNode: Any = None,
+        known: KnownEdits | None = None,
     ):
         self.node, self.tag, self.volume = segmentationNode, tag, referenceVolume(segmentationNode)
         if self.volume is None or self.volume.GetImageData() is None:
@@ -64,12 +71,10 @@ class ReviewCase:
             raise ValueError(f"it is of the frame {frame}, and the volume shows another one")
         self.spacing = self.volume.GetSpacing()[::-1]
         self._saveForUndo, self._editorNode = saveForUndo, editorNode
-        self._edits: tuple[tuple, dict[int, Edits]] = ((), {})
+        self._known = KnownEdits() if known is None else known
         self._ids = _segmentsOf(segmentationNode, tag)
-        for value in self._ids:
-            segment = self._segment(value)
-            if editsOn(segment, self.volume) is None or _isElsewhere(segment, self.volume):
-                raise ValueError("the volume has other voxels than when it was segmented")
+        if set(self.edits()) != set(self._ids) or any(_isElsewhere(self._segment(v), self.volume) for v in self._ids):
+            raise ValueError("the volume has other voxels than when it was segmented")
 
     def again(self) -> ReviewCase:
         """The same result as it is now.
@@ -77,7 +82,7 @@ class ReviewCase:
         Raises:
             ValueError: as for a new one.
         """
-        return ReviewCase(self.node, self.tag, self._saveForUndo, self._editorNode)
+        return ReviewCase(self.node, self.tag, self._saveForUndo, self._editorNode, self._known)
 
     @property
     def names(self) -> dict[int, str]:
@@ -119,12 +124,8 @@ class ReviewCase:
         return slicer.util.arrayFromVolume(self.volume)[box]
 
     def edits(self) -> dict[int, Edits]:
-        times = timesOf(self.node, self._ids.values())
-        if times != self._edits[0]:
-            voxels = SegmentVoxels()
-            found = {value: editsOn(self._segment(value), self.volume, voxels) for value in self._ids}
-            self._edits = times, {value: edits for value, edits in found.items() if edits is not None}
-        return dict(self._edits[1])
+        found = self._known.of(self.node, self._ids.values(), self.volume)
+        return {value: found[name] for value, name in self._ids.items() if found[name] is not None}
 
     def refined(self) -> dict[int, PlacedMask]:
         found = {}
@@ -305,15 +306,21 @@ class ReviewCase:
         return (values >= low) & (values <= high)
 
 
-def casesOf(segmentationNode, saveForUndo=None, editorNode=None) -> tuple[list[ReviewCase], str]:
-    """The results in a segmentation that can be reviewed, and why others cannot; empty: there are no others."""
+def casesOf(
+    segmentationNode, saveForUndo=None, editorNode=None, known: KnownEdits | None = None
+) -> tuple[list[ReviewCase], str]:
+    """The results in a segmentation that can be reviewed, and why others cannot; empty: there are no others.
+
+    Args:
+        saveForUndo, editorNode, known: see `ReviewCase`.
+    """
     segmentation = segmentationNode.GetSegmentation()
     segments = [segmentation.GetSegment(one) for one in segmentation.GetSegmentIDs()]
     cases, reason = [], ""
     results = {tagOf(segment, RUN_KEY): segment for segment in segments if tagOf(segment, "model")}
     for tag, segment in results.items():
         try:
-            case = ReviewCase(segmentationNode, tag, saveForUndo, editorNode)
+            case = ReviewCase(segmentationNode, tag, saveForUndo, editorNode, known)
             if case.names:
                 cases.append(case)
         except ValueError as error:
@@ -323,7 +330,7 @@ def casesOf(segmentationNode, saveForUndo=None, editorNode=None) -> tuple[list[R
 
 def _isElsewhere(segment, volumeNode) -> bool:
     """Whether the volume's voxels are counted from another place than when the segment was written, as after a crop."""
-    offset = offsetBetween(text_to_mask(tagOf(segment, WRITTEN_KEY))[1], ijkToRas(volumeNode))
+    offset = offsetBetween(text_to_grid(tagOf(segment, WRITTEN_KEY)), ijkToRas(volumeNode))
     return offset not in (None, (0, 0, 0))
 
 

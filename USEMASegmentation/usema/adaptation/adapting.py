@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .. import __version__
-from ..errors import Cancelled, DeviceError, InputError
+from ..errors import Cancelled, InputError
 from ..inference.checks import shows_more_than_a_crop
 from ..inference.loading import LoadedPart
-from ..inference.memory import free_memory, way_to_more
 from ..inference.predictor import Predictor
 from ..inference.result import Segmentation
+from ..inference.running import Taught
 from ..inference.speeds import EXACT, PREVIEW, overlap_of
 from ..inference.spoilt_thread import spared
 from ..models.adaptable import why_not
@@ -29,7 +28,7 @@ from ..volumes.volume import Volume
 from .beside import Faded, both
 from .carrying import REACH, SHORT_REACH, Carried
 from .corrections import Corrections, Slice
-from .estimate import STEP, Estimate, memory_of, size_of
+from .estimate import STEP, Estimate, memory_of, refuse_without, size_of
 from .judging import (
     CARRIED,
     LEARNED,
@@ -45,10 +44,11 @@ from .judging import (
 )
 from .learning import MOST_TILES, Learned, learn, recipe_for
 from .lesson import Lesson, as_network_knows
-from .looking import everywhere, on_slices, tiles_in, windows
+from .looking import MOST_KEPT, Looked, on_slices, tiles_in, windows
 from .parameters import learned
-from .propagating import Propagated, can_propagate, on_main_axis
-from .telling import message, minutes
+from .places import Places
+from .propagating import Propagated, can_propagate, on_main_axis, propagated
+from .telling import delta_said, message, minutes
 from .wish import AUTO, CHECKED_FROM, RIGHT_FROM, WISHES, Wish
 
 PHASES = LOOKING, CHECKING, LEARNING, PROPAGATING, SEGMENTING = (
@@ -148,21 +148,56 @@ class _Adaptation:
                 f"None of the corrected slices ({self._corrections.told}) lies where the model looks.",
                 "Correct a slice that shows something of what the model finds.",
             )
-        before = self._look(self._lessons)
+        before, looked = self._before()
         right = self._dice(before)
         self._reach = SHORT_REACH if right >= RIGHT_FROM else REACH
-        slices = {one.slice for lesson in self._lessons for one in lesson.shown}
-        scores = self._look_everywhere(before) if self._propagates else None
+        scores = [one.scores for one in looked] if self._propagates else None
+        slices = {one for lesson in self._lessons for one in lesson.heard}
         way, held, wrong = self._choose(before, right, scores, len(slices))
         pupil, after = None, before
         if way == LEARNED:
             pupil = self._learn(LEARNING)
             after = self._look(self._lessons, pupil)
-        delta = pupil and pupil.delta(self._part, self._said(pupil))
-        result = self._segment(way, pupil, delta, after, scores)
-        report = self._report(way, held, slices, pupil, right, after, result)
-        report["message"] = message(way, len(slices), held, right, wrong)
+        delta = None
+        if pupil:
+            said = delta_said(self._predictor.metadata, self._corrections, pupil.steps, self._wish.seed)
+            delta = pupil.delta(self._part, said)
+        result = self._segment(way, pupil, delta, after, looked)
+        report = {
+            "way": way,
+            "slices": [list(one) for one in sorted(slices)],
+            "steps": pupil.steps if pupil else 0,
+            "trained": size_of(pupil.parameters) if pupil else 0,
+            "dice_before": right,
+            "dice_after": self._dice(after) if pupil else None,
+            "held_out": held and held.report,
+            **change_of(result.labels, self._corrections, result.geometry),
+            "message": message(way, len(slices), held, right, wrong),
+        }
         return Adapted(result, delta, report)
+
+    def _before(self) -> tuple[list[dict[Slice, torch.Tensor]], list[Looked] | None]:
+        """The logits on corrected slices, and what the network says everywhere; lessons hear where that was changed."""
+        outputs, looked, sizes = self._part.outputs, None, sum(one.labels.size for one in self._lessons)
+        everywhere = self._wish.way != LEARNED  # learning takes the slices as they are, whatever was changed on them
+        if keep := everywhere and self._device.type == "cpu" and 4 * outputs.count * sizes <= MOST_KEPT:
+            own, looked = self._look_everywhere(None)
+            before = [one.on_slices(lesson.shown) for one, lesson in zip(looked, self._lessons, strict=True)]
+        else:
+            before = self._look(self._lessons)
+        found = [{one: outputs.to_labels(logits).numpy() for one, logits in its.items()} for its in before]
+        self._lessons = [lesson.seen(its) for lesson, its in zip(self._lessons, found, strict=True)]
+        values = [changed_labels(one) if self._propagates else [] for one in self._lessons]
+        needed = sum(2 * len(its) * one.labels.size for its, one in zip(values, self._lessons, strict=True))
+        refuse_without("To propagate corrections", needed, "cpu")
+        if keep:
+            for one, its in zip(looked, values, strict=True):
+                one.score(its)
+        elif everywhere:
+            own, looked = self._look_everywhere(values)
+        if everywhere:
+            self._lessons = [lesson.only_where(own != self._corrections.labels) for lesson in self._lessons]
+        return before, looked
 
     def _choose(
         self, before: list[dict[Slice, torch.Tensor]], right: float, scores: list | None, count: int
@@ -172,7 +207,10 @@ class _Adaptation:
         if way in (PROPAGATED, CARRIED):
             return way, None, None
         if way == AUTO and (scores is not None or right >= RIGHT_FROM):
-            wrong = wrong_when_left_out(self._lessons, before, self._part.outputs, self._reach, scores)
+            wrong = wrong_when_left_out(
+                self._lessons, before, self._part.outputs, self._reach, scores,
+                progress=lambda done, total: self._progress(CHECKING, done, total, None), should_stop=self._should_stop,
+            )  # fmt: skip
             return fewest(wrong), None, wrong
         checks = way == AUTO and count >= CHECKED_FROM
         self._estimate(checks)
@@ -190,7 +228,8 @@ class _Adaptation:
         one = metadata.find_regions is None or not shows_more_than_a_crop(metadata, geometry)
 
         def teacher(part, prepared, grid):
-            found.append(Lesson.of(prepared, grid, geometry, labels, self._corrections.slices))
+            places = Places.of(prepared, grid, geometry)
+            found.append(Lesson.of(prepared.data, places, labels, self._corrections.slices))
             if one:
                 raise _Collected
 
@@ -234,22 +273,21 @@ class _Adaptation:
             self._tile_seconds = (time.monotonic() - begun) / max(1, total)
         return found
 
-    def _look_everywhere(self, before: list[dict[Slice, torch.Tensor]]) -> list[dict[int, np.ndarray]]:
-        """What the network says in all of each lesson of the labels that were changed."""
-        found, part = [], self._part
-        for lesson, its in zip(self._lessons, before, strict=True):
-            values = changed_labels(lesson, its, part.outputs)
-            if not values:
-                found.append({})
-                continue
-            needed = 6 * len(values) * lesson.labels.size  # bytes: scores, and what is made of one at a time
-            _refuse_without("To propagate corrections", needed, "cpu")
+    def _look_everywhere(self, values: list[list[int]] | None) -> tuple[np.ndarray, list[Looked]]:
+        """The model's own result, and what the network says of each lesson's data: of these labels, or all of it."""
+        found, begun = [], time.monotonic()
 
-            def tell(done: int, total: int, left: float | None) -> None:
-                self._progress(PROPAGATING, done, total, left)
+        def teacher(part, prepared, grid):
+            number = len(found)
+            shape = self._lessons[number].labels.shape
+            found.append(Looked(self._part.outputs, shape, None if values is None else values[number]))
+            return Taught(found[-1])
 
-            found.append(everywhere(part, lesson, values, self._overlap, self._device, tell, self._should_stop))
-        return found
+        def tell(done: int, total: int, left: float | None) -> None:
+            self._tile_seconds = (time.monotonic() - begun) / max(1, done)
+            self._progress(LOOKING, done, total, left)
+
+        return self._run(self._predictor, teacher, False, tell).labels, found
 
     def _estimate(self, checks: bool) -> None:
         """Tells what learning will take, and refuses what is too much."""
@@ -265,7 +303,7 @@ class _Adaptation:
         needed = memory_of(network, image) if deep else 0
         found = Estimate(seconds, needed, size_of(learned(network, deep)))
         self._estimated(found)
-        _refuse_without("Learning from corrections", found.memory_bytes, str(self._device))
+        refuse_without("Learning from corrections", found.memory_bytes, str(self._device))
         if seconds > self._wish.seconds_allowed:
             raise InputError(
                 f"Learning from corrections would take about {minutes(seconds)} here, and "
@@ -309,26 +347,34 @@ class _Adaptation:
         pupil: Learned | None,
         delta: Delta | None,
         after: list[dict[Slice, torch.Tensor]],
-        scores: list[dict[int, np.ndarray]] | None = None,
+        looked: list[Looked] | None,
     ) -> Segmentation:
         outputs, seen = self._part.outputs, iter(range(len(self._lessons)))
+        parts: list[Propagated] = []
+        if way == PROPAGATED:
+            scores = [one.scores for one in looked]
+            parts = propagated(
+                self._lessons, scores, outputs, lambda *its: self._progress(PROPAGATING, *its, None), self._should_stop
+            )
 
-        def teacher(part, prepared, grid):
-            number = next(seen)
+        def changed(number: int):
             lesson, logits = self._lessons[number], after[number]
             if way == UNCHANGED:
-                return None
+                return lambda start, logits: logits
             if way == PROPAGATED:
-                shown = on_main_axis(lesson.shown)
-                rest = [one for one in lesson.shown if one not in shown]
-                its = Propagated.of(lesson, scores[number], outputs, shown, should_stop=self._should_stop)
-                others = Carried.of(lesson, logits, outputs, rest, self._reach)
+                along = on_main_axis(lesson.shown)
+                rest = [one for one in lesson.shown if one not in along]
+                its, others = parts[number], Carried.of(lesson, logits, outputs, rest, self._reach)
                 return lambda start, logits: others(start, its(start, logits))
             carried = Carried.of(lesson, logits, outputs, lesson.shown, self._reach)
             if way == CARRIED:
                 return carried
             faded = Faded.of(lesson, lesson.shown)
             return lambda start, logits: carried(start, faded(start, logits))
+
+        def teacher(part, prepared, grid):
+            number = next(seen)
+            return Taught(changed(number), looked[number].slabs if looked and pupil is None else None)
 
         predictor = self._predictor
         if pupil is not None:
@@ -344,46 +390,7 @@ class _Adaptation:
         margins = result.margins and result.margins.agreeing(labels)
         return replace(result, labels=labels, provenance=provenance, margins=margins)
 
-    def _said(self, pupil: Learned) -> dict[str, str]:
-        metadata = self._predictor.metadata
-        return {
-            "model": metadata.name,
-            "model_version": metadata.version,
-            "weights_sha256": metadata.weights["sha256"],
-            "usema": __version__,
-            "slices": self._corrections.told,
-            "steps": str(pupil.steps),
-            "seed": str(self._wish.seed),
-        }
-
-    def _report(self, way, held: HeldOut | None, slices, pupil: Learned | None, right: float, after, result) -> dict:
-        told = None
-        if held is not None:
-            axis, index = held.slice
-            told = {"axis": axis, "index": index, "before": held.before, "carried": held.carried}
-            told["learned"] = held.learned
-        return {
-            "way": way,
-            "slices": [list(one) for one in sorted(slices)],
-            "steps": pupil.steps if pupil else 0,
-            "trained": size_of(pupil.parameters) if pupil else 0,
-            "dice_before": right,
-            "dice_after": self._dice(after) if pupil else None,
-            "held_out": told,
-            **change_of(result.labels, self._corrections, result.geometry),
-        }
-
     def _dice(self, logits: list[dict[Slice, torch.Tensor]]) -> float:
         """Mean over the regions, on the corrected slices."""
         pairs = zip(self._lessons, logits, strict=True)
         return float(np.mean([dice_on(one, one.shown, its, self._part.outputs) for one, its in pairs if one.shown]))
-
-
-def _refuse_without(what: str, needed: int, device: str) -> None:
-    """Raises DeviceError where a device has not so many bytes free."""
-    free = free_memory(device)
-    if free is not None and needed > free:
-        raise DeviceError(
-            f"{what} needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free.",
-            f"{way_to_more(device)}, or let the corrections be carried to the next slices only.",
-        )

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from ..inference.outputs import Outputs
+from .drawn import Drawn
 from .lesson import Lesson, Shown, Slice, along
-from .truth import UNKNOWN, labels_of, probabilities, truth
+from .truth import labels_of, probabilities, truth
 
 PULL = 6.0  # what a difference of 1 adds to a calibrated logit, on the slice itself
 # Over how many of the network's voxels it falls to 1/e. Not slices: where these are thicker than the voxels, what lies
@@ -58,8 +59,9 @@ class Carried:
             target, known = truth(outputs, labels)
             difference = (target - probabilities(outputs, logits[one.slice].float().cpu())) * known
             difference = difference.mean(dim=1 + one.axis, keepdim=True)
-            if not _changes(outputs, logits[one.slice], labels):
-                difference = torch.zeros_like(difference)  # a slice that was accepted only ends what others carry
+            # Of a slice that was accepted nothing is left: it only ends what others carry.
+            reached = Drawn.of(lesson.changed(one).any(axis=one.axis)).weight(0.0)
+            difference *= torch.from_numpy(np.expand_dims(reached, one.axis) if reached.ndim > 1 else reached)
             parts.append((one.axis, weights, _by_output(outputs, difference)))
         return cls(tuple(parts))
 
@@ -101,12 +103,6 @@ def _weights(one: Shown, others: Sequence[Shown], lesson: Lesson, reach: float) 
         elif other.middle < one.middle:
             weights[positions < other.middle] = 0
     return weights.astype(np.float32)
-
-
-def _changes(outputs: Outputs, logits: torch.Tensor, labels: torch.Tensor) -> bool:
-    """Whether the user made anything else of a slice than the network."""
-    found = outputs.to_labels(logits.float().cpu()).to(labels.dtype)
-    return bool(((found != labels) & (labels != UNKNOWN)).any())
 
 
 def _by_output(outputs: Outputs, difference: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..errors import DeviceError
+from ..inference.memory import free_memory, way_to_more
+
 STEP = 3.5  # times what a tile takes forward, generously: forward, backward and the step are about three
 KEPT = 2.0  # times the maps of all layers: what they keep to go back, and what flows back
 
@@ -52,3 +55,13 @@ def memory_of(network: nn.Module, image: torch.Tensor) -> int:
 def size_of(parameters: Mapping[str, nn.Parameter]) -> int:
     """How many numbers they are."""
     return sum(parameter.numel() for parameter in parameters.values())
+
+
+def refuse_without(what: str, needed: int, device: str) -> None:
+    """Raises DeviceError where a device has not so many bytes free."""
+    free = free_memory(device)
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"{what} needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free.",
+            f"{way_to_more(device)}, or let the corrections be carried to the next slices only.",
+        )

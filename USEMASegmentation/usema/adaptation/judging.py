@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ MOST_FAR = 0.05  # of the segments' voxels; if more would change, the user is as
 AS_GOOD = 0.01  # Dice: a single slice does not tell less apart
 AS_FEW = 1.05  # wrong voxels, likewise
 MOST_LEFT_OUT = 4  # slices, one after the other
+APART = 3.0  # planes: of two changed slices that lie nearer together, one does not prove that the other's change holds
+MOST_CHANGED = 0.3  # of the segments' voxels; likewise
 MOST_POINTS = 200_000  # that distances are taken to
 
 
@@ -50,6 +52,12 @@ class HeldOut:
             return LEARNED
         return CARRIED if self.carried >= self.before - AS_GOOD else UNCHANGED
 
+    @property
+    def report(self) -> dict:
+        """The field held_out of the worker's answer."""
+        axis, index = self.slice
+        return {"axis": axis, "index": index, "before": self.before, "carried": self.carried, "learned": self.learned}
+
 
 def left_out(lessons: Sequence[Lesson]) -> tuple[Lesson, Shown]:
     """The slice to leave out: the middle one along the axis that has most of them."""
@@ -74,14 +82,13 @@ def dice_on(lesson: Lesson, shown: Sequence[Shown], logits: Mapping[Slice, torch
     return float(np.mean(scores)) if scores else 1.0
 
 
-def changed_labels(lesson: Lesson, logits: Mapping[Slice, torch.Tensor], outputs: Outputs) -> list[int]:
+def changed_labels(lesson: Lesson) -> list[int]:
     """The labels that some corrected slice has more or less of than the model."""
     values: set[int] = set()
     for one in lesson.shown:
-        found, right = outputs.to_labels(logits[one.slice]).numpy(), lesson.labels[one.index]
-        differ = (found != right) & (right != UNKNOWN)
-        values |= {*np.unique(found[differ]).tolist(), *np.unique(right[differ]).tolist()}
-    return sorted(values - {0})
+        differ = lesson.changed(one)
+        values |= {*np.unique(lesson.found[one.slice][differ]), *np.unique(lesson.labels[one.index][differ])}
+    return sorted(int(one) for one in values - {0})
 
 
 def wrong_when_left_out(
@@ -90,28 +97,48 @@ def wrong_when_left_out(
     outputs: Outputs,
     reach: float,
     scores: Sequence[Mapping[int, np.ndarray]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, int]:
-    """Wrong voxels on corrected slices when each hears only what the others say of it, by way.
+    """Wrong voxels on corrected slices when each hears only what others say of it, by way.
 
     Args:
         logits: of each lesson, as ``looking.on_slices`` gives them.
         reach: as ``Carried.of`` takes it.
-        scores: of each lesson, as ``looking.everywhere`` gives them; without, nothing is propagated.
+        scores: of each lesson, as ``looking.Scores`` keeps them; without, nothing is propagated.
+        progress: called with slices done and in all.
+
+    Raises:
+        DeviceError, Cancelled: as ``Propagated.of``.
     """
     ways = (UNCHANGED, CARRIED) if scores is None else (UNCHANGED, CARRIED, PROPAGATED)
     wrong = dict.fromkeys(ways, 0)
-    for number, (lesson, its) in enumerate(zip(lessons, logits, strict=True)):
+    asked = []
+    for number, lesson in enumerate(lessons):
         shown = lesson.shown if scores is None else on_main_axis(lesson.shown)
         for one in _some(shown):
-            others = [other for other in shown if other is not one]
-            own, right = its[one.slice], lesson.labels[one.index]
-            heard = {UNCHANGED: own, CARRIED: Carried.of(lesson, its, outputs, others, reach).at(one, own)}
-            if scores is not None:
-                planes = slice(int(one.planes[0]), int(one.planes[-1]) + 1)
-                heard[PROPAGATED] = Propagated.of(lesson, scores[number], outputs, others, planes).at(one, own)
-            for way, each in heard.items():
-                wrong[way] += int(((outputs.to_labels(each).numpy() != right) & (right != UNKNOWN)).sum())
+            others = [other for other in shown if other is not one and not _alike(lesson, one, other)]
+            if others:
+                asked.append((number, one, others))
+    for done, (number, one, others) in enumerate(asked):
+        if progress is not None:
+            progress(done, len(asked))
+        lesson, its = lessons[number], logits[number]
+        own, right = its[one.slice], lesson.labels[one.index]
+        heard = {UNCHANGED: own, CARRIED: Carried.of(lesson, its, outputs, others, reach).at(one, own)}
+        if scores is not None:
+            planes = slice(int(one.planes[0]), int(one.planes[-1]) + 1)
+            found = Propagated.of(lesson, scores[number], outputs, others, planes, should_stop=should_stop)
+            heard[PROPAGATED] = found.at(one, own)
+        for way, each in heard.items():
+            wrong[way] += int(((outputs.to_labels(each).numpy() != right) & (right != UNKNOWN)).sum())
     return wrong
+
+
+def _alike(lesson: Lesson, one: Shown, other: Shown) -> bool:
+    """Whether two slices were both changed, and show nearly the same."""
+    near = one.axis == other.axis and abs(one.middle - other.middle) < APART
+    return near and lesson.changed(one).any() and lesson.changed(other).any()
 
 
 def fewest(wrong: Mapping[str, int]) -> str:
@@ -129,7 +156,8 @@ def _some(shown: Sequence[Shown]) -> Sequence[Shown]:
 
 
 def change_of(labels: np.ndarray, corrections: Corrections, geometry: Geometry) -> dict:
-    """How a result differs from what the user sees, and how much of that lies far from all that he corrected.
+    """How a result differs from what the user sees, how much of that lies far from all that he corrected, and a
+    question where either is much.
 
     Args:
         labels: (z, y, x), the result.
@@ -148,12 +176,17 @@ def change_of(labels: np.ndarray, corrections: Corrections, geometry: Geometry) 
         edited = edited[:: max(1, len(edited) // MOST_POINTS)]
         far = far[cKDTree(edited * spacing).query(far * spacing, distance_upper_bound=FAR_MM)[0] > FAR_MM]
     size = int(max((labels > 0).sum(), (corrections.labels > 0).sum(), 1))
-    share = len(far) / size
+    share, everything = len(far) / size, len(places) / size
     question = ""
     if share > MOST_FAR:
         question = (
             f"{millilitres(len(far), geometry.spacing):.2f} ml, {share:.0%} of what is segmented, would change farther "
             f"than {FAR_MM:g} mm from all that you corrected. Take the result?"
+        )
+    elif everything > MOST_CHANGED:
+        question = (
+            f"{millilitres(len(places), geometry.spacing):.2f} ml, {everything:.0%} of what is segmented, would change "
+            "on slices that you did not correct. Take the result?"
         )
     return {
         "changed_voxels": len(places),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from ..inference.preprocessing import Prepared
 from ..models.metadata import ModelMetadata
-from ..volumes.geometry import Geometry
 from .corrections import Corrections, Slice
 from .places import Places
 from .truth import UNKNOWN
@@ -48,31 +46,60 @@ class Lesson:
     Attributes:
         data: (C, a, b, c) float32, as the network sees it.
         labels: (a, b, c) int16, the user's, as the network knows them; UNKNOWN outside the volume.
-        shown: the corrected slices that it sees.
+        shown: the corrected slices that it sees; no two of one axis have planes in common.
         places: where the data lie in the volume.
+        heard: the corrected slices that lie in the data, those that others show better too.
+        found: by slice, int16 labels that the network finds on its planes, shaped as ``Shown.index`` cuts.
     """
 
     data: np.ndarray
     labels: np.ndarray
     shown: tuple[Shown, ...]
     places: Places = field(repr=False)
+    heard: tuple[Slice, ...] = ()
+    found: Mapping[Slice, np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, prepared: Prepared, grid: Geometry, volume: Geometry, labels: np.ndarray, slices) -> Lesson:
-        """Of data that were prepared from an array on ``grid``.
+    def of(cls, data: np.ndarray, places: Places, labels: np.ndarray, slices: Sequence[Slice]) -> Lesson:
+        """Of what a network sees of a volume.
 
         Args:
-            volume: the grid of the labels.
-            labels: (z, y, x) int16, as the network knows them.
+            labels: (z, y, x) int16, of the volume, as the network knows them.
             slices: those that are right.
         """
-        places = Places.of(prepared, grid, volume)
-        shown = []
+        seen, shown = places.nearest(labels, UNKNOWN), []
         for axis, index in slices:
-            own, planes = places.planes(axis, index)
+            own, planes = places.planes(axis, index, [other for its, other in slices if its == axis])
             if len(planes):
                 shown.append(Shown((axis, index), own, planes))
-        return cls(prepared.data, places.nearest(labels, UNKNOWN), tuple(shown), places)
+                # Where the voxels are smaller than the network's, its planes may lie nearer to slices beside this one.
+                seen[shown[-1].index] = places.on_slice(labels, axis, index, UNKNOWN)
+        heard = tuple(one for one in slices if len(places.planes(*one)[1]))
+        return cls(data, seen, tuple(shown), places, heard)
+
+    def seen(self, found: Mapping[Slice, np.ndarray]) -> Lesson:
+        """The same, with what the network finds on the slices."""
+        return replace(self, found=found)
+
+    def only_where(self, changed: np.ndarray) -> Lesson:
+        """The same, but as if the user had said nothing else than the network where he changed nothing.
+
+        On the network's grid labels differ from what it finds by resampling alone.
+
+        Args:
+            changed: bool (z, y, x) of the volume, where the user's labels are not the model's own.
+        """
+        labels = self.labels.copy()
+        for one in self.shown:
+            touched = self.places.touched(changed, *one.slice)
+            its = labels[one.index]
+            labels[one.index] = np.where(touched | (its == UNKNOWN), its, self.found[one.slice])
+        return replace(self, labels=labels)
+
+    def changed(self, one: Shown) -> np.ndarray:
+        """bool, shaped as ``Shown.index`` cuts: where the user made anything else of a slice than the network."""
+        its = self.labels[one.index]
+        return (its != self.found[one.slice]) & (its != UNKNOWN)
 
     def known(self, without: Slice | None = None) -> np.ndarray:
         """(a, b, c) int16: the labels on the corrected slices, UNKNOWN elsewhere.

@@ -25,14 +25,26 @@ class Told:
     Attributes:
         planes: the indices that show it.
         label: bool (planes, b, c), where the label is right.
+        changed: bool of the same shape, where the user gave or took it.
     """
 
     planes: np.ndarray
     label: np.ndarray
+    changed: np.ndarray
+
+    @classmethod
+    def of(cls, planes: np.ndarray, label: np.ndarray, score: np.ndarray) -> Told:
+        """All that differs from a score (a, b, c) was changed by the user."""
+        return cls(planes, label, (score[planes] > 0) != label)
 
     @property
     def middle(self) -> float:
         return float(self.planes.mean())
+
+    def within(self, start: int, *cut: slice) -> Told:
+        """The same in a box that begins at plane ``start`` and cuts the other two axes."""
+        inside = (slice(None), *cut)
+        return Told(self.planes - start, self.label[inside], self.changed[inside])
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,10 +104,9 @@ def signed_distance(mask: np.ndarray) -> np.ndarray:
 
 def _change(one: Told, score: np.ndarray) -> np.ndarray:
     """(b, c) what the user made of a slice, less what the model said; nothing, if he left it as it was."""
-    said = score[one.planes]
-    if not ((said > 0) != one.label).any():
+    if not one.changed.any():
         return np.zeros(one.label.shape[1:], np.float32)
-    return (one.label - 1 / (1 + np.exp(-said))).mean(axis=0)
+    return (one.label - 1 / (1 + np.exp(-score[one.planes]))).mean(axis=0)
 
 
 def _weights(positions: np.ndarray, middles: np.ndarray) -> list[np.ndarray]:

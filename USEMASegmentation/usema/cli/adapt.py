@@ -22,7 +22,7 @@ _DOING = {
     "looking": "looking at the slices",
     "checking": "checking",
     "learning": "learning",
-    "propagating": "looking between the slices",
+    "propagating": "propagating",
     "segmenting": "segmenting",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import Cancelled
 from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
 from .combining import mean_of_probabilities
@@ -18,9 +19,21 @@ from .loading import LoadedPart
 from .speeds import EXACT, FAST, FIRST_PASS, PAYS
 
 Progress = Callable[[int, int, "float | None"], None]
-# Sees a prepared case, and the grid it was prepared from, before its network runs. Gives what is to be made of each
-# slab of logits, (start, logits) -> logits; None: nothing.
-Teacher = Callable[["LoadedPart", Any, Geometry], "Callable[[int, torch.Tensor], torch.Tensor] | None"]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Attributes:
+    change: gives what is to be made of a slab of logits, (start, logits) -> logits.
+    slabs: all of them, (start, logits) in order, if they are known: the network does not run. The list is emptied.
+    """
+
+    change: Callable[[int, torch.Tensor], torch.Tensor]
+    slabs: list[tuple[int, torch.Tensor]] | None = None
+
+
+# Sees a prepared case, and the grid it was prepared from, before its network runs. None: nothing is to be made of it.
+Teacher = Callable[["LoadedPart", Any, Geometry], "Taught | None"]
 
 
 @dataclass
@@ -149,8 +162,9 @@ def _run(
         prepared = part.turned(prepared, wishes.overlap)
     with wishes.timed("labels"):
         collector = prepared.collector(part.outputs, wishes.probabilities, wishes.margins)
-        for slab in _logits(part, prepared, wishes, progress):
-            collector.add(*(slab if taught is None else (slab[0], taught(*slab))))
+        known = taught is not None and taught.slabs is not None
+        for slab in _known(taught.slabs, wishes, progress) if known else _logits(part, prepared, wishes, progress):
+            collector.add(*(slab if taught is None else (slab[0], taught.change(*slab))))
             del slab  # else it would be held while the next is computed
         labels, probabilities = collector.finish()
     return Found(labels, probabilities, collector.highest, margins=collector.margins)
@@ -187,6 +201,16 @@ def _logits(part: LoadedPart, prepared, wishes: Wishes, progress: Progress):
         yield slab.pop()  # not held here, too
 
 
+def _known(slabs: list[tuple[int, torch.Tensor]], wishes: Wishes, progress: Progress):
+    count = len(slabs)
+    progress(0, count, None)
+    while slabs:
+        if wishes.should_stop is not None and wishes.should_stop():
+            raise Cancelled("Segmenting was stopped.")
+        yield slabs.pop(0)
+        progress(count - len(slabs), count, None)
+
+
 class _Counter:
     """Progress over the tiles of all parts, as one number that only grows."""
 
@@ -202,7 +226,7 @@ class _Counter:
         self._done.append(0)
 
         def progress(done: int, total: int, seconds_left: float | None) -> None:
-            self._done[index] = done
+            self._done[index] = round(done / total * self._tiles[index])
             everything, so_far = sum(self._tiles), sum(self._done)
             if so_far == self._shown:
                 return  # a part that begins has done as much as the one before had at its end

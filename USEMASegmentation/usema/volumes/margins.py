@@ -28,6 +28,7 @@ NEAR = math.floor(math.log(0.005 / 0.995) / STEP)
 BACKGROUND = 0
 MOST_VOXELS = 2**31  # of a box in a text: one from a damaged file must not fill the memory
 _VERSION = 1
+_NUMBERS = 200  # characters, in which the numbers of a line end
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,15 +215,18 @@ class Margins:
 class _Packed(Mapping):
     """Unpacks what is asked for, and keeps it."""
 
-    def __init__(self, packed: dict[int, tuple[tuple[int, ...], tuple[int, ...], str]]):
+    def __init__(self, packed: dict[int, tuple[tuple[int, ...], tuple[int, ...], str, int]]):
         self._packed = packed
         self._unpacked: dict[int, PlacedMargins] = {}
 
     def __getitem__(self, value: int) -> PlacedMargins:
         if value not in self._unpacked:
-            start, size, text = self._packed[value]
-            self._unpacked[value] = PlacedMargins(_unpacked(text, size), start)
+            start, size, line, begin = self._packed[value]
+            self._unpacked[value] = PlacedMargins(_unpacked(line[begin:], size), start)
         return self._unpacked[value]
+
+    def __contains__(self, value):
+        return value in self._packed  # else it would be unpacked to see that it is there
 
     def __iter__(self):
         return iter(self._packed)
@@ -257,16 +261,17 @@ class _Layered(Mapping):
 
 
 def _parsed(line: str, shape: Sequence[int], offset: Sequence[int]) -> tuple[int, tuple]:
-    numbers = line.split(" ")
-    if len(numbers) != 8:
+    *numbers, _ = line[:_NUMBERS].split(" ", 7)  # what follows them is long: it is copied when it is asked for
+    if len(numbers) != 7:
         raise ValueError("these are no margins")
-    value, *place = (int(one) for one in numbers[:7])
+    value, *place = (int(one) for one in numbers)
     start, size = tuple(place[:3]), tuple(place[3:])
     ends = [first + length for first, length in zip(start, size, strict=True)]
     inside = all(end <= length for end, length in zip(ends, shape, strict=True))
     if min(place) < 0 or not inside or math.prod(size) > MOST_VOXELS:
         raise ValueError("these margins lie nowhere")
-    return value, (tuple(first + by for first, by in zip(start, offset, strict=True)), size, numbers[7])
+    begin = len(" ".join(numbers)) + 1
+    return value, (tuple(first + by for first, by in zip(start, offset, strict=True)), size, line, begin)
 
 
 def _unpacked(text: str, size: Sequence[int]) -> np.ndarray:

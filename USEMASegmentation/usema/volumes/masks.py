@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 MOST_VOXELS = 2**30  # of the box around a mask: a text from a damaged file must not fill the memory
 _VERSION = "1"
@@ -56,7 +56,7 @@ class PlacedMask:
 
     def trimmed(self) -> PlacedMask:
         """Without the margins that hold nothing."""
-        found = ndimage.find_objects(self.array.view(np.uint8)) if self.array.size else []
+        found = scipy.ndimage.find_objects(self.array.view(np.uint8)) if self.array.size else []
         if not found:
             return NOTHING
         start = tuple(part.start + first for part, first in zip(found[0][::-1], self.start, strict=True))
@@ -111,23 +111,35 @@ def text_to_mask(text: str) -> tuple[PlacedMask, np.ndarray]:
     Raises:
         ValueError: it is no such text, or of a newer USEMA.
     """
-    parts = text.split(" ")
-    if len(parts) != 20 or parts[0] != _VERSION:
-        raise ValueError("this is no mask")
-    start, size = (tuple(int(one) for one in parts[first : first + 3]) for first in (1, 4))
-    affine = np.eye(4)
-    affine[:3] = np.reshape([float(one) for one in parts[7:19]], (3, 4))
+    start, size, affine, bits = _parsed(text)
     voxels = math.prod(size)
-    if min(size) < 0 or voxels > MOST_VOXELS or not np.isfinite(affine).all() or max(map(abs, start)) > MOST_VOXELS:
-        raise ValueError("this mask lies nowhere")
     try:
-        packed = zlib.decompressobj().decompress(base64.b64decode(parts[19], validate=True), voxels // 8 + 2)
+        packed = zlib.decompressobj().decompress(base64.b64decode(bits, validate=True), voxels // 8 + 2)
     except (binascii.Error, zlib.error) as error:
         raise ValueError(f"this mask is damaged: {error}") from error
     if len(packed) != (voxels + 7) // 8:
         raise ValueError("this mask is damaged")
     array = np.unpackbits(np.frombuffer(packed, np.uint8), count=voxels).view(bool).reshape(size[::-1])
     return PlacedMask(array, start), affine
+
+
+def text_to_grid(text: str) -> np.ndarray:
+    """The matrix alone of what :func:`text_to_mask` gives; it looks at no voxels. Raises ValueError as that does."""
+    return _parsed(text)[2]
+
+
+def _parsed(text: str) -> tuple[tuple[int, ...], tuple[int, ...], np.ndarray, str]:
+    """Start, size, matrix and packed bits."""
+    parts = text.split(" ")
+    if len(parts) != 20 or parts[0] != _VERSION:
+        raise ValueError("this is no mask")
+    start, size = (tuple(int(one) for one in parts[first : first + 3]) for first in (1, 4))
+    affine = np.eye(4)
+    affine[:3] = np.reshape([float(one) for one in parts[7:19]], (3, 4))
+    far = max(map(abs, start)) > MOST_VOXELS
+    if min(size) < 0 or math.prod(size) > MOST_VOXELS or not np.isfinite(affine).all() or far:
+        raise ValueError("this mask lies nowhere")
+    return start, size, affine, parts[19]
 
 
 def label_boxes(labels: np.ndarray, start: tuple[int, int, int] = (0, 0, 0)) -> Boxes:
@@ -138,7 +150,7 @@ def label_boxes(labels: np.ndarray, start: tuple[int, int, int] = (0, 0, 0)) -> 
         start: index (i, j, k) of its first voxel.
     """
     found = {}
-    for value, box in enumerate(ndimage.find_objects(labels) if labels.size else [], 1):
+    for value, box in enumerate(scipy.ndimage.find_objects(labels) if labels.size else [], 1):
         if box is not None:
             found[value] = tuple(slice(one.start + by, one.stop + by) for one, by in zip(box, start[::-1], strict=True))
     return found

@@ -1,0 +1,130 @@
+"""Review and refine on segments that take long to look at: the panel goes on meanwhile, and a click finds the truth."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+from panel_cases import isShown, waitUntil
+from slicer_cases import voxels
+
+pytest_plugins = ["panel_fixtures", "review_fixtures"]
+
+ANTERIOR = "hippocampus-mr_1"
+
+
+@pytest.fixture
+def large(reviewed, monkeypatch):
+    """A panel whose segments count as large, with the section closed; what is looked at waits for ``gate``."""
+    from USEMASegmentationLib import Steps
+    from USEMASegmentationLib.Scene.EditMask import Held
+
+    panel, volume, node = reviewed
+    panel.reviewSection.ui.reviewCollapsibleButton.collapsed = True
+    panel.reviewSection.close()
+    monkeypatch.setattr(Steps, "SMALL", 0)
+    gate, look = threading.Event(), Held.editsOn
+
+    def editsOn(*arguments):
+        if threading.current_thread() is not threading.main_thread():
+            gate.wait(30)
+        return look(*arguments)
+
+    monkeypatch.setattr(Held, "editsOn", editsOn)
+    panel.updateState()
+    yield panel, volume, node, gate
+    gate.set()
+
+
+def opened(panel, gate):
+    ui = panel.reviewSection.ui
+    ui.reviewCollapsibleButton.collapsed = False
+    gate.set()
+    waitUntil(lambda: isShown(ui.thresholdGroup))
+    return ui
+
+
+def paint(node, volume, index: int = 3) -> int:
+    """The user paints in a slice; gives how many voxels are new."""
+    array = voxels(node, ANTERIOR, volume).astype(np.uint8)
+    before = array.sum()
+    array[index, 2:8, 2:8] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, ANTERIOR, volume)
+    slicer.app.processEvents()
+    return int(array.sum() - before)
+
+
+def events() -> None:
+    for _ in range(5):
+        slicer.app.processEvents()
+
+
+def test_the_section_says_that_it_looks_and_shows_then_what_it_always_shows(large):
+    panel, _, _, gate = large
+    ui = panel.reviewSection.ui
+    ui.reviewCollapsibleButton.collapsed = False
+    events()
+    assert ui.reviewHintLabel.text == "Looking at the segments..."
+    assert not isShown(ui.thresholdGroup)
+    opened(panel, gate)
+    assert not isShown(ui.reviewHintLabel)
+    assert ui.thresholdSelector.count == 2
+    assert not panel.reviewSection._timer.active
+
+
+def test_a_stroke_is_counted_beside_and_a_click_does_not_wait_for_the_timer(large):
+    panel, volume, node, gate = large
+    ui = opened(panel, gate)
+    gate.clear()
+    count = paint(node, volume)
+    events()
+    assert "Paint or erase" in ui.refineLabel.text  # of before
+    gate.set()
+    waitUntil(lambda: ui.refineLabel.text == f"{count} voxels of new strokes to follow.")
+    gate.clear()
+    paint(node, volume, 5)
+    ui.refineButton.click()
+    assert "have followed" in ui.refineLabel.text
+    (case,) = panel.reviewSection.cases
+    assert set(np.flatnonzero(case.refined()[1].on(case.box).any(axis=(1, 2)))) == {3, 5}
+
+
+@pytest.mark.parametrize("how", ["another", "closed", "folded"])
+def test_what_is_left_while_it_is_looked_at_is_let_go(large, how):
+    panel, volume, node, gate = large
+    ui = opened(panel, gate)
+    gate.clear()
+    paint(node, volume)
+    events()
+    if how == "another":
+        panel._parameterNode.segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+        events()
+        assert "No segment of this segmentation was made by a model" in ui.reviewHintLabel.text
+    elif how == "closed":
+        slicer.mrmlScene.Clear(False)
+        assert "Segment first" in ui.reviewHintLabel.text
+    else:
+        ui.reviewCollapsibleButton.collapsed = True
+    gate.set()
+    waitUntil(lambda: not panel.reviewSection._timer.active)
+    if how == "another":
+        panel._parameterNode.segmentation = node
+        waitUntil(lambda: "new strokes to follow" in ui.refineLabel.text)
+
+
+def test_each_state_of_a_segment_is_looked_at_once(large):
+    from USEMASegmentationLib.Scene.KnownEdits import KnownEdits
+
+    _, volume, node, gate = large
+    gate.set()
+    known, ids = KnownEdits(), node.GetSegmentation().GetSegmentIDs()
+    first = known.of(node, ids, volume)
+    assert set(first) == set(ids)
+    assert known.of(node, ids, volume)[ANTERIOR] is first[ANTERIOR]
+    count = paint(node, volume)
+    then = known.of(node, ids, volume)
+    assert first[ANTERIOR].changed.count == 0
+    assert then[ANTERIOR].changed.count == count
