@@ -32,6 +32,8 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +50,8 @@ VOLUMES = {
     "head": "volumes/whole_head/t1_whole_head.nii.gz",
 }
 SPACING = 1.5
-ENGINES = ("usema", "openvino", "fast", "nnunet", "monai")
+PEERS = ("nnunet", "monai")
+ENGINES = ("usema", "openvino", "fast", *PEERS)
 CLASSES, TILE = 20, (64, 64, 64)
 ANSWERED = 3  # tiles with --memory: the first ones allocate what later ones use again
 UNTRAINED = {"kernels": [[3, 3, 3]] * 4, "strides": [[1, 1, 1], *[[2, 2, 2]] * 3], "features": [32, 64, 128, 256]}
@@ -131,13 +134,30 @@ def answering(network):
     return Answering().eval()
 
 
-def infer(
-    engine: str, name: str, data: np.ndarray, folder: Path, device: str = "cpu", memory: bool = False
-) -> tuple[np.ndarray, float, float, str]:
-    """Labels (z, y, x), processor and clock seconds of the sliding window alone, and what computed them."""
-    import torch
+def infer(engine: str, *how, **options) -> tuple[np.ndarray, float, float, str]:
+    """See ``_infer``; the engine's memory as the command has it."""
     from usema.inference.allocator import keeping_freed_memory
+
+    with nullcontext() if engine in PEERS else keeping_freed_memory():
+        return _infer(engine, *how, **options)
+
+
+def _infer(
+    engine: str,
+    name: str,
+    data: np.ndarray,
+    folder: Path,
+    device: str = "cpu",
+    memory: bool = False,
+    made_of: Callable = lambda network: network,
+) -> tuple[np.ndarray, float, float, str]:
+    """Labels (z, y, x), processor and clock seconds of the sliding window alone, and what computed them.
+
+    ``made_of`` gives what is computed in the network's place.
+    """
+    import torch
     from usema.inference.cpu_engine import CPUEngine
+    from usema.inference.nnunet_recipe import Preprocessed
     from usema.inference.outputs import Outputs
     from usema.inference.sliding_window import predict_logits
     from usema.inference.speeds import FAST, MOST_OVERLAP
@@ -145,7 +165,7 @@ def infer(
     network, tile, classes = network_of(name, folder)
     overlap = MOST_OVERLAP[FAST] if engine == FAST else 0.5
     by = f"PyTorch {torch.__version__}"
-    network = network.to(device)
+    network = made_of(network.to(device))
     half = torch.autocast("cuda", torch.float16, enabled=device == "cuda")  # as our engine and nnU-Net's have it
     # Imports and first calls are not the sliding window's; the whole process has them.
     with torch.inference_mode(), half:
@@ -181,17 +201,20 @@ def infer(
             image = torch.from_numpy(data)[None].to(device)
             logits = sliding_window_inference(image, tile, 1, network, overlap=overlap, mode="gaussian")[0]
     else:
-        logits, outputs = None, Outputs.classes(classes)
-        labels = torch.empty(data.shape[1:], dtype=torch.uint8)
+        logits, shape = None, data.shape[1:]
+        whole = Preprocessed(
+            data, shape, (0, 1, 2), tuple(slice(0, n) for n in shape), (SPACING,) * 3, (SPACING,) * 3, None
+        )
+        collector = whole.collector(Outputs.classes(classes), keep_probabilities=False)
         slabs = predict_logits(network, data, patch_size=tile, num_classes=classes, overlap=overlap, device=device)
-        with keeping_freed_memory():  # as the command and the worker do
-            for start, slab in slabs:
-                labels[start : start + slab.shape[1]] = outputs.to_labels(slab)
-                del slab  # else it would be held while the next is computed
+        for start, slab in slabs:
+            collector.add(start, slab)
+            del slab  # else it would be held while the next is computed
+        labels, _ = collector.finish()
     spent = time.process_time() - processor, time.perf_counter() - clock
     if logits is not None:
-        labels = logits.argmax(0).to(torch.uint8).cpu()
-    return labels.numpy(), *spent, by
+        labels = logits.argmax(0).to(torch.uint8).cpu().numpy()
+    return labels, *spent, by
 
 
 def floor_seconds(name: str, shape: tuple[int, ...], folder: Path) -> float:

@@ -292,7 +292,7 @@ def test_values_too_large_for_half_precision_are_repeated_in_single_precision():
 
 
 def test_half_precision_that_suffices_is_kept():
-    tiles, reports = make_data(2, 1, 16, 16, 16), []
+    tiles, reports = torch.from_numpy(make_data(2, 1, 16, 16, 16)), []
     options = {"planar": False, "device": torch.device("cpu"), "report": reports.append}
     half = TileNetwork(make_network(3), CLASSES, (0,), half=True, **options)(tiles)
     single = TileNetwork(make_network(3), CLASSES, (0,), half=False, **options)(tiles)

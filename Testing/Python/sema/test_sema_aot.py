@@ -325,6 +325,7 @@ def test_tensors_that_a_kernel_would_misread_are_not_given_to_it(fake):
 def test_a_damaged_installation_is_refused_in_words(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(aot, "FOLDER", tmp_path)
     aot.manifest.cache_clear()
+    aot._found.cache_clear()
     try:
         assert why_not() == "manifest.json cannot be read: No such file or directory"
         (tmp_path / "manifest.json").write_text("{", encoding="ascii")

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from .. import __version__
 from ..errors import Cancelled, InputError
 from ..inference.checks import shows_more_than_a_crop
 from ..inference.loading import LoadedPart
@@ -48,8 +47,8 @@ from .lesson import Lesson, as_network_knows
 from .looking import MOST_KEPT, Looked, on_slices, tiles_in, windows
 from .parameters import learned
 from .places import Places
-from .propagating import Propagated, can_propagate, on_main_axis
-from .telling import message, minutes
+from .propagating import Propagated, can_propagate, on_main_axis, propagated
+from .telling import delta_said, message, minutes
 from .wish import AUTO, CHECKED_FROM, RIGHT_FROM, WISHES, Wish
 
 PHASES = LOOKING, CHECKING, LEARNING, PROPAGATING, SEGMENTING = (
@@ -149,15 +148,7 @@ class _Adaptation:
                 f"None of the corrected slices ({self._corrections.told}) lies where the model looks.",
                 "Correct a slice that shows something of what the model finds.",
             )
-        before = self._look(self._lessons)
-        to_labels = self._part.outputs.to_labels
-        found = [{one: to_labels(logits).numpy() for one, logits in its.items()} for its in before]
-        self._lessons = [lesson.seen(its) for lesson, its in zip(self._lessons, found, strict=True)]
-        looked = None
-        if self._wish.way != LEARNED:  # learning takes the slices as they are, whatever was changed on them
-            own, looked = self._look_everywhere()
-            changed = own != self._corrections.labels
-            self._lessons = [lesson.only_where(changed) for lesson in self._lessons]
+        before, looked = self._before()
         right = self._dice(before)
         self._reach = SHORT_REACH if right >= RIGHT_FROM else REACH
         scores = [one.scores for one in looked] if self._propagates else None
@@ -167,7 +158,10 @@ class _Adaptation:
         if way == LEARNED:
             pupil = self._learn(LEARNING)
             after = self._look(self._lessons, pupil)
-        delta = pupil and pupil.delta(self._part, self._said(pupil))
+        delta = None
+        if pupil:
+            said = delta_said(self._predictor.metadata, self._corrections, pupil.steps, self._wish.seed)
+            delta = pupil.delta(self._part, said)
         result = self._segment(way, pupil, delta, after, looked)
         report = {
             "way": way,
@@ -181,6 +175,29 @@ class _Adaptation:
             "message": message(way, len(slices), held, right, wrong),
         }
         return Adapted(result, delta, report)
+
+    def _before(self) -> tuple[list[dict[Slice, torch.Tensor]], list[Looked] | None]:
+        """The logits on corrected slices, and what the network says everywhere; lessons hear where that was changed."""
+        outputs, looked, sizes = self._part.outputs, None, sum(one.labels.size for one in self._lessons)
+        everywhere = self._wish.way != LEARNED  # learning takes the slices as they are, whatever was changed on them
+        if keep := everywhere and self._device.type == "cpu" and 4 * outputs.count * sizes <= MOST_KEPT:
+            own, looked = self._look_everywhere(None)
+            before = [one.on_slices(lesson.shown) for one, lesson in zip(looked, self._lessons, strict=True)]
+        else:
+            before = self._look(self._lessons)
+        found = [{one: outputs.to_labels(logits).numpy() for one, logits in its.items()} for its in before]
+        self._lessons = [lesson.seen(its) for lesson, its in zip(self._lessons, found, strict=True)]
+        values = [changed_labels(one) if self._propagates else [] for one in self._lessons]
+        needed = sum(2 * len(its) * one.labels.size for its, one in zip(values, self._lessons, strict=True))
+        refuse_without("To propagate corrections", needed, "cpu")
+        if keep:
+            for one, its in zip(looked, values, strict=True):
+                one.score(its)
+        elif everywhere:
+            own, looked = self._look_everywhere(values)
+        if everywhere:
+            self._lessons = [lesson.only_where(own != self._corrections.labels) for lesson in self._lessons]
+        return before, looked
 
     def _choose(
         self, before: list[dict[Slice, torch.Tensor]], right: float, scores: list | None, count: int
@@ -256,34 +273,21 @@ class _Adaptation:
             self._tile_seconds = (time.monotonic() - begun) / max(1, total)
         return found
 
-    def _look_everywhere(self) -> tuple[np.ndarray, list[Looked]]:
-        """The model's own result, and what the network says of each lesson's data."""
-        found, outputs, sizes = [], self._part.outputs, [one.labels.size for one in self._lessons]
-        values = [changed_labels(one) if self._propagates else [] for one in self._lessons]
-        needed = sum(2 * len(its) * size for its, size in zip(values, sizes, strict=True))
-        refuse_without("To propagate corrections", needed, "cpu")
-        keep = self._device.type == "cpu" and 4 * outputs.count * sum(sizes) <= MOST_KEPT
+    def _look_everywhere(self, values: list[list[int]] | None) -> tuple[np.ndarray, list[Looked]]:
+        """The model's own result, and what the network says of each lesson's data: of these labels, or all of it."""
+        found, begun = [], time.monotonic()
 
         def teacher(part, prepared, grid):
             number = len(found)
-            found.append(Looked(outputs, values[number], self._lessons[number].labels.shape, keep))
+            shape = self._lessons[number].labels.shape
+            found.append(Looked(self._part.outputs, shape, None if values is None else values[number]))
             return Taught(found[-1])
 
-        own = self._run(self._predictor, teacher, False, lambda *its: self._progress(LOOKING, *its))
-        return own.labels, found
+        def tell(done: int, total: int, left: float | None) -> None:
+            self._tile_seconds = (time.monotonic() - begun) / max(1, done)
+            self._progress(LOOKING, done, total, left)
 
-    def _propagated(self, scores: list[dict[int, np.ndarray]]) -> list[Propagated]:
-        """For each lesson what its slices along the axis that has most of them say."""
-        found = []
-        for lesson, its in zip(self._lessons, scores, strict=True):
-            found.append(
-                Propagated.of(
-                    lesson, its, self._part.outputs, on_main_axis(lesson.shown),
-                    progress=lambda done, total: self._progress(PROPAGATING, done, total, None),
-                    should_stop=self._should_stop,
-                )
-            )  # fmt: skip
-        return found
+        return self._run(self._predictor, teacher, False, tell).labels, found
 
     def _estimate(self, checks: bool) -> None:
         """Tells what learning will take, and refuses what is too much."""
@@ -346,7 +350,12 @@ class _Adaptation:
         looked: list[Looked] | None,
     ) -> Segmentation:
         outputs, seen = self._part.outputs, iter(range(len(self._lessons)))
-        propagated = self._propagated([one.scores for one in looked]) if way == PROPAGATED else []
+        parts: list[Propagated] = []
+        if way == PROPAGATED:
+            scores = [one.scores for one in looked]
+            parts = propagated(
+                self._lessons, scores, outputs, lambda *its: self._progress(PROPAGATING, *its, None), self._should_stop
+            )
 
         def changed(number: int):
             lesson, logits = self._lessons[number], after[number]
@@ -355,7 +364,7 @@ class _Adaptation:
             if way == PROPAGATED:
                 along = on_main_axis(lesson.shown)
                 rest = [one for one in lesson.shown if one not in along]
-                its, others = propagated[number], Carried.of(lesson, logits, outputs, rest, self._reach)
+                its, others = parts[number], Carried.of(lesson, logits, outputs, rest, self._reach)
                 return lambda start, logits: others(start, its(start, logits))
             carried = Carried.of(lesson, logits, outputs, lesson.shown, self._reach)
             if way == CARRIED:
@@ -380,18 +389,6 @@ class _Adaptation:
         provenance = {**result.provenance, "adaptation": way, "adaptedFrom": corrections.told}
         margins = result.margins and result.margins.agreeing(labels)
         return replace(result, labels=labels, provenance=provenance, margins=margins)
-
-    def _said(self, pupil: Learned) -> dict[str, str]:
-        metadata = self._predictor.metadata
-        return {
-            "model": metadata.name,
-            "model_version": metadata.version,
-            "weights_sha256": metadata.weights["sha256"],
-            "usema": __version__,
-            "slices": self._corrections.told,
-            "steps": str(pupil.steps),
-            "seed": str(self._wish.seed),
-        }
 
     def _dice(self, logits: list[dict[Slice, torch.Tensor]]) -> float:
         """Mean over the regions, on the corrected slices."""

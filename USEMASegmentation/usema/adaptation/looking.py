@@ -97,39 +97,65 @@ def on_slices(
         pieces: dict[Slice, list[torch.Tensor]] = {one.slice: [] for one in window.shown}
         for start, logits in _slabs(part, network, lesson.data[cut], overlap, device, progress, should_stop):
             for one in window.shown:
-                planes = torch.from_numpy(one.planes) - window.start
-                if window.axis == 0:
-                    planes = planes[(planes >= start) & (planes < start + logits.shape[1])] - start
-                if len(planes):
-                    pieces[one.slice].append(logits.index_select(1 + window.axis, planes.to(logits.device)).cpu())
+                pieces[one.slice] += _planes(one, logits, window.start + (0 if window.axis else start))
         found |= {one: torch.cat(parts, dim=1) for one, parts in pieces.items()}
         before += _tiling(part, lesson, window, overlap).count
     return found
 
 
 class Looked:
-    """What a network says of all of the data, kept as logits come.
+    """What a network says of all of the data, kept as logits come: they themselves, or the scores of some labels.
 
     Attributes:
         scores: by label, float16 (a, b, c), its log odds.
-        slabs: (start, logits) in order, if they are to be kept.
+        slabs: (start, logits) in order, or None.
     """
 
-    def __init__(self, outputs: Outputs, values: Sequence[int], shape: Sequence[int], keep: bool):
-        self._outputs = outputs
-        self.scores = {value: np.empty(shape, np.float16) for value in values}
-        self.slabs: list[tuple[int, torch.Tensor]] | None = [] if keep else None
+    def __init__(self, outputs: Outputs, shape: Sequence[int], values: Sequence[int] | None = None):
+        """Args: ``values``: labels whose scores are kept; None: the logits are."""
+        self._outputs, self._shape = outputs, shape
+        self.scores: dict[int, np.ndarray] = {}
+        self.slabs: list[tuple[int, torch.Tensor]] | None = [] if values is None else None
+        self._begin(values or ())
 
     def __call__(self, start: int, logits: torch.Tensor) -> torch.Tensor:
         """A slab of logits (outputs, d, b, c) that begins at plane ``start``; it is given back as it is."""
         if self.slabs is not None:
             self.slabs.append((start, logits.clone()))
-        if self.scores:
-            scores = log_odds(self._outputs, logits.float(), list(self.scores))
-            scores = scores.clamp(-SUREST, SUREST).cpu().numpy()
-            for whole, score in zip(self.scores.values(), scores, strict=True):
-                whole[start : start + len(score)] = score
+        else:
+            self._add(start, logits)
         return logits
+
+    def score(self, values: Sequence[int]) -> None:
+        """Makes scores of logits that were kept."""
+        self._begin(values)
+        for start, logits in self.slabs:
+            self._add(start, logits)
+
+    def on_slices(self, shown: Sequence[Shown]) -> dict[Slice, torch.Tensor]:
+        """Of logits that were kept, as ``on_slices`` gives them."""
+        found: dict[Slice, list[torch.Tensor]] = {one.slice: [] for one in shown}
+        for start, logits in self.slabs:
+            for one in shown:
+                found[one.slice] += _planes(one, logits, 0 if one.axis else start)
+        return {one: torch.cat(parts, dim=1) for one, parts in found.items()}
+
+    def _begin(self, values: Sequence[int]) -> None:
+        self.scores = {value: np.empty(self._shape, np.float16) for value in values}
+
+    def _add(self, start: int, logits: torch.Tensor) -> None:
+        if not self.scores:
+            return
+        scores = log_odds(self._outputs, logits.float(), list(self.scores)).clamp(-SUREST, SUREST).cpu().numpy()
+        for whole, score in zip(self.scores.values(), scores, strict=True):
+            whole[start : start + len(score)] = score
+
+
+def _planes(one: Shown, logits: torch.Tensor, start: int) -> list[torch.Tensor]:
+    """Those planes of a slice that a piece of logits holds, or nothing; ``start``: where it begins along their axis."""
+    planes = torch.from_numpy(one.planes) - start
+    planes = planes[(planes >= 0) & (planes < logits.shape[1 + one.axis])]
+    return [logits.index_select(1 + one.axis, planes.to(logits.device)).cpu()] if len(planes) else []
 
 
 def _slabs(part: LoadedPart, network: nn.Module, data: np.ndarray, overlap: float, device, progress, should_stop):

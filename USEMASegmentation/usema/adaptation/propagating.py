@@ -170,6 +170,20 @@ class Propagated:
         return logits
 
 
+def propagated(
+    lessons: Sequence[Lesson],
+    scores: Sequence[dict[int, np.ndarray]],
+    outputs: Outputs,
+    progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool] | None,
+) -> list[Propagated]:
+    """For each lesson what its slices along the axis that has most of them say; as ``Propagated.of``."""
+    return [
+        Propagated.of(lesson, its, outputs, on_main_axis(lesson.shown), progress=progress, should_stop=should_stop)
+        for lesson, its in zip(lessons, scores, strict=True)
+    ]
+
+
 def box_of(score: np.ndarray, told: Sequence[Told]) -> tuple[slice, slice, slice]:
     """Where a label is, or may yet be, with a margin, and all corrected slices.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .. import __version__
+from ..models.metadata import ModelMetadata
+from .corrections import Corrections
 from .judging import CARRIED, LEARNED, PROPAGATED, UNCHANGED, HeldOut
 
 
@@ -39,6 +42,19 @@ def message(way: str, count: int, held: HeldOut | None, right: float, wrong: Map
     if way == CARRIED:
         return f"{slices} changed the slices near them; the model itself stays as it was.{compared}".capitalize()
     return f"Neither learning from {slices} nor carrying them on helps: nothing was changed.{compared}"
+
+
+def delta_said(metadata: ModelMetadata, corrections: Corrections, steps: int, seed: int) -> dict[str, str]:
+    """What a delta tells of itself."""
+    return {
+        "model": metadata.name,
+        "model_version": metadata.version,
+        "weights_sha256": metadata.weights["sha256"],
+        "usema": __version__,
+        "slices": corrections.told,
+        "steps": str(steps),
+        "seed": str(seed),
+    }
 
 
 def minutes(seconds: float) -> str:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _KEPT = 2**30 - 1  # bytes: larger blocks, and more than that at the heap's end, are given back as before
 _USUAL = 2**25  # what glibc's own rule arrives at where large blocks come and go
+_LARGE = 2**23  # bytes: where a tile's buffers are not malloc's, such blocks are rows of logits, a few in a run
 _SET_BY_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -44,7 +45,14 @@ def keeping_freed_memory() -> Iterator[bool]:
         library.malloc_trim(0)
 
 
-def give_back() -> None:
-    """Gives freed memory back now, also inside ``keeping_freed_memory``: for what is not going to be used again."""
+def give_back(large_blocks: bool = False) -> None:
+    """Gives freed memory back now, also inside ``keeping_freed_memory``: for what is not going to be used again.
+
+    Args:
+        large_blocks: from now on also, at once, each large block that is freed. Rows of logits come and go, and where
+            they leave holes in the heap, the next ones are put beside them.
+    """
     if library := _glibc():
+        if large_blocks and not any(name in os.environ for name in _SET_BY_USER):
+            library.mallopt(_MMAP_THRESHOLD, _LARGE)
         library.malloc_trim(0)

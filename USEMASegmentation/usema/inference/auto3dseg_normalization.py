@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.special import expit
+import scipy
 
 from .intensities import values_of
 
@@ -38,7 +38,7 @@ def normalisation(mode: str, channel: np.ndarray, bounds: tuple[float, float] | 
         return lambda values: values.astype(np.float64)
     if mode in _SIGMOID_RANGE:
         low, high = bounds
-        return lambda values: expit(2 * (values.astype(np.float64) - low) / (high - low) - 1)
+        return lambda values: scipy.special.expit(2 * (values.astype(np.float64) - low) / (high - low) - 1)
     usual = values_of(channel)
     if usual.absurd:
         notes.append(usual.note)
@@ -50,7 +50,7 @@ def normalisation(mode: str, channel: np.ndarray, bounds: tuple[float, float] | 
     if mode == _PET:
         _, deviation = _statistics(clipped(plane) for plane in planes)
         deviation *= np.sqrt(channel.size / max(1, channel.size - 1))  # torch's, of a sample
-        return lambda values: expit((clipped(values) - usual.low) / (deviation or 1.0))
+        return lambda values: scipy.special.expit((clipped(values) - usual.low) / (deviation or 1.0))
     mean, deviation = _statistics(clipped(plane[plane != 0]) for plane in planes)
 
     def zero_mean(values: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from ..volumes.margins import Margins
 from .logit_margins import MarginCollector
 from .outputs import Outputs
-from .slab_resampling import CHUNK
+from .slab_resampling import chunk_of
 
 Way = Callable[[np.ndarray, "np.ndarray | None"], "tuple[np.ndarray, np.ndarray | None]"]
 
@@ -62,7 +62,7 @@ class GridCollector:
             raise ValueError(f"a slab at {start}, {row} after {self._received} planes")
         self._received[row] = end
         self._voxels += logits[0].numel()
-        for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
+        for part in logits.split(max(1, chunk_of(logits.device) // logits[:, 0].numel()), dim=1):
             planes = slice(start, start + part.shape[1])
             start = planes.stop
             self._labels[planes, rows] = self._outputs.to_labels(part).cpu().numpy()

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from ..errors import BundleError
 from ..volumes.geometry import Geometry
-from .logits_to_labels import CHUNK
 from .nnunet_recipe import Preprocessed, nonzero_bounds, preprocess, refuse_too_large
 from .outputs import Outputs
 from .plan import Plan
 from .resampling import resampled_shape, taps_at
+from .slab_resampling import chunk_of
 from .tiling import Tiling
 
 
@@ -139,7 +139,7 @@ class FittedCollector:
         if not len(rows) or not len(columns):
             return
         across = slice(int(columns[0]), int(columns[-1]) + 1)
-        step = max(1, CHUNK // (self._outputs.count * len(columns)))
+        step = max(1, chunk_of(logits.device) // (self._outputs.count * len(columns)))
         for begin in range(0, len(rows), step):
             part = _between(plane, 1, [tap[begin : begin + step] for tap in of_rows])
             part = _between(part, 2, of_columns)[:, None]

@@ -23,7 +23,7 @@ from ..sema import Layer, choose
 from ..volumes.geometry import Geometry
 from .cpu_engine import CPUEngine
 from .cpu_engine import choose as choose_engine
-from .nnunet_recipe import Preprocessed
+from .nnunet_recipe import NnUNetRecipe, Preprocessed
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits, turned
@@ -91,6 +91,8 @@ class LoadedPart:
         self.part = part
         self.outputs = Outputs.of(part, labels)
         self.recipe = recipe_of(part.preprocessing)
+        if isinstance(self.recipe, NnUNetRecipe) and device.type != "cpu":
+            self.recipe.device = device
         networks = [_loaded(part, prefix, weights) for prefix in part.prefixes]
         config = networks[0].config
         dimensions = len(self.recipe.patch_size)

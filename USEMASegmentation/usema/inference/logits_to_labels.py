@@ -15,7 +15,7 @@ from ..models.parts import SOFTMAX
 from ..volumes.margins import FURTHEST, Margins
 from .logit_margins import MarginCollector
 from .outputs import Outputs
-from .slab_resampling import CHUNK, SlabResampler
+from .slab_resampling import SlabResampler, chunk_of
 
 if TYPE_CHECKING:
     from .nnunet_recipe import Preprocessed
@@ -108,7 +108,7 @@ class LogitsToLabels:
                 self.highest = outputs.highest(chunk, self.highest, first)
         if self._resampler.keeps_grid:
             return
-        for part in logits.split(max(1, CHUNK // logits[:, 0].numel()), dim=1):
+        for part in logits.split(max(1, chunk_of(logits.device) // logits[:, 0].numel()), dim=1):
             self.highest = self._outputs.highest(part, self.highest)
 
     def finish(self) -> tuple[np.ndarray, np.ndarray | None]:

@@ -11,11 +11,13 @@ import math
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DeviceError
+from .batch_search import BatchSearch
 from .cgroups import free_in_cgroups
 from .process_limits import free_in_limits, limits_in_words
 
@@ -125,7 +127,8 @@ class MemoryLadder:
     3. nothing is left: DeviceError.
 
     Where it starts is chosen from what is free: results that would take more than half of the GPU start in main
-    memory, and on CUDA the first tile is measured to find the batch.
+    memory, and on CUDA the first tile is measured to find how large a batch may be, and the next ones how large it
+    should be.
 
     Args:
         device: torch device name on which the network runs.
@@ -155,6 +158,7 @@ class MemoryLadder:
         # Not on a CPU, where several tiles gain nothing (a U-Net on one core, seconds for each tile of 40 x 56 x 40:
         # 0.37 one at a time, 0.38 by twos, 0.43 by fours) and take their memory.
         self._to_be_measured = batch_size is None and device.startswith("cuda")
+        self._search: BatchSearch | None = None
         self._most = most
         self._accumulator_bytes = accumulator_bytes
         self._report = report
@@ -167,8 +171,13 @@ class MemoryLadder:
             self._collect_in_main_memory()
 
     @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Around the network's run on a batch; the first on CUDA, of one tile, decides how large a batch may be."""
+    def measured(self, tiles: int) -> Iterator[None]:
+        """Around the network's run on a batch of so many tiles. The first on CUDA, of one tile, tells how large a batch
+        may be; those after it, how large a batch is fastest."""
+        if self._search is not None and not self._search.ended:
+            with self._timed(tiles):
+                yield
+            return
         if not self._to_be_measured:
             yield
             return
@@ -179,6 +188,27 @@ class MemoryLadder:
         yield
         self._to_be_measured = False
         self.choose_batch(torch.cuda.max_memory_allocated(self.device) - before)
+        self.search(self.batch_size)
+
+    def search(self, most: int) -> None:
+        """From the next batch on, find out how many tiles at a time, at most so many, are fastest."""
+        self._search = BatchSearch(most)
+        self.batch_size = self._search.batch_size
+
+    @contextmanager
+    def _timed(self, tiles: int) -> Iterator[None]:
+        self._wait()
+        begun = time.perf_counter()
+        yield
+        self._wait()
+        self._search.took(tiles, time.perf_counter() - begun)
+        self.batch_size = self._search.batch_size
+
+    def _wait(self) -> None:
+        if self.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize(self.device)
 
     def choose_batch(self, tile_bytes: int) -> None:
         """Sets the batch to what is free, if one tile takes ``tile_bytes`` at its peak."""
@@ -194,6 +224,7 @@ class MemoryLadder:
         Raises:
             DeviceError: there is no further step.
         """
+        self._search = None
         if self.batch_size > 1:
             self.batch_size //= 2
             self._report_batch()

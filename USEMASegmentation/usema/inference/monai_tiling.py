@@ -6,6 +6,7 @@ Positions and importance are those of MONAI 1.5 (``monai.inferers.sliding_window
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -36,6 +37,9 @@ class MonaiTiling(Tiling):
     def weight(self, tile: Tile) -> torch.Tensor:
         """Importance of each voxel of a tile: float32, shape of the tile."""
         return self.weights
+
+    def on(self, device: str) -> MonaiTiling:
+        return replace(self, weights=self.weights.to(device))
 
 
 def monai_starts(size: int, tile: int, overlap: float) -> list[int]:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy import ndimage
+import scipy
+import torch
 
 from ..errors import InputError
 from ..volumes.geometry import Geometry
@@ -31,6 +32,9 @@ class NnUNetRecipe:
 
     Args:
         values: a Plan as a dictionary.
+
+    Attributes:
+        device: a GPU that may resample; None: the CPU does.
     """
 
     tiling = Tiling
@@ -41,6 +45,7 @@ class NnUNetRecipe:
         self.plan = Plan.from_dict(values)
         self.channels = len(self.plan.normalization)
         self.patch_size = self.plan.patch_size
+        self.device: torch.device | None = None
 
     def shape(self, array: np.ndarray, geometry: Geometry) -> tuple[int, int, int]:
         bounds, forward = nonzero_bounds(array), self.plan.transpose_forward
@@ -52,7 +57,7 @@ class NnUNetRecipe:
         return tuple(spacing[self.plan.transpose_forward.index(axis)] for axis in range(3))
 
     def prepare(self, array: np.ndarray, geometry: Geometry, previous: np.ndarray | None = None) -> Preprocessed:
-        return preprocess(array, geometry.spacing_zyx, self.plan, previous)
+        return preprocess(array, geometry.spacing_zyx, self.plan, previous, self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +125,11 @@ class Preprocessed:
 
 
 def preprocess(
-    array: np.ndarray, spacing_zyx: Sequence[float], plan: Plan, previous: np.ndarray | None = None
+    array: np.ndarray,
+    spacing_zyx: Sequence[float],
+    plan: Plan,
+    previous: np.ndarray | None = None,
+    device: torch.device | None = None,
 ) -> Preprocessed:
     """Prepare a volume for the network that ``plan`` belongs to.
 
@@ -132,6 +141,7 @@ def preprocess(
         spacing_zyx: mm.
         previous: (z, y, x) labels of the previous stage of a cascade; they become one more channel, as they are:
             one channel a label is made tile by tile.
+        device: a GPU that may resample by splines; None: the CPU does.
 
     Raises:
         InputError: the number of channels is not the model's, every voxel is zero, or an axis is too thin.
@@ -151,10 +161,12 @@ def preprocess(
 
     data, notes = _normalized(cropped, plan)
     together = plan.resampling == LINEAR_TOGETHER
-    resample, exact = (resample_image, False) if plan.resampling == SPLINE else (resample_image_linear, True)
-    data = resample(data, new_shape, None if together else separate_axis(input_spacing, spacing))
+    separate, exact = None if together else separate_axis(input_spacing, spacing), plan.resampling != SPLINE
+    if exact:
+        data = resample_image_linear(data, new_shape, separate)
+    else:
+        data = resample_image(data, new_shape, separate, device)
     if previous is not None:
-        separate = None if together else separate_axis(input_spacing, spacing)
         labels = resample_labels(previous.transpose(forward)[crop], new_shape, separate, exact)
         data = np.concatenate([data, labels[None].astype(np.float32)])
     back = None if together else separate_axis(spacing, input_spacing)
@@ -199,7 +211,7 @@ def _normalized(cropped: np.ndarray, plan: Plan) -> tuple[np.ndarray, list[str]]
     mask = None
     if any(plan.use_mask_for_norm):
         # Holes never touch the border of the crop, so filling them there is filling them in the whole volume.
-        mask = ndimage.binary_fill_holes((cropped != 0).any(axis=0))
+        mask = scipy.ndimage.binary_fill_holes((cropped != 0).any(axis=0))
     channels = zip(cropped, data, plan.normalization, plan.use_mask_for_norm, plan.intensity_properties, strict=True)
     for source, channel, scheme, masked, properties in channels:
         shift = _copy(source, channel, scheme, notes)

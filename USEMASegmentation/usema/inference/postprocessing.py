@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..measure.ellipse import as_ellipse
 
@@ -50,7 +50,7 @@ def keep_components(
         connectivity: 6, 18 or 26 neighbours of a voxel.
     """
     mask = np.isin(labels, wanted) if wanted else labels != 0
-    components, count = ndimage.label(mask, _neighbours(connectivity))
+    components, count = scipy.ndimage.label(mask, _neighbours(connectivity))
     if count:
         sizes = np.bincount(components.ravel(), minlength=count + 1)
         sizes[0] = 0
@@ -85,14 +85,14 @@ def _number_downwards(labels, step, spacing_zyx, others) -> None:
     low, high = order[0], order[-1]
     if not _touch(labels):
         return
-    components, _ = ndimage.label(labels, _neighbours(6))
+    components, _ = scipy.ndimage.label(labels, _neighbours(6))
     sizes = np.bincount(components.ravel())
     kept = np.flatnonzero(sizes * math.prod(spacing_zyx) >= step["volume_mm3"])
     kept = kept[kept != 0]
     present = [value for value in np.unique(labels[np.isin(components, kept)]) if low <= value <= high]
     new = np.zeros(len(sizes), labels.dtype)
     if present:
-        heights = [center[0] for center in ndimage.center_of_mass(components > 0, components, kept)]
+        heights = [center[0] for center in scipy.ndimage.center_of_mass(components > 0, components, kept)]
         from_the_top = low in present and high not in present
         upwards = kept[np.argsort(heights, kind="stable")]
         if from_the_top:
@@ -120,14 +120,14 @@ def _grow(labels, step, spacing_zyx, others) -> None:
     ellipsoid = _ellipsoid(radius, spacing_zyx)
     before = labels.copy()
     reach = [math.ceil(radius / spacing) for spacing in spacing_zyx]
-    for label, box in enumerate(ndimage.find_objects(before), 1):
+    for label, box in enumerate(scipy.ndimage.find_objects(before), 1):
         if box is None:
             continue
         box = tuple(
             slice(max(0, side.start - far), min(length, side.stop + far))
             for side, far, length in zip(box, reach, labels.shape, strict=True)
         )
-        grown = ndimage.binary_dilation(before[box] == label, ellipsoid)
+        grown = scipy.ndimage.binary_dilation(before[box] == label, ellipsoid)
         labels[box][grown & (labels[box] == 0)] = label
 
 
@@ -167,4 +167,4 @@ STEPS: dict[str, Callable[..., None]] = {
 
 
 def _neighbours(connectivity: int) -> np.ndarray:
-    return ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
+    return scipy.ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..volumes.geometry import Geometry
 
@@ -37,11 +37,11 @@ def back_to(labels: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         return labels
     # SciPy itself says which voxel is the nearest; along each axis alone, so that it is asked only once a line.
     axes = zip(labels.shape[-3:], shape, strict=True)
-    nearest = (ndimage.zoom(np.arange(old), new / old, order=0, mode="nearest") for old, new in axes)
+    nearest = (scipy.ndimage.zoom(np.arange(old), new / old, order=0, mode="nearest") for old, new in axes)
     z, y, x = np.ix_(*nearest)
     return labels[..., z, y, x]
 
 
 def _zoomed(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     factors = [new / old for new, old in zip(shape, array.shape, strict=True)]
-    return ndimage.zoom(array, factors, order=1, mode="nearest")
+    return scipy.ndimage.zoom(array, factors, order=1, mode="nearest")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ..errors import InputError
 from ..models.metadata import Label, ModelMetadata
@@ -139,9 +139,9 @@ def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry)
 
 def _pieces(mask: np.ndarray, geometry: Geometry) -> list[_Piece]:
     """The components of a mask (26 neighbours), the largest first."""
-    components, _ = ndimage.label(mask, _EVERY_NEIGHBOUR)
+    components, _ = scipy.ndimage.label(mask, _EVERY_NEIGHBOUR)
     pieces = []
-    for number, place in enumerate(ndimage.find_objects(components), 1):
+    for number, place in enumerate(scipy.ndimage.find_objects(components), 1):
         voxels = np.argwhere(components[place] == number) + [part.start for part in place]
         middle = geometry.affine[:3, :3] @ voxels.mean(axis=0)[::-1] + geometry.origin
         pieces.append(_Piece(voxels, millilitres(len(voxels), geometry.spacing), middle))
@@ -165,12 +165,12 @@ def _sided(anchors: Sequence[_Piece], rough: np.ndarray, geometry: Geometry) -> 
 
 def _likeliest(found: Found, region: Region, geometry: Geometry) -> np.ndarray:
     """Bool (z, y, x) in the region's box: the component with the most probability near what the finder found."""
-    components, count = ndimage.label(found.labels != 0, _EVERY_NEIGHBOUR)
+    components, count = scipy.ndimage.label(found.labels != 0, _EVERY_NEIGHBOUR)
     if not count or not region.rough.any():
         return components > 0
-    near = ndimage.distance_transform_edt(~region.rough, geometry.spacing_zyx) <= _NEAR_MM
+    near = scipy.ndimage.distance_transform_edt(~region.rough, geometry.spacing_zyx) <= _NEAR_MM
     mass = np.where(near, 1 - found.probabilities[0].astype(np.float32), 0)
-    masses = ndimage.sum_labels(mass, components, np.arange(1, count + 1))
+    masses = scipy.ndimage.sum_labels(mass, components, np.arange(1, count + 1))
     return components == 1 + int(np.argmax(masses)) if masses.max() > 0 else np.zeros(components.shape, bool)
 
 

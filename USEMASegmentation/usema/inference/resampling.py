@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its parts when they are first needed: together they take as long to import as the engine
 import torch
-from scipy import ndimage, sparse
 from torch.nn import functional
 
 from ..errors import InputError
+from .device_resampling import resampled_on
 
 # nnunetv2.configuration.ANISO_THRESHOLD: from this ratio of spacings on, slices are too far apart for a spline.
 _ANISOTROPY = 3
@@ -57,11 +58,13 @@ def nearest_indices(old: int, new: int, exact: bool = False) -> np.ndarray:
 
     Of two equally near it is the one that SciPy takes, or with ``exact`` the one of torch's "nearest-exact".
     """
+    if old == new:
+        return np.arange(old)
     if exact:
         indices = torch.arange(old, dtype=torch.float32)[None, None]
         return functional.interpolate(indices, size=new, mode="nearest-exact")[0, 0].long().numpy()
     # SciPy itself says which of two equally near voxels it takes, so that no rounding of ours can differ from it.
-    return ndimage.map_coordinates(np.arange(old), [_positions(old, new)], order=0, mode="nearest")
+    return scipy.ndimage.map_coordinates(np.arange(old), [_positions(old, new)], order=0, mode="nearest")
 
 
 def linear_taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,13 +79,16 @@ def taps_at(position: np.ndarray, old: int) -> tuple[np.ndarray, np.ndarray, np.
     return lower, np.minimum(lower + 1, old - 1), position - lower
 
 
-def resample_image(data: np.ndarray, new_shape: Sequence[int], separate: int | None) -> np.ndarray:
+def resample_image(
+    data: np.ndarray, new_shape: Sequence[int], separate: int | None, device: torch.device | None = None
+) -> np.ndarray:
     """Cubic spline resampling, each channel clipped to its own range; with ``separate`` slice by slice.
 
     Args:
         data: (C, a, b, c) float32.
         new_shape: the three new lengths.
         separate: the axis (0 to 2) along which nearest slices are taken, from `separate_axis`.
+        device: a GPU that computes it, while there is memory: the same to a few units of float32's last place.
 
     Returns:
         (C, *new_shape) float32; ``data`` itself where no length changes. Needs, beside its input and its result,
@@ -93,10 +99,19 @@ def resample_image(data: np.ndarray, new_shape: Sequence[int], separate: int | N
         return data
     result = np.empty((len(data), *new_shape), np.float32)
     for channel, out in zip(data, result, strict=True):
-        if separate is None:
-            _resample_volume(channel, out)
+        if separate is not None:
+            channel, out = np.moveaxis(channel, separate, 0), np.moveaxis(out, separate, 0)
+        matrices = [_spline(old, new) for old, new in zip(channel.shape, out.shape, strict=True)]
+        nearest = None if separate is None else nearest_indices(len(channel), len(out))
+        if nearest is not None:
+            matrices[0] = None
+        if device is not None and resampled_on(device, channel, matrices, nearest, out):
+            continue
+        if nearest is None:
+            resample_by(matrices, channel, out)
+            np.clip(out, channel.min(), channel.max(), out=out)
         else:
-            _resample_slices(np.moveaxis(channel, separate, 0), np.moveaxis(out, separate, 0))
+            _resample_slices(matrices, nearest, channel, out)
     return result
 
 
@@ -171,12 +186,7 @@ def _voted(lower: np.ndarray, upper: np.ndarray, weight: float, nearest: np.ndar
     return best
 
 
-def _resample_volume(volume: np.ndarray, out: np.ndarray) -> None:
-    resample_by([_spline(old, new) for old, new in zip(volume.shape, out.shape, strict=True)], volume, out)
-    np.clip(out, volume.min(), volume.max(), out=out)
-
-
-def resample_by(matrices: Sequence[sparse.csr_array | None], volume: np.ndarray, out: np.ndarray) -> None:
+def resample_by(matrices: Sequence[scipy.sparse.csr_array | None], volume: np.ndarray, out: np.ndarray) -> None:
     """Resample (a, b, c) into ``out`` by a matrix (new, old) for each axis; None: nothing changes along it."""
     along, rows, columns = matrices
     planes = np.empty((len(volume), *out.shape[1:]), np.float32) if along is not None else out
@@ -187,15 +197,14 @@ def resample_by(matrices: Sequence[sparse.csr_array | None], volume: np.ndarray,
             out[:, row] = _apply(along, None, planes[:, row])
 
 
-def _resample_slices(volume: np.ndarray, out: np.ndarray) -> None:
-    rows, columns = (_spline(old, new) for old, new in zip(volume.shape[1:], out.shape[1:], strict=True))
-    nearest = nearest_indices(len(volume), len(out))
+def _resample_slices(matrices: Sequence, nearest: np.ndarray, volume: np.ndarray, out: np.ndarray) -> None:
+    _, rows, columns = matrices
     for source in np.unique(nearest):
         plane = volume[source]
         out[nearest == source] = _apply(rows, columns, plane).clip(plane.min(), plane.max())
 
 
-def _spline(old: int, new: int) -> sparse.csr_array | None:
+def _spline(old: int, new: int) -> scipy.sparse.csr_array | None:
     """Cubic spline resampling of one axis as a (new, old) matrix, or None where nothing changes.
 
     Spline resampling is linear and separable, so a matrix an axis does what `scipy.ndimage.zoom` does on the whole
@@ -203,29 +212,31 @@ def _spline(old: int, new: int) -> sparse.csr_array | None:
     """
     if old == new:
         return None
-    unit = (ndimage.zoom(row, new / old, order=3, mode="nearest", grid_mode=True) for row in np.eye(old))
+    unit = (scipy.ndimage.zoom(row, new / old, order=3, mode="nearest", grid_mode=True) for row in np.eye(old))
     matrix = np.stack(list(unit), axis=1)
     # Weights fall to a quarter with each voxel of distance. Where float32 ends, 23 or so a row are left; with these the
     # result is 2e-7 of the values' range off that of float64, in 0.3 of its time.
     matrix[abs(matrix) < 1e-7] = 0
-    return sparse.csr_array(matrix.astype(np.float32))
+    return scipy.sparse.csr_array(matrix.astype(np.float32))
 
 
-def _linear(old: int, new: int) -> sparse.csr_array | None:
+def _linear(old: int, new: int) -> scipy.sparse.csr_array | None:
     """Linear resampling of one axis as a (new, old) matrix, or None where nothing changes."""
     return None if old == new else linear_matrix(_positions(old, new), old)
 
 
-def linear_matrix(position: np.ndarray, old: int) -> sparse.csr_array:
+def linear_matrix(position: np.ndarray, old: int) -> scipy.sparse.csr_array:
     """Linear resampling of one axis to any positions, in voxels of ``old``, as a (new, old) matrix."""
     lower, upper, weight = taps_at(position, old)
     new = len(position)
     weights = np.concatenate([1 - weight, weight])
     columns = np.concatenate([lower, upper])
-    return sparse.csr_array((weights, (np.tile(np.arange(new), 2), columns)), shape=(new, old))
+    return scipy.sparse.csr_array((weights, (np.tile(np.arange(new), 2), columns)), shape=(new, old))
 
 
-def _apply(rows: sparse.csr_array | None, columns: sparse.csr_array | None, plane: np.ndarray) -> np.ndarray:
+def _apply(
+    rows: scipy.sparse.csr_array | None, columns: scipy.sparse.csr_array | None, plane: np.ndarray
+) -> np.ndarray:
     """Resample a plane (b, c) along b with ``rows`` and along c with ``columns``, in their precision."""
     for matrix in (rows, columns):
         if matrix is not None:

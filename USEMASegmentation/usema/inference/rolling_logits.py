@@ -31,6 +31,7 @@ class RollingLogits:
         self._channels = num_classes + (not tiling.sums_to_one)  # the last one is the sum of weights
         self._allocate = allocate
         self._cuts = sorted({cut for start in tiling.starts[0] for cut in (start, start + tiling.tile[0])})
+        self._weighing: dict[str, Tiling] = {}  # by device: a tile's weights are made where they are used
         self._blocks: dict[int, torch.Tensor] = {}  # by first plane, (channels, planes, b, c)
 
     @property
@@ -51,7 +52,9 @@ class RollingLogits:
         """Adds the logits (B, K, *tile) of ``tiles``, which are open: all of them, or none if memory is short."""
         device = next(iter(self._blocks.values())).device
         logits = logits.to(device)
-        weights = [self.tiling.weight(tile).to(device) for tile in tiles]
+        if str(device) not in self._weighing:
+            self._weighing[str(device)] = self.tiling.on(str(device))
+        weights = [self._weighing[str(device)].weight(tile) for tile in tiles]
         # From here on nothing is allocated.
         for tile, tile_logits, weight in zip(tiles, logits, weights, strict=True):
             rows, b, c = self.tiling.slices(tile)

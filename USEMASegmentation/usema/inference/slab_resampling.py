@@ -15,17 +15,23 @@ from .winners import can_win
 if TYPE_CHECKING:
     from .nnunet_recipe import Preprocessed
 
-# Logits (outputs x voxels) worked on at once. 4 million is 16 MB: larger chunks fall out of a processor's cache and
-# took 1.5 times as long, smaller ones are a slice or less.
-CHUNK = 2**22
+# Logits (outputs x voxels) worked on at once. A million is 4 MB: with 20 classes on a grid twice as fine 16 MB, which
+# fall out of a processor's cache, took 1.7 times as long, and 2 MB as long.
+CHUNK = 2**20
+_ON_A_GPU = 16  # times as many: each step costs a launch there, whatever its size
 _TOGETHER = 8  # slices of logits in which it is asked which outputs can win
+
+
+def chunk_of(device: torch.device) -> int:
+    """How many logits are worked on at once on a device."""
+    return CHUNK if device.type == "cpu" else _ON_A_GPU * CHUNK
 
 
 class SlabResampler:
     """Takes slabs of logits and gives chunks of them on the grid of the cropped volume, each as soon as it can be made.
 
     Resampling along the first axis needs two neighbouring slices at most, so beside the slab itself one slice of
-    logits is held, and chunks of some 16 MB or one slice of all outputs, on the device that the logits come from.
+    logits is held, and chunks of some 4 MB or one slice of all outputs, on the device that the logits come from.
 
     Attributes:
         keeps_grid: both grids are one; chunks are views of the slabs then.
@@ -91,7 +97,7 @@ class SlabResampler:
             if slack is not None and self._grows:
                 kept = can_win(part, slack)
             count = outputs if kept is None else len(kept)
-            step = max(1, CHUNK // (count * max(math.prod(plane), math.prod(self._plane))))
+            step = max(1, chunk_of(logits.device) // (count * max(math.prod(plane), math.prod(self._plane))))
             for at in range(begin, end, step):
                 yield at, self._chunk(at, min(at + step, end), start, logits, kept), kept
         self._given = ready

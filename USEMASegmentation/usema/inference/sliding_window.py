@@ -22,9 +22,10 @@ import numpy as np
 import torch
 
 from ..errors import BundleError, Cancelled, DeviceError, InputError, UsemaError
+from .device_tiles import Pace, TileSource
 from .memory import MemoryLadder, is_out_of_memory
 from .rolling_logits import RollingLogits
-from .tiling import Tiling
+from .tiling import Tile, Tiling
 
 # Bounds the batch chosen on a GPU: 2 tiles of 128 x 128 x 128, or 16 of 512 x 512, keep one busy.
 MOST_VOXELS_PER_BATCH = 2**22
@@ -130,42 +131,78 @@ def run_tiles(
     """The loop of ``predict_logits`` over its parts, which tests put together in other ways."""
     tiling = collected.tiling
     tiles = tiling.tiles
-    data = tiling.pad(data)
     progress = progress or (lambda done, total, seconds_left: None)
     with tile_network.evaluating():
+        source, pace = TileSource(data, tiling, tile_network.device), Pace(tile_network.device)
         clock = _Clock(len(tiles))
         progress(0, len(tiles), None)
-        done = 0
+        done, given, doubtful = 0, 0, _Doubtful()
         while done < len(tiles):
             if should_stop is not None and should_stop():
                 raise Cancelled("The segmentation was stopped.")
             batch = tiles[done : done + ladder.batch_size]
-            if not _run_batch(tile_network, data, collected, ladder, batch):
-                ladder.step_down()
+            if not _run_batch(tile_network, source, collected, ladder, batch, doubtful):
+                _make_room(source, ladder)
                 continue
+            pace.step()
             done += len(batch)
             progress(done, len(tiles), clock.seconds_left(done))
-            for start, slab in collected.finished(tiling.finished_planes(done)):
+            finished = tiling.finished_planes(done)
+            if finished > given:
+                for tile in doubtful.failed():
+                    tile_network.leave_half()
+                    while not _run_batch(tile_network, source, collected, ladder, [tile], doubtful):
+                        _make_room(source, ladder)
+            for start, slab in collected.finished(finished):
                 _refuse_non_finite(slab)
                 yield start, slab
                 del slab  # else it would be held while the next is computed
+            given = finished
 
 
-def _run_batch(tile_network, data, collected, ladder, batch) -> bool:
+class _Doubtful:
+    """Tiles that were computed in half precision, with flags, on the device, of which of them are finite.
+
+    Those that are not were collected as zeros, so that they can be added later. The flags are read for many tiles at
+    once: for each of them the device would run dry.
+    """
+
+    def __init__(self):
+        self._tiles: list[Tile] = []
+        self._finite: list[torch.Tensor] = []
+
+    def add(self, tiles: Sequence[Tile], finite: torch.Tensor) -> None:
+        self._tiles += tiles
+        self._finite.append(finite)
+
+    def failed(self) -> list[Tile]:
+        """Those that are not finite; all are forgotten."""
+        tiles, finite = self._tiles, torch.cat(self._finite).tolist() if self._finite else []
+        self._tiles, self._finite = [], []
+        return [tile for tile, is_finite in zip(tiles, finite, strict=True) if not is_finite]
+
+
+def _make_room(source: TileSource, ladder: MemoryLadder) -> None:
+    if not source.leave_device():
+        ladder.step_down()
+
+
+def _run_batch(tile_network, source, collected, ladder, batch, doubtful) -> bool:
     """Whether there was memory for the batch; if not, nothing of it has been collected.
 
     A function of its own, so that the batch's tensors are gone while the receiver works, and before the next attempt.
     """
     try:
         collected.open(batch, ladder.accumulate_on)
-        with ladder.measured():
-            tiles = np.stack([data[(slice(None), *collected.tiling.slices(tile))] for tile in batch])
-            logits = tile_network(tiles.astype(np.float32, copy=False))
+        with ladder.measured(len(batch)):
+            logits, finite = tile_network.checked(source.batch(batch))
         collected.add(batch, logits)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return False
+    if finite is not None:
+        doubtful.add(batch, finite)
     return True
 
 
@@ -194,7 +231,7 @@ class TileNetwork:
         self._num_classes = num_classes
         self._mirror_axes = mirror_axes
         self._planar = planar
-        self._device = device
+        self.device = device
         self._report = report
         self._along = along
         self._half = device.type == "cuda" if half is None else half
@@ -204,7 +241,7 @@ class TileNetwork:
     def evaluating(self) -> Iterator[None]:
         """The network on its device and in evaluation mode; afterwards the training flags are as before."""
         try:
-            self._network.to(self._device)
+            self._network.to(self.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -219,22 +256,39 @@ class TileNetwork:
             for module, flag in training.items():
                 module.training = flag
 
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """The logits of ``checked``."""
+        return self.checked(x)[0]
+
     @torch.inference_mode()
-    def __call__(self, tiles: np.ndarray) -> torch.Tensor:
-        """Mean logits, float32 (B, num_classes, *tile) on the device, of tiles (B, C, *tile)."""
-        x = torch.from_numpy(tiles).to(self._device).movedim(2, 2 + self._along).contiguous()
+    def checked(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Mean logits of tiles (B, C, *tile) on the device, and which of the tiles are finite.
+
+        Returns:
+            Float32 (B, num_classes, *tile), and bool (B,), both on the device: tiles that are not finite are zeros. In
+            single precision None instead: then each voxel is looked at once, when all that it adds up to is known.
+        """
+        x = x.movedim(2, 2 + self._along).contiguous()
         if self._planar:
             x = x.squeeze(2)
-        logits = self._mean(x)
-        if self._half and not _all_finite(logits):
-            # float16 ends at 65504. What exceeds it once will do so again, so the rest of the volume changes too.
-            self._half = False
-            self._report("Half precision does not suffice for this volume: continuing in single precision, slower.")
-            logits = self._mean(x)
-        if self._first:  # of the others, what they add up to is looked at: each voxel once, and a GPU need not wait
+        logits, finite = self._mean(x), None
+        if self._half:
+            finite = logits.flatten(1).sum(1).isfinite()  # NaN and infinity survive a sum
+            if self._first and not finite.all():
+                self.leave_half()
+                logits, finite = self._mean(x), None
+            else:
+                logits.masked_fill_(~finite.reshape(-1, *[1] * (logits.ndim - 1)), 0)
+        if self._first:
             _refuse_non_finite(logits)
             self._first = False
-        return logits.unsqueeze(2) if self._planar else logits.movedim(2 + self._along, 2)
+        return (logits.unsqueeze(2) if self._planar else logits.movedim(2 + self._along, 2)), finite
+
+    def leave_half(self) -> None:
+        """Single precision from now on: float16 ends at 65504, and what exceeds it once will do so again."""
+        if self._half:
+            self._half = False
+            self._report("Half precision does not suffice for this volume: continuing in single precision, slower.")
 
     def _mean(self, x: torch.Tensor) -> torch.Tensor:
         total = self._logits(x)
@@ -245,7 +299,7 @@ class TileNetwork:
         return total / (len(flips) + 1) if flips else total
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self._device.type, torch.float16) if self._half else nullcontext():
+        with torch.autocast(self.device.type, torch.float16) if self._half else nullcontext():
             logits = self._network(x)
         expected = (x.shape[0], self._num_classes, *x.shape[2:])
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -122,6 +122,10 @@ class Tiling:
         """Share of a tile in the result: float32, shape of the tile."""
         first, second, third = (weights[i] for weights, i in zip(self.weights, tile, strict=True))
         return first[:, None, None] * second[:, None] * third
+
+    def on(self, device: str) -> Tiling:
+        """The same, with its weights on a device."""
+        return replace(self, weights=tuple([weight.to(device) for weight in axis] for axis in self.weights))
 
     def finished_planes(self, done: int) -> int:
         """How many planes no tile touches any more once the first ``done`` tiles have run."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from .values import Measurement, Scale
 
@@ -89,12 +89,12 @@ def _filled(ellipse: Ellipse, head: np.ndarray, scale: Scale) -> tuple[np.ndarra
 
 def largest_area(mask: np.ndarray) -> np.ndarray:
     """The largest connected part of a mask (y, x), its holes filled."""
-    areas, count = ndimage.label(mask)
+    areas, count = scipy.ndimage.label(mask)
     if count > 1:
         sizes = np.bincount(areas.ravel())
         sizes[0] = 0
         mask = areas == sizes.argmax()
-    return ndimage.binary_fill_holes(mask)
+    return scipy.ndimage.binary_fill_holes(mask)
 
 
 def outline(mask: np.ndarray) -> np.ndarray:

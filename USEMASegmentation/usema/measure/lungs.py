@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from .values import Measurement, Scale
 
@@ -47,7 +47,7 @@ def lung_field(mask: np.ndarray, scale: Scale) -> tuple[list[Measurement], list[
 
 def sides(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The lungs (y, x) on the left and on the right side of the image, without specks."""
-    areas, count = ndimage.label(mask, np.ones((3, 3)))
+    areas, count = scipy.ndimage.label(mask, np.ones((3, 3)))
     sizes = np.bincount(areas.ravel(), minlength=count + 1)[1:]
     kept = 1 + np.flatnonzero(sizes >= _SPECK * sizes.sum())
     columns = np.flatnonzero(mask.any(axis=0))
@@ -57,10 +57,10 @@ def sides(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return lungs & at, lungs & ~at
     if len(kept) > 1:  # the middle lies between the two largest, wherever the patient stands in the image
         largest = 1 + np.argsort(sizes)[-2:]
-        middle = np.mean([centre[1] for centre in ndimage.center_of_mass(mask, areas, largest)])
+        middle = np.mean([centre[1] for centre in scipy.ndimage.center_of_mass(mask, areas, largest)])
     elif sizes.max() > _BOTH * sizes.sum():
         middle = (mask.shape[1] - 1) / 2
-    centres = {area: ndimage.center_of_mass(mask, areas, area)[1] for area in kept}
+    centres = {area: scipy.ndimage.center_of_mass(mask, areas, area)[1] for area in kept}
     on_left = [area for area, x in centres.items() if x <= middle]
     return np.isin(areas, on_left), np.isin(areas, [area for area in kept if area not in on_left])
 

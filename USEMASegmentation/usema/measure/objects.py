@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from .values import Measurement, Scale
 
@@ -48,10 +48,10 @@ def followed(objects: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     cores = np.where(mask, objects, 0).astype(np.int32)
     before, now = np.bincount(objects.ravel()), np.bincount(cores.ravel(), minlength=int(objects.max(initial=0)) + 1)
-    boxes, highest = ndimage.find_objects(cores), len(before) - 1
+    boxes, highest = scipy.ndimage.find_objects(cores), len(before) - 1
     for number in np.flatnonzero((now[1:] > 0) & (now[1:] < before[1:])) + 1:
         box = boxes[number - 1]
-        parts, count = ndimage.label(cores[box] == number, _NEIGHBOURS)
+        parts, count = scipy.ndimage.label(cores[box] == number, _NEIGHBOURS)
         cores[box][parts > 1] = highest + parts[parts > 1]
         highest += count
     return _numbered(_grown_to_rims(cores, mask), 0)
@@ -118,12 +118,12 @@ def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]
     """
     height, width = objects.shape[1:]
     for frame, plane in enumerate(objects, 1):
-        sizes, boxes = np.bincount(plane.ravel()), ndimage.find_objects(plane)
+        sizes, boxes = np.bincount(plane.ravel()), scipy.ndimage.find_objects(plane)
         for number, box in enumerate(boxes, 1):
             if box is None:
                 continue
             own = plane[box] == number
-            y, x = (float(centre) for centre in ndimage.center_of_mass(own))
+            y, x = (float(centre) for centre in scipy.ndimage.center_of_mass(own))
             rows, columns = box
             row = {
                 "frame": frame,
@@ -147,10 +147,10 @@ def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]
 def _cut(inside: np.ndarray, method: str) -> np.ndarray:
     """Connected areas, by WATERSHED cut at necks between round parts."""
     if method != WATERSHED or not inside.any():
-        return ndimage.label(inside, _NEIGHBOURS)[0]
+        return scipy.ndimage.label(inside, _NEIGHBOURS)[0]
     import SimpleITK as sitk  # not above: most models split nothing into objects
 
-    distance = sitk.GetImageFromArray(-ndimage.distance_transform_edt(inside).astype(np.float32))
+    distance = sitk.GetImageFromArray(-scipy.ndimage.distance_transform_edt(inside).astype(np.float32))
     basins = sitk.MorphologicalWatershed(distance, level=_NECK, markWatershedLine=False, fullyConnected=True)
     return np.where(inside, sitk.GetArrayFromImage(basins), 0).astype(np.int32)
 
@@ -158,12 +158,12 @@ def _cut(inside: np.ndarray, method: str) -> np.ndarray:
 def _grown_to_rims(cores: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Each core with the rim around it; a rim without a core is an object of its own."""
     count = int(cores.max(initial=0))
-    areas, _ = ndimage.label(whole, _NEIGHBOURS)
+    areas, _ = scipy.ndimage.label(whole, _NEIGHBOURS)
     alone = whole & ~np.isin(areas, np.unique(areas[cores > 0]))
-    cores[alone] = count + ndimage.label(alone, _NEIGHBOURS)[0][alone]
+    cores[alone] = count + scipy.ndimage.label(alone, _NEIGHBOURS)[0][alone]
     if not cores.any():
         return cores
-    distance = ndimage.distance_transform_edt(cores == 0).astype(np.float32)
+    distance = scipy.ndimage.distance_transform_edt(cores == 0).astype(np.float32)
     distance[~whole] = distance.max() + 1  # what is between objects is flooded last
     import SimpleITK as sitk
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from contextlib import nullcontext
+from functools import cache
 
 import torch
 
@@ -45,7 +46,12 @@ def properties(device: torch.device) -> Properties:
     matmul = torch.backends.cuda.matmul
     # PyTorch 2.9 renamed the switch, and refuses to read the old name once the new one was written.
     tf32 = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
-    return Properties(matrix_units=torch.cuda.get_device_capability(device) >= (8, 0), tf32=tf32)
+    return Properties(matrix_units=_capability(device) >= (8, 0), tf32=tf32)
+
+
+@cache  # asked for by every launch
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 def launch(kernel, grid, arguments, constants, num_warps: int, num_stages: int) -> None:

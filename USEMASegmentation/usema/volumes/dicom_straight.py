@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from .dicom_pixels import read_slices
 from .dicom_stack import Stack
@@ -40,7 +40,7 @@ def _moved(voxels: np.ndarray, shifts: np.ndarray, shape: tuple[int, int]) -> np
     for z, (x, y) in enumerate(shifts):
         canvas = np.full(shape, fill, np.float64)
         canvas[:rows, :columns] = voxels[z]
-        moved[z] = _as(ndimage.shift(canvas, (y, x), order=1, mode="constant", cval=fill), voxels.dtype)
+        moved[z] = _as(scipy.ndimage.shift(canvas, (y, x), order=1, mode="constant", cval=fill), voxels.dtype)
     return moved
 
 

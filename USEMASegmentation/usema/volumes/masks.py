@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 MOST_VOXELS = 2**30  # of the box around a mask: a text from a damaged file must not fill the memory
 _VERSION = "1"
@@ -56,7 +56,7 @@ class PlacedMask:
 
     def trimmed(self) -> PlacedMask:
         """Without the margins that hold nothing."""
-        found = ndimage.find_objects(self.array.view(np.uint8)) if self.array.size else []
+        found = scipy.ndimage.find_objects(self.array.view(np.uint8)) if self.array.size else []
         if not found:
             return NOTHING
         start = tuple(part.start + first for part, first in zip(found[0][::-1], self.start, strict=True))
@@ -150,7 +150,7 @@ def label_boxes(labels: np.ndarray, start: tuple[int, int, int] = (0, 0, 0)) -> 
         start: index (i, j, k) of its first voxel.
     """
     found = {}
-    for value, box in enumerate(ndimage.find_objects(labels) if labels.size else [], 1):
+    for value, box in enumerate(scipy.ndimage.find_objects(labels) if labels.size else [], 1):
         if box is not None:
             found[value] = tuple(slice(one.start + by, one.stop + by) for one, by in zip(box, start[::-1], strict=True))
     return found

@@ -106,6 +106,12 @@ def _stream(device: torch.device) -> int:
 
 def _find(kernel: str, dtype: str, constants: dict[str, Any], capability: int) -> dict[str, Any]:
     """The manifest's entry of a kernel: the one for the newest architecture that this GPU can run."""
+    return _found(kernel, dtype, tuple(constants.items()), capability)
+
+
+@cache  # asked for by every launch
+def _found(kernel: str, dtype: str, items: tuple[tuple[str, Any], ...], capability: int) -> dict[str, Any]:
+    constants = dict(items)
     fitting = [
         entry
         for entry in manifest()["kernels"]
