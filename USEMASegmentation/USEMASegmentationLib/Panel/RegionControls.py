@@ -22,13 +22,21 @@ class RegionControls:
 
     Args:
         ui: the widgets of the section.
-        guarded: gives a context in which errors are shown.
+        guarded: gives a context for a click: all is up to date, and errors are shown.
+        errorsShown: gives one that waits for nothing.
         newTimer: makes a timer that calls what it is given.
     """
 
-    def __init__(self, ui, guarded: Callable[[], AbstractContextManager], newTimer: Callable):
+    def __init__(
+        self,
+        ui,
+        guarded: Callable[[], AbstractContextManager],
+        errorsShown: Callable[[], AbstractContextManager],
+        newTimer: Callable,
+    ):
         self.ui = ui
         self.guarded = guarded
+        self.errorsShown = errorsShown
         self._search: Steps | None = None
         self._timer = newTimer(self.onTimer)
         self.review = GuidedReview([])
@@ -86,7 +94,7 @@ class RegionControls:
             self._goOn()
 
     def onTimer(self) -> None:
-        with self.guarded():
+        with self.errorsShown():
             self._goOn()
 
     def _goOn(self) -> None:
