@@ -115,6 +115,32 @@ def test_what_is_left_while_it_is_looked_at_is_let_go(large, how):
         waitUntil(lambda: "new strokes to follow" in ui.refineLabel.text)
 
 
+def test_doubtful_regions_are_looked_for_beside_and_those_of_another_result_are_let_go(large, monkeypatch):
+    from USEMASegmentationLib.Review import GuidedReview
+
+    panel, _, node, gate = large
+    ui = opened(panel, gate)
+    look, search = threading.Event(), GuidedReview.find
+    monkeypatch.setattr(GuidedReview, "find", lambda *arguments: look.wait(30) and search(*arguments))
+    ui.findRegionsButton.click()
+    events()
+    assert ui.regionLabel.text == "Looking for doubtful regions..."
+    assert not ui.findRegionsButton.enabled
+    look.set()
+    waitUntil(lambda: ui.findRegionsButton.enabled)
+    found = len(panel.reviewSection.regions.review.items)
+    assert f"0 of {found} done" in ui.regionLabel.text
+    assert ui.acceptRegionButton.enabled
+    look.clear()
+    ui.findRegionsButton.click()
+    node.GetSegmentation().AddEmptySegment("mine")
+    panel.updateState()
+    look.set()
+    waitUntil(lambda: not panel.reviewSection.regions._timer.active)
+    assert ui.findRegionsButton.enabled
+    assert len(panel.reviewSection.regions.review.items) == found
+
+
 def test_each_state_of_a_segment_is_looked_at_once(large):
     from USEMASegmentationLib.Scene.KnownEdits import KnownEdits
 
