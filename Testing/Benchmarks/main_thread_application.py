@@ -223,8 +223,17 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
         if name == "first result":
             if REVIEW:
                 gaps.phase("Review and refine opened")
-                panel.reviewSection.ui.reviewCollapsibleButton.collapsed = False
+                review = panel.reviewSection.ui
+                review.reviewCollapsibleButton.collapsed = False
+                wait(lambda: panel.reviewSection.cases)
                 settle(3)
+                gaps.phase("the slider moved")
+                review.thresholdSlider.value = 1.0
+                settle(2)
+                review.thresholdCancelButton.click()
+                gaps.phase("doubtful regions found")
+                review.findRegionsButton.click()
+                settle(2)
             gaps.phase("painted")
             paint(node, volume)
             settle(3)

@@ -112,6 +112,22 @@ def small_volume(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A small untrained one, a folder that no test changes."""
+    from bundles import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
+
+
+@pytest.fixture(scope="session")
+def discs(tmp_path_factory) -> str:
+    """The path of a model for images that counts discs; no test changes it."""
+    from image_models import write_disc_counter
+
+    return write_disc_counter(tmp_path_factory.mktemp("models") / "discs")
+
+
+@pytest.fixture(scope="session")
 def eight_tiles(data):
     """A corner of a real volume, which the tiny models of the tests segment in 2 x 2 x 2 tiles."""
     from dataclasses import replace

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import InputError
@@ -33,19 +34,24 @@ def resources_folder() -> Path:
             )
         return Path(named)
 
-    module_folder = Path(__file__).resolve().parents[1]
-    places = [module_folder.parent / "Resources", module_folder / "Resources"]
-    package = importlib.util.find_spec("usema_resources")
-    if package is not None:
-        places += [Path(place) for place in package.submodule_search_locations or []]
-    for place in places:
+    places = []
+    for place in _places():
         # The module has a Resources folder of its own, with icons and forms, so the name alone does not tell.
         if (place / "Models").is_dir() or (place / "Samples").is_dir():
             return place
+        places.append(place)
     raise InputError(
         f"No folder with Models or Samples among {', '.join(map(str, places))}.",
         f"Install USEMA again, or name the folder in {ENVIRONMENT_VARIABLE}.",
     )
+
+
+def _places() -> Iterator[Path]:
+    module_folder = Path(__file__).resolve().parents[1]
+    yield module_folder.parent / "Resources"
+    yield module_folder / "Resources"
+    package = importlib.util.find_spec("usema_resources")  # last: it looks through all that is installed
+    yield from map(Path, (package and package.submodule_search_locations) or ())
 
 
 def bundled_models() -> dict[str, Path]:

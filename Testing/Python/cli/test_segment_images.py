@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner
 from image_files import dicom_image, save_dicom, write_all_formats
-from image_models import blobs, write_disc_counter, write_image_bundle
+from image_models import blobs, write_image_bundle
 from PIL import Image
 from usema.cli import main
 from usema.cli.cases import plan_cases, targets
@@ -22,8 +22,8 @@ IMAGE, MASK = blobs(100)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_disc_counter(tmp_path_factory.mktemp("models") / "discs")
+def model(discs):
+    return discs
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from usema.inference.rough import RoughResults
 from usema.models.bundle import read_bundle
 from usema.volumes.volume import Geometry, Volume, read_volume
 
-pytestmark = pytest.mark.slow  # trains the networks of whole tasks
+pytestmark = pytest.mark.slow(1)  # trains the networks of whole tasks
 
 FINE = ("total-1-5mm", "kidney-cysts", "headneck-muscles")
 BOX = (slice(8, 22), slice(22, 50), slice(26, 60))

@@ -292,7 +292,7 @@ def dataset_of(kind: Kind) -> dict:
 
 
 def _batch(trainer, kind: Kind, data: Path) -> dict:
-    """One patch around the labels, as the network sees it, twice, and its targets at every level of the decoder."""
+    """One patch around the labels, as the network sees it, and its targets at every level of the decoder."""
     images = [sitk.ReadImage(str(data / _VOLUMES[kind.volume]))] * kind.channels
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(data / _LABELS[kind.volume])))[None].astype(np.int16)
     labels[
@@ -319,10 +319,10 @@ def _batch(trainer, kind: Kind, data: Path) -> dict:
         image = np.concatenate([image, *(target == value for value in (1, 2))])
     if trainer.label_manager.has_regions:
         target = np.stack([np.isin(target[0], np.atleast_1d(values)) for values in trainer.label_manager.all_regions])
-    targets = torch.from_numpy(target.astype(np.float32))[None].repeat(2, *[1] * target.ndim)
+    targets = torch.from_numpy(target.astype(np.float32))[None]
     scales = trainer._get_deep_supervision_scales()
     sizes = [[round(side * part) for side, part in zip(patch, scale, strict=True)] for scale in scales]
     return {
-        "data": torch.from_numpy(image.astype(np.float32))[None].repeat(2, *[1] * image.ndim),
+        "data": torch.from_numpy(image.astype(np.float32))[None],
         "target": [functional.interpolate(targets, size=size, mode="nearest") for size in sizes],
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from image_models import blobs, write_disc_counter
+from image_models import blobs
 from slicer_cases import addVolume, voxels
 from usema.errors import InputError
 from usema.inference.predictor import Predictor
@@ -23,8 +23,8 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_disc_counter(tmp_path_factory.mktemp("models") / "discs")
+def model(discs):
+    return discs
 
 
 @pytest.fixture(scope="module")

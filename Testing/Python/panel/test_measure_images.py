@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
-from image_models import blobs, write_disc_counter
+from image_models import blobs
 from slicer_cases import voxels
 from usema.measure import Scale
 from usema.measure.objects import object_rows
@@ -21,8 +21,8 @@ GRID = np.array([[-0.5, 0, 0, 5], [0, -0.25, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1.0]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_disc_counter(tmp_path_factory.mktemp("models") / "discs")
+def model(discs):
+    return discs
 
 
 @pytest.fixture

@@ -115,7 +115,8 @@ def test_an_update_keeps_the_old_version_usable_until_it_is_there(shop, logic, s
     ]
 
 
-def test_a_cancelled_download_goes_on_from_where_it_was(shop, logic, store):
+def test_a_cancelled_download_goes_on_from_where_it_was(shop, logic, store, monkeypatch):
+    monkeypatch.setattr("usema.serving.client.CANCEL_SECONDS", 0.5)  # it waits for the network, and hears nothing
     shop.offer("tiny")
     indexes.refresh()
     shop.held = 20_000

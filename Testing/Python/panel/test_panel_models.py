@@ -180,7 +180,8 @@ def test_a_download_shows_its_progress_and_segment_works_right_after(app, offere
     assert [path for path, _ in offered.requests] == ["/tiny-1.0.0.usema"]  # and nothing else was asked
 
 
-def test_a_cancelled_download_goes_on_from_there(offered, openPanel, asked):
+def test_a_cancelled_download_goes_on_from_there(offered, openPanel, asked, monkeypatch):
+    monkeypatch.setattr("usema.serving.client.CANCEL_SECONDS", 0.5)  # it waits for the network, and hears nothing
     panel = openPanel()
     choose(panel, "tiny")
     ui, offered.held = panel.ui, 20_000

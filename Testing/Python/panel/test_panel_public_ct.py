@@ -21,7 +21,7 @@ from slicer_cases import voxels
 from usema.store import cache, shelf
 
 pytest_plugins = ["panel_fixtures", "panel_store_fixtures"]
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(4)
 
 WHOLE_BODY, MUSCLES = "totalsegmentator-total-6mm", "auto3dseg-muscles-3mm"
 HOST = "https://github.com/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -113,6 +114,40 @@ def test_what_is_left_while_it_is_looked_at_is_let_go(large, how):
     if how == "another":
         panel._parameterNode.segmentation = node
         waitUntil(lambda: "new strokes to follow" in ui.refineLabel.text)
+
+
+def test_doubtful_regions_are_looked_for_beside_and_those_of_another_result_are_let_go(large, monkeypatch):
+    from USEMASegmentationLib.Review import GuidedReview
+
+    panel, volume, node, gate = large
+    ui = opened(panel, gate)
+    look, search = threading.Event(), GuidedReview.find
+    monkeypatch.setattr(GuidedReview, "find", lambda *arguments: look.wait(30) and search(*arguments))
+    ui.findRegionsButton.click()
+    events()
+    assert ui.regionLabel.text == "Looking for doubtful regions..."
+    assert not ui.findRegionsButton.enabled
+    gate.clear()
+    paint(node, volume)
+    events()
+    time.sleep(0.2)
+    events()  # the timer comes, and does not wait for what is looked at
+    assert not gate.is_set()
+    assert panel.reviewSection._looking is not None
+    gate.set()
+    look.set()
+    waitUntil(lambda: ui.findRegionsButton.enabled)
+    found = len(panel.reviewSection.regions.review.items)
+    assert f"0 of {found} done" in ui.regionLabel.text
+    assert ui.acceptRegionButton.enabled
+    look.clear()
+    ui.findRegionsButton.click()
+    node.GetSegmentation().AddEmptySegment("mine")
+    panel.updateState()
+    look.set()
+    waitUntil(lambda: not panel.reviewSection.regions._timer.active)
+    assert ui.findRegionsButton.enabled
+    assert len(panel.reviewSection.regions.review.items) == found
 
 
 def test_each_state_of_a_segment_is_looked_at_once(large):

@@ -188,7 +188,8 @@ def publisher(shop, data, monkeypatch):
     return shop
 
 
-def test_a_cancelled_download_goes_on_from_there_and_then_segments(app, openPanel, asked, publisher):
+def test_a_cancelled_download_goes_on_from_there_and_then_segments(app, openPanel, asked, publisher, monkeypatch):
+    monkeypatch.setattr("usema.serving.client.CANCEL_SECONDS", 0.5)  # it waits for the network, and hears nothing
     panel = openPanel("waits")
     loadSample(app)
     use(panel, "white matter", TITLE)

@@ -159,3 +159,14 @@ def test_a_map_of_many_labels_is_no_image(tmp_path):
     blocks = np.arange(512, dtype=np.uint16).reshape(8, 8, 8).repeat(4, 0).repeat(4, 1).repeat(4, 2)
     sitk.WriteImage(sitk.GetImageFromArray(blocks), str(tmp_path / "atlas.nii.gz"))
     assert len(read_label_map(tmp_path / "atlas.nii.gz").values()) == 511
+
+
+def test_two_files_in_place_of_folders_are_refused_with_what_to_give(folders):
+    path = folders[0] / "case.nii.gz"
+    path.touch()
+    with pytest.raises(InputError, match=r"case\.nii\.gz is not a folder") as refused:
+        evaluate_folders(path, path)
+    assert "Give the folders" in refused.value.hint
+    with pytest.raises(InputError, match="nowhere is not a folder") as refused:
+        evaluate_folders(folders[0] / "nowhere", folders[1])
+    assert refused.value.hint == "Check the path."

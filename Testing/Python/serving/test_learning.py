@@ -17,8 +17,8 @@ from workers import all_events, events_of, is_progress, last_event
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny").path
+def model(tiny_model) -> Path:
+    return tiny_model
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from workers import last_event, resources_of
 RUNS, WARM = 20, 8
 
 
-@pytest.mark.slow
+@pytest.mark.slow(3)
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="memory and files of a process are read from /proc")
 def test_memory_and_open_files_stay_flat(tmp_path):
     model = write_tiny_bundle(tmp_path / "tiny").path

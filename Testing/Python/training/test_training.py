@@ -25,7 +25,7 @@ from usema.training.run import train_dataset
 from usema.training.trainers import nnUNetTrainerUSEMA, nnUNetTrainerUSEMASmall
 from usema.volumes.volume import load_volume, read_volume
 
-pytestmark = pytest.mark.slow  # real trainings
+pytestmark = pytest.mark.slow(2)  # real trainings
 
 
 def epochs_logged(results: Path) -> list[int]:

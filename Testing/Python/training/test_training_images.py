@@ -16,7 +16,7 @@ from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
 
-pytestmark = pytest.mark.slow  # a real training
+pytestmark = pytest.mark.slow(7)  # a real training
 
 
 def in_colour(seed: int) -> tuple[np.ndarray, np.ndarray]:

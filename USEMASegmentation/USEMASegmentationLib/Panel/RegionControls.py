@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from ..Review.GuidedReview import ACCEPTED, SKIPPED, GuidedReview, Item
 from ..Scene.ReviewCase import ReviewCase
 from ..Scene.ReviewPreview import ReviewPreview
+from ..Steps import Steps
 from . import RegionTexts, SliceViews
 from .Signals import connect
 
@@ -20,12 +22,23 @@ class RegionControls:
 
     Args:
         ui: the widgets of the section.
-        guarded: gives a context in which errors are shown.
+        guarded: gives a context for a click: all is up to date, and errors are shown.
+        errorsShown: gives one that waits for nothing.
+        newTimer: makes a timer that calls what it is given.
     """
 
-    def __init__(self, ui, guarded: Callable[[], AbstractContextManager]):
+    def __init__(
+        self,
+        ui,
+        guarded: Callable[[], AbstractContextManager],
+        errorsShown: Callable[[], AbstractContextManager],
+        newTimer: Callable,
+    ):
         self.ui = ui
         self.guarded = guarded
+        self.errorsShown = errorsShown
+        self._search: Steps | None = None
+        self._timer = newTimer(self.onTimer)
         self.review = GuidedReview([])
         self._frame: ReviewPreview | None = None
         self._shortcuts: list = []
@@ -38,6 +51,7 @@ class RegionControls:
     def show(self, cases: Sequence[ReviewCase]) -> None:
         """The lists of these results."""
         self.hide()
+        self._search = None  # in other results
         before, self.review = self.review, GuidedReview(cases)
         if len(before.items) == len(self.review.items):  # after a refinement the user goes on where he was
             self.review.index = before.index
@@ -76,7 +90,27 @@ class RegionControls:
 
     def onFind(self, checked: bool = False) -> None:
         with self.guarded():
-            self.review.search()
+            self._search = Steps(self.review.searching())
+            self._goOn()
+
+    def onTimer(self) -> None:
+        with self.errorsShown():
+            self._goOn()
+
+    def _goOn(self) -> None:
+        """Carries a search on; in a large volume it takes a while, and the timer runs."""
+        try:
+            ended = self._search is None or self._search.go()
+        except BaseException:
+            self._search = None
+            raise
+        if not ended:
+            self._timer.start()
+            self._tell()
+            return
+        self._timer.stop()
+        if self._search is not None:
+            self._search = None
             self._go(self.review.next())
 
     def onNext(self, checked: bool = False) -> None:
@@ -111,10 +145,11 @@ class RegionControls:
         self._tell()
 
     def _tell(self) -> None:
-        review, ui = self.review, self.ui
+        review, ui, searching = self.review, self.ui, self._search is not None
         item, count = review.current, len(review.items)
+        ui.findRegionsButton.enabled = not searching
         for button in (ui.nextRegionButton, ui.previousRegionButton):
-            button.enabled = review.done < count
+            button.enabled = review.done < count and not searching
         for button in (ui.acceptRegionButton, ui.skipRegionButton):
-            button.enabled = item is not None
-        ui.regionLabel.text = RegionTexts.tell(review)
+            button.enabled = item is not None and not searching
+        ui.regionLabel.text = _("Looking for doubtful regions...") if searching else RegionTexts.tell(review)

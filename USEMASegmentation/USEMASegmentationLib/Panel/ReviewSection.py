@@ -55,7 +55,7 @@ class ReviewSection:
         self._node, self._shown, self._voxels = None, None, None
         self._known, self._looking, self._timer = KnownEdits(), None, newTimer(self.onTimer)
         self.threshold = ThresholdControls(ui, self._upToDate, self._refresh)
-        self.regions = RegionControls(ui, self._upToDate)
+        self.regions = RegionControls(ui, self._upToDate, guarded, newTimer)
         self.refine = RefineControls(ui, self._upToDate, self._refresh)
         self.learn = LearnControls(ui, self._upToDate, told, learning, newTimer, parameters)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)

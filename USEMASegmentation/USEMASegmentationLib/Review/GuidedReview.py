@@ -6,12 +6,14 @@ from the voxels themselves, so that undo opens it again. One that was skipped co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from usema.quality.review_regions import Region, find
 from usema.volumes.masks import common_box, relative
 
+from ..Steps import Working, atOnce, beside
 from .Port import COMPLETED, FLAGGED, IN_PROGRESS, Edits, Port
 
 OPEN, SKIPPED, ACCEPTED, FIXED = "open", "skipped", "accepted", "fixed"
@@ -47,9 +49,15 @@ class GuidedReview:
 
     def search(self) -> int:
         """Find the regions anew; what was said of earlier ones is forgotten. Gives how many there are."""
-        for port in self.ports:
+        return atOnce(self.searching())
+
+    def searching(self) -> Working:
+        """As `search`, a moment at a time."""
+        ports = list(self.ports)
+        voxels = sum(math.prod(port.margins.shape) for port in ports)
+        results = yield from beside(lambda: [find(port.margins, port.spacing) for port in ports], voxels)
+        for port, found in zip(ports, results, strict=True):
             edits = port.edits()
-            found = find(port.margins, port.spacing)
             regions = [{**one.to_dict(), "edited": _edited(edits, one)} for one in found]
             port.state = {**port.state, "regions": regions, "said": {}}
         self.index = -1

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -120,11 +121,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
         if size > _MAX_METADATA_BYTES:
             raise BundleError(f"{source} has {size} bytes, more than {_MAX_METADATA_BYTES}.", _GET_AGAIN)
         data = stream.read(size)  # not read(): a zip would be decompressed without a limit
-    try:
-        document = strict_json.loads(data)
-    except ValueError as error:
-        raise BundleError(f"{source} is not valid JSON: {error}.", _GET_AGAIN) from error
-    metadata = ModelMetadata.from_dict(document, source)
+    metadata = _metadata(data, source)
     with _member(path, WEIGHTS_FILE) as (stream, size):
         _check_size(path, size, metadata)
         start = stream.read(weights_header.LENGTH_BYTES + 1)
@@ -134,6 +131,15 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
                 "USEMA never opens pickled weights, because they can run code. Export the model again as a bundle.",
             )
     return Bundle(path, metadata, hashlib.sha256(data).hexdigest())
+
+
+@lru_cache(maxsize=64)  # the panel asks for the same few models again and again: 5 ms each
+def _metadata(data: bytes, source: str) -> ModelMetadata:
+    try:
+        document = strict_json.loads(data)
+    except ValueError as error:
+        raise BundleError(f"{source} is not valid JSON: {error}.", _GET_AGAIN) from error
+    return ModelMetadata.from_dict(document, source)
 
 
 def _check_size(path: Path, size: int, metadata: ModelMetadata) -> None:

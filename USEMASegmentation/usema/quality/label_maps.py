@@ -80,7 +80,10 @@ class LabelMap:
 def label_files(folder: Path) -> dict[str, Path]:
     """Case name -> label map. Raises InputError where the folder is none, or holds none, or two of a case."""
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder.", "Check the path.")
+        hint = "Check the path."
+        if folder.is_file():
+            hint = "Give the folders that hold predictions and references: their files are paired by name."
+        raise InputError(f"{folder} is not a folder.", hint)
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)

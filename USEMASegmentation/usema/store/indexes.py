@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import InputError, OutputError, StoreError, UsemaError
@@ -22,6 +23,8 @@ from . import cache, download, settings, web
 from .faults import Fault, shown
 from .index import INDEX_FILE, MAX_INDEX_BYTES, Index, full_place, is_remote, parse, read_bytes
 from .pace import Pace
+
+_parsed = lru_cache(maxsize=8)(parse)  # the panel asks again and again; whoever changes an index parses it anew
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _copy_of(place: str) -> Source:
         if not path.is_file():
             hint = "Check for new models (command line: usema models list --refresh)."
             return Source(place, None, problem=f"The index {shown(place)} was never fetched. {hint}")
-        return Source(place, parse(read_bytes(path), place), path.stat().st_mtime)
+        return Source(place, _parsed(read_bytes(path), place), path.stat().st_mtime)
     except UsemaError as error:
         return Source(place, None, problem=str(error))
     except OSError as error:  # a cache that may not be looked at
@@ -152,6 +155,6 @@ def ours() -> list[Source]:
     """USEMA's own index, which is there whatever the user's settings are."""
     try:
         place = str(resources_folder() / INDEX_FILE)
-        return [Source(place, parse(read_bytes(place), place))] if os.path.isfile(place) else []
+        return [Source(place, _parsed(read_bytes(place), place))] if os.path.isfile(place) else []
     except InputError as error:
         return [Source("USEMA", None, problem=str(error))]
