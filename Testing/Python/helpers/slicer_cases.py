@@ -160,14 +160,25 @@ def pollUntil(logic, *states):
     return status
 
 
+def commandOf(process: int) -> str:
+    """As it was started; empty if it has ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
 def children() -> set[int]:
-    """The processes that this one has started and that still run."""
+    """The processes that this one has started and that still run.
+
+    Without the one by which Python's multiprocessing, once a library has used it, cleans up when all ends.
+    """
     found = set()
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = path.read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue  # it has ended meanwhile
-        if int(parent) == os.getpid() and state != "Z":
+        if int(parent) == os.getpid() and state != "Z" and "resource_tracker" not in commandOf(int(path.parent.name)):
             found.add(int(path.parent.name))
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import write_tiny_bundle
-from slicer_cases import GRIDS, MrmlHost, addVolume, blobs, children, write
+from slicer_cases import GRIDS, MrmlHost, addVolume, blobs, children, commandOf, write
 from usema.serving.client import WorkerClient
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 
@@ -47,7 +47,7 @@ def worker():
     client = WorkerClient(environment=ONE_THREAD)
     yield client
     client.stop()
-    assert children() <= before
+    assert children() <= before, [commandOf(one) for one in children() - before]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def large(reviewed, monkeypatch):
 
     def editsOn(*arguments):
         if threading.current_thread() is not threading.main_thread():
-            gate.wait(30)
+            assert gate.wait(30), "nobody opened the gate"
         return look(*arguments)
 
     monkeypatch.setattr(Held, "editsOn", editsOn)
@@ -85,7 +85,6 @@ def test_a_stroke_is_counted_beside_and_a_click_does_not_wait_for_the_timer(larg
     assert "Paint or erase" in ui.refineLabel.text  # of before
     gate.set()
     waitUntil(lambda: ui.refineLabel.text == f"{count} voxels of new strokes to follow.")
-    gate.clear()
     paint(node, volume, 5)
     ui.refineButton.click()
     assert "have followed" in ui.refineLabel.text
