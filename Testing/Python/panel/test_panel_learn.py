@@ -230,10 +230,9 @@ def test_each_stage_is_told_in_words_with_a_bar_that_moves_and_can_be_cancelled(
     assert not ui.refineGroup.enabled
     waitUntil(lambda: panel.logic.learning.status.phase)
     bar = ui.learnProgressBar
-    waitUntil(lambda: bar.format == "about 6 s left")
+    waitUntil(lambda: (ui.learnLabel.text, bar.format) == (words, "about 6 s left"))
     assert isShown(bar)
     assert (bar.value, bar.maximum) == (1, 2)
-    assert ui.learnLabel.text == words
     ui.learnButton.click()
     waitUntil(lambda: not panel.logic.learning.busy)
     slicer.app.processEvents()

@@ -72,7 +72,8 @@ class Browser:
         raise AssertionError(f"it did not come: {failure}")
 
     def button(self, icon: str):
-        return self.one(f"button:has(.{icon})")
+        """It is asked for again if the page is drawn anew meanwhile."""
+        return self.until(lambda: self.one(f"button:has(.{icon})"))
 
     def open(self, *paths: Path) -> None:
         """Send files by the button that opens them; while some are read, it is not there."""
