@@ -39,7 +39,7 @@ def measure(predictor, volume, reference: np.ndarray, own: np.ndarray, count: in
     corrections = Corrections(pasted, tuple((0, index) for index in chosen))
     one = _Adaptation(predictor, [volume], corrections, Wish(way=CARRIED), None, None, None)
     one._lessons = one._collect()
-    before, outputs = one._look(one._lessons), one._part.outputs
+    (before, _), outputs = one._before(), one._part.outputs
     positions = one._lessons[0].places.positions[one._lessons[0].shown[0].axis]
     thick = 1 / abs(positions[1] - positions[0])
     row = {"paste": score(pasted), "right": one._dice(before), "reaches": {}}
@@ -47,7 +47,7 @@ def measure(predictor, volume, reference: np.ndarray, own: np.ndarray, count: in
         one._reach = reach * (max(1.0, thick) if grows else 1.0)
         wrong = wrong_when_left_out(one._lessons, before, outputs, one._reach)
         row["reaches"][name] = {
-            "dice": score(one._segment(CARRIED, None, None, before).labels),
+            "dice": score(one._segment(CARRIED, None, None, before, None).labels),
             "wrong": (wrong[UNCHANGED], wrong[CARRIED]),
         }
     return row

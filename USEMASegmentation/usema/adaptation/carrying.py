@@ -61,7 +61,7 @@ class Carried:
             difference = difference.mean(dim=1 + one.axis, keepdim=True)
             # Of a slice that was accepted nothing is left: it only ends what others carry.
             reached = Drawn.of(lesson.changed(one).any(axis=one.axis)).weight(0.0)
-            difference *= torch.from_numpy(np.expand_dims(reached, one.axis) if reached.ndim > 1 else reached)
+            difference *= torch.from_numpy(np.expand_dims(reached, one.axis))
             parts.append((one.axis, weights, _by_output(outputs, difference)))
         return cls(tuple(parts))
 

@@ -26,7 +26,8 @@ class Drawn:
     """The changes of one slice.
 
     Attributes:
-        parts: for those of about one size, how far they reach in voxels, and float32 (b, c) the distance to them.
+        parts: for those of about one size, how far they reach in voxels, and float32 (b, c) the distance to them, which
+            is infinite if nothing was changed.
     """
 
     parts: tuple[tuple[float, np.ndarray], ...]
@@ -40,7 +41,7 @@ class Drawn:
         for reach in np.unique(reaches):
             those = np.concatenate([[False], reaches == reach])[labels]
             parts.append((float(reach), ndimage.distance_transform_edt(~those).astype(np.float32)))
-        return cls(tuple(parts))
+        return cls(tuple(parts) or ((SOFT, np.full(changed.shape, np.inf, np.float32)),))
 
     def weight(self, planes_away: np.ndarray | float, *cut: slice) -> np.ndarray:
         """float32, 1 where a change reaches, 0 where it does not, and between along its rim; 0 if nothing was changed.

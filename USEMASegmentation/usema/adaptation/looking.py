@@ -1,4 +1,4 @@
-"""What a network says on a few slices, without running over the whole volume."""
+"""What a network says: on a few slices, without running over the whole volume, or of all of it, kept as it comes."""
 
 from __future__ import annotations
 
