@@ -3,8 +3,8 @@
     QT_QPA_PLATFORM=offscreen python Testing/Host/photograph_review.py FOLDER MODEL VOLUME REFERENCE [LABEL]
 
 Writes review-threshold.png, review-regions.png, review-refine.png and review-learn.png, each a slice with the panel
-beside it; and review.gif, all of them as they go on. What the user draws is taken from the reference. The contours are
-drawn here; in the application they are the slice views' own.
+beside it; and review.gif, all of them as they go on. Those of the README show sarcoma-mr on STS_024. What the user
+draws is taken from the reference. The contours are drawn here; in the application they are the slice views' own.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ def threshold(story: Story) -> QtGui.QImage:
 def regions(story: Story) -> QtGui.QImage:
     ui, controls = story.ui, story.panel.reviewSection.regions
     ui.findRegionsButton.click()
+    waitUntil(lambda: ui.findRegionsButton.enabled)  # in a large volume it is looked for beside
     caption = "Doubtful regions: N takes all views to the next one, A accepts it; correct it, and it counts as done."
     for number in range(3):
         middle = controls.review.current.region.middle[0]
