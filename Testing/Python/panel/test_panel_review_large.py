@@ -87,7 +87,9 @@ def test_a_stroke_is_counted_beside_and_a_click_does_not_wait_for_the_timer(larg
     waitUntil(lambda: ui.refineLabel.text == f"{count} voxels of new strokes to follow.")
     paint(node, volume, 5)
     ui.refineButton.click()
-    assert "have followed" in ui.refineLabel.text
+    assert ui.refineLabel.text == "Following the strokes..."
+    assert not ui.refineButton.enabled
+    waitUntil(lambda: "have followed" in ui.refineLabel.text)
     (case,) = panel.reviewSection.cases
     assert set(np.flatnonzero(case.refined()[1].on(case.box).any(axis=(1, 2)))) == {3, 5}
 

@@ -142,11 +142,11 @@ def test_a_threshold_and_the_list_of_regions_go_on_from_there(scene):
     refine(scene.case())
     refined = scene.both()
     assert GuidedReview([scene.case()]).searched
-    live = LiveThreshold(scene.case(), 1)
+    live = LiveThreshold.of(scene.case(), 1)
     assert (live.mask(0) == (refined == 1)[live.box]).all()
     assert live.apply(16)
     assert (scene.both() == refined)[drawn].all()
-    LiveThreshold(scene.case(), 1).apply(0)
+    LiveThreshold.of(scene.case(), 1).apply(0)
     assert (scene.both() == refined).all()
 
 
