@@ -202,7 +202,7 @@ def day(panel, volume, folder: Path):
     yield "slider: Cancel", review.thresholdCancelButton.click, None
     yield "slider: another segment", lambda: choose(selector, 1), None
     yield "slider: its first move", lambda: setattr(slider, "value", 0.5), lambda: review.thresholdApplyButton.enabled
-    yield "Apply", review.thresholdApplyButton.click, lambda: not review.thresholdApplyButton.enabled
+    yield "Apply", review.thresholdApplyButton.click, lambda: slider.enabled and section._looking is None
     yield "undo of Apply", editor.undo, None
     yield "Find", found.click, lambda: found.enabled
     yield "Next region", review.nextRegionButton.click, None
@@ -212,7 +212,7 @@ def day(panel, volume, folder: Path):
     yield "slice accepted", review.acceptSliceButton.click, None
     yield "slice unticked", lambda: tick(review.slicesList, qt.Qt.Unchecked), None
     yield "painted", lambda: paint(node, volume), lambda: review.refineButton.enabled
-    yield "Refine", review.refineButton.click, lambda: not review.refineButton.enabled
+    yield "Refine", review.refineButton.click, lambda: "followed" in review.refineLabel.text
     yield "undo of Refine", editor.undo, None
     yield "segment unticked", lambda: tick(ui.labelsList, qt.Qt.Unchecked), None
     yield "segment ticked", lambda: tick(ui.labelsList, qt.Qt.Checked), None

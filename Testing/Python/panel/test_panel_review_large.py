@@ -163,4 +163,117 @@ def test_each_state_of_a_segment_is_looked_at_once(large):
     count = paint(node, volume)
     then = known.of(node, ids, volume)
     assert first[ANTERIOR].changed.count == 0
+    slicer.vtkSlicerSegmentationsModuleLogic.SetSegmentStatus(node.GetSegmentation().GetSegment(ANTERIOR), 2)
+    node.GetSegmentation().GetSegment(ANTERIOR).SetColor(1, 0, 0)
+    assert known.of(node, ids, volume)[ANTERIOR] is then[ANTERIOR]
     assert then[ANTERIOR].changed.count == count
+
+
+@pytest.fixture
+def slow(large, monkeypatch):
+    """The same with its section open; what a threshold needs waits for ``prepared``, and for nothing at first."""
+    from USEMASegmentationLib.Review import Threshold
+
+    panel, volume, node, gate = large
+    prepared, gaps = threading.Event(), Threshold.gaps
+    prepared.threads = set()
+
+    def waiting(*arguments):
+        prepared.threads.add(threading.current_thread())
+        assert prepared.wait(30), "nobody let it be prepared"
+        return gaps(*arguments)
+
+    monkeypatch.setattr(Threshold, "gaps", waiting)
+    yield panel, volume, node, opened(panel, gate), prepared
+    prepared.set()
+
+
+def outlines() -> list:
+    return list(slicer.util.getNodes("USEMA preview*").values())
+
+
+def test_the_outline_is_made_beside_and_is_what_apply_writes(slow, monkeypatch):
+    from USEMASegmentationLib.Scene.SegmentChange import SegmentChange
+
+    panel, volume, node, ui, prepared = slow
+    written, prepare = [], SegmentChange.of
+    monkeypatch.setattr(SegmentChange, "of", lambda *one: written.append(threading.current_thread()) or prepare(*one))
+    before = voxels(node, ANTERIOR, volume)
+    ui.thresholdSlider.value = 0.5
+    ui.thresholdSlider.value = 1.5
+    events()
+    assert ui.thresholdLabel.text == "Making the outline..."
+    assert not outlines()
+    assert not ui.thresholdApplyButton.enabled
+    prepared.set()
+    waitUntil(lambda: ui.thresholdApplyButton.enabled)
+    (outline,) = outlines()
+    shown = voxels(outline, "preview", volume)
+    assert shown.sum() > before.sum()
+    prepared.clear()
+    ui.thresholdApplyButton.click()
+    assert ui.thresholdLabel.text == "Applying..."
+    assert not ui.thresholdSlider.enabled
+    prepared.set()
+    waitUntil(lambda: ui.thresholdSlider.enabled)
+    assert (voxels(node, ANTERIOR, volume) == shown).all()
+    assert not outlines()
+    waitUntil(lambda: panel.reviewSection._looking is None)
+    assert ui.thresholdSlider.value == 1.5
+    assert all(one.changed.count == 0 for one in panel.reviewSection.cases[0].edits().values())
+    assert threading.main_thread() not in {*prepared.threads, *written}
+    panel.ui.segmentEditor.undo()
+    assert (voxels(node, ANTERIOR, volume) == before).all()
+    waitUntil(lambda: ui.thresholdSlider.value == 0)
+
+
+def test_a_stroke_while_it_is_applied_stays(slow):
+    _, volume, node, ui, prepared = slow
+    prepared.set()
+    ui.thresholdSlider.value = 1.5
+    waitUntil(lambda: ui.thresholdApplyButton.enabled)
+    shown = voxels(outlines()[0], "preview", volume)
+    prepared.clear()
+    ui.thresholdApplyButton.click()
+    paint(node, volume)
+    events()
+    prepared.set()
+    waitUntil(lambda: ui.thresholdSlider.enabled)
+    now = voxels(node, ANTERIOR, volume)
+    assert now[3, 2:8, 2:8].all()
+    shown[3, 2:8, 2:8] = True
+    assert (now == shown).all()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "another segment", "folded", "closed"])
+@pytest.mark.parametrize("applying", [False, True])
+def test_what_a_threshold_has_begun_ends_with_its_reason(slow, how, applying):
+    _, volume, node, ui, prepared = slow
+    before = voxels(node, ANTERIOR, volume)
+    if applying:
+        prepared.set()
+    ui.thresholdSlider.value = 1.5
+    if applying:
+        waitUntil(lambda: ui.thresholdApplyButton.enabled)
+        prepared.clear()
+        ui.thresholdApplyButton.click()
+    waitUntil(lambda: prepared.threads)
+    if how == "cancelled":
+        ui.thresholdCancelButton.click()
+    elif how == "another segment":
+        ui.thresholdSelector.setCurrentIndex(1)
+    elif how == "folded":
+        ui.reviewCollapsibleButton.collapsed = True
+    else:
+        slicer.mrmlScene.Clear(False)
+    prepared.set()
+    for one in prepared.threads:
+        one.join(30)
+    time.sleep(0.05)
+    events()
+    assert not outlines()
+    if how == "folded" and applying:  # it was asked for, and can be undone
+        waitUntil(lambda: (voxels(node, ANTERIOR, volume) != before).any())
+    elif how != "closed":
+        assert (voxels(node, ANTERIOR, volume) == before).all()
+        assert ui.thresholdSlider.enabled

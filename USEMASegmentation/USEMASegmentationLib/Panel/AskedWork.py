@@ -8,6 +8,8 @@ from typing import Any
 
 from ..Steps import Steps, Working
 
+_MILLISECONDS = 10  # between two moments
+
 
 class AskedWork:
     """One work at a time. In a small volume it is done at once.
@@ -28,6 +30,7 @@ class AskedWork:
     ):
         self._errorsShown, self._isUpToDate, self._told = errorsShown, isUpToDate, told
         self._timer = newTimer(self.onTimer)
+        self._timer.interval = _MILLISECONDS
         self._make: Callable[[], Working] | None = None
         self._done: Callable[[Any], None] | None = None
         self._work: Steps | None = None

@@ -35,7 +35,7 @@ class RefineControls:
         self.ui = ui
         self.errorsShown = errorsShown
         self.isUpToDate = isUpToDate
-        self._asked = AskedWork(errorsShown, isUpToDate, newTimer, self.update)
+        self._asked = AskedWork(errorsShown, isUpToDate, newTimer, self._goOn)
         self._cases: list[ReviewCase] = []
         self._said, self._following = "", ""  # what is said, and what will be when the result is shown anew
         connect(ui.refineButton, "clicked(bool)", self.onRefine)
@@ -48,15 +48,22 @@ class RefineControls:
 
     def update(self) -> None:
         """Voxels were changed."""
-        count = sum(Strokes.of(case).mask.count for case in self._cases)
-        self.ui.refineButton.enabled = count > 0 and not self._asked.busy
         if self._asked.busy:
-            text = _("Following the strokes...")
-        elif count:
+            self.ui.refineButton.enabled = False
+            self.ui.refineLabel.text = _("Following the strokes...")
+            return
+        count = sum(Strokes.of(case).mask.count for case in self._cases)
+        self.ui.refineButton.enabled = count > 0
+        if count:
             text = _("{count} voxels of new strokes to follow.").format(count=count)
         else:
             text = self._said or _("Paint or erase a little where the result is wrong, in the section Correct.")
         self.ui.refineLabel.text = text
+
+    def _goOn(self) -> None:
+        """While it works, and when it has ended: what it left is not counted before it was looked at."""
+        if self._asked.busy or self.isUpToDate():
+            self.update()
 
     def onRefine(self, checked: bool = False) -> None:
         with self.errorsShown():

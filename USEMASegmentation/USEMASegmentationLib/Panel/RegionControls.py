@@ -134,10 +134,15 @@ class RegionControls:
                 self._go(self.review.next())
 
     def _go(self, item: Item | None) -> None:
-        self.hide()
-        if item is not None:
+        if item is None:
+            self.hide()
+        else:
             case, region = item.port, item.region
-            self._frame = ReviewPreview(case.node, case.volume, region.box, (1.0, 1.0, 1.0))
+            if self._frame is not None and self._frame.isOver(case.node, case.volume):
+                self._frame.place(region.box)
+            else:
+                self.hide()
+                self._frame = ReviewPreview(case.node, case.volume, region.box, (1.0, 1.0, 1.0))
             self._frame.array[...] = True
             self._frame.refresh()
             sizes = [(part.stop - part.start) * mm for part, mm in zip(region.box, case.spacing, strict=True)]

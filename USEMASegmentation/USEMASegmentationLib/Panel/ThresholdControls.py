@@ -149,10 +149,10 @@ class ThresholdControls:
 
     def _outline(self) -> None:
         """At the position of the slider."""
-        case = self._live.port
+        case, live = self._live.port, self._live
         if self._preview is None:
-            self._preview = ReviewPreview(case.node, case.volume, self._live.box)
-        self._live.mask(self._steps, out=self._preview.array)
+            self._preview = ReviewPreview(case.node, case.volume, live.box, array=live.outline)
+        live.mask(self._steps, out=self._preview.array)
         self._preview.refresh()
 
     def _removeOutline(self) -> None:

@@ -41,6 +41,7 @@ class LiveThreshold:
     Attributes:
         steps: that were added so far.
         box: as given.
+        outline: bool, there: for who shows a position. It is filled once already, because the first time takes longest.
     """
 
     def __init__(self, port: Port, value: int, box: Box, covered: np.ndarray | None):
@@ -53,6 +54,7 @@ class LiveThreshold:
         self._covered = covered
         self._shape = tuple(part.stop - part.start for part in box)
         self._inside, self._gap = np.empty(self._shape, bool), np.empty(self._shape, np.int8)
+        self.outline = np.empty(self._shape, bool)
         self._reached = np.zeros(256, np.int64)  # voxels whose gap is at least this, LOWEST first
         self._outside = 0
 
@@ -70,8 +72,7 @@ class LiveThreshold:
         editable = yield from port.lookingWhereEditable(value, box)
         live = cls(port, value, box, covered)
         yield from slabsBeside(live._shape, lambda part: live._prepare(part, editable))
-        live._outside = live._edits[value].now.count - np.count_nonzero(live._inside)
-        live._reached = live._reached[::-1].cumsum()[::-1]
+        yield from beside(live._count, math.prod(live._shape))
         return live
 
     def mask(self, steps: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -129,6 +130,11 @@ class LiveThreshold:
         if self._covered is not None:
             gap[self._covered[part] & ~inside] = LOWEST
         self._reached += np.bincount((gap.view(np.uint8) ^ 128).ravel(), minlength=256)
+        self.outline[part] = gap >= -self.steps
+
+    def _count(self) -> None:
+        self._outside = self._edits[self.value].now.count - np.count_nonzero(self._inside)
+        self._reached = self._reached[::-1].cumsum()[::-1]
 
     def _changed(self, part: slice, steps: int) -> Iterator[tuple[tuple[int, bool], np.ndarray]]:
         """Of a slab: by label, and whether it wins them, the voxels that change."""

@@ -220,8 +220,8 @@ class ReviewCase:
 
     def writing(self, changes: Mapping[int, Change], notes: Notes, moment: Hashable) -> Working:
         edits, toRas, voxels = self.edits(), ijkToRas(self.volume), 0
-        for change in changes.values():
-            voxels += change.added.array.size + change.removed.array.size
+        for value, change in changes.items():
+            voxels += sum(one.array.size for one in (edits[value].written, change.added, change.removed))
 
         def prepare() -> dict[int, SegmentChange]:
             return {value: SegmentChange.of(change, edits[value].written, toRas) for value, change in changes.items()}

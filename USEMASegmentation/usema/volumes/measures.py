@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist
 
 from .geometry import Geometry
 from .masks import label_boxes
 from .segments import millilitres
 
 _FLAT = 1e-9  # of the largest extent: what lies closer to a plane or a line lies in it
+_AT_ONCE = 500  # corners of a hull that are compared with all others: a large organ's has ten thousand
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def longest_diameter(mask: np.ndarray, spacing: tuple[float, float, float]) -> f
         return float(np.ptp(points))
     with suppress(QhullError):  # too few points for a hull
         points = points[ConvexHull(points).vertices]
-    return float(pdist(points).max())
+    some = (points[first : first + _AT_ONCE] for first in range(0, len(points), _AT_ONCE))
+    return float(max(cdist(one, points).max() for one in some))
 
 
 def _without_flat_axes(points: np.ndarray) -> np.ndarray:
