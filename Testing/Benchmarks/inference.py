@@ -52,13 +52,14 @@ VOLUMES = {
 SPACING = 1.5
 PEERS = ("nnunet", "monai")
 ENGINES = ("usema", "openvino", "fast", *PEERS)
-CLASSES, TILE = 20, (64, 64, 64)
+CLASSES, TILE = 20, (40, 56, 40)  # as the bundled model has it: a small part has several
 ANSWERED = 3  # tiles with --memory: the first ones allocate what later ones use again
 UNTRAINED = {"kernels": [[3, 3, 3]] * 4, "strides": [[1, 1, 1], *[[2, 2, 2]] * 3], "features": [32, 64, 128, 256]}
 BUNDLED, IMPORTED = "bundled", "imported"  # besides these: untrained networks of a usual size
 NETWORKS = {
     "usema": ("USEMA", {"blocks": 1, "sema_stages": "bottleneck"}),
     "plain": ("PlainConvUNet", {"convs": [2] * 4, "decoder_convs": [2] * 3}),
+    "residual": ("ResidualEncoderUNet", {"convs": [1, 3, 4, 6], "decoder_convs": [1] * 3}),
 }
 
 
