@@ -226,7 +226,7 @@ def day(panel, volume, folder: Path):
     yield "scene saved (3D Slicer alone)", lambda: slicer.util.saveScene(scene), None
     yield "scene closed", lambda: slicer.mrmlScene.Clear(False), None
     yield "scene opened", lambda: slicer.util.loadScene(scene), lambda: section.cases
-    yield "Measure", ui.measureButton.click, None
+    yield "Measure", ui.measureButton.click, lambda: ui.measureButton.enabled
 
 
 def run(folder: Path) -> dict[str, tuple[float, float]]:
@@ -282,7 +282,7 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
                     do()
                     wait(ended or (lambda: True), 300)
                     settle(1.5)
-                print("GiB at the most:", peaks(panel), flush=True)
+                    print("GiB at the most:", peaks(panel), flush=True)
                 break
             if REVIEW:
                 gaps.phase("Review and refine opened")

@@ -150,6 +150,22 @@ def test_a_threshold_and_the_list_of_regions_go_on_from_there(scene):
     assert (scene.both() == refined).all()
 
 
+def test_what_was_read_of_margins_is_read_once_and_unpacked_only_where_it_is_asked_for(scene, monkeypatch):
+    from usema.volumes import margins
+
+    stroke(scene)
+    before = scene.case()
+    assert before.again().margins is before.margins
+    refine(before)
+    unpacked = []
+    unpack = margins._unpacked
+    monkeypatch.setattr(margins, "_unpacked", lambda *one: unpacked.append(one) or unpack(*one))
+    after = scene.case()
+    assert set(after.names) == {1, 2}
+    assert after.margins is not before.margins
+    assert not unpacked
+
+
 def test_the_next_result_keeps_the_strokes_and_may_change_what_followed(scene):
     drawn = stroke(scene)
     painted = scene.both()
