@@ -227,22 +227,25 @@ def test_the_outline_is_made_beside_and_is_what_apply_writes(slow, monkeypatch):
     waitUntil(lambda: ui.thresholdSlider.value == 0)
 
 
-def test_a_stroke_while_it_is_applied_stays(slow):
-    _, volume, node, ui, prepared = slow
+def test_a_stroke_while_it_is_applied_stays_the_users(slow):
+    panel, volume, node, ui, prepared = slow
     prepared.set()
+    before = voxels(node, ANTERIOR, volume)
     ui.thresholdSlider.value = 1.5
     waitUntil(lambda: ui.thresholdApplyButton.enabled)
     shown = voxels(outlines()[0], "preview", volume)
     prepared.clear()
     ui.thresholdApplyButton.click()
-    paint(node, volume)
+    stroke = shown & ~before
+    stroke[len(stroke) // 2 :] = False
+    assert stroke.any()
+    slicer.util.updateSegmentBinaryLabelmapFromArray((before | stroke).astype(np.uint8), node, ANTERIOR, volume)
     events()
     prepared.set()
-    waitUntil(lambda: ui.thresholdSlider.enabled)
-    now = voxels(node, ANTERIOR, volume)
-    assert now[3, 2:8, 2:8].all()
-    shown[3, 2:8, 2:8] = True
-    assert (now == shown).all()
+    waitUntil(lambda: ui.thresholdSlider.enabled and panel.reviewSection._looking is None)
+    assert (voxels(node, ANTERIOR, volume) == shown).all()
+    changed = panel.reviewSection.cases[0].edits()[1].changed
+    assert (changed.on(tuple(slice(0, length) for length in stroke.shape)) == stroke).all()
 
 
 @pytest.mark.parametrize("how", ["cancelled", "another segment", "folded", "closed"])

@@ -198,7 +198,9 @@ class ReviewCase:
     def moment(self) -> tuple:
         times = timesOf(self.node, self.node.GetSegmentation().GetSegmentIDs())
         masks = 0 if self._editorNode is None else self._editorNode.GetMTime()
-        return times, masks, self.volume.GetImageData().GetMTime(), self.volume.GetMTime(), json.dumps(self.state)
+        image = self.volume.GetImageData()
+        voxels = 0 if image is None else image.GetMTime()
+        return times, masks, voxels, self.volume.GetMTime(), json.dumps(self.state)
 
     def yields(self, value: int) -> bool:
         node, kinds = self._editorNode, slicer.vtkMRMLSegmentEditorNode
