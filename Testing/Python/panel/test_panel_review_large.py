@@ -151,6 +151,21 @@ def test_doubtful_regions_are_looked_for_beside_and_those_of_another_result_are_
     assert len(panel.reviewSection.regions.review.items) == found
 
 
+def test_who_has_just_painted_need_not_wait_for_the_next_region(large):
+    panel, volume, node, gate = large
+    ui, regions = opened(panel, gate), panel.reviewSection.regions
+    ui.findRegionsButton.click()
+    waitUntil(lambda: ui.findRegionsButton.enabled and regions.review.index == 0)
+    gate.clear()
+    paint(node, volume)
+    events()
+    ui.nextRegionButton.click()  # it would wait for ever here
+    assert not gate.is_set()
+    assert regions.review.index == 0
+    gate.set()
+    waitUntil(lambda: regions.review.index == 1)
+
+
 def test_each_state_of_a_segment_is_looked_at_once(large):
     from USEMASegmentationLib.Scene.KnownEdits import KnownEdits
 

@@ -55,7 +55,7 @@ class ReviewSection:
         self._node, self._shown, self._voxels = None, None, None
         self._known, self._looking, self._timer = KnownEdits(), None, newTimer(self.onTimer)
         self.threshold = ThresholdControls(ui, guarded, self._isUpToDate, newTimer)
-        self.regions = RegionControls(ui, self._upToDate, guarded, newTimer)
+        self.regions = RegionControls(ui, guarded, self._isUpToDate, newTimer)
         self.refine = RefineControls(ui, guarded, self._isUpToDate, newTimer)
         self.learn = LearnControls(ui, self._upToDate, told, learning, newTimer, parameters)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
