@@ -53,8 +53,8 @@ def hasSurfaces(node) -> bool:
 
 
 def surfacing(node, prepared: Prepared, had: bool, show3D: bool) -> Working:
-    """Makes the surfaces of what has other voxels than before, a segment at each turn. Until then it has the one that it
-    had, or an empty one, because all segments have to have the same kinds of representation.
+    """Makes the surfaces of what has other voxels than before, a segment at each turn. Until then it has the one that
+    it had, or an empty one, because all segments have to have the same kinds of representation.
 
     Args:
         had: there were surfaces before, which shall be of what was written; 3D Slicer may have removed them all since.
