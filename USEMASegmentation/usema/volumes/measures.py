@@ -6,8 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
+import scipy
 
 from .geometry import Geometry
 from .masks import label_boxes
@@ -86,9 +85,9 @@ def longest_diameter(mask: np.ndarray, spacing: tuple[float, float, float]) -> f
     points = _without_flat_axes(points - points.mean(axis=0))
     if points.shape[1] == 1:
         return float(np.ptp(points))
-    with suppress(QhullError):  # too few points for a hull
-        points = points[ConvexHull(points).vertices]
-    return float(pdist(points).max())
+    with suppress(scipy.spatial.QhullError):  # too few points for a hull
+        points = points[scipy.spatial.ConvexHull(points).vertices]
+    return float(scipy.spatial.distance.pdist(points).max())
 
 
 def _without_flat_axes(points: np.ndarray) -> np.ndarray:
