@@ -13,6 +13,7 @@ from .masks import label_boxes
 from .segments import millilitres
 
 _FLAT = 1e-9  # of the largest extent: what lies closer to a plane or a line lies in it
+_AT_ONCE = 500  # corners of a hull that are compared with all others: a large organ's has ten thousand
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def longest_diameter(mask: np.ndarray, spacing: tuple[float, float, float]) -> f
         return float(np.ptp(points))
     with suppress(scipy.spatial.QhullError):  # too few points for a hull
         points = points[scipy.spatial.ConvexHull(points).vertices]
-    return float(scipy.spatial.distance.pdist(points).max())
+    some = (points[first : first + _AT_ONCE] for first in range(0, len(points), _AT_ONCE))
+    return float(max(scipy.spatial.distance.cdist(one, points).max() for one in some))
 
 
 def _without_flat_axes(points: np.ndarray) -> np.ndarray:
