@@ -6,8 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import cdist
+import scipy
 
 from .geometry import Geometry
 from .masks import label_boxes
@@ -87,10 +86,10 @@ def longest_diameter(mask: np.ndarray, spacing: tuple[float, float, float]) -> f
     points = _without_flat_axes(points - points.mean(axis=0))
     if points.shape[1] == 1:
         return float(np.ptp(points))
-    with suppress(QhullError):  # too few points for a hull
-        points = points[ConvexHull(points).vertices]
+    with suppress(scipy.spatial.QhullError):  # too few points for a hull
+        points = points[scipy.spatial.ConvexHull(points).vertices]
     some = (points[first : first + _AT_ONCE] for first in range(0, len(points), _AT_ONCE))
-    return float(max(cdist(one, points).max() for one in some))
+    return float(max(scipy.spatial.distance.cdist(one, points).max() for one in some))
 
 
 def _without_flat_axes(points: np.ndarray) -> np.ndarray:
