@@ -117,6 +117,25 @@ def test_what_is_left_while_it_is_looked_at_is_let_go(large, how):
         waitUntil(lambda: "new strokes to follow" in ui.refineLabel.text)
 
 
+def test_clicks_that_still_wait_are_given_up_with_the_section(large):
+    panel, volume, node, gate = large
+    ui, before = opened(panel, gate), voxels(node, ANTERIOR, volume)
+    paint(node, volume)
+    waitUntil(lambda: ui.refineButton.enabled)
+    gate.clear()
+    count = paint(node, volume, 5)
+    for button in (ui.refineButton, ui.findRegionsButton, ui.acceptSliceButton):
+        button.click()
+    ui.reviewCollapsibleButton.collapsed = True
+    gate.set()
+    ui.reviewCollapsibleButton.collapsed = False
+    waitUntil(lambda: ui.refineLabel.text == f"{2 * count} voxels of new strokes to follow.")
+    events()
+    assert ui.refineButton.enabled
+    assert not panel.reviewSection.regions.review.searched
+    assert {int((voxels(node, ANTERIOR, volume) != before).sum())} == {2 * count}
+
+
 def test_doubtful_regions_are_looked_for_beside_and_those_of_another_result_are_let_go(large, monkeypatch):
     from USEMASegmentationLib.Review import GuidedReview
 
@@ -161,9 +180,11 @@ def test_who_has_just_painted_need_not_wait_for_the_next_region(large):
     events()
     ui.nextRegionButton.click()  # it would wait for ever here
     assert not gate.is_set()
+    ui.acceptSliceButton.click()
     assert regions.review.index == 0
+    assert ui.slicesList.count == 0
     gate.set()
-    waitUntil(lambda: regions.review.index == 1)
+    waitUntil(lambda: regions.review.index == 1 and ui.slicesList.count > 0)
 
 
 def test_each_state_of_a_segment_is_looked_at_once(large):
