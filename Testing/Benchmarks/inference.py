@@ -17,8 +17,8 @@ seconds of the whole process (imports, loading, a first tile, and for OpenVINO c
 memory, labels that differ from ours by PyTorch, and the floor: what the same multiplications take at the rate of a
 large matrix product on the same thread. Processor seconds do not depend on who else computes here. All end with labels:
 ours slab by slab, which is timed; nnU-Net and MONAI from the logits that they return, which is not. "fast" is OpenVINO
-with the overlap of ``--speed fast``. --write puts the tables into
-results/inference.md.
+with the overlap of ``--speed fast``; what it costs in Dice is told from the cards of the models that are here.
+--write puts the tables into results/inference.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ import json
 import os
 import platform
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from inference_tables import ENGINES, PEERS, memory_table, promises, table
 from own_process import found_by, peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,15 +50,14 @@ VOLUMES = {
     "head": "volumes/whole_head/t1_whole_head.nii.gz",
 }
 SPACING = 1.5
-PEERS = ("nnunet", "monai")
-ENGINES = ("usema", "openvino", "fast", *PEERS)
-CLASSES, TILE = 20, (64, 64, 64)
+CLASSES, TILE = 20, (40, 56, 40)  # as the bundled model has it: a small part has several
 ANSWERED = 3  # tiles with --memory: the first ones allocate what later ones use again
 UNTRAINED = {"kernels": [[3, 3, 3]] * 4, "strides": [[1, 1, 1], *[[2, 2, 2]] * 3], "features": [32, 64, 128, 256]}
 BUNDLED, IMPORTED = "bundled", "imported"  # besides these: untrained networks of a usual size
 NETWORKS = {
     "usema": ("USEMA", {"blocks": 1, "sema_stages": "bottleneck"}),
     "plain": ("PlainConvUNet", {"convs": [2] * 4, "decoder_convs": [2] * 3}),
+    "residual": ("ResidualEncoderUNet", {"convs": [1, 3, 4, 6], "decoder_convs": [1] * 3}),
 }
 
 
@@ -278,73 +277,6 @@ def run_together(volume: str, network: str, rounds: int, folder: Path) -> None:
     print("{}")
 
 
-def memory_table(volumes: list[str], networks: list[str], folder: Path) -> str:
-    """Peaks, and what share of nnU-Net's and MONAI's ours are, as Markdown."""
-    rows = ["| volume | network | engine | peak GiB | of nnU-Net's | of MONAI's |", "|---" * 6 + "|"]
-    for volume, network in itertools.product(volumes, networks):
-        kept = {engine: folder / f"{volume}-{network}-{engine}-0.json" for engine in ENGINES}
-        if not all(path.exists() for path in kept.values()):
-            continue
-        found = {engine: json.loads(path.read_text()) for engine, path in kept.items()}
-        for engine, run in found.items():
-            peak = run["peak_gib"]
-            shares = (f"{peak / found[other]['peak_gib']:.2f}" for other in ("nnunet", "monai"))
-            rows.append(f"| {volume}, {run['shape']} | {network} | {engine} | {peak:.2f} | {' | '.join(shares)} |")
-    return "\n".join(rows) + "\n"
-
-
-def table(volume: str, network: str, folder: Path) -> str:
-    """What is kept of a volume and a network, as Markdown; of the rounds in which every engine ran."""
-    numbers = [int(path.stem.rsplit("-", 1)[1]) for path in folder.glob(f"{volume}-{network}-floor-*.json")]
-    if not numbers:
-        return ""
-    rounds = {
-        engine: [json.loads((folder / f"{volume}-{network}-{engine}-{n}.json").read_text()) for n in sorted(numbers)]
-        for engine in (*ENGINES, "floor")
-    }
-    base = [run["processor"] for run in rounds["usema"]]
-
-    def median(engine: str, key: str) -> float:
-        return statistics.median(run[key] for run in rounds[engine])
-
-    def whole(engine: str) -> str:
-        if any("whole" not in run for run in rounds[engine]):  # a process for all engines
-            return " | "
-        return f"{median(engine, 'whole'):.1f} | {median(engine, 'peak_gib'):.2f}"
-
-    def ratio(engine: str) -> float:
-        return statistics.median(run["processor"] / one for run, one in zip(rounds[engine], base, strict=True))
-
-    rows = [
-        f"### {volume}, {rounds['usema'][0]['shape']}; network {network}; rounds: {len(numbers)}\n",
-        "| engine | processor s | ratio | gain | clock s | whole process, processor s | peak GiB | "
-        "labels that differ | by |",
-        "|---" * 9 + "|",
-    ]
-    peers = [
-        min(one["processor"], other["processor"]) for one, other in zip(rounds["nnunet"], rounds["monai"], strict=True)
-    ]
-
-    def gain(engine: str) -> float:
-        """How many times as fast as the better of nnU-Net and MONAI."""
-        return statistics.median(peer / run["processor"] for peer, run in zip(peers, rounds[engine], strict=True))
-
-    labels = {engine: np.load(folder / f"{volume}-{network}-{engine}.npy") for engine in ENGINES}
-    for engine in ENGINES:
-        differing = (labels[engine] != labels["usema"]).mean()
-        rows.append(
-            f"| {engine} | {median(engine, 'processor'):.1f} | {ratio(engine):.2f} | {gain(engine):.2f} | "
-            f"{median(engine, 'clock'):.1f} | "
-            f"{whole(engine)} | {differing:.1e} | "
-            f"{rounds[engine][-1]['by']} |"
-        )
-    rows.append(
-        f"| floor: matrix product | {median('floor', 'processor'):.1f} | {ratio('floor'):.2f} | {gain('floor'):.2f} | "
-        "| | | | |"
-    )
-    return "\n".join(rows) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, required=True, help="folder of what is finished")
@@ -389,7 +321,7 @@ def main() -> None:
     if arguments.memory:
         text += memory_table(arguments.volumes, arguments.networks, folder)
     else:
-        text += "\n".join(filter(None, (table(*row, folder) for row in rows)))
+        text += "\n".join([promises(rows, folder), *filter(None, (table(*row, folder) for row in rows))])
     print(text)
     if arguments.write:
         with (ROOT / "Testing/Benchmarks/results/inference.md").open("a", encoding="utf-8") as file:

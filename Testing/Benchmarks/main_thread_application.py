@@ -14,6 +14,7 @@ in processor seconds of the main thread, which other programs do not lengthen. T
     USEMA_WITHOUT_ENGINE=1      two smooth organs in place of what the engine finds (given_result.py)
     USEMA_REVIEW=1              Review and refine is opened when there is a result
     USEMA_SHOW3D=1              surfaces are shown before the result is replaced
+    USEMA_DAY=1                 in place of the second result: what else a user does, from the slider to a saved scene
     USEMA_PROFILE=1             tell the calls that took longest
     USEMA_REPORT=FILE           write there what is printed
     USEMA_WRITE=1               append to results/main_thread.md
@@ -41,8 +42,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing/Python/helpers")]
 RESULTS = Path(__file__).with_name("results") / "main_thread.md"
 SIZE = tuple(map(int, os.environ.get("USEMA_SIZE", "700 512 512").split()))
-NOISE, GIVEN, SURFACES, REVIEW = (
-    bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D", "REVIEW")
+NOISE, GIVEN, SURFACES, REVIEW, DAY = (
+    bool(os.environ.get(f"USEMA_{name}")) for name in ("NOISE", "WITHOUT_ENGINE", "SHOW3D", "REVIEW", "DAY")
 )
 VOLUME, MODEL, SPEED = (os.environ.get(f"USEMA_{name}", "") for name in ("VOLUME", "MODEL", "SPEED"))
 LONG = 0.05  # seconds of the processor, of which a profile is told
@@ -118,6 +119,8 @@ class Gaps:
 
     def phase(self, name: str) -> None:
         self._tick()
+        if self._phase:
+            print(f"{self._phase}: {self.longest[self._phase][1]:.3f} s of the processor", flush=True)
         self._phase = name
         self.longest.setdefault(name, (0.0, 0.0))
 
@@ -174,6 +177,58 @@ def paint(node, volume) -> None:
     editor.setActiveEffectByName("")
 
 
+def day(panel, volume, folder: Path):
+    """What the user does one after another: (name, what is done, when it has ended)."""
+    ui, review, section = panel.ui, panel.reviewSection.ui, panel.reviewSection
+    node, editor = ui.outputSelector.currentNode(), ui.segmentEditor
+    slider, selector = review.thresholdSlider, review.thresholdSelector
+    small = slicer.util.addVolumeFromArray(np.arange(50**3, dtype=np.int16).reshape(50, 50, 50), name="Small")
+    found, scene = review.findRegionsButton, str(folder / "scene.mrb")
+
+    def choose(box, row: int) -> None:
+        box.setCurrentIndex(row)
+
+    def tick(widget, state) -> None:
+        if widget.count:
+            widget.item(0).setCheckState(state)
+
+    yield (
+        "Review and refine opened",
+        lambda: setattr(review.reviewCollapsibleButton, "collapsed", False),
+        lambda: section.cases,
+    )
+    yield "slider: first move", lambda: setattr(slider, "value", 1.0), lambda: review.thresholdApplyButton.enabled
+    yield "slider: further moves", lambda: [setattr(slider, "value", one) for one in (0.5, -1.0, 0.5)], None
+    yield "slider: Cancel", review.thresholdCancelButton.click, None
+    yield "slider: another segment", lambda: choose(selector, 1), None
+    yield "slider: its first move", lambda: setattr(slider, "value", 0.5), lambda: review.thresholdApplyButton.enabled
+    yield "Apply", review.thresholdApplyButton.click, lambda: slider.enabled and section._looking is None
+    yield "undo of Apply", editor.undo, None
+    yield "Find", found.click, lambda: found.enabled
+    yield "Next region", review.nextRegionButton.click, None
+    yield "Previous region", review.previousRegionButton.click, None
+    yield "region accepted", review.acceptRegionButton.click, None
+    yield "region skipped", review.skipRegionButton.click, None
+    yield "slice accepted", review.acceptSliceButton.click, None
+    yield "slice unticked", lambda: tick(review.slicesList, qt.Qt.Unchecked), None
+    yield "painted", lambda: paint(node, volume), lambda: review.refineButton.enabled
+    yield "Refine", review.refineButton.click, lambda: "followed" in review.refineLabel.text
+    yield "undo of Refine", editor.undo, None
+    yield "segment unticked", lambda: tick(ui.labelsList, qt.Qt.Unchecked), None
+    yield "segment ticked", lambda: tick(ui.labelsList, qt.Qt.Checked), None
+    models = ui.modelSelector.currentIndex, (ui.modelSelector.currentIndex + 1) % max(ui.modelSelector.count, 1)
+    yield "another model", lambda: choose(ui.modelSelector, models[1]), None
+    yield "the model again", lambda: choose(ui.modelSelector, models[0]), None
+    yield "another volume", lambda: ui.inputSelector.setCurrentNode(small), None
+    yield "the volume again", lambda: ui.inputSelector.setCurrentNode(volume), None
+    yield "another module", lambda: slicer.util.selectModule("Data"), None
+    yield "back in the panel", lambda: slicer.util.selectModule("USEMASegmentation"), None
+    yield "scene saved (3D Slicer alone)", lambda: slicer.util.saveScene(scene), None
+    yield "scene closed", lambda: slicer.mrmlScene.Clear(False), None
+    yield "scene opened", lambda: slicer.util.loadScene(scene), lambda: section.cases
+    yield "Measure", ui.measureButton.click, lambda: ui.measureButton.enabled
+
+
 def run(folder: Path) -> dict[str, tuple[float, float]]:
     if not MODEL:
         from bundles import plan, write_tiny_bundle
@@ -221,6 +276,14 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
         print(name, ui.messageLabel.text, "\nGiB at the most:", peaks(panel), flush=True)
         node = ui.outputSelector.currentNode()
         if name == "first result":
+            if DAY:
+                for what, do, ended in day(panel, volume, folder):
+                    gaps.phase(what)
+                    do()
+                    wait(ended or (lambda: True), 300)
+                    settle(1.5)
+                    print("GiB at the most:", peaks(panel), flush=True)
+                break
             if REVIEW:
                 gaps.phase("Review and refine opened")
                 review = panel.reviewSection.ui
@@ -243,9 +306,10 @@ def run(folder: Path) -> dict[str, tuple[float, float]]:
                 settle(3)
             ui.existingSelector.setCurrentIndex(ui.existingSelector.findData("replace"))
             settle(2)
-    gaps.phase("undo")
-    ui.segmentEditor.undo()
-    settle(2)
+    else:
+        gaps.phase("undo")
+        ui.segmentEditor.undo()
+        settle(2)
     return gaps.longest
 
 
@@ -258,7 +322,7 @@ def main() -> None:
             longest = run(Path(folder))
             slicer.util.getModuleWidget("USEMASegmentation").logic.releaseMemory()
         kind = "given organs" if GIVEN else "labels like noise" if NOISE else MODEL or "smooth organs"
-        kind += ", surfaces" * SURFACES + ", Review and refine open" * REVIEW
+        kind += ", surfaces" * SURFACES + ", Review and refine open" * REVIEW + ", a day" * DAY
         size = " x ".join(map(str, SIZE))
         load = f"load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
         application = f"3D Slicer {slicer.app.applicationVersion}"

@@ -36,7 +36,8 @@ WEIGHTS = (0.0, 0.5, 1.0)
 
 def by_position(margins, labels, reference, value: int) -> list[float]:
     """The Dice of a label at each position of its slider."""
-    own, gap = margins.of[value], gaps(margins, value, {})
+    own = margins.of[value]
+    gap = gaps(margins, value, {}, own.box)
     outside, found = (labels == value).copy(), []
     outside[own.box] = False
     for logits in LOGITS:

@@ -75,7 +75,7 @@ def position_ms() -> float:
         edits=lambda: {1: SimpleNamespace(now=NOTHING, changed=NOTHING)},
         editable=lambda value, box: None,
     )
-    live, shown, times = LiveThreshold(port, 1), np.zeros(array.shape, bool), []
+    live, shown, times = LiveThreshold.of(port, 1), np.zeros(array.shape, bool), []
     for steps in range(-64, 65, 4):
         started = time.perf_counter()
         live.mask(steps, out=shown)

@@ -111,6 +111,30 @@ def copying(source: np.ndarray, target: np.ndarray) -> Working:
     return inSlabs(source.shape, copy)
 
 
+def slabsBeside(shape: tuple[int, ...], do: Callable[[slice], Any]) -> Working:
+    """Does something to an array slab by slab in a thread of its own, where that pays: so the main thread gets its
+    turn at Python between two slabs, little memory is needed, and when it is given up, it stops at the next one.
+
+    Args:
+        do: called with each slab; touches nothing of the scene.
+    """
+    givenUp = threading.Event()
+
+    def one(part: slice) -> bool:
+        if not givenUp.is_set():
+            do(part)
+        return not givenUp.is_set()
+
+    def every() -> None:
+        for _ in inSlabs(shape, one):
+            pass
+
+    try:
+        yield from beside(every, math.prod(shape))
+    finally:
+        givenUp.set()
+
+
 class Steps:
     """Carries a generator on, for a moment at each call of ``go``.
 

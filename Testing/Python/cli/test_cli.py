@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import runpy
 import shutil
@@ -16,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 from cli_cases import usema
 from dicom_files import write_series
+from usema import imports
 from usema.cli import networks
 from usema.models.bundle import read_bundle
 from usema.volumes.volume import load_volume, read_volume
@@ -223,6 +225,27 @@ def test_help_comes_before_torch_is_loaded():
     code = "import sys; from usema.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_a_command_is_loaded_without_what_it_may_never_need():
+    code = "import sys; from usema.cli import segment; "
+    code += "print([name for name in ('torch', 'scipy.ndimage', 'scipy.spatial', 'matplotlib') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_cycles_are_looked_for_again_when_imports_have_ended_or_failed(enabled):
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with imports.at_once():
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
+        with pytest.raises(ImportError), imports.at_once():
+            raise ImportError
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
 
 
 def test_the_package_is_the_command_too(monkeypatch, capsys):

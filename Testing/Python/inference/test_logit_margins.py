@@ -10,7 +10,7 @@ from usema.inference.outputs import Outputs
 from usema.inference.predictor import Predictor
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, sample_volume
-from usema.volumes.margins import NEAR, STEP
+from usema.volumes.margins import LOWEST, NEAR, STEP
 from usema.volumes.volume import read_volume, reorient
 
 
@@ -108,3 +108,25 @@ def test_what_would_take_too_much_is_left_out_largest_first():
     assert collector.left_out == {0, 2}
     assert set(kept.of) == {1}
     assert kept.of[1].array.shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize("temperature", [0.8, 2.0])
+@pytest.mark.parametrize("far", [0.0, 40.0])
+def test_of_many_labels_those_that_are_nowhere_near_are_left_out_and_the_others_are_the_same(far, temperature):
+    outputs = Outputs.classes(30, temperature)
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 4, (30, 6, 7, 8))).float()
+    logits[0] -= far  # background, too
+    logits[5:] -= far * temperature
+    logits[7, 0, 0, 0] = logits[:, 0, 0, 0].max() - 7.9 * temperature  # just near enough, in one voxel
+    values, margins = margins_of(outputs, logits)
+    assert values == (sorted({*range(1, 5), 7}) if far else list(range(30)))
+    exact = logits.double().numpy() / temperature
+    for value, one in zip(values, margins, strict=True):
+        behind = exact[value] - np.delete(exact, value, 0).max(0)
+        steps = np.where(behind > 0, np.clip(behind / STEP, 0, 127), np.clip(np.floor(behind / STEP), LOWEST, -1))
+        assert np.abs(one.numpy() - steps).max() <= 1
+    collector = MarginCollector(logits.shape[1:], outputs)
+    collector.add(0, logits)
+    labels = outputs.to_labels(logits).numpy()
+    for value, one in collector.finish().of.items():
+        assert ((one.array >= 0) == (labels[one.box] == value)).all()

@@ -9,23 +9,41 @@ import pytest
 import slicer
 import slicer.util
 from panel_cases import isShown, loadSample, waitUntil
+from slicer_cases import voxels
+from usema.volumes.measures import longest_diameter
 
 pytest_plugins = ["panel_fixtures"]
 
+DIAMETER = "LabelmapSegmentStatisticsPlugin.feret_diameter_mm"
+
 
 class SegmentStatisticsLogic:
-    """As the panel calls it: parameters in a node, then a table with a row a segment."""
+    """As the panel calls it: parameters in a node, each segment, then a table with a row a segment."""
 
     asked: dict[str, str]
+    statistics: dict
 
     def getParameterNode(self):
         if not hasattr(self, "node"):
             self.node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode", "Statistics")
         return self.node
 
-    def computeStatistics(self):
+    def reset(self):
         names = self.node.GetParameterNames()
         SegmentStatisticsLogic.asked = {name: self.node.GetParameter(name) for name in names}
+        SegmentStatisticsLogic.statistics = {"SegmentIDs": [], "MeasurementInfo": {}}
+
+    def updateStatisticsForSegment(self, name):
+        self.statistics["SegmentIDs"].append(name)
+
+    def computeStatistics(self):
+        self.reset()
+
+    def getStatistics(self):
+        return self.statistics
+
+    def getMeasurementInfo(self, key):
+        return {"name": key}
 
     def exportToTable(self, table):
         segmentation = slicer.mrmlScene.GetNodeByID(self.asked["Segmentation"]).GetSegmentation()
@@ -63,8 +81,14 @@ def test_a_click_makes_a_table_of_all_segments(app, openPanel, statistics):
         "Segmentation": node.GetID(),
         "ScalarVolume": volume.GetID(),
         "visibleSegmentsOnly": "False",
-        "LabelmapSegmentStatisticsPlugin.feret_diameter_mm.enabled": "True",
     }
+    statistics = SegmentStatisticsLogic.statistics
+    assert statistics["SegmentIDs"] == list(node.GetSegmentation().GetSegmentIDs())
+    full, empty = statistics["SegmentIDs"]  # what was found, and what was not
+    expected = longest_diameter(voxels(node, full, volume), volume.GetSpacing())
+    assert statistics[full, DIAMETER] == pytest.approx(expected) != 0
+    assert (empty, DIAMETER) not in statistics
+    assert statistics["MeasurementInfo"] == {DIAMETER: {"name": DIAMETER}}
     assert SegmentStatisticsLogic.shown == table.GetID()
     assert table.GetNumberOfRows() == node.GetSegmentation().GetNumberOfSegments()
     assert table.GetName() in panel.ui.messageLabel.text
@@ -82,7 +106,43 @@ def test_a_failure_of_the_module_is_told_and_leaves_nothing(app, openPanel, stat
     def fail(self):
         raise RuntimeError("no stencil")
 
-    monkeypatch.setattr(SegmentStatisticsLogic, "computeStatistics", fail)
+    monkeypatch.setattr(SegmentStatisticsLogic, "updateStatisticsForSegment", fail)
     panel.ui.measureButton.click()
     assert "an error of its own" in panel.ui.messageLabel.text
+    assert not slicer.util.getNodes("Statistics*")
+
+
+def test_of_a_transformed_result_the_module_measures_all_in_the_world(app, openPanel, statistics):
+    panel, _, node = segmented(app, openPanel)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    panel.ui.measureButton.click()
+    assert SegmentStatisticsLogic.asked[f"{DIAMETER}.enabled"] == "True"
+    assert (node.GetSegmentation().GetNthSegmentID(0), DIAMETER) not in SegmentStatisticsLogic.statistics
+
+
+@pytest.mark.parametrize("what", ["nothing", "a stroke", "the scene"])
+def test_large_segments_are_measured_a_turn_each_and_anew_if_one_changes(app, openPanel, statistics, monkeypatch, what):
+    from USEMASegmentationLib import Steps
+
+    panel, volume, node = segmented(app, openPanel)
+    monkeypatch.setattr(Steps, "SMALL", 0)
+    panel.ui.measureButton.click()
+    assert len(SegmentStatisticsLogic.statistics["SegmentIDs"]) == 1
+    assert panel.ui.messageLabel.text == "Measuring..."
+    assert not panel.ui.measureButton.enabled
+    first = node.GetSegmentation().GetNthSegmentID(0)
+    if what == "a stroke":
+        array = voxels(node, first, volume).astype("uint8")
+        array[0, 0, 0] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, node, first, volume)
+    elif what == "the scene":
+        slicer.mrmlScene.Clear(False)
+    waitUntil(lambda: panel.ui.measureButton.enabled)
+    if what == "the scene":
+        assert "was removed while it was measured" in panel.ui.messageLabel.text
+    else:
+        expected = longest_diameter(voxels(node, first, volume), volume.GetSpacing())
+        assert SegmentStatisticsLogic.statistics[first, DIAMETER] == pytest.approx(expected)
+        assert "measurements" in panel.ui.messageLabel.text
     assert not slicer.util.getNodes("Statistics*")

@@ -119,9 +119,9 @@ def test_each_position_of_the_slider_makes_no_second_node(reviewed, monkeypatch)
 
 
 def _counted(function, calls):
-    def counting(*arguments):
+    def counting(*arguments, **named):
         calls.append(arguments)
-        return function(*arguments)
+        return function(*arguments, **named)
 
     return counting
 

@@ -87,7 +87,9 @@ def test_a_stroke_is_counted_beside_and_a_click_does_not_wait_for_the_timer(larg
     waitUntil(lambda: ui.refineLabel.text == f"{count} voxels of new strokes to follow.")
     paint(node, volume, 5)
     ui.refineButton.click()
-    assert "have followed" in ui.refineLabel.text
+    assert ui.refineLabel.text == "Following the strokes..."
+    assert not ui.refineButton.enabled
+    waitUntil(lambda: "have followed" in ui.refineLabel.text)
     (case,) = panel.reviewSection.cases
     assert set(np.flatnonzero(case.refined()[1].on(case.box).any(axis=(1, 2)))) == {3, 5}
 
@@ -149,6 +151,21 @@ def test_doubtful_regions_are_looked_for_beside_and_those_of_another_result_are_
     assert len(panel.reviewSection.regions.review.items) == found
 
 
+def test_who_has_just_painted_need_not_wait_for_the_next_region(large):
+    panel, volume, node, gate = large
+    ui, regions = opened(panel, gate), panel.reviewSection.regions
+    ui.findRegionsButton.click()
+    waitUntil(lambda: ui.findRegionsButton.enabled and regions.review.index == 0)
+    gate.clear()
+    paint(node, volume)
+    events()
+    ui.nextRegionButton.click()  # it would wait for ever here
+    assert not gate.is_set()
+    assert regions.review.index == 0
+    gate.set()
+    waitUntil(lambda: regions.review.index == 1)
+
+
 def test_each_state_of_a_segment_is_looked_at_once(large):
     from USEMASegmentationLib.Scene.KnownEdits import KnownEdits
 
@@ -161,4 +178,120 @@ def test_each_state_of_a_segment_is_looked_at_once(large):
     count = paint(node, volume)
     then = known.of(node, ids, volume)
     assert first[ANTERIOR].changed.count == 0
+    slicer.vtkSlicerSegmentationsModuleLogic.SetSegmentStatus(node.GetSegmentation().GetSegment(ANTERIOR), 2)
+    node.GetSegmentation().GetSegment(ANTERIOR).SetColor(1, 0, 0)
+    assert known.of(node, ids, volume)[ANTERIOR] is then[ANTERIOR]
     assert then[ANTERIOR].changed.count == count
+
+
+@pytest.fixture
+def slow(large, monkeypatch):
+    """The same with its section open; what a threshold needs waits for ``prepared``, and for nothing at first."""
+    from USEMASegmentationLib.Review import Threshold
+
+    panel, volume, node, gate = large
+    prepared, gaps = threading.Event(), Threshold.gaps
+    prepared.threads = set()
+
+    def waiting(*arguments):
+        prepared.threads.add(threading.current_thread())
+        assert prepared.wait(30), "nobody let it be prepared"
+        return gaps(*arguments)
+
+    monkeypatch.setattr(Threshold, "gaps", waiting)
+    yield panel, volume, node, opened(panel, gate), prepared
+    prepared.set()
+
+
+def outlines() -> list:
+    return list(slicer.util.getNodes("USEMA preview*").values())
+
+
+def test_the_outline_is_made_beside_and_is_what_apply_writes(slow, monkeypatch):
+    from USEMASegmentationLib.Scene.SegmentChange import SegmentChange
+
+    panel, volume, node, ui, prepared = slow
+    written, prepare = [], SegmentChange.of
+    monkeypatch.setattr(SegmentChange, "of", lambda *one: written.append(threading.current_thread()) or prepare(*one))
+    before = voxels(node, ANTERIOR, volume)
+    ui.thresholdSlider.value = 0.5
+    ui.thresholdSlider.value = 1.5
+    events()
+    assert ui.thresholdLabel.text == "Making the outline..."
+    assert not outlines()
+    assert not ui.thresholdApplyButton.enabled
+    prepared.set()
+    waitUntil(lambda: ui.thresholdApplyButton.enabled)
+    (outline,) = outlines()
+    shown = voxels(outline, "preview", volume)
+    assert shown.sum() > before.sum()
+    prepared.clear()
+    ui.thresholdApplyButton.click()
+    assert ui.thresholdLabel.text == "Applying..."
+    assert not ui.thresholdSlider.enabled
+    prepared.set()
+    waitUntil(lambda: ui.thresholdSlider.enabled)
+    assert (voxels(node, ANTERIOR, volume) == shown).all()
+    assert not outlines()
+    waitUntil(lambda: panel.reviewSection._looking is None)
+    assert ui.thresholdSlider.value == 1.5
+    assert all(one.changed.count == 0 for one in panel.reviewSection.cases[0].edits().values())
+    assert threading.main_thread() not in {*prepared.threads, *written}
+    panel.ui.segmentEditor.undo()
+    assert (voxels(node, ANTERIOR, volume) == before).all()
+    waitUntil(lambda: ui.thresholdSlider.value == 0)
+
+
+def test_a_stroke_while_it_is_applied_stays_the_users(slow):
+    panel, volume, node, ui, prepared = slow
+    prepared.set()
+    before = voxels(node, ANTERIOR, volume)
+    ui.thresholdSlider.value = 1.5
+    waitUntil(lambda: ui.thresholdApplyButton.enabled)
+    shown = voxels(outlines()[0], "preview", volume)
+    prepared.clear()
+    ui.thresholdApplyButton.click()
+    stroke = shown & ~before
+    stroke[len(stroke) // 2 :] = False
+    assert stroke.any()
+    slicer.util.updateSegmentBinaryLabelmapFromArray((before | stroke).astype(np.uint8), node, ANTERIOR, volume)
+    events()
+    prepared.set()
+    waitUntil(lambda: ui.thresholdSlider.enabled and panel.reviewSection._looking is None)
+    assert (voxels(node, ANTERIOR, volume) == shown).all()
+    changed = panel.reviewSection.cases[0].edits()[1].changed
+    assert (changed.on(tuple(slice(0, length) for length in stroke.shape)) == stroke).all()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "another segment", "folded", "closed"])
+@pytest.mark.parametrize("applying", [False, True])
+def test_what_a_threshold_has_begun_ends_with_its_reason(slow, how, applying):
+    _, volume, node, ui, prepared = slow
+    before = voxels(node, ANTERIOR, volume)
+    if applying:
+        prepared.set()
+    ui.thresholdSlider.value = 1.5
+    if applying:
+        waitUntil(lambda: ui.thresholdApplyButton.enabled)
+        prepared.clear()
+        ui.thresholdApplyButton.click()
+    waitUntil(lambda: prepared.threads)
+    if how == "cancelled":
+        ui.thresholdCancelButton.click()
+    elif how == "another segment":
+        ui.thresholdSelector.setCurrentIndex(1)
+    elif how == "folded":
+        ui.reviewCollapsibleButton.collapsed = True
+    else:
+        slicer.mrmlScene.Clear(False)
+    prepared.set()
+    for one in prepared.threads:
+        one.join(30)
+    time.sleep(0.05)
+    events()
+    assert not outlines()
+    if how == "folded" and applying:  # it was asked for, and can be undone
+        waitUntil(lambda: (voxels(node, ANTERIOR, volume) != before).any())
+    elif how != "closed":
+        assert (voxels(node, ANTERIOR, volume) == before).all()
+        assert ui.thresholdSlider.enabled

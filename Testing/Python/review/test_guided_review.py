@@ -182,7 +182,7 @@ def test_a_stroke_inside_makes_it_done_and_undo_opens_it_again(scene, review):
 
 
 def test_a_threshold_is_no_stroke_of_the_user(scene, review):
-    LiveThreshold(scene.case(), 1).apply(24)
+    LiveThreshold.of(scene.case(), 1).apply(24)
     review.update()
     assert review.done == 0
 

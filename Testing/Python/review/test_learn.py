@@ -64,7 +64,7 @@ def test_the_rest_follows_and_corrections_and_accepted_slices_stay(corrected):
     segment = scene.node.GetSegmentation().GetSegment(ANTERIOR)
     assert tagOf(segment, "adaptation") == "propagated"
     assert tagOf(segment, "adaptedFrom").startswith("axis 0: 3, ")
-    live = LiveThreshold(scene.case(), 1)
+    live = LiveThreshold.of(scene.case(), 1)
     assert (live.mask(0) == scene.voxels(ANTERIOR)[live.box]).all()  # the margins are those of the new result
 
 

@@ -142,12 +142,28 @@ def test_a_threshold_and_the_list_of_regions_go_on_from_there(scene):
     refine(scene.case())
     refined = scene.both()
     assert GuidedReview([scene.case()]).searched
-    live = LiveThreshold(scene.case(), 1)
+    live = LiveThreshold.of(scene.case(), 1)
     assert (live.mask(0) == (refined == 1)[live.box]).all()
     assert live.apply(16)
     assert (scene.both() == refined)[drawn].all()
-    LiveThreshold(scene.case(), 1).apply(0)
+    LiveThreshold.of(scene.case(), 1).apply(0)
     assert (scene.both() == refined).all()
+
+
+def test_what_was_read_of_margins_is_read_once_and_unpacked_only_where_it_is_asked_for(scene, monkeypatch):
+    from usema.volumes import margins
+
+    stroke(scene)
+    before = scene.case()
+    assert before.again().margins is before.margins
+    refine(before)
+    unpacked = []
+    unpack = margins._unpacked
+    monkeypatch.setattr(margins, "_unpacked", lambda *one: unpacked.append(one) or unpack(*one))
+    after = scene.case()
+    assert set(after.names) == {1, 2}
+    assert after.margins is not before.margins
+    assert not unpacked
 
 
 def test_the_next_result_keeps_the_strokes_and_may_change_what_followed(scene):

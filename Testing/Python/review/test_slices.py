@@ -94,7 +94,7 @@ def test_an_accepted_slice_is_changed_by_no_threshold_and_by_no_refinement(scene
     before = scene.both()
     index = int(np.argwhere(scene.voxels(ANTERIOR)).mean(axis=0)[0])
     accept(scene.case(), 0, index)
-    assert LiveThreshold(scene.case(), 1).apply(48)
+    assert LiveThreshold.of(scene.case(), 1).apply(48)
     different = scene.both() != before
     assert different.any()
     assert not different[index].any()
@@ -107,7 +107,7 @@ def test_an_accepted_slice_is_changed_by_no_threshold_and_by_no_refinement(scene
     assert not (scene.both() != painted)[index].any()
     assert z == index - 1
     tick(scene.case(), 0, index, False)
-    assert LiveThreshold(scene.case(), 1).apply(48)
+    assert LiveThreshold.of(scene.case(), 1).apply(48)
     assert (scene.both() != painted)[index].any()
 
 

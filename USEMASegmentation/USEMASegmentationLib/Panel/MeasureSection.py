@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import slicer
 from slicer.i18n import tr as _
 
@@ -9,6 +12,7 @@ from ..Scene import Measurements
 from ..Scene.ImageMeasurements import measureImage
 from ..Scene.Images import isFlat
 from ..Scene.VolumeBridge import referenceVolume
+from .AskedWork import AskedWork
 from .RunSection import RunSection
 from .Signals import connect
 
@@ -19,11 +23,13 @@ class MeasureSection:
     Args:
         ui: the panel's widgets.
         runSection: says what went wrong.
+        newTimer: makes a timer that calls what it is given.
     """
 
-    def __init__(self, ui, runSection: RunSection):
+    def __init__(self, ui, runSection: RunSection, newTimer: Callable):
         self.ui = ui
         self.runSection = runSection
+        self._measuring = AskedWork(runSection.errorsShown, lambda: True, newTimer, self._tell)
         self._subject = None, None
         connect(ui.measureButton, "clicked(bool)", self.onMeasure)
         self.update(None, None)
@@ -36,16 +42,22 @@ class MeasureSection:
 
     def onMeasure(self, checked: bool = False) -> None:
         segmentation, volume = self._subject
-        volume = referenceVolume(segmentation, volume)
         with self.runSection.errorsShown():
-            if isFlat(volume):  # it has areas, not volumes
-                tables, doubts = measureImage(segmentation, volume)
+            if isFlat(referenceVolume(segmentation, volume)):  # it has areas, not volumes
+                tables, doubts = measureImage(segmentation, referenceVolume(segmentation, volume))
                 _show(tables[-1])
+                self._say(tables, doubts)
             else:
-                tables, doubts = [Measurements.measure(segmentation, volume)], []
-            names = "', '".join(table.GetName() for table in tables)
-            text = _("The measurements are in the table '{name}'.").format(name=names)
-            self.runSection.say(" ".join([text, *doubts]))
+                self.runSection.say(_("Measuring..."))
+                self._measuring.ask(partial(Measurements.measuring, segmentation, volume), lambda one: self._say([one]))
+
+    def _tell(self) -> None:
+        self.ui.measureButton.enabled = not self._measuring.busy
+
+    def _say(self, tables: list, doubts: Sequence[str] = ()) -> None:
+        names = "', '".join(table.GetName() for table in tables)
+        text = _("The measurements are in the table '{name}'.").format(name=names)
+        self.runSection.say(" ".join([text, *doubts]))
 
 
 def _show(table) -> None:

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager
 from slicer.i18n import tr as _
 from usema.errors import InputError
 
-from ..Review.Refine import Strokes, refine
+from ..Review.Refine import Strokes, refining
 from ..Scene.ReviewCase import ReviewCase
+from ..Steps import Working
+from .AskedWork import AskedWork
 from .Signals import connect
 
 
@@ -18,25 +20,38 @@ class RefineControls:
 
     Args:
         ui: the widgets of the section.
-        guarded: gives a context in which errors are shown.
-        changed: called when voxels were changed.
+        errorsShown: gives a context in which errors are shown.
+        isUpToDate: looks a moment at what the user changed; False: it is not known yet.
+        newTimer: makes a timer that calls what it is given.
     """
 
-    def __init__(self, ui, guarded: Callable[[], AbstractContextManager], changed: Callable[[], None]):
+    def __init__(
+        self,
+        ui,
+        errorsShown: Callable[[], AbstractContextManager],
+        isUpToDate: Callable[[], bool],
+        newTimer: Callable,
+    ):
         self.ui = ui
-        self.guarded = guarded
-        self.changed = changed
+        self.errorsShown = errorsShown
+        self.isUpToDate = isUpToDate
+        self._asked = AskedWork(errorsShown, isUpToDate, newTimer, self._goOn)
         self._cases: list[ReviewCase] = []
-        self._said = ""
+        self._said, self._following = "", ""  # what is said, and what will be when the result is shown anew
         connect(ui.refineButton, "clicked(bool)", self.onRefine)
 
     def show(self, cases: Sequence[ReviewCase]) -> None:
         """Strokes in these results."""
-        self._cases, self._said = list(cases), ""
+        self._asked.giveUp()
+        self._cases, self._said, self._following = list(cases), self._following, ""
         self.update()
 
     def update(self) -> None:
         """Voxels were changed."""
+        if self._asked.busy:
+            self.ui.refineButton.enabled = False
+            self.ui.refineLabel.text = _("Following the strokes...")
+            return
         count = sum(Strokes.of(case).mask.count for case in self._cases)
         self.ui.refineButton.enabled = count > 0
         if count:
@@ -45,16 +60,25 @@ class RefineControls:
             text = self._said or _("Paint or erase a little where the result is wrong, in the section Correct.")
         self.ui.refineLabel.text = text
 
-    def onRefine(self, checked: bool = False) -> None:
-        with self.guarded():
-            count = 0
-            for case in self._cases:
-                if Strokes.of(case).values:
-                    count += refine(case)
-            if not self._cases:
-                raise InputError("There is no result to be refined.")
-            self.changed()
-            self._said = _("{count} voxels have followed. Undo takes that back and keeps your strokes.").format(
-                count=count
-            )
+    def _goOn(self) -> None:
+        """While it works, and when it has ended: what it left is not counted before it was looked at."""
+        if self._asked.busy or self.isUpToDate():
             self.update()
+
+    def onRefine(self, checked: bool = False) -> None:
+        with self.errorsShown():
+            self._asked.ask(self._refining, self._tell)
+
+    def _refining(self) -> Working:
+        if not self._cases:
+            raise InputError("There is no result to be refined.")
+        count = 0
+        for case in self._cases:
+            if Strokes.of(case).values:
+                count += yield from refining(case)
+        return count
+
+    def _tell(self, count: int) -> None:
+        text = _("{count} voxels have followed. Undo takes that back and keeps your strokes.")
+        self._following = text.format(count=count)
+        self.isUpToDate()

@@ -12,8 +12,9 @@ from slicer.i18n import tr as _
 from ..Review.GuidedReview import ACCEPTED, SKIPPED, GuidedReview, Item
 from ..Scene.ReviewCase import ReviewCase
 from ..Scene.ReviewPreview import ReviewPreview
-from ..Steps import Steps
+from ..Steps import Steps, Working
 from . import RegionTexts, SliceViews
+from .AskedWork import AskedWork
 from .Signals import connect
 
 
@@ -22,21 +23,21 @@ class RegionControls:
 
     Args:
         ui: the widgets of the section.
-        guarded: gives a context for a click: all is up to date, and errors are shown.
-        errorsShown: gives one that waits for nothing.
+        errorsShown: gives a context in which errors are shown.
+        isUpToDate: looks a moment at what the user changed; False: it is not known yet.
         newTimer: makes a timer that calls what it is given.
     """
 
     def __init__(
         self,
         ui,
-        guarded: Callable[[], AbstractContextManager],
         errorsShown: Callable[[], AbstractContextManager],
+        isUpToDate: Callable[[], bool],
         newTimer: Callable,
     ):
         self.ui = ui
-        self.guarded = guarded
         self.errorsShown = errorsShown
+        self._clicked = AskedWork(errorsShown, isUpToDate, newTimer, self._tell)
         self._search: Steps | None = None
         self._timer = newTimer(self.onTimer)
         self.review = GuidedReview([])
@@ -81,6 +82,7 @@ class RegionControls:
 
     def exit(self) -> None:
         """Keys and frame go, and the views get their field of view back."""
+        self._clicked.giveUp()
         for shortcut in self._shortcuts:
             shortcut.setParent(None)
             shortcut.deleteLater()
@@ -89,9 +91,7 @@ class RegionControls:
         SliceViews.lookAway()
 
     def onFind(self, checked: bool = False) -> None:
-        with self.guarded():
-            self._search = Steps(self.review.searching())
-            self._goOn()
+        self._soon(self._find)
 
     def onTimer(self) -> None:
         with self.errorsShown():
@@ -114,30 +114,41 @@ class RegionControls:
             self._go(self.review.next())
 
     def onNext(self, checked: bool = False) -> None:
-        with self.guarded():
-            self._go(self.review.next())
+        self._soon(lambda: self._go(self.review.next()))
 
     def onPrevious(self, checked: bool = False) -> None:
-        with self.guarded():
-            self._go(self.review.next(-1))
+        self._soon(lambda: self._go(self.review.next(-1)))
 
     def onAccept(self, checked: bool = False) -> None:
-        self._say(ACCEPTED)
+        self._soon(lambda: self._say(ACCEPTED))
 
     def onSkip(self, checked: bool = False) -> None:
-        self._say(SKIPPED)
+        self._soon(lambda: self._say(SKIPPED))
+
+    def _soon(self, do: Callable[[], None]) -> None:
+        """What a click does, as soon as it is known what the user changed: who has just painted need not wait."""
+        with self.errorsShown():
+            self._clicked.ask(_nothing, lambda _: do())
+
+    def _find(self) -> None:
+        self._search = Steps(self.review.searching())
+        self._goOn()
 
     def _say(self, status: str) -> None:
-        with self.guarded():
-            if self.review.current is not None:
-                self.review.say(status)
-                self._go(self.review.next())
+        if self.review.current is not None:
+            self.review.say(status)
+            self._go(self.review.next())
 
     def _go(self, item: Item | None) -> None:
-        self.hide()
-        if item is not None:
+        if item is None:
+            self.hide()
+        else:
             case, region = item.port, item.region
-            self._frame = ReviewPreview(case.node, case.volume, region.box, (1.0, 1.0, 1.0))
+            if self._frame is not None and self._frame.isOver(case.node, case.volume):
+                self._frame.place(region.box)
+            else:
+                self.hide()
+                self._frame = ReviewPreview(case.node, case.volume, region.box, (1.0, 1.0, 1.0))
             self._frame.array[...] = True
             self._frame.refresh()
             sizes = [(part.stop - part.start) * mm for part, mm in zip(region.box, case.spacing, strict=True)]
@@ -153,3 +164,7 @@ class RegionControls:
         for button in (ui.acceptRegionButton, ui.skipRegionButton):
             button.enabled = item is not None and not searching
         ui.regionLabel.text = _("Looking for doubtful regions...") if searching else RegionTexts.tell(review)
+
+
+def _nothing() -> Working:
+    yield from ()

@@ -54,9 +54,9 @@ class ReviewSection:
         self._guarded = guarded
         self._node, self._shown, self._voxels = None, None, None
         self._known, self._looking, self._timer = KnownEdits(), None, newTimer(self.onTimer)
-        self.threshold = ThresholdControls(ui, self._upToDate, self._refresh)
-        self.regions = RegionControls(ui, self._upToDate, guarded, newTimer)
-        self.refine = RefineControls(ui, self._upToDate, self._refresh)
+        self.threshold = ThresholdControls(ui, guarded, self._isUpToDate, newTimer)
+        self.regions = RegionControls(ui, guarded, self._isUpToDate, newTimer)
+        self.refine = RefineControls(ui, guarded, self._isUpToDate, newTimer)
         self.learn = LearnControls(ui, self._upToDate, told, learning, newTimer, parameters)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
 
@@ -130,6 +130,11 @@ class ReviewSection:
             self._refresh()
         with self._guarded():
             yield
+
+    def _isUpToDate(self) -> bool:
+        """As `_refresh`, but for a moment only."""
+        self._show()
+        return self._looking is None
 
     def _refresh(self) -> None:
         """Now, however long it takes."""

@@ -51,10 +51,11 @@ def lookAt(world, sizeMm: float) -> None:
         width, height, depth = node.GetFieldOfView()
         if min(width, height) <= 0:
             continue
-        if node.GetAttribute(_FIELD) is None:
-            node.SetAttribute(_FIELD, json.dumps([width, height, depth]))
         scale = wanted / min(width, height)
-        node.SetFieldOfView(width * scale, height * scale, depth)
+        with slicer.util.NodeModify(node):  # the view is drawn once
+            if node.GetAttribute(_FIELD) is None:
+                node.SetAttribute(_FIELD, json.dumps([width, height, depth]))
+            node.SetFieldOfView(width * scale, height * scale, depth)
 
 
 def lookAway() -> None:

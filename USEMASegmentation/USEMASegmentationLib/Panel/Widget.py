@@ -106,7 +106,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.installSection = InstallSection(
             self.ui, self.installer, self.runSection, self.logic.releaseMemory, self.showModels
         )
-        self.measureSection = MeasureSection(self.ui, self.runSection)
+        self.measureSection = MeasureSection(self.ui, self.runSection, self._timer)
         self.regionSection = RegionSection(self.ui, self.runSection, self.parameters)
         self.surfaceSection = SurfaceSection(self.ui)
         self.trainingSection = TrainingSection(self.ui, self.runSection, self.parameters)

@@ -19,27 +19,36 @@ class Allowed:
 
     Args:
         values: the labels whose masks count.
+        covered: bool, what segments of others cover; None: it is looked for.
 
     Attributes:
         edited: bool, what the user changed.
         fixed: bool, what is to stay as it is.
     """
 
-    def __init__(self, port: Port, edits: Mapping[int, Edits], box: Box, values: Iterable[int]):
+    def __init__(
+        self,
+        port: Port,
+        edits: Mapping[int, Edits],
+        box: Box,
+        values: Iterable[int],
+        covered: np.ndarray | None = None,
+    ):
         shape = [part.stop - part.start for part in box]
         self.box, self.edited, own = box, editedIn(edits, box), np.zeros(shape, bool)
         for one in edits.values():
             own |= one.now.on(box)
-        self._covered = np.zeros(shape, bool) if port.overlaps else port.others(box)
+        self._yielding = {value for value in edits if port.yields(value)}
+        if covered is None:
+            covered = np.zeros(shape, bool) if port.overlaps else port.others(box)
+        self._covered = covered
         self.fixed = self.edited | acceptedIn(port, box) | (self._covered & ~own)
         for value in values:
             editable = port.editable(value, box)
             if editable is not None:
                 self.fixed |= ~editable
 
-    def changes(
-        self, port: Port, edits: Mapping[int, Edits], new: np.ndarray, changed: np.ndarray
-    ) -> dict[int, Change]:
+    def changes(self, edits: Mapping[int, Edits], new: np.ndarray, changed: np.ndarray) -> dict[int, Change]:
         """By label.
 
         Args:
@@ -50,7 +59,7 @@ class Allowed:
         for value, one in edits.items():
             now = one.now.on(self.box)
             won, lost = changed & (new == value) & ~now & ~self._covered, changed & (new != value) & now
-            if not port.yields(value):
+            if value not in self._yielding:
                 lost &= new == BACKGROUND
             if won.any() or lost.any():
                 found[value] = Change(placed(won, self.box), placed(lost, self.box))

@@ -81,7 +81,7 @@ def apply(
         if value in edits:
             before[edits[value].now.on(box)] = value
     changed = (before != labels) & ~allowed.fixed & ~cut(slices, box)
-    changes = allowed.changes(port, edits, labels, changed)
+    changes = allowed.changes(edits, labels, changed)
     after = np.where(changed, labels, before)
     thresholds = dict.fromkeys(port.thresholds, 0)
     sure = allowed.edited | cut(slices, box)

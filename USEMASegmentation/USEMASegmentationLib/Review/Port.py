@@ -5,13 +5,15 @@ Arrays are (z, y, x), boxes three slices in that order, all in the indices of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from usema.volumes.margins import Margins
 from usema.volumes.masks import NOTHING, Box, PlacedMask
+
+from ..Steps import Working
 
 
 class Edits(Protocol):
@@ -87,8 +89,17 @@ class Port(Protocol):
     def others(self, box: Box) -> np.ndarray:
         """bool: voxels of segments that are not of this result."""
 
+    def lookingAtOthers(self, box: Box) -> Working:
+        """As `others`, a moment at a time."""
+
     def editable(self, value: int, box: Box) -> np.ndarray | None:
         """bool: where the user's masks let this segment be edited; None: everywhere."""
+
+    def lookingWhereEditable(self, value: int, box: Box) -> Working:
+        """As `editable`, a moment at a time."""
+
+    def moment(self) -> Hashable:
+        """What tells, without looking at voxels, whether segments or masks may have changed."""
 
     def yields(self, value: int) -> bool:
         """Whether a segment loses voxels that another one wins."""
@@ -102,3 +113,7 @@ class Port(Protocol):
         Raises:
             UsemaError: the state before it cannot be saved; nothing was changed.
         """
+
+    def writing(self, changes: Mapping[int, Change], notes: Notes, moment: Hashable) -> Working:
+        """As `write`, a moment at a time up to the one in which it is written; returns whether it was: not, if `moment`
+        has become another one."""

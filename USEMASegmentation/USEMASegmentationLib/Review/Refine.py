@@ -7,8 +7,10 @@ that touches a stroke. No network runs: the same network would say the same agai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,8 +19,9 @@ from usema.errors import InputError
 from usema.volumes.margins import BACKGROUND, HIGHEST, LOWEST, STEP, Margins, PlacedMargins
 from usema.volumes.masks import NOTHING, Box, PlacedMask, box_around
 
+from ..Steps import Working, atOnce, beside
 from .Changes import Allowed
-from .Port import Edits, Notes, Port
+from .Port import Change, Edits, Notes, Port
 
 REACH_MM = 10.0  # of a stroke over even tissue; nothing changes beyond
 PULL = 6.0  # what a stroke adds to its label's logit where it is
@@ -63,27 +66,52 @@ def refine(port: Port) -> int:
     Raises:
         InputError: there are no strokes.
     """
-    strokes = Strokes.of(port)
-    if not strokes.values:
-        raise InputError(
-            "There are no new corrections to follow.", "Paint or erase a little where the result is wrong, then refine."
-        )
-    box = _around(strokes.mask.box, port)
-    edits = port.edits()
-    allowed = Allowed(port, edits, box, strokes.values)
+    return atOnce(refining(port))
+
+
+def refining(port: Port) -> Working:
+    """As `refine`, a moment at a time: what it finds is of the moment in which it writes."""
+    while True:
+        moment, strokes = port.moment(), Strokes.of(port)
+        if not strokes.values:
+            raise InputError(
+                "There are no new corrections to follow.",
+                "Paint or erase a little where the result is wrong, then refine.",
+            )
+        box = _around(strokes.mask.box, port)
+        covered = None if port.overlaps else (yield from port.lookingAtOthers(box))
+        edits = port.edits()
+        allowed = Allowed(port, edits, box, strokes.values, covered)
+        image, thresholds = port.image(box).copy(), dict(port.thresholds)
+        find = partial(_follow, port.margins, strokes, edits, allowed, image, port.spacing, thresholds)
+        changes, after, count = yield from beside(find, math.prod(port.margins.shape))
+        notes = Notes(margins=after, box=box, refined={value: one.changed for value, one in edits.items()})
+        if (yield from port.writing(changes, notes, moment)):
+            return count
+
+
+def _follow(
+    margins: Margins,
+    strokes: Strokes,
+    edits: Mapping[int, Edits],
+    allowed: Allowed,
+    image: np.ndarray,
+    spacing,
+    thresholds: Mapping[int, int],
+) -> tuple[dict[int, Change], Margins, int]:
+    """What changes, the margins then, and how many voxels that are; touches nothing of the scene."""
+    box = allowed.box
     touched = strokes.mask.on(box)
     seeds = {value: one.added.on(box) for value, one in edits.items()}
     nots = {value: one.removed.on(box) for value, one in edits.items()}
-    before = {value: margins_in(port.margins, value, box, port.thresholds) for value in port.margins.of}
-    pull = pulls(port.image(box), port.spacing, seeds, nots)
+    before = {value: margins_in(margins, value, box, thresholds) for value in margins.of}
+    pull = pulls(image, spacing, seeds, nots)
     after = {value: one + pull[value] if value in pull else one for value, one in before.items()}
-    old, new = labels_of(before, port.margins), labels_of(after, port.margins)
+    old, new = labels_of(before, margins), labels_of(after, margins)
     changed = touching((old != new) & ~allowed.fixed, touched)
-    changes = allowed.changes(port, edits, new, changed)
-    after = updated(port.margins, after, box, changed, allowed.edited, edits)
-    margins = Margins(port.margins.shape, after, port.margins.order)
-    port.write(changes, Notes(margins=margins, box=box, refined={value: one.changed for value, one in edits.items()}))
-    return int(changed.sum())
+    changes = allowed.changes(edits, new, changed)
+    after = updated(margins, after, box, changed, allowed.edited, edits)
+    return changes, Margins(margins.shape, after, margins.order), int(changed.sum())
 
 
 def margins_in(margins: Margins, value: int, box: Box, thresholds: Mapping[int, int]) -> np.ndarray:

@@ -73,8 +73,12 @@ def told(slices: Iterable[Slice]) -> str:
 
 def acceptedIn(port: Port, box: Box) -> np.ndarray:
     """bool, in a box: the voxels of slices that the user accepted and did not untick."""
-    said = _said(port).items()
-    return cut([place for place, one in said if one.get("accepted") and one.get("ticked", True)], box)
+    return cut(acceptedPlaces(port), box)
+
+
+def acceptedPlaces(port: Port) -> list[tuple[int, int]]:
+    """(axis, index) of the slices that the user accepted and did not untick."""
+    return [place for place, one in _said(port).items() if one.get("accepted") and one.get("ticked", True)]
 
 
 def cut(places: Iterable[tuple[int, int]], box: Box) -> np.ndarray:

@@ -38,23 +38,24 @@ class Edits:
     @cached_property
     def changed(self) -> PlacedMask:
         """What the user added or removed."""
-        return self._where(np.not_equal)
+        box = self.box
+        found = PlacedMask(self.now.on(box) != self.written.on(box), tuple(part.start for part in box[::-1])).trimmed()
+        return PlacedMask(found.array.copy(), found.start)  # often little of much
 
     @cached_property
     def added(self) -> PlacedMask:
-        return self._where(np.greater)
+        return self._changedWhere(self.now)
 
     @cached_property
     def removed(self) -> PlacedMask:
-        return self._where(np.less)
+        return self._changedWhere(self.written)
 
     def shifted(self, offset: tuple[int, int, int]) -> Edits:
         return Edits(self.now.shifted(offset), self.written.shifted(offset))
 
-    def _where(self, compare) -> PlacedMask:
-        box = self.box
-        found = PlacedMask(compare(self.now.on(box), self.written.on(box)), tuple(part.start for part in box[::-1]))
-        return found.trimmed()
+    def _changedWhere(self, mask: PlacedMask) -> PlacedMask:
+        changed = self.changed
+        return PlacedMask(changed.array & mask.on(changed.box), changed.start).trimmed()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
+from weakref import WeakValueDictionary
 
 import slicer
 from usema.models.metadata import ModelMetadata
@@ -22,6 +23,7 @@ from .VolumeBridge import shapeOf
 
 ROLE = "USEMA.margins"  # under which a segmentation refers to them
 LEARNED_ROLE = "USEMA.delta"  # and to what a model learned, see `KeptDelta`: the same runs tell of it
+_READ: WeakValueDictionary[tuple, Margins] = WeakValueDictionary()
 _LABELS, _BOX, _FRAME = f"{PREFIX}labels", f"{PREFIX}box", f"{PREFIX}frame"
 
 
@@ -122,11 +124,19 @@ def read(segmentationNode, tag: str, volumeNode) -> Margins:
         box = _boxOf(nodes[run])
         if any(part.stop > length for part, length in zip(box, shapeOf(volumeNode), strict=True)):
             raise ValueError("the volume has other voxels than when it was segmented")
-        start = [part.start for part in box]
-        newer = Margins.from_text(nodes[run].GetText() or "", start, shapeOf(volumeNode))
+        newer = _marginsIn(nodes[run], [part.start for part in box], shapeOf(volumeNode))
         margins = newer if margins is None else margins.under(newer, box)
     if margins is None:
         raise ValueError("how sure the model was has not been kept")
+    return margins
+
+
+def _marginsIn(node, start: list[int], shape: tuple[int, int, int]) -> Margins:
+    """Taking a long text out of the scene takes a moment: as long as somebody holds what was read, that is given."""
+    key = (node.GetID(), node.GetMTime(), *start, *shape)
+    margins = _READ.get(key)
+    if margins is None:
+        margins = _READ[key] = Margins.from_text(node.GetText() or "", start, shape)
     return margins
 
 

@@ -18,7 +18,8 @@ class KnownEdits:
     """Of one segmentation at a time; of the others it forgets."""
 
     def __init__(self):
-        self._known: dict[str, tuple[tuple, Edits | None]] = {}  # ID of a segment -> its state, and what was found
+        # ID of a segment -> its state, what it held then, and what was found
+        self._known: dict[str, tuple[tuple, tuple, Edits | None]] = {}
 
     def of(self, segmentationNode, segmentIds: Iterable[str], volumeNode) -> dict[str, Edits | None]:
         """By segment, in the indices of the volume's voxels; None: it does not tell. What is not known takes time."""
@@ -26,7 +27,7 @@ class KnownEdits:
         missing = _Missing(self._known, segmentationNode, ids, volumeNode)
         if missing.held:
             self._keep(segmentationNode, missing, missing.look())
-        return {one: self._known[one][1] for one in ids}
+        return {one: self._known[one][2] for one in ids}
 
     def looking(self, segmentationNode, segmentIds: Iterable[str], volumeNode) -> Working:
         """Makes them known, a moment at a time. What is changed meanwhile is not known then."""
@@ -40,14 +41,16 @@ class KnownEdits:
     def _keep(self, segmentationNode, missing: _Missing, found: dict[str, Edits | None]) -> None:
         own = segmentationNode.GetID()
         self._known = {name: one for name, one in self._known.items() if one[0][0] == own}
-        self._known |= {name: (missing.states[name], one) for name, one in found.items()}
+        self._known |= {name: (missing.states[name], missing.contents[name], one) for name, one in found.items()}
 
 
 class _Missing:
-    """What is not known, taken out of the scene.
+    """What is not known, taken out of the scene. What only got another colour, status or name is known: its state
+    is brought up to date.
 
     Attributes:
-        states: what tells, by segment, whether it is another than it was.
+        states: what tells, by segment, whether it may be another than it was.
+        contents: what tells, by segment, whether it is.
         held: what these segments hold.
         voxels: of their images.
     """
@@ -56,10 +59,17 @@ class _Missing:
         self._toRas: np.ndarray = ijkToRas(volumeNode)
         grid, segmentation = (volumeNode.GetID(), self._toRas.tobytes()), segmentationNode.GetSegmentation()
         self.states = {one: (*timesOf(segmentationNode, [one]), *grid) for one in segmentIds}
-        self.voxels, self.held = SegmentVoxels(), {}
+        self.voxels, self.held, self.contents = SegmentVoxels(), {}, {}
         for name, state in self.states.items():
-            if name not in known or known[name][0] != state:
-                self.held[name] = Held.by(segmentation.GetSegment(name), self.voxels)
+            former = known.get(name)
+            if former is not None and former[0] == state:
+                continue
+            held = Held.by(segmentation.GetSegment(name), self.voxels)
+            content = (state[0], state[1][2], *grid, held.value, held.written)
+            if former is not None and former[1] == content:
+                known[name] = state, *former[1:]
+            else:
+                self.held[name], self.contents[name] = held, content
 
     def look(self) -> dict[str, Edits | None]:
         """Touches nothing of the scene."""

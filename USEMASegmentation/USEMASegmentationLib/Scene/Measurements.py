@@ -5,10 +5,12 @@ from __future__ import annotations
 import slicer
 from usema.errors import InputError, MissingDependencyError
 
+from ..Steps import NextTurn, Working, atOnce, beside, isSmall
+from .EditMask import timesOf
+from .SegmentVoxels import SegmentVoxels
 from .VolumeBridge import referenceVolume
 
-# Beside what the module measures by itself: the longest diameter, which takes longer.
-_DIAMETER = "LabelmapSegmentStatisticsPlugin.feret_diameter_mm.enabled"
+_DIAMETER = "LabelmapSegmentStatisticsPlugin.feret_diameter_mm"  # which the module does not measure by itself
 
 
 def isAvailable() -> bool:
@@ -17,7 +19,12 @@ def isAvailable() -> bool:
 
 
 def measure(segmentationNode, volumeNode=None):
-    """A new table with volume, longest diameter, and intensities of all segments; it is shown.
+    """As `measuring`, without a pause."""
+    return atOnce(measuring(segmentationNode, volumeNode))
+
+
+def measuring(segmentationNode, volumeNode=None) -> Working:
+    """Makes a table with volume, longest diameter, and intensities of all segments, one of them a turn; it is shown.
 
     Args:
         volumeNode: whose intensities are measured, where the segmentation does not know which volume it was made of.
@@ -26,7 +33,7 @@ def measure(segmentationNode, volumeNode=None):
         the table node.
 
     Raises:
-        InputError: there is no volume.
+        InputError: there is no volume, or it or the segmentation was removed meanwhile.
         MissingDependencyError: the application does not have the module.
     """
     if not isAvailable():
@@ -46,11 +53,58 @@ def measure(segmentationNode, volumeNode=None):
         parameters.SetParameter("Segmentation", segmentationNode.GetID())
         parameters.SetParameter("ScalarVolume", volume.GetID())
         parameters.SetParameter("visibleSegmentsOnly", "False")
-        parameters.SetParameter(_DIAMETER, "True")
-        logic.computeStatistics()
+        moment = None
+        while moment != _momentOf(segmentationNode, volume):  # what the user changed meanwhile is measured anew
+            moment = _momentOf(segmentationNode, volume)
+            if segmentationNode.GetParentTransformNode() is None:
+                yield from _measuringEach(logic, segmentationNode, volume)
+            else:  # the module measures a copy in the world
+                parameters.SetParameter(f"{_DIAMETER}.enabled", "True")
+                logic.computeStatistics()
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{segmentationNode.GetName()} measurements")
         logic.exportToTable(table)
         logic.showTable(table)
     finally:
-        slicer.mrmlScene.RemoveNode(parameters)
+        if slicer.mrmlScene.IsNodePresent(parameters):
+            slicer.mrmlScene.RemoveNode(parameters)
     return table
+
+
+def _measuringEach(logic, segmentationNode, volume) -> Working:
+    """The longest diameters beside, exactly as the module measures them: that compares all voxels of a surface with
+    each other, which takes minutes for a large organ."""
+    logic.reset()
+    segmentation, voxels, held = segmentationNode.GetSegmentation(), SegmentVoxels(), {}
+    for name in segmentation.GetSegmentIDs():
+        held[name] = voxels.mapOf(segmentation.GetSegment(name)), segmentation.GetSegment(name).GetLabelValue()
+    for name in held:
+        logic.updateStatisticsForSegment(name)
+        if not isSmall(voxels.size):
+            yield NextTurn()
+            _refuseGone(segmentationNode, volume)
+    if not isSmall(voxels.size):
+        yield from voxels.copying()
+
+    def look() -> dict[str, float]:
+        from usema.volumes.measures import longest_diameter
+
+        masks = {name: (labels, voxels.where(labels, value).array) for name, (labels, value) in held.items()}
+        return {name: longest_diameter(mask, labels.spacing) for name, (labels, mask) in masks.items() if mask.size}
+
+    diameters = yield from beside(look, voxels.size)
+    _refuseGone(segmentationNode, volume)
+    statistics = logic.getStatistics()
+    for name, diameter in diameters.items():
+        statistics[name, _DIAMETER] = diameter
+        statistics["MeasurementInfo"][_DIAMETER] = logic.getMeasurementInfo(_DIAMETER)
+
+
+def _momentOf(segmentationNode, volume) -> tuple:
+    """What tells, without looking at voxels, whether something may have changed."""
+    ids = segmentationNode.GetSegmentation().GetSegmentIDs()
+    return timesOf(segmentationNode, ids), segmentationNode.GetTransformNodeID(), volume.GetImageData().GetMTime()
+
+
+def _refuseGone(*nodes) -> None:
+    if not all(map(slicer.mrmlScene.IsNodePresent, nodes)) or nodes[-1].GetImageData() is None:
+        raise InputError("The segmentation or its volume was removed while it was measured.")

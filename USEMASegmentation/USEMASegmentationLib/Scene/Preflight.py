@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import slicer
@@ -16,7 +13,7 @@ from usema.inference.checks import input_warnings, needed_bytes
 from usema.inference.memory import GIB, free_memory
 from usema.inference.shown import modality_doubt, region_doubt
 from usema.inference.speeds import overlap_of
-from usema.models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
+from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
 from usema.volumes.outside import fill_outside
@@ -98,30 +95,13 @@ def modelHere(name: str) -> Bundle:
         BundleError: it is not, or cannot be read; says what to do.
     """
     try:
-        path = find_model(name)
-        return _bundleAt(path, _timesAt(path))
+        return read_bundle(find_model(name))
     except BundleError:
         model = library().get(name)
         if model is None or model.path:
             raise
         hint = f"Download it: the panel offers it, and USEMASegmentationLogic().downloadModel({name!r}) does it."
         raise BundleError(f"The model '{model.title}' is not on this computer yet.", model.why_not or hint) from None
-
-
-@lru_cache(maxsize=8)
-def _bundleAt(path: Path, times: tuple) -> Bundle:
-    """As `read_bundle`. An update of the panel asks for it several times; it is read anew when a file has changed."""
-    return read_bundle(path)
-
-
-def _timesAt(path: Path) -> tuple:
-    """What tells, without reading them, whether the files of a bundle are others than before."""
-    found = []
-    for file in (path / METADATA_FILE, path / WEIGHTS_FILE) if path.is_dir() else (path,):
-        with suppress(OSError):  # reading it says why
-            told = file.stat()
-            found.append((told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns))
-    return tuple(found)
 
 
 def _checkVolumes(volumes: Sequence, metadata: ModelMetadata) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +12,15 @@ import slicer
 import vtk
 from usema.errors import InputError
 from usema.volumes.margins import Margins
-from usema.volumes.masks import Box, PlacedMask, box_around, mask_to_text, text_to_grid, text_to_mask
+from usema.volumes.masks import (
+    Box,
+    PlacedMask,
+    common_box,
+    mask_to_text,
+    relative,
+    text_to_grid,
+    text_to_mask,
+)
 from usema.volumes.segments import (
     ID_KEY,
     LABEL_KEY,
@@ -25,15 +33,17 @@ from usema.volumes.segments import (
 )
 
 from ..Review.Port import Change, Notes
+from ..Steps import Working, atOnce, beside, inSlabs, isSmall
 from . import KeptMargins, SegmentationWriter
 from .BesideVolume import liesOn
-from .EditMask import Edits, editsOn, tagOf
+from .EditMask import Edits, tagOf, timesOf
 from .Images import isFlat
 from .KeptDelta import KeptDelta
 from .KeptDelta import commit as commitDelta
 from .KeptDelta import of as deltaOf
 from .KnownEdits import KnownEdits
-from .SegmentVoxels import SegmentVoxels, affineOf, arrayOf, imageOf, newImage, offsetBetween
+from .SegmentChange import SegmentChange
+from .SegmentVoxels import SegmentVoxels, arrayOf, newImage, offsetBetween
 from .Sequences import frameValueOf
 from .VolumeBridge import ijkToRas, referenceVolume
 
@@ -138,17 +148,35 @@ class ReviewCase:
         return found
 
     def others(self, box: Box) -> np.ndarray:
-        found, voxels = np.zeros([part.stop - part.start for part in box], bool), SegmentVoxels()
+        return atOnce(self.lookingAtOthers(box))
+
+    def lookingAtOthers(self, box: Box) -> Working:
+        found, voxels, held = np.zeros([part.stop - part.start for part in box], bool), SegmentVoxels(), []
         segmentation = self.node.GetSegmentation()
         for one in set(segmentation.GetSegmentIDs()) - set(self._ids.values()):
             segment = segmentation.GetSegment(one)
-            image = imageOf(segment)
-            offset = None if image is None else offsetBetween(affineOf(image), ijkToRas(self.volume))
+            labels = voxels.mapOf(segment)
+            offset = None if labels is None else offsetBetween(labels.affine, ijkToRas(self.volume))
             if offset is not None:
-                found |= voxels.of(segment).shifted(offset).on(box)
-        return found
+                held.append((labels, segment.GetLabelValue(), offset))
+        size = voxels.size
+        if held and not isSmall(size):
+            yield from voxels.copying()
+
+        def look() -> np.ndarray:
+            for labels, value, offset in held:
+                mask = voxels.where(labels, value).shifted(offset)
+                inner = common_box(mask.box, box)
+                if inner is not None:
+                    found[relative(inner, box)] |= mask.array[relative(inner, mask.box)]
+            return found
+
+        return (yield from beside(look, size))
 
     def editable(self, value: int, box: Box) -> np.ndarray | None:
+        return atOnce(self.lookingWhereEditable(value, box))
+
+    def lookingWhereEditable(self, value: int, box: Box) -> Working:
         node = self._editorNode
         everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
         if node is None or (node.GetMaskMode() == everywhere and not node.GetSourceVolumeIntensityMask()):
@@ -161,10 +189,18 @@ class ReviewCase:
             mask = slicer.vtkOrientedImageData()
             # Slicer's own rule; 1 is where nothing may be edited
             self.node.GenerateEditMask(mask, node.GetMaskMode(), grid, self._ids[value], node.GetMaskSegmentID() or "")
-            allowed &= arrayOf(mask) == 0
+            outside = arrayOf(mask)
+            yield from inSlabs(allowed.shape, lambda part: np.equal(outside[part], 0, out=allowed[part]))
         if node.GetSourceVolumeIntensityMask():
-            allowed &= self._inIntensityRange(box)
+            yield from self._withinRange(allowed, box)
         return allowed
+
+    def moment(self) -> tuple:
+        times = timesOf(self.node, self.node.GetSegmentation().GetSegmentIDs())
+        masks = 0 if self._editorNode is None else self._editorNode.GetMTime()
+        image = self.volume.GetImageData()
+        voxels = 0 if image is None else image.GetMTime()
+        return times, masks, voxels, self.volume.GetMTime(), json.dumps(self.state)
 
     def yields(self, value: int) -> bool:
         node, kinds = self._editorNode, slicer.vtkMRMLSegmentEditorNode
@@ -182,23 +218,40 @@ class ReviewCase:
                     logic.SetSegmentStatus(segment, status)
 
     def write(self, changes: Mapping[int, Change], notes: Notes) -> None:
-        edits = self.edits()
+        atOnce(self.writing(changes, notes, self.moment()))
+
+    def writing(self, changes: Mapping[int, Change], notes: Notes, moment: Hashable) -> Working:
+        edits, toRas, voxels = self.edits(), ijkToRas(self.volume), 0
+        for value, change in changes.items():
+            voxels += sum(one.array.size for one in (edits[value].written, change.added, change.removed))
+
+        def prepare() -> dict[int, SegmentChange]:
+            return {value: SegmentChange.of(change, edits[value].written, toRas) for value, change in changes.items()}
+
+        prepared = yield from beside(prepare, voxels)
+        if self.moment() != moment:
+            return False
+        self._write(prepared, notes)
+        return True
+
+    def _write(self, changes: Mapping[int, SegmentChange], notes: Notes) -> None:
         if self._saveForUndo is not None and self._saveForUndo(self.node) is False:
             raise InputError(
                 f"'{self.node.GetName()}' could not be saved for undo: nothing was changed.",
                 "Open it in the section Correct, then do it again.",
             )
+        toRas = ijkToRas(self.volume)
         with slicer.util.NodeModify(self.node):
             for value, change in changes.items():
-                self._modify(value, change.removed, False)
+                change.write(change.lost, self.node, self._ids[value], toRas)
             for value, change in changes.items():
-                self._modify(value, change.added, True)
+                change.write(change.won, self.node, self._ids[value], toRas)
             for value, change in changes.items():
-                self._remember(value, edits[value].written, change)
+                self._tag(value, WRITTEN_KEY, change.written)
             for value, steps in notes.thresholds.items():
                 self._tag(value, THRESHOLD_KEY, str(steps))
             for value, mask in notes.refined.items():
-                self._tag(value, REFINED_KEY, mask_to_text(mask, ijkToRas(self.volume)))
+                self._tag(value, REFINED_KEY, mask_to_text(mask, toRas))
             for key, text in notes.provenance.items():
                 for value in self._ids:
                     self._tag(value, key, tag_text(text))
@@ -257,25 +310,6 @@ class ReviewCase:
     def _tag(self, value: int, key: str, text: str) -> None:
         self._segment(value).SetTag(PREFIX + key, text)
 
-    def _modify(self, value: int, mask: PlacedMask, add: bool) -> None:
-        mask = mask.trimmed()
-        if not mask.array.size:
-            return
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        array = mask.array.astype(np.uint8) if add else np.where(mask.array, 0, 255).astype(np.uint8)
-        image = newImage(array, mask.box, ijkToRas(self.volume))
-        mode = logic.MODE_MERGE_MASK if add else logic.MODE_MERGE_MIN
-        logic.SetBinaryLabelmapToSegment(image, self.node, self._ids[value], mode, image.GetExtent())
-
-    def _remember(self, value: int, written: PlacedMask, change: Change) -> None:
-        """What was changed counts as written by the model, as it is now: what could not be changed was not."""
-        now = editsOn(self._segment(value), self.volume).now
-        box = box_around(written.box, change.added.box, change.removed.box)
-        changed = change.added.on(box) | change.removed.on(box)
-        array = np.where(changed, now.on(box), written.on(box))
-        mask = PlacedMask(array, tuple(part.start for part in box[::-1]))
-        self._tag(value, WRITTEN_KEY, mask_to_text(mask, ijkToRas(self.volume)))
-
     def _keep(self, notes: Notes) -> None:
         """Margins over those that were kept, under a run of their own, or in place of them if they are of all."""
         run, before, box = KeptMargins.newRun(), KeptMargins.runsOf(self.node), notes.box
@@ -294,7 +328,7 @@ class ReviewCase:
             self.state = slices
         KeptMargins.forget(self.node, before | {run})
 
-    def _inIntensityRange(self, box: Box) -> np.ndarray:
+    def _withinRange(self, allowed: np.ndarray, box: Box) -> Working:
         source = self._editorNode.GetSourceVolumeNode()
         if not liesOn(source, self.volume):
             raise InputError(
@@ -303,7 +337,11 @@ class ReviewCase:
             )
         low, high = self._editorNode.GetSourceVolumeIntensityMaskRange()
         values = slicer.util.arrayFromVolume(source)[box]
-        return (values >= low) & (values <= high)
+
+        def limit(part: slice) -> None:
+            allowed[part] &= (values[part] >= low) & (values[part] <= high)
+
+        yield from inSlabs(allowed.shape, limit)
 
 
 def casesOf(

@@ -16,12 +16,22 @@ _EXCLUDED = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFr
 class ReviewPreview:
     """An outline over a volume, in a box of its voxels.
 
+    Args:
+        array: as below, for it to hold; None: a new one.
+
     Attributes:
         array: bool (z, y, x), to be changed in place; ``refresh`` shows it.
     """
 
-    def __init__(self, segmentationNode, volumeNode, box: Box, color: tuple[float, float, float] = _COLOR):
-        image = newImage(np.zeros([part.stop - part.start for part in box], np.uint8), box, ijkToRas(volumeNode))
+    def __init__(
+        self,
+        segmentationNode,
+        volumeNode,
+        box: Box,
+        color: tuple[float, float, float] = _COLOR,
+        array: np.ndarray | None = None,
+    ):
+        self._over = segmentationNode, volumeNode
         node = slicer.vtkMRMLSegmentationNode()
         node.SetName("USEMA preview")
         node.SetSaveWithScene(False)
@@ -40,8 +50,25 @@ class ReviewPreview:
         segment = slicer.vtkSegment()
         segment.SetName("Preview")
         segment.SetColor(*color)
-        segment.AddRepresentation(LABELMAP, image)
+        segment.AddRepresentation(LABELMAP, self._newImage(box, array))
         self._node.GetSegmentation().AddSegment(segment, "preview")
+        self._take()
+
+    def isOver(self, segmentationNode, volumeNode) -> bool:
+        """Whether it was made for these, and is still there."""
+        return self._over == (segmentationNode, volumeNode) and slicer.mrmlScene.IsNodePresent(self._node)
+
+    def place(self, box: Box) -> None:
+        """In another box, empty: that takes half as long as another outline."""
+        self._node.GetSegmentation().GetSegment("preview").AddRepresentation(LABELMAP, self._newImage(box, None))
+        self._take()
+
+    def _newImage(self, box: Box, array: np.ndarray | None):
+        if array is None:
+            array = np.zeros([part.stop - part.start for part in box], bool)
+        return newImage(array.view(np.uint8), box, ijkToRas(self._over[1]))
+
+    def _take(self) -> None:
         self._image = self._node.GetSegmentation().GetSegment("preview").GetRepresentation(LABELMAP)
         self.array = arrayOf(self._image).view(bool)
 

@@ -60,6 +60,11 @@ class LabelMap:
     start: tuple[int, int, int]
     affine: np.ndarray
 
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres along x, y, z."""
+        return tuple(float(one) for one in np.linalg.norm(self.affine[:3, :3], axis=0))
+
 
 class SegmentVoxels:
     """Where segments are, in the indices of their images. Looks through each image once, however many share it."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 
 import click
 
-from .. import __version__
+from .. import __version__, imports
 from ..errors import UsemaError, printable
 from .interrupt import Stopped, signals_raise
 from .streams import DEBUG, prepare_streams
@@ -38,7 +40,8 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return getattr(importlib.import_module(f".{name}", __package__), name)
+        with imports.at_once():
+            return getattr(importlib.import_module(f".{name}", __package__), name)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -46,6 +49,8 @@ class _Commands(click.Group):
 
     def main(self, *args, **kwargs):
         prepare_streams()
+        # What is left at the end is not looked through for garbage, with PyTorch for half a second.
+        atexit.register(gc.freeze)
         with signals_raise():
             return super().main(*args, **kwargs)
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import imports
 from ..errors import Cancelled, InputError, OutputError
 from ..inference.allocator import keeping_freed_memory
 from ..inference.speeds import EXACT, offer
@@ -94,7 +95,8 @@ class Engine:
     def predictor(self) -> Predictor:
         """Raises BundleError or DeviceError; that ends the run, not one case."""
         with self.progress.console.status("Loading the model"):
-            from ..inference.predictor import Predictor
+            with imports.at_once():
+                from ..inference.predictor import Predictor
             from ..store.library import find_model
 
             learned = self.settings.delta and Delta.read(self.settings.delta)

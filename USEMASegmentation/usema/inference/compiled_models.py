@@ -32,11 +32,16 @@ def folder() -> Path:
     return user_place(ENVIRONMENT_VARIABLE, "cache", "Compiled", title="Compiled models", what="folder")
 
 
-def find(key: str) -> bytes | None:
-    """The content under a key; None if there is none, or it is damaged."""
+def find(key: str) -> bytearray | None:
+    """The content under a key; None if there is none, or it is damaged.
+
+    In memory, not mapped: on a shared disk another computer may remove the file.
+    """
     with suppress(OSError, UsemaError):
         for path in _own(key):
-            content = path.read_bytes()
+            content = bytearray(path.stat().st_size)
+            with path.open("rb") as file:
+                file.readinto(content)
             if path.stem == _stem(key, content):
                 with suppress(OSError):
                     os.utime(path)
@@ -77,7 +82,7 @@ def _own(key: str) -> Iterator[Path]:
             yield path
 
 
-def _stem(key: str, content: bytes) -> str:
+def _stem(key: str, content: bytes | bytearray) -> str:
     return f"{key}-{hashlib.sha256(content).hexdigest()}"
 
 

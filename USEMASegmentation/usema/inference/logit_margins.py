@@ -11,7 +11,7 @@ import torch
 
 from ..models.parts import SIGMOID
 from ..volumes.geometry import Geometry
-from ..volumes.margins import BACKGROUND, HIGHEST, LOWEST, NEAR, STEP, Margins, PlacedMargins
+from ..volumes.margins import BACKGROUND, FURTHEST, HIGHEST, LOWEST, NEAR, STEP, Margins, PlacedMargins
 from ..volumes.masks import Box, box_around, relative
 from ..volumes.volume import moves_between
 from .outputs import FirstLargest, Outputs
@@ -21,6 +21,8 @@ from .pre_resampling import back_to
 MOST_BYTES = 768 * 2**20
 _BLOCK = 2**20  # bytes that are asked for at a time
 _LEAST_PROBABILITY = 1e-6  # so that a mean of probabilities has a logarithm
+_MANY = 10  # labels; of fewer, looking for those that are near nowhere takes as long as their margins
+_PAYS = 0.7  # of them: with more, leaving out the others costs what it saves
 
 
 def margins_of(
@@ -33,8 +35,8 @@ def margins_of(
         first: their ``Outputs.first_largest``, if that is known.
 
     Returns:
-        the labels in the order in which later ones are written over earlier ones, without background for regions;
-        int8 (labels, ...).
+        the labels in the order in which later ones are written over earlier ones, without background for regions, and
+        of many classes perhaps without some whose margin is LOWEST everywhere; int8 (labels, ...).
     """
     if outputs.activation == SIGMOID:
         positive = scores > boundary
@@ -54,12 +56,18 @@ def margins_of(
         scores, first = scores.clamp_min(_LEAST_PROBABILITY).log(), None
     scores = scores.float()
     chosen, best = first or outputs.first_largest(scores)
-    winner, best = chosen[None].long(), best[None]
-    margins = (scores - best).scatter_(0, winner, -math.inf)
+    margins, winner, temperature = scores - best[None], chosen.long(), 1.0 if boundary else outputs.temperatures[0]
+    if len(values) >= _MANY and scores.device.type == "cpu":
+        near = margins.flatten(1).amax(dim=1) >= -FURTHEST * temperature
+        if near.sum() < _PAYS * len(values):
+            values = [value for value, is_near in zip(values, near.tolist(), strict=True) if is_near]
+            margins, winner = margins[near], (near.cumsum(dim=0) - 1)[winner]
+    winner = winner[None]
+    margins.scatter_(0, winner, -math.inf)
     lead = margins.amax(dim=0, keepdim=True).neg_()  # of the winner over the second
-    if not boundary and outputs.temperatures[0] != 1:
-        margins /= outputs.temperatures[0]
-        lead /= outputs.temperatures[0]
+    if temperature != 1:
+        margins /= temperature
+        lead /= temperature
     # All behind but the winner, which is one of many: the others are computed as if there were none.
     steps = margins.div_(STEP).floor_().clamp_(LOWEST, -1).to(torch.int8)
     return values, steps.scatter_(0, winner, lead.div_(STEP).floor_().clamp_(0, HIGHEST).to(torch.int8))
@@ -163,20 +171,16 @@ class MarginCollector:
             first: the scores' ``Outputs.first_largest``, if that is known.
         """
         values, found = margins_of(outputs or self._outputs, scores, boundary, first)
-        margins, near = found.cpu().numpy(), (found > NEAR).cpu().numpy()
-        boxes = []
-        for value, own, there in zip(values, margins, near, strict=True):
-            if value == BACKGROUND:
-                continue
-            planes = np.flatnonzero(there.any(axis=(1, 2)))
-            if not len(planes):
-                continue
-            box = [slice(int(planes[0]), int(planes[-1]) + 1)]
-            for axis in (1, 2):
-                lines = np.flatnonzero(there.any(axis=(0, 3 - axis)))
-                box.append(slice(int(lines[0]), int(lines[-1]) + 1))
-            boxes.append(tuple(box))
-            self._keep(value, (begin, row), own, tuple(box))
+        # The largest of each line and column, then of these: far fewer numbers than voxels, for each label.
+        lines, columns = found.amax(dim=3), found.amax(dim=2)
+        along = [one.cpu().numpy() > NEAR for one in (lines.amax(dim=2), lines.amax(dim=1), columns.amax(dim=1))]
+        first_near = np.stack([near.argmax(axis=1) for near in along], axis=1).tolist()
+        behind_near = np.stack([near.shape[1] - near[:, ::-1].argmax(axis=1) for near in along], axis=1).tolist()
+        margins, boxes = found.cpu().numpy(), []
+        for index in np.flatnonzero(along[0].any(axis=1)).tolist():
+            if values[index] != BACKGROUND:
+                boxes.append(tuple(map(slice, first_near[index], behind_near[index])))
+                self._keep(values[index], (begin, row), margins[index], boxes[-1])
         if boxes and BACKGROUND in values:
             self._keep(BACKGROUND, (begin, row), margins[values.index(BACKGROUND)], box_around(*boxes))
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata, util
 
+import numpy as np
 import torch
 
 from .. import __version__
@@ -77,10 +78,19 @@ class Compiler:
         if content is None:
             return None
         try:
-            return _runner(load().Core().import_model(content, "CPU", self._settings), self._shape)
+            return _runner(self._imported(content), self._shape, content)
         except Exception:  # of another build of OpenVINO
             self.forget()
             return None
+
+    def _imported(self, content: bytearray):
+        """Not copied: the weights are used where they lie in it."""
+        openvino = load()
+        core, shared = openvino.Core(), openvino.Tensor(np.frombuffer(content, np.uint8), shared_memory=True)
+        try:
+            return core.import_model(shared, "CPU", self._settings)
+        except TypeError:  # releases of 2025 take nothing but bytes, which they copy
+            return core.import_model(bytes(content), "CPU", self._settings)
 
     def compiled(self) -> tuple[Run, Callable[[], None]]:
         """Compiles; and what keeps it on disk, to be called when it has proved right."""
@@ -111,7 +121,8 @@ class Compiler:
             return load().convert_model(traced, example_input=example, input=[list(self._shape)])
 
 
-def _runner(compiled, shape: tuple[int, ...]) -> Run:
+def _runner(compiled, shape: tuple[int, ...], content: bytearray | None = None) -> Run:
+    """Runs what was compiled; ``content``, of which it was made, lives as long as this does."""
     openvino = load()
     request = compiled.create_infer_request()
     output_shape = tuple(compiled.output(0).shape)
@@ -124,6 +135,7 @@ def _runner(compiled, shape: tuple[int, ...]) -> Run:
         request.infer()
         return result
 
+    run.content = content
     return run
 
 

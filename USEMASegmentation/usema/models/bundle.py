@@ -133,7 +133,7 @@ def read_bundle(path: str | os.PathLike) -> Bundle:
     return Bundle(path, metadata, hashlib.sha256(data).hexdigest())
 
 
-@lru_cache(maxsize=64)  # the panel asks for the same few models again and again: 5 ms each
+@lru_cache(maxsize=64)  # the panel asks for the same few models again and again: 5 ms each to parse
 def _metadata(data: bytes, source: str) -> ModelMetadata:
     try:
         document = strict_json.loads(data)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import imports
 from ..errors import MissingDependencyError, OutputError
 from ..files import refuse_existing, replace_file
 from ..volumes.bounding_box import bounding_box
@@ -147,8 +148,9 @@ def _draw(
     Returns:
         what it does not show as it should, in sentences.
     """
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
+    with imports.at_once():
+        from matplotlib import colormaps
+        from matplotlib.figure import Figure
 
     spacing = image.geometry.spacing_zyx
     box = box or tuple(slice(0, size) for size in image.array.shape)

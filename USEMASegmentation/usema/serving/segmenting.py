@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from .. import imports
 from ..errors import Cancelled, MissingDependencyError, OutputError
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
 from ..models.delta import Delta
@@ -194,9 +195,10 @@ def _load_engine():
         MissingDependencyError: a package is missing or, as OSError, one of its libraries.
     """
     try:
-        import torch
+        with imports.at_once():
+            import torch
 
-        from ..inference import predictor  # noqa: F401
+            from ..inference import predictor  # noqa: F401
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
             f"What computes segmentations cannot be loaded: {error}.", "Install PyTorch and what else is missing."

@@ -12,9 +12,11 @@ import base64
 import binascii
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -199,30 +201,32 @@ class Margins:
         Raises:
             ValueError: it is no such text, or of a newer USEMA.
         """
-        head, *lines = text.split("\n")
+        # Without copies of the lines: in a large volume the text is, too.
+        ends = [*(found.start() for found in re.finditer("\n", text)), len(text)]
         try:
-            document = json.loads(head)
+            document = json.loads(text[: ends[0]])
             if document["version"] != _VERSION:
                 raise ValueError("these margins are of another version")
             shape = tuple(int(one) for one in document["shape"])
             order = None if document["order"] is None else tuple(int(one) for one in document["order"])
-            packed = dict(_parsed(line, shape, start) for line in lines if line)
+            lines = [(first + 1, last) for first, last in pairwise(ends) if last > first + 1]
+            packed = dict(_parsed(text, place, shape, start) for place in lines)
         except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(f"these are no margins: {error}") from error
-        return cls(tuple(whole or shape), _Packed(packed), order)
+        return cls(tuple(whole or shape), _Packed(text, packed), order)
 
 
 class _Packed(Mapping):
     """Unpacks what is asked for, and keeps it."""
 
-    def __init__(self, packed: dict[int, tuple[tuple[int, ...], tuple[int, ...], str, int]]):
-        self._packed = packed
+    def __init__(self, text: str, packed: dict[int, tuple[tuple[int, ...], tuple[int, ...], slice]]):
+        self._text, self._packed = text, packed
         self._unpacked: dict[int, PlacedMargins] = {}
 
     def __getitem__(self, value: int) -> PlacedMargins:
         if value not in self._unpacked:
-            start, size, line, begin = self._packed[value]
-            self._unpacked[value] = PlacedMargins(_unpacked(line[begin:], size), start)
+            start, size, place = self._packed[value]
+            self._unpacked[value] = PlacedMargins(_unpacked(self._text[place], size), start)
         return self._unpacked[value]
 
     def __contains__(self, value):
@@ -253,6 +257,9 @@ class _Layered(Mapping):
             self._made[value] = PlacedMargins(array, tuple(part.start for part in around))
         return self._made[value]
 
+    def __contains__(self, value):
+        return value in self._older and value in self._newer  # else it would be made to see that it is there
+
     def __iter__(self):
         return (value for value in self._older if value in self._newer)
 
@@ -260,18 +267,19 @@ class _Layered(Mapping):
         return sum(1 for _ in self)
 
 
-def _parsed(line: str, shape: Sequence[int], offset: Sequence[int]) -> tuple[int, tuple]:
-    *numbers, _ = line[:_NUMBERS].split(" ", 7)  # what follows them is long: it is copied when it is asked for
+def _parsed(text: str, line: tuple[int, int], shape: Sequence[int], offset: Sequence[int]) -> tuple[int, tuple]:
+    first, last = line
+    *numbers, _ = text[first : min(last, first + _NUMBERS)].split(" ", 7)  # what follows them is long
     if len(numbers) != 7:
         raise ValueError("these are no margins")
     value, *place = (int(one) for one in numbers)
     start, size = tuple(place[:3]), tuple(place[3:])
-    ends = [first + length for first, length in zip(start, size, strict=True)]
+    ends = [one + length for one, length in zip(start, size, strict=True)]
     inside = all(end <= length for end, length in zip(ends, shape, strict=True))
     if min(place) < 0 or not inside or math.prod(size) > MOST_VOXELS:
         raise ValueError("these margins lie nowhere")
-    begin = len(" ".join(numbers)) + 1
-    return value, (tuple(first + by for first, by in zip(start, offset, strict=True)), size, line, begin)
+    packed = slice(first + len(" ".join(numbers)) + 1, last)
+    return value, (tuple(one + by for one, by in zip(start, offset, strict=True)), size, packed)
 
 
 def _unpacked(text: str, size: Sequence[int]) -> np.ndarray:

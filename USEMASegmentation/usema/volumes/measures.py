@@ -6,14 +6,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
+import scipy
 
 from .geometry import Geometry
 from .masks import label_boxes
 from .segments import millilitres
 
 _FLAT = 1e-9  # of the largest extent: what lies closer to a plane or a line lies in it
+_AT_ONCE = 500  # corners of a hull that are compared with all others: a large organ's has ten thousand
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,10 @@ def longest_diameter(mask: np.ndarray, spacing: tuple[float, float, float]) -> f
     points = _without_flat_axes(points - points.mean(axis=0))
     if points.shape[1] == 1:
         return float(np.ptp(points))
-    with suppress(QhullError):  # too few points for a hull
-        points = points[ConvexHull(points).vertices]
-    return float(pdist(points).max())
+    with suppress(scipy.spatial.QhullError):  # too few points for a hull
+        points = points[scipy.spatial.ConvexHull(points).vertices]
+    some = (points[first : first + _AT_ONCE] for first in range(0, len(points), _AT_ONCE))
+    return float(max(scipy.spatial.distance.cdist(one, points).max() for one in some))
 
 
 def _without_flat_axes(points: np.ndarray) -> np.ndarray:
