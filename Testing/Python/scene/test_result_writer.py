@@ -114,6 +114,29 @@ def test_surfaces_follow_the_new_voxels(node, volume):
     assert np.allclose(shown.GetBounds(), expected.GetBounds())
 
 
+def test_a_surface_is_made_anew_only_where_voxels_differ(node, volume, monkeypatch):
+    from USEMASegmentationLib.Scene import SegmentationWriter
+
+    made, make = [], SegmentationWriter._makeSurface
+    monkeypatch.setattr(SegmentationWriter, "_makeSurface", lambda *one: made.append(one[1]) or make(*one))
+    node.CreateClosedSurfaceRepresentation()
+    shown = node.GetSegmentation().GetSegment(ANTERIOR).GetRepresentation("Closed surface").GetNumberOfPoints()
+    labels = blobs()
+    write(labels, volume, segmentationNode=node)
+    assert not made
+    assert labels[labels == 2].size
+    labels[labels == 2] = 0
+    labels[0, 0, :2] = 2
+    write(labels, volume, segmentationNode=node)
+    assert made == [POSTERIOR]
+    segmentation = node.GetSegmentation()
+    left = segmentation.GetSegment(ANTERIOR).GetRepresentation("Closed surface")
+    assert left.GetNumberOfPoints() == shown > 0
+    left.Initialize()  # as where somebody broke off before it was made
+    write(labels, volume, segmentationNode=node)
+    assert made == [POSTERIOR, ANTERIOR]
+
+
 def test_a_replaced_segment_can_be_painted_and_that_be_undone(host, node, volume):
     editor = host.editor(node, volume)
     editor.SaveStateForUndo()

@@ -53,8 +53,8 @@ def hasSurfaces(node) -> bool:
 
 
 def surfacing(node, prepared: Prepared, had: bool, show3D: bool) -> Working:
-    """Makes the surfaces of what was written, a segment at each turn; until then it has the one that it had, or an
-    empty one, because all segments have to have the same kinds of representation.
+    """Makes the surfaces of what has other voxels than before, a segment at each turn. Until then it has the one that
+    it had, or an empty one, because all segments have to have the same kinds of representation.
 
     Args:
         had: there were surfaces before, which shall be of what was written; 3D Slicer may have removed them all since.
@@ -63,7 +63,7 @@ def surfacing(node, prepared: Prepared, had: bool, show3D: bool) -> Working:
     segmentation, shown = node.GetSegmentation(), show3D and not isFlat(prepared.volume)
     if not had and not shown:
         return
-    stale = [one.look.id for one in prepared.written]
+    stale = [one.look.id for one in prepared.written if one.differs or not _hasSurface(segmentation, one.look.id)]
     if not hasSurfaces(node):
         stale = list(segmentation.GetSegmentIDs())
         for name in stale:
@@ -75,6 +75,12 @@ def surfacing(node, prepared: Prepared, had: bool, show3D: bool) -> Working:
     segmentation.InvokeEvent(segmentation.ContainedRepresentationNamesModified)
     if shown:
         node.GetDisplayNode().SetVisibility3D(True)
+
+
+def _hasSurface(segmentation, name: str) -> bool:
+    """Whether a segment has one that is not empty, as one is that was still to be made."""
+    surface = segmentation.GetSegment(name).GetRepresentation(_SURFACE)
+    return surface is not None and surface.GetNumberOfPoints() > 0
 
 
 def _makeSurface(segmentation, name: str) -> None:
