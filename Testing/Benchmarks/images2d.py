@@ -62,7 +62,7 @@ def train(data: DataSet, network: str, iterations: int, runs: Path) -> tuple[str
     return trainer, trained(data, trainer, iterations, runs)
 
 
-def trained(data: DataSet, trainer: str, iterations: int, runs: Path, start: Path | None = None) -> Path:
+def trained(data: DataSet, trainer: str, iterations: int, runs: Path, start=None) -> Path:
     from usema.training.run import results_folder, train_dataset
 
     raw = prepare(data, runs)
@@ -148,7 +148,7 @@ def exported(name: str, data: DataSet, iterations: int, runs: Path, bundles: Pat
     for step, (ending, more) in enumerate(FURTHER[name], 1):
         early = runs / f"{name}.json"
         early.write_text(json.dumps(json.loads(card.read_text()) | {"version": f"0.0.{step}"}))
-        start = export_bundle(results, runs / name, card=early, overwrite=True).path
+        start = export_bundle(results, runs / name, card=early, overwrite=True)
         results = trained(data, f"{data.trainer}{ending}", more, runs, start)
     return export_bundle(results, bundles / name, card=card, overwrite=True)
 

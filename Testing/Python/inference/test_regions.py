@@ -12,15 +12,15 @@ from usema.errors import InputError
 from usema.inference.checks import meant
 from usema.inference.conform import Conformed, averaged
 from usema.inference.predictor import Predictor
-from usema.inference.regions import find_regions, segment_regions
-from usema.inference.running import Wishes
+from usema.inference.regions import find_regions, only_one, segment_regions
+from usema.inference.running import Found, Wishes
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, sample_volume
 from usema.volumes.geometry import Geometry
 from usema.volumes.volume import Volume, load_volume, read_volume, reorient
 
 EYE = (1, 0, 0, 0, 1, 0, 0, 0, 1)
-HIPPOCAMPUS, CORTEX = 14, 2  # of the finder's labels
+HIPPOCAMPUS, CORTEX, THALAMUS = 14, 2, 7  # of the finder's labels
 LEFT, RIGHT = (3, 4), (5, 6)
 NAMES = ("Left anterior", "Left posterior", "Right anterior", "Right posterior")
 
@@ -113,14 +113,82 @@ def test_probabilities_of_both_sides_are_those_of_their_labels(predictor, head):
     assert (found.probabilities.argmax(axis=0)[inside] == found.labels[inside]).mean() > 0.99
 
 
-def test_a_side_that_is_not_there_is_told_and_the_other_is_named_by_the_middle_of_the_head(predictor, head):
+def alone(head: Head, side, thalamus=()) -> np.ndarray:
+    """The finder's labels with one hippocampus, and a thalamus at these positions from right to left."""
     rough = head.rough.copy()
-    rough[(head.rough == HIPPOCAMPUS) & (head.reference == 0)] = CORTEX
-    rough[np.isin(head.reference, RIGHT)] = CORTEX
+    rough[(head.rough == HIPPOCAMPUS) & ~np.isin(head.reference, side)] = CORTEX
+    for x in thalamus:
+        rough[84:90, 60:80, x : x + 10] = THALAMUS
+    return rough
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(("side", "near", "away"), [(LEFT, 84, np.s_[:80]), (RIGHT, 66, np.s_[80:])])
+def test_a_side_alone_is_named_by_what_lies_in_the_middle_of_the_patient(predictor, head, side, near, away, half):
+    """Also where the volume ends in the middle, so that most of what it shows lies on the outer side."""
+    rough = alone(head, side, [near] if half else [66, 84])
+    if half:
+        rough[:, :, away] = 0
     found, warnings = segmented(predictor, head, rough=rough)
-    assert set(np.unique(found.labels)) == {0, *LEFT}
-    assert warnings == ["The right hippocampus was not found."]
+    assert set(np.unique(found.labels)) == {0, *side}
+    assert warnings == [f"The {'right' if side == LEFT else 'left'} hippocampus was not found."]
     assert "asymmetry" not in found.said
+
+
+@pytest.mark.parametrize("thalamus", [(), (98,)])
+def test_a_side_alone_that_nothing_tells_is_left_out_rather_than_named(predictor, head, thalamus):
+    with pytest.raises(InputError, match="what else the volume shows does not tell which one it is"):
+        segmented(predictor, head, rough=alone(head, LEFT, thalamus))
+
+
+def test_what_a_finder_saw_but_a_part_of_is_found_whole(predictor, head):
+    """As of a head that is turned far: the box then has the size of the largest crop."""
+    rough = head.rough.copy()
+    rough[:, 72:][np.isin(head.reference[:, 72:], LEFT)] = CORTEX
+    found, _ = segmented(predictor, head, rough=rough)
+    assert dice(found.labels, head.reference, LEFT).min() > 0.8
+
+
+def test_what_the_volume_cuts_off_and_sides_that_differ_much_are_told(predictor, head):
+    place = np.argwhere(np.isin(head.reference, LEFT))
+    last = int(place[:, 2].mean())
+    cut = np.s_[:, :, : last + 1]
+    geometry = replace(head.volume.geometry, size=head.volume.array[cut].shape[::-1])
+    part = Head(Volume(np.ascontiguousarray(head.volume.array[cut]), geometry), head.rough[cut], head.reference[cut])
+    found, warnings = segmented(predictor, part)
+    assert set(np.unique(found.labels)) >= {0, *RIGHT}
+    told = " ".join(warnings)
+    assert "The left hippocampus reaches the border of the volume: a part of it may be cut off." in told
+    assert "The two sides differ by more than 25% of their mean. Check both." in told
+
+
+def test_a_crop_that_shows_a_part_of_it_or_none_is_told(predictor):
+    volume = read_volume(sample_volume())
+    half = volume.array.shape[1] // 2
+    size = (volume.geometry.size[0], half, volume.geometry.size[2])
+    part = Volume(np.ascontiguousarray(volume.array[:, :half]), replace(volume.geometry, size=size))
+    told = " ".join(predictor.segment(part).warnings)
+    assert "What was found reaches the border of the volume: a part of it may be cut off." in told
+    assert predictor.segment(volume).warnings == []
+
+
+@pytest.mark.parametrize(("side", "pieces"), [(3, 1), (12, 2)])
+def test_islands_in_a_crop_are_left_out_and_a_second_structure_is_told(predictor, side, pieces):
+    labels = np.zeros((40, 50, 40), np.uint8)
+    labels[10:20, 10:30, 10:20] = 1
+    labels[25 : 25 + side, 35 : 35 + side, 25 : 25 + side] = 2
+    geometry, wishes = Geometry((40, 50, 40), (1, 1, 1), (0, 0, 0), EYE), Wishes()
+    found = only_one(Found(labels, None, 1.0), predictor.metadata, geometry, wishes)
+    assert (found.labels == 1).all(where=labels == 1)
+    assert (found.labels == 2).any() == (pieces == 2)
+    assert wishes.warnings == (
+        []
+        if pieces == 1
+        else [
+            "What was found is in 2 pieces of 2.00 and 1.73 ml, and a crop should show one structure. Cut the volume "
+            "closer to it, or give a whole head."
+        ]
+    )
 
 
 @pytest.mark.parametrize("voxels", [0, 100])

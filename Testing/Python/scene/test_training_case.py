@@ -9,9 +9,10 @@ import slicer.util
 from bundles import write_tiny_bundle
 from slicer_cases import ANTERIOR, GRIDS, addVolume, blobs, segmentOf, write
 from usema.errors import InputError
-from usema.volumes.volume import load_volume, read_volume
+from usema.volumes.volume import load_volume, read_volume, reorient
 from USEMASegmentationLib import TrainingSet
 from USEMASegmentationLib.Parameters import Parameters
+from USEMASegmentationLib.Scene.VolumeBridge import worldGeometries
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -44,9 +45,10 @@ def test_what_the_user_corrected_is_what_is_learned_and_no_name_is_copied(parame
     folder = tmp_path / "Dataset500_Mine"
     assert TrainingSet.add(parameters, folder, consent=True) == ["case_001"]
     expected = np.where(mask, 1, blobs())
-    labels = load_volume(folder / "labelsTr" / "case_001.nii.gz")
+    axes = worldGeometries([volume])[0].orientation  # the case is stored along the model's
+    labels = reorient(load_volume(folder / "labelsTr" / "case_001.nii.gz"), axes)
     np.testing.assert_array_equal(labels.array, expected)
-    image = read_volume(folder / "imagesTr" / "case_001_0000.nii.gz")
+    image = reorient(read_volume(folder / "imagesTr" / "case_001_0000.nii.gz"), axes)
     np.testing.assert_array_equal(image.array, slicer.util.arrayFromVolume(volume))
     assert image.geometry.same_grid(labels.geometry)
     for path in folder.rglob("*"):

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from usema.cli import main
 from usema.models.bundle import read_bundle
 from usema.models.bundle_writing import change_metadata, write_bundle
+from usema.quality.labelled_cases import names_sha256
 from usema.store.library import find_model
 
 CASES = ("hippocampus_007", "hippocampus_074")
@@ -54,6 +55,8 @@ def test_one_that_is_not_worse_may_be_installed_and_is_then_used(models, dataset
     assert result.exit_code == 0, result.output
     assert "is not worse than hippocampus-mr" in result.output
     assert " 2 cases" in result.output  # the case that was trained on is not among them
+    assert "less than 5 cases and says little" in result.output
+    assert "too few" in result.output  # for an interval
     assert "+0.0000" in result.output
     assert read_bundle(find_model("hippocampus-mr")).metadata.version == "9.0.0"
 
@@ -66,6 +69,16 @@ def test_one_that_is_worse_is_not_installed(models, dataset):
     assert "hippocampus-mr 9.0.1 should not take the place of hippocampus-mr" in result.output
     assert "the mean Dice falls by 0.9064" in result.output
     assert find_model("hippocampus-mr") == before
+
+
+def test_a_split_that_is_not_the_one_of_the_training_is_refused(models, dataset, tmp_path):
+    old, same, _ = models
+    document = read_bundle(same).metadata.training
+    others = {"cases_sha256": names_sha256(CASES), "validation_cases_sha256": names_sha256(["hippocampus_001"])}
+    new = change_metadata(read_bundle(shutil.copytree(same, tmp_path / "new")), training={**document, **others})
+    result = compare(old, new.path, dataset)
+    assert result.exit_code == 1
+    assert "held back other cases than fold 0" in " ".join(result.output.split())
 
 
 def test_what_was_held_back_has_to_be_known_and_models_have_to_be_alike(models, dataset, tmp_path):

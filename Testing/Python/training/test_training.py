@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 import torch
 from click.testing import CliRunner
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -236,6 +238,97 @@ def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data
     train_dataset(dataset, tmp_path / "runs", **flat)
     assert (preprocessed / "nnUNetPlans_2d").is_dir()
     assert json.loads((preprocessed / "nnUNetPlans.json").read_text())["configurations"] == plans["configurations"]
+
+
+HIPPOCAMPUS = {"background": 0, "Anterior hippocampus": 1, "Posterior hippocampus": 2}
+FURTHER = {"configuration": "3d_fullres", "trainer": "nnUNetTrainerUSEMARobustBothSides", "device": "cpu"}
+
+
+def test_a_training_that_goes_on_is_planned_as_its_start_was_whatever_the_voxels_of_the_cases(
+    data, tmp_path, monkeypatch
+):
+    """Smaller crops with slices of 3 mm: nnU-Net's own plan has another network, which could not take the weights."""
+    monkeypatch.setattr(training, "_run", plan_only)
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3], labels=HIPPOCAMPUS)
+    for path in dataset.glob("*Tr/*.nii.gz"):
+        image = sitk.ReadImage(str(path))[3:-3, 6:-6, 6:-6:3]
+        sitk.WriteImage(image, str(path))
+    start = read_bundle(bundled_models()["hippocampus-mr"])
+    train_dataset(dataset, tmp_path / "runs", start=start, **FURTHER)
+    plans = json.loads((tmp_path / "runs/preprocessed" / dataset.name / "nnUNetPlans.json").read_text())
+    planned = plans["configurations"]["3d_fullres"]
+    assert planned["spacing"] == start.metadata.preprocessing["spacing"]
+    assert planned["patch_size"] == start.metadata.preprocessing["patch_size"]
+    arguments = planned["architecture"]["arch_kwargs"]
+    network = robust.nnUNetTrainerUSEMARobustBothSides.build_network_architecture("", arguments, (), 1, 3)
+    assert json.loads(json.dumps(network.config.to_dict())) == start.metadata.architecture["config"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        (
+            {"labels": {"background": 0, "Tumour": 1}},
+            {},
+            "has 1 label(s), Tumour, and the model 'hippocampus-mr' has 2",
+        ),
+        ({"channel_names": {"0": "T1", "1": "T2"}}, {}, "has 2 channel(s), and the model 'hippocampus-mr' takes 1"),
+        ({}, {"configuration": "2d"}, "2d trains another network than that of the model 'hippocampus-mr', which is 3D"),
+        ({}, {"axes": "LPS"}, "is stored along the axes LPS, and the model 'hippocampus-mr' was trained along RAS"),
+        ({}, {"split": False}, "The data set has 3 case(s), and nnU-Net makes 5 folds"),
+        ({}, {"beside": True}, "has several data sets of the number 004: Dataset004_"),
+    ],
+)
+def test_what_a_start_cannot_learn_is_refused_before_anything_is_planned(data, tmp_path, changes, options, words):
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3], **{"labels": HIPPOCAMPUS, **changes})
+    if "axes" in options:
+        path = next((dataset / "imagesTr").iterdir())
+        sitk.WriteImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), options["axes"]), str(path))
+    if "split" in options:
+        (dataset / "splits_final.json").unlink()
+    if "beside" in options:
+        (dataset.parent / f"{dataset.name}_2").mkdir()
+    asked = {**FURTHER, "configuration": options.get("configuration", FURTHER["configuration"])}
+    with pytest.raises(InputError, match=re.escape(words)):
+        train_dataset(dataset, tmp_path / "runs", start=read_bundle(bundled_models()["hippocampus-mr"]), **asked)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_labels_of_another_order_are_told_and_the_next_command_does_not_call_it_alike(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_run", lambda *_: None)
+    monkeypatch.setattr(training.Preprocessed, "is_complete", lambda *_: True)
+    monkeypatch.setattr(training, "plan_like", lambda *_: None)
+    turned = {"background": 0, "Posterior hippocampus": 1, "Anterior hippocampus": 2}
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3], labels=turned)
+    (tmp_path / "runs/preprocessed" / dataset.name).mkdir(parents=True)
+    arguments = ["train", str(dataset), "--start", "hippocampus-mr", "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "what comes out is another model, and is exported without --like" in result.output
+    assert "--like '" not in result.output
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(tmp_path, monkeypatch):
+    def full(trainer, filename: str) -> None:
+        Path(filename).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nnUNetTrainerUSEMA.__bases__[0], "save_checkpoint", full)
+    trainer = object.__new__(nnUNetTrainerUSEMA)
+    trainer.local_rank, trainer.disable_checkpointing = 0, False
+    path = tmp_path / "checkpoint_latest.pth"
+    path.write_bytes(b"whole")
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_checkpoint(str(path))
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"whole")]
+
+
+def test_what_a_trainer_refuses_is_told_without_a_traceback(tmp_path, capfd):
+    code = "from usema.errors import InputError; raise InputError('Another network: ä.', 'Take the same one.')"
+    with pytest.raises(InputError, match="Another network: ä") as error:
+        training._run(code, [], {**os.environ})
+    assert error.value.hint == "Take the same one."
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("spacing", ["0", "-1", "thick"])

@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from usema.errors import InputError, OutputError
+from usema.inference.region import cut
 from usema.inference.training_crops import examples, own_labels
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, sample_volume
 from usema.training.raw_dataset import cases_of
 from usema.volumes.geometry import Geometry
 from usema.volumes.training_set import add_case, check_training_set
-from usema.volumes.volume import Volume, load_volume, read_volume
+from usema.volumes.volume import Volume, load_volume, read_volume, reorient
 
 CHANNELS, LABELS = ["MRI"], {1: "Anterior hippocampus", 2: "Posterior hippocampus"}
 
@@ -30,7 +31,8 @@ def test_cases_are_numbered_and_are_what_was_added(case, tmp_path):
     volumes, drawn = case
     folder = tmp_path / os.fsdecode(b"any\xff") / "Dataset500_Mine"  # no text, at which ITK would end the process
     folder.parent.mkdir()
-    names = [add_case(folder, volumes, drawn, CHANNELS, LABELS) for _ in range(2)]
+    another = [replace(volumes[0], array=volumes[0].array[::-1].copy())]
+    names = [add_case(folder, each, drawn, CHANNELS, LABELS) for each in (another, volumes)]
     assert names == ["case_001", "case_002"]
     assert list(cases_of(folder)) == names  # what `usema train` asks of a data set
     image = read_volume(folder / "imagesTr" / "case_002_0000.nii.gz")
@@ -48,9 +50,40 @@ def test_nothing_that_is_there_is_written_over(case, tmp_path):
     (folder / "dataset.json").write_text(json.dumps({**document, "licence": "mine"}))
     (folder / "labelsTr" / "case_001.nii.gz").unlink()  # its image is still there
     before = (folder / "imagesTr" / "case_001_0000.nii.gz").read_bytes()
-    assert add_case(folder, volumes, drawn, CHANNELS, LABELS) == "case_002"
+    another = [replace(volumes[0], array=volumes[0].array[::-1].copy())]
+    assert add_case(folder, another, drawn, CHANNELS, LABELS) == "case_002"
     assert (folder / "imagesTr" / "case_001_0000.nii.gz").read_bytes() == before
     assert json.loads((folder / "dataset.json").read_text())["licence"] == "mine"
+
+
+def test_a_volume_that_is_there_already_is_refused_also_as_a_crop_that_was_cut_otherwise(case, tmp_path):
+    (volume,), drawn = case
+    folder = tmp_path / "Dataset500_Mine"
+    add_case(folder, [volume], drawn, CHANNELS, LABELS)
+    box = np.s_[2:-1, 3:, 1:-2]
+    for one, labels in (
+        (volume, drawn),
+        (cut(volume, tuple(slice(*part.indices(n)[:2]) for part, n in zip(box, drawn.shape, strict=True))), drawn[box]),
+    ):
+        with pytest.raises(InputError, match="is in the training set Dataset500_Mine already, as case_001") as error:
+            add_case(folder, [one], labels, CHANNELS, LABELS)
+        assert "imagesTr/case_001_*" in error.value.hint
+    assert list(cases_of(folder)) == ["case_001"]
+    beside = replace(volume, geometry=replace(volume.geometry, origin=(500, 0, 0)))  # of another patient, by chance
+    assert add_case(folder, [beside], drawn, CHANNELS, LABELS) == "case_002"
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR"])
+def test_a_case_is_stored_along_the_axes_that_the_model_was_trained_in(case, axes):
+    metadata = read_bundle(bundled_models()["hippocampus-mr"]).metadata
+    (volume,), drawn = case
+    turned = reorient(volume, axes)
+    labels = reorient(Volume(drawn, volume.geometry), axes).array
+    ((back,), learned) = examples(metadata, [turned], labels)[0]
+    assert back.geometry.orientation == metadata.orientation
+    assert back.geometry.same_grid(volume.geometry)
+    np.testing.assert_array_equal(back.array, volume.array)
+    np.testing.assert_array_equal(learned, drawn)
 
 
 def test_another_training_set_and_other_folders_are_refused(case, tmp_path):

@@ -33,8 +33,8 @@ def compare(context, old, new, dataset, split, fold, device, install) -> None:
     folder, as preprocessed/DATASET/splits_final.json. The exit code is 1 if the mean Dice falls, or that of one label
     by more than 0.01; then NEW is not installed.
     """
-    from ..quality.labelled_cases import find_cases
-    from ..training.comparison import compare_models
+    from ..quality.labelled_cases import find_cases, refuse_trained_on
+    from ..training.comparison import FEW, compare_models
 
     bundles = [read_bundle(find_model(name)) for name in (old, new)]
     split = split or dataset / "splits_final.json"
@@ -45,6 +45,7 @@ def compare(context, old, new, dataset, split, fold, device, install) -> None:
         )
     channels = len(bundles[0].metadata.channels)
     cases = find_cases(dataset / "imagesTr", dataset / "labelsTr", channels, split, fold)
+    refuse_trained_on(bundles[1].metadata, dataset / "imagesTr", split, fold)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Comparing", total=len(cases))
 
@@ -54,8 +55,8 @@ def compare(context, old, new, dataset, split, fold, device, install) -> None:
         found = compare_models(*bundles, cases, device, progress)
     table = Table("label", "cases", "old", "new", "new minus old", "95 % interval", caption="mean Dice")
     for row in (*found.labels, found.mean):
-        low, high = row.interval
-        figures = (f"{row.old:.4f}", f"{row.new:.4f}", f"{row.difference:+.4f}", f"{low:+.4f} to {high:+.4f}")
+        interval = "{:+.4f} to {:+.4f}".format(*row.interval) if row.interval else "too few cases"
+        figures = (f"{row.old:.4f}", f"{row.new:.4f}", f"{row.difference:+.4f}", interval)
         add_row(table, row.name, row.cases, *figures)
     print_table(table)
     described = [f"{bundle.metadata.name} {bundle.metadata.version}" for bundle in bundles]
@@ -63,5 +64,7 @@ def compare(context, old, new, dataset, split, fold, device, install) -> None:
         click.echo(f"{described[1]} should not take the place of {described[0]}: {found.lost}.")
         context.exit(1)
     click.echo(f"{described[1]} is not worse than {described[0]} on these {len(cases)} cases.")
+    if len(cases) < FEW:
+        click.echo(f"That is less than {FEW} cases and says little: look at results of both before you trust it.")
     if install:
         context.invoke(import_file, paths=(Path(bundles[1].path),), folds=(), wanted=(), name="", orientation="")

@@ -30,6 +30,7 @@ def train(dataset, configuration, trainer, fold, device, gpus, minutes, iteratio
     from ..models.bundle import read_bundle
     from ..store.library import find_model
     from ..training.run import train_dataset
+    from ..training.starting import same_labels
 
     begun = None if start is None else read_bundle(find_model(start))
     trained_by = "" if begun is None else begun.metadata.training.get("trainer", "")
@@ -43,9 +44,9 @@ def train(dataset, configuration, trainer, fold, device, gpus, minutes, iteratio
         gpus=gpus,
         minutes=minutes,
         iterations=iterations,
-        start=None if begun is None else Path(begun.path),
+        start=begun,
         spacing=spacing,
         seed=seed,
     )
-    like = "" if start is None else f" --like '{start}'"
+    like = "" if begun is None or not same_labels(begun, dataset) else f" --like '{start}'"
     click.echo(f"Trained. Make a bundle of it with: usema export '{results}' -o BUNDLE --dataset '{dataset}'{like}")

@@ -34,7 +34,7 @@ from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
 from .provenance import provenance, shares
 from .region import Box, box_around, cut, pasted
-from .regions import segment_regions
+from .regions import only_one, segment_regions
 from .result import Segmentation
 from .rough import RoughResults
 from .running import Found, NoFirstPass, Teacher, Wishes, run_parts
@@ -201,6 +201,7 @@ class Predictor:
         elif crop is None:
             found = self._run(volumes, parts, wishes)
             if self.metadata.find_regions is not None:
+                found = only_one(found, self.metadata, volumes[0].geometry, wishes)
                 found.said["fieldOfView"] = "crop"
         else:
             found = self._run_in_region(volumes, parts, crop, wishes)

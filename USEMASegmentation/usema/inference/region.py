@@ -34,11 +34,12 @@ def box_around(labels: np.ndarray, wanted: Sequence[int], margin_mm: float, geom
     return tuple(box)
 
 
-def crop_around(voxels: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> Box:
+def crop_around(voxels: np.ndarray, metadata: ModelMetadata, geometry: Geometry, largest: bool = False) -> Box:
     """A box (z, y, x) around voxels, of the size of the crops that a model with ``find_regions`` was trained on.
 
     Args:
         voxels: indices (n, 3) z, y, x on ``geometry``.
+        largest: as large as the largest of these crops: the voxels are but a part of what is to be in it.
     """
     extent, margin = metadata.expected_extent_mm, metadata.find_regions["margin_mm"]
     turned = metadata.orientation or geometry.orientation
@@ -48,7 +49,8 @@ def crop_around(voxels: np.ndarray, metadata: ModelMetadata, geometry: Geometry)
     for axis, (length, spacing) in enumerate(zip(geometry.shape, geometry.spacing_zyx, strict=True)):
         first, last = int(voxels[:, axis].min()), int(voxels[:, axis].max()) + 1
         least, most = extent["min"][limits[axis]], extent["max"][limits[axis]]
-        size = round(float(np.clip((last - first) * spacing + 2 * margin, least, most)) / spacing)
+        wanted = most if largest else float(np.clip((last - first) * spacing + 2 * margin, least, most))
+        size = round(wanted / spacing)
         start = round((first + last - size) / 2)
         box.append(slice(max(0, start), min(length, start + size)))
     return tuple(box)

@@ -19,7 +19,7 @@ from ..models.metadata import Label, ModelMetadata
 from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
 from ..volumes.segments import millilitres
-from ..volumes.sides import asymmetry_text
+from ..volumes.sides import asymmetry, asymmetry_text, pairs
 from ..volumes.volume import Volume
 from .region import Box, crop_around, cut
 from .running import Found, Wishes
@@ -33,6 +33,9 @@ _APART_MM = 20.0  # left from right, between the middles of what was found, at t
 _OPPOSITE_MM = 35.0  # ... and along the other axes, at the most
 _SAME_MM = 25.0  # pieces of one region lie nearer to its largest one than this
 _NEAR_MM = 3.0  # the result is looked for this near to the rough one
+_MEDIAL_MM = 4.0  # what lies in the middle lies nearer to it than a region on one side by this, at the least
+_UNLIKE = 0.25  # a difference of two sides, over their mean, that is more often an error than the patient's
+_ISLAND = 0.1  # of the largest component in a crop: smaller ones are none of the structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,7 @@ def segment_regions(
         if not _is_believed(amount, region.says, wishes):
             continue
         amounts[region.says["name"]] = amount
+        _tell_of_border(f"The {region.says['name']}", chosen, region.box, geometry, wishes)
         highest = max(highest, whole.highest)
         _paste(labels, kept, whole, chosen, region)
         if whole.margins is not None:
@@ -104,7 +108,36 @@ def segment_regions(
     }
     if text := asymmetry_text(amounts):
         said["asymmetry"] = text
+        if any(abs(asymmetry(*two) or 0) > _UNLIKE for two in pairs(amounts).values()):
+            wishes.warn(f"The two sides differ by more than {_UNLIKE:.0%} of their mean. Check both.")
     return Found(labels, kept, highest, said=said, margins=Margins.joined(margins) if margins else None)
+
+
+def only_one(found: Found, metadata: ModelMetadata, geometry: Geometry, wishes: Wishes) -> Found:
+    """What was found in a crop, without islands; tells where it is hardly the one region that a crop shows."""
+    components, count = scipy.ndimage.label(found.labels != 0, _EVERY_NEIGHBOUR)
+    if not count:
+        return found
+    amounts = np.bincount(components.ravel())[1:] * millilitres(1, geometry.spacing)
+    islands = amounts < _ISLAND * amounts.max()
+    if islands.any():
+        found.labels[np.concatenate([[False], islands])[components]] = 0
+    left = amounts[~islands]
+    least, most = metadata.find_regions["regions"][0]["expected_ml"]
+    if len(left) > 1:
+        each = " and ".join(f"{amount:.2f}" for amount in sorted(left, reverse=True))
+        wishes.warn(
+            f"What was found is in {len(left)} pieces of {each} ml, and a crop should show one structure. Cut the "
+            f"volume closer to it, or give a {metadata.find_regions['shows']}."
+        )
+    elif not least <= left[0] <= most:
+        wishes.warn(
+            f"What was found has {left[0]:.2f} ml; usual are {least:g} to {most:g} ml. Does the volume show "
+            f"{metadata.anatomy}?"
+        )
+    everywhere = tuple(slice(0, length) for length in geometry.shape)
+    _tell_of_border("What was found", found.labels != 0, everywhere, geometry, wishes)
+    return found
 
 
 def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> list[Region]:
@@ -112,23 +145,35 @@ def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry)
 
     Args:
         rough: (z, y, x) on ``geometry``, the finder's labels.
+
+    Raises:
+        InputError: there is one that may be left or right.
     """
     how = metadata.find_regions
-    names = how["finder"]["labels"]
-    pieces = _pieces(np.isin(rough, [1 + names.index(name) for name in how["labels"]]), geometry)
+
+    def of(labels: Sequence[str]) -> np.ndarray:
+        return np.isin(rough, [1 + how["finder"]["labels"].index(name) for name in labels])
+
+    pieces = _pieces(of(how["labels"]), geometry)
     least, most = (how["regions"][0]["expected_ml"][end] for end in (0, 1))
     anchors = [piece for piece in pieces if _LEAST_ROUGH * least <= piece.ml <= _BELIEVED * most]
     if not anchors:
         return []
     sides = [says.get("side") for says in how["regions"]]
-    chosen = {None: anchors[0]} if sides == [None] else _sided(anchors, rough, geometry)
+    chosen = {None: anchors[0]} if sides == [None] else _sided(anchors, of(how.get("medial", ())), geometry)
+    if not chosen:
+        raise InputError(
+            "One side alone was found, and what else the volume shows does not tell which one it is.",
+            "Give a volume that shows more, or cut this one to the structure: of a crop, no side is said.",
+        )
     found = []
     for says in how["regions"]:
         anchor = chosen.get(says.get("side"))
         if anchor is not None:
             near = [one for one in pieces if np.linalg.norm(one.middle - anchor.middle) <= _SAME_MM]
             voxels = np.concatenate([one.voxels for one in near])
-            box = crop_around(voxels, metadata, geometry)
+            whole = millilitres(len(voxels), geometry.spacing) >= least
+            box = crop_around(voxels, metadata, geometry, largest=not whole)
             inside = np.zeros([part.stop - part.start for part in box], bool)
             places = voxels - [part.start for part in box]
             places = places[((places >= 0) & (places < inside.shape)).all(axis=1)]
@@ -148,10 +193,14 @@ def _pieces(mask: np.ndarray, geometry: Geometry) -> list[_Piece]:
     return sorted(pieces, key=lambda piece: -piece.ml)
 
 
-def _sided(anchors: Sequence[_Piece], rough: np.ndarray, geometry: Geometry) -> dict[str, _Piece]:
-    """The left and the right one, by the patient's axes; one of them alone by the middle of all that was found.
+def _sided(anchors: Sequence[_Piece], medial: np.ndarray, geometry: Geometry) -> dict[str, _Piece]:
+    """The left and the right one, by the patient's axes; empty where a single one may be either.
 
-    Two that lie opposite each other show the middle between them better than a head of which a part is cut off.
+    Two that lie opposite each other show the middle between them. One alone, as in half a head, lies farther from the
+    middle than what is medial on the same side, or around the middle itself.
+
+    Args:
+        medial: bool (z, y, x), such structures.
     """
     first = anchors[0]
     for other in anchors[1:]:
@@ -159,8 +208,25 @@ def _sided(anchors: Sequence[_Piece], rough: np.ndarray, geometry: Geometry) -> 
         if away[0] >= _APART_MM and away[1:].max() <= _OPPOSITE_MM:
             left, right = sorted((first, other), key=lambda piece: -piece.middle[0])
             return {"left": left, "right": right}
-    middle = np.argwhere(rough).mean(axis=0)[::-1]
-    return {"left" if first.middle[0] > (geometry.affine[:3, :3] @ middle + geometry.origin)[0] else "right": first}
+    if not medial.any():
+        return {}
+    middle = geometry.affine[:3, :3] @ np.argwhere(medial).mean(axis=0)[::-1] + geometry.origin
+    beyond = first.middle[0] - middle[0]
+    return {"left" if beyond > 0 else "right": first} if abs(beyond) >= _MEDIAL_MM else {}
+
+
+def _tell_of_border(what: str, mask: np.ndarray, box: Box, geometry: Geometry, wishes: Wishes) -> None:
+    """Warns where a mask (z, y, x) touches a face of its box, be it the volume's face too or not."""
+    faces = [
+        (axis, index, end)
+        for axis, (part, length) in enumerate(zip(box, geometry.shape, strict=True))
+        for index, end in ((0, part.start == 0), (-1, part.stop == length))
+    ]
+    touched = {end for axis, index, end in faces if mask.take(index, axis).any()}
+    if True in touched:
+        wishes.warn(f"{what} reaches the border of the volume: a part of it may be cut off.")
+    if False in touched:
+        wishes.warn(f"{what} may go on beyond where it was looked for. Check its ends.")
 
 
 def _likeliest(found: Found, region: Region, geometry: Geometry) -> np.ndarray:

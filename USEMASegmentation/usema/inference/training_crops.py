@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..models.metadata import ModelMetadata
-from ..volumes.volume import Volume
+from ..volumes.volume import Volume, reorient
 from .checks import shows_more_than_a_crop
 from .region import crop_around, cut
 
@@ -24,11 +24,15 @@ def examples(metadata: ModelMetadata, volumes: Sequence[Volume], labels: np.ndar
     """The cases that a corrected result is, for a training of the model's network.
 
     Of a volume that shows more than a crop, for a model that finds its regions first, each region with labels is one
-    case: a crop as that network will see it, with the labels that it makes itself.
+    case: a crop as that network will see it, with the labels that it makes itself. All lie along the axes that the
+    model was trained in, because nnU-Net takes volumes as they are stored.
 
     Args:
         labels: (z, y, x), values of ``metadata.labels``, on the grid of the first volume.
     """
+    if metadata.orientation is not None:
+        drawn = reorient(Volume(labels, volumes[0].geometry), metadata.orientation)
+        volumes, labels = [reorient(volume, metadata.orientation) for volume in volumes], drawn.array
     geometry = volumes[0].geometry
     if metadata.find_regions is None or not shows_more_than_a_crop(metadata, geometry):
         return [(list(volumes), labels)]

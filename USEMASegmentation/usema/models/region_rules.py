@@ -29,9 +29,10 @@ def region_contradictions(document: Mapping[str, Any], labels: int) -> Iterator[
     for key in ("parts", "crop_first", "find_wanted", "pre_resample"):
         if key in document:
             yield f"{where} stands beside {key}, and one of the two has to go"
-    for name in how["labels"]:
-        if name not in how["finder"]["labels"]:
-            yield f"{where}.labels has {name!r}, which is no label of the finder"
+    for key in ("labels", "medial"):
+        for name in how.get(key, ()):
+            if name not in how["finder"]["labels"]:
+                yield f"{where}.{key} has {name!r}, which is no label of the finder"
     yield from _regions(how["regions"], where, labels, region_labels(document))
 
 

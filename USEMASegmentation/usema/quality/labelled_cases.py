@@ -150,6 +150,21 @@ def describe_cases(metadata: ModelMetadata, images: Path, split: Path | None, fo
     return f"{dataset}/{images.name}, validation cases of fold {fold} of {split.name}", left_out
 
 
+def refuse_trained_on(metadata: ModelMetadata, images: Path, split: Path, fold: int) -> None:
+    """Raises InputError where a model says that its training held back other cases than the fold's, of this data set.
+
+    A model of another data set, and one that does not say which cases it was trained on, is not refused.
+    """
+    training, dataset = metadata.training, images.resolve().parent.name
+    says = training.get("dataset") == dataset and "cases_sha256" in training
+    if says and not describe_cases(metadata, images, split, fold)[1]:
+        raise InputError(
+            f"The training of '{metadata.name}' {metadata.version} on {dataset} held back other cases than fold {fold} "
+            f"of {split}: some of these may have been learned.",
+            "Name the split and the fold of that training.",
+        )
+
+
 def read_folds(path: Path) -> list[dict[str, list[str]]]:
     """The folds of nnU-Net's ``splits_final.json``: "train" and "val", names of cases.
 

@@ -15,19 +15,20 @@ from ..quality.card.figures import bootstrap_interval
 from ..quality.labelled_cases import LabelledCase, read_case, where_labelled
 
 MOST_LOST = 0.01  # Dice that a single label may lose while the mean of all does not fall
+FEW = 5  # cases, of which fewer tell little
 
 
 @dataclass(frozen=True)
 class Compared:
     """One label, or the mean of all: mean Dice of both models over the cases that have it, and the mean of the cases'
-    differences (new minus old) with its 95 % bootstrap interval."""
+    differences (new minus old) with its 95 % bootstrap interval, None of fewer cases than ``FEW``."""
 
     name: str
     cases: int
     old: float
     new: float
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -99,4 +100,5 @@ def _compared(name: str, old: np.ndarray, new: np.ndarray) -> Compared | None:
     old, new = (np.nan_to_num(values[there], nan=1.0) for values in (old, new))  # rightly nothing, where the other errs
     difference = new - old
     means = (float(values.mean()) for values in (old, new, difference))
-    return Compared(name, len(old), *means, bootstrap_interval(difference.tolist()))
+    interval = bootstrap_interval(difference.tolist()) if len(old) >= FEW else None
+    return Compared(name, len(old), *means, interval)

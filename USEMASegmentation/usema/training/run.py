@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -14,16 +15,31 @@ import torch
 
 from ..errors import DeviceError, InputError, UsemaError
 from ..inference.device import choose_device
+from ..models.bundle import Bundle
 from ..quality.labelled_cases import read_folds
 from .plugin import link_trainers
 from .preprocessed import Preprocessed
 from .raw_dataset import cases_of, labels_of, read_json
+from .starting import check_start, plan_like, spacing_of
 
 PLANS = "nnUNetPlans"
 # Trainers whose paper's loss is of one label a voxel.
 PLAIN_LABELS_ONLY = ("nnUNetTrainerMLLAUNet", "nnUNetTrainerAttentionMamba")
 _PLAN = "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry as f; f()"
 _TRAIN = "from nnunetv2.run.run_training import run_training_entry as f; f()"
+# Runs such a line, and keeps what a trainer has to tell the user: else it would stand in a traceback.
+_TELLING = """import json, sys
+from usema.errors import UsemaError
+path, code = sys.argv[1:3]
+del sys.argv[1:3]
+try:
+    exec(code, {})
+except UsemaError as error:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump([error.message, error.hint], file)
+    sys.exit(1)
+"""
+_FOLDS = 5  # that nnU-Net makes
 
 
 def train_dataset(
@@ -37,7 +53,7 @@ def train_dataset(
     gpus: int = 1,
     minutes: float | None = None,
     iterations: int | None = None,
-    start: Path | None = None,
+    start: Bundle | None = None,
     spacing: tuple[float, float, float] | None = None,
     seed: int = 0,
     report: Callable[[str], None] = print,
@@ -54,9 +70,10 @@ def train_dataset(
         minutes: time budget, all resumed runs together.
         iterations: budget in iterations, rounded up to whole epochs if there are several. Without either, the
             trainer's number of epochs.
-        start: a bundle of the same network, whose weights to start from.
-        spacing: of the voxels that a 3D network sees, in mm, z y x; by default the data set's median. The first
-            planning decides it for a folder of runs.
+        start: a bundle, whose weights to start from; its network, patch and spacing take the place of those that
+            nnU-Net would plan.
+        spacing: of the voxels that a 3D network sees, in mm, z y x; by default that of ``start``, or else the data
+            set's median. The first planning decides it for a folder of runs.
         report: called with a sentence on which cases are trained on.
 
     Returns:
@@ -64,8 +81,9 @@ def train_dataset(
 
     Raises:
         InputError: the folder is not such a dataset, or not the one that the training began with; the trainer's
-            recipe does not know its kind of labels; it is planned for another spacing, a spacing is asked for in 2D, or
-            a time budget is to be shared by several GPUs.
+            recipe does not know its kind of labels; it has too few cases for folds, or is none for the network of
+            ``start``; it is planned for another spacing, a spacing is asked for in 2D, or a time budget is to be shared
+            by several GPUs.
         DeviceError: there are not so many GPUs.
         UsemaError: nnU-Net ended with an error; its own output says which.
     """
@@ -73,9 +91,14 @@ def train_dataset(
     cases = _check_dataset(dataset, trainer)
     kind = choose_device(device).type
     _check_gpus(gpus, kind, minutes)
+    if start is not None:
+        check_start(start, dataset, configuration, report)
+        if spacing is None and configuration == "3d_fullres":
+            spacing = tuple(spacing_of(start))
     link_trainers()
     runs = runs.resolve()
     preprocessed = Preprocessed(dataset, cases, runs, PLANS)
+    _check_folds(fold, cases, [folder / "splits_final.json" for folder in (dataset, preprocessed.folder)])
     complete = preprocessed.is_complete(configuration)
     spacing = _spacing_to_plan(preprocessed.folder / f"{PLANS}.json", configuration, spacing)
     processes = str(min(8, os.cpu_count() or 1, len(cases)))  # 8 are nnU-Net's own
@@ -88,7 +111,7 @@ def train_dataset(
         "USEMA_SEED": str(seed),
         "PYTHONUNBUFFERED": "1",
     }
-    budget = {"USEMA_MINUTES": minutes, "USEMA_ITERATIONS": iterations, "USEMA_START": start and start.resolve()}
+    budget = {"USEMA_MINUTES": minutes, "USEMA_ITERATIONS": iterations, "USEMA_START": start and start.path.resolve()}
     environment |= {name: str(value) for name, value in budget.items() if value is not None}
     for folder in ("preprocessed", "results"):
         (runs / folder).mkdir(parents=True, exist_ok=True)
@@ -99,6 +122,8 @@ def train_dataset(
         options += ["-npfp", processes, "-np", processes]
         _run(_PLAN, ["-d", number, "-c", configuration, "--verify_dataset_integrity", *options], environment)
         preprocessed.finish(configuration)
+    if start is not None:
+        plan_like(start, preprocessed.folder / f"{PLANS}.json", configuration)
     split = preprocessed.folder / "splits_final.json"
     if (dataset / split.name).is_file():
         shutil.copy(dataset / split.name, split)
@@ -122,6 +147,12 @@ def _check_dataset(dataset: Path, trainer: str) -> dict[str, list[int]]:
     name = dataset.name
     if not (name.startswith("Dataset") and name[7:10].isdigit() and name[10:11] == "_"):
         raise InputError(f"'{name}' is not the name of an nnU-Net dataset.", "Name the folder like Dataset004_Name.")
+    same_number = sorted(path.name for path in dataset.parent.glob(f"{name[:11]}*") if path.is_dir())
+    if len(same_number) > 1:
+        raise InputError(
+            f"{dataset.parent} has several data sets of the number {name[7:10]}: {', '.join(same_number)}.",
+            "nnU-Net knows them by their numbers: give each its own.",
+        )
     cases = cases_of(dataset)
     path = dataset / "dataset.json"
     labels = labels_of(read_json(path), path)
@@ -153,6 +184,14 @@ def _check_split(path: Path, fold: str, cases: Collection[str], report: Callable
     report(f"Fold {fold}: {len(chosen['train'])} cases to train on, {len(chosen['val'])} to validate on.{unused}")
 
 
+def _check_folds(fold: str, cases: Collection[str], splits: Sequence[Path]) -> None:
+    if fold != "all" and len(cases) < _FOLDS and not any(split.is_file() for split in splits):
+        raise InputError(
+            f"The data set has {len(cases)} case(s), and nnU-Net makes {_FOLDS} folds: at least {_FOLDS} are needed.",
+            "Add cases, name which are held back in its splits_final.json, or hold none back: --fold all.",
+        )
+
+
 def _spacing_to_plan(plans: Path, configuration: str, asked: Sequence[float] | None) -> Sequence[float] | None:
     """The spacing to plan with, z y x; None is nnU-Net's own choice. A plan that is there keeps the one it has."""
     if asked and configuration != "3d_fullres":
@@ -182,7 +221,12 @@ def _check_gpus(gpus: int, kind: str, minutes: float | None) -> None:
 
 
 def _run(code: str, arguments: list[str], environment: dict[str, str]) -> None:
-    status = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=False).returncode
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "error.json"
+        command = [sys.executable, "-c", _TELLING, str(said), code, *arguments]
+        status = subprocess.run(command, env=environment, check=False).returncode
+        if said.is_file():
+            raise InputError(*json.loads(said.read_text(encoding="utf-8")))
     if status:
         raise UsemaError(
             f"nnU-Net ended with exit code {status}.", "Its last lines above say why; run the command again to resume."

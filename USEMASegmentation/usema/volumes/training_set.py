@@ -19,7 +19,7 @@ from .. import strict_json
 from ..errors import InputError, OutputError
 from ..files import replace_file
 from .paths import writable_by_itk
-from .volume import Volume
+from .volume import Volume, read_volume
 
 DESCRIPTION = "dataset.json"
 _ENDING = ".nii.gz"
@@ -65,7 +65,8 @@ def add_case(
         drawn: (z, y, x) on the grid of the first volume; values of ``labels``, and 0.
 
     Raises:
-        InputError: as ``check_training_set``, or a value is none of the labels, or none is there.
+        InputError: as ``check_training_set``, or a value is none of the labels, or none is there, or the volume is in
+            the training set already: a case that is learned and held back at once would tell nothing.
         OutputError: it cannot be written; then the training set is as before.
     """
     from .writing import IMAGE_SUFFIXES, complete_file, write_label_map
@@ -78,6 +79,7 @@ def add_case(
             "Draw at least one of its segments.",
         )
     images, masks = folder / "imagesTr", folder / "labelsTr"
+    _refuse_known(images, volumes[0])
     written: list[Path] = []
     try:
         for place in (images, masks):
@@ -104,6 +106,35 @@ def add_case(
             f"{folder} cannot be written: {error.strerror or error}.", "Choose another folder."
         ) from error
     return name
+
+
+def _refuse_known(images: Path, volume: Volume) -> None:
+    """Also a crop of the same image that was cut a little differently, because another correction was around it."""
+    for path in sorted(images.glob(f"[!.]*_0000{_ENDING}")):
+        if _same_image(read_volume(path), volume):
+            case = path.name.removesuffix(f"_0000{_ENDING}")
+            raise InputError(
+                f"The volume is in the training set {images.parent.name} already, as {case}.",
+                f"Delete imagesTr/{case}_* and labelsTr/{case}.* in it first, if this correction is to replace that.",
+            )
+
+
+def _same_image(one: Volume, other: Volume) -> bool:
+    """Whether two volumes have the same voxels in what both show, and that is half of the smaller one at least."""
+    axes, others = one.geometry.affine[:3, :3], other.geometry.affine[:3, :3]
+    apart = np.linalg.solve(axes, np.subtract(other.geometry.origin, one.geometry.origin))[::-1]  # voxels z, y, x
+    steps = np.round(apart).astype(int)
+    if not np.allclose(axes, others, atol=1e-3) or np.abs(apart - steps).max() > 0.05:
+        return False
+    shapes = one.array.shape, other.array.shape
+    low, high = np.maximum(0, steps), np.minimum(shapes[0], steps + shapes[1])
+    if (high <= low).any() or 2 * np.prod(high - low) < min(np.prod(shape) for shape in shapes):
+        return False
+    first, second = (
+        array[tuple(slice(int(a), int(b)) for a, b in zip(low - at, high - at, strict=True))]
+        for array, at in ((one.array, 0 * steps), (other.array, steps))
+    )
+    return bool((first == second).all() and first.min() < first.max())
 
 
 def _next_name(images: Path, masks: Path) -> str:
