@@ -6,9 +6,6 @@ Everything counts as large here: each slab is a moment of its own, and what can 
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -392,19 +389,3 @@ def hasSurface(node) -> bool:
         segmentation.GetSegment(one).GetRepresentation("Closed surface") for one in segmentation.GetSegmentIDs()
     ]
     return any(one is not None and one.GetNumberOfPoints() for one in surfaces)
-
-
-def test_python_ends_after_what_is_computed_beside(tmp_path, root):
-    # A thread that is broken off inside of NumPy aborts the application.
-    code = """
-import sys, time
-from pathlib import Path
-from USEMASegmentationLib.Steps import Aside
-def work():
-    time.sleep(0.3)
-    Path(sys.argv[1]).write_text("done")
-Aside(work)
-"""
-    environment = {**os.environ, "PYTHONPATH": str(root / "USEMASegmentation")}
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "end")], env=environment, check=True, timeout=60)
-    assert (tmp_path / "end").read_text() == "done"

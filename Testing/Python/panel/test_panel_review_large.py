@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -316,3 +319,19 @@ def test_what_a_threshold_has_begun_ends_with_its_reason(slow, how, applying):
     elif how != "closed":
         assert (voxels(node, ANTERIOR, volume) == before).all()
         assert ui.thresholdSlider.enabled
+
+
+def test_python_ends_after_what_is_computed_beside(tmp_path, root):
+    # A thread that is broken off inside of NumPy aborts the application.
+    code = """
+import sys, time
+from pathlib import Path
+from USEMASegmentationLib.Steps import Aside
+def work():
+    time.sleep(0.3)
+    Path(sys.argv[1]).write_text("done")
+Aside(work)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(root / "USEMASegmentation")}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "end")], env=environment, check=True, timeout=60)
+    assert (tmp_path / "end").read_text() == "done"
