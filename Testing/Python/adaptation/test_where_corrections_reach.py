@@ -90,6 +90,18 @@ def test_of_a_label_taken_from_a_slice_little_goes_where_the_model_has_more_of_i
     np.testing.assert_allclose(drawn_smaller[2:8], 1)
     missed = along(areas, np.array([9]), 50)[:, 0, 0]  # the model has nothing there: it may have missed more
     np.testing.assert_allclose(missed, 1)
+    exchanged = along(areas, np.array([9]), 50, exchanged=True)[:, 0, 0]  # another label gave it
+    np.testing.assert_allclose(exchanged, [0.1, 0.1, *[1] * 6, 0.1, 1])
+
+
+def test_a_slice_given_from_one_label_to_another_leaves_what_lies_behind_it(case):
+    labels = case.labels.copy()
+    index = int(np.flatnonzero((labels == 2).any(axis=(0, 2)))[-1]) + 3  # of label 1 alone, as all that lies behind it
+    labels[:, index][labels[:, index] == 1] = 2
+    found = adapt(case.predictor, [case.volume], Corrections(labels, ((1, index),)), Wish(way="propagated"))
+    np.testing.assert_array_equal(found.segmentation.labels[:, index], labels[:, index])
+    behind = np.s_[:, index + 2 :]
+    assert (found.segmentation.labels[behind] == 2).sum() < 0.1 * (labels[behind] == 1).sum()
 
 
 def test_a_slice_emptied_in_the_middle_leaves_the_others(case):

@@ -19,6 +19,7 @@ EMPTIED = 0.3  # of what a model has of a label on a slice: if less is left, the
 INWARD = 0.2  # how much counts of a label that was taken, on the side where the model has more of it
 BOTH_SIDES = 0.3  # of what a model has on the larger side: if the other has more, the slice is a gap and no end
 OUTWARD = 0.3  # how much counts on planes where the model has none of a label, though it has some on the slice
+EXCHANGED = 0.1  # and if the label was drawn over another: two parts meet there, and only where they do is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,22 +58,23 @@ class Drawn:
         return found
 
 
-def along(areas: np.ndarray, planes: np.ndarray, left: int) -> np.ndarray:
+def along(areas: np.ndarray, planes: np.ndarray, left: int, exchanged: bool = False) -> np.ndarray:
     """float32 (planes, 1, 1), how much of a change counts along the axis, where its slice may be near a label's end.
 
     Args:
         areas: (planes,) voxels that a model has of a label.
         planes: those of the slice.
         left: voxels that the label has there now.
+        exchanged: whether most of what was changed went from one label to another.
     """
     first, last = int(planes.min()), int(planes.max())
     here, below, above = areas[planes].sum(), areas[:first].sum(), areas[last + 1 :].sum()
     result = np.ones(len(areas), np.float32)
-    if not here:
+    if not here and not exchanged:
         return result[:, None, None]
     empty = areas == 0
     empty[planes] = False
-    result[empty] = OUTWARD
+    result[empty] = EXCHANGED if exchanged else OUTWARD
     if left < EMPTIED * here:
         if below >= BOTH_SIDES * above:
             result[:first] *= INWARD

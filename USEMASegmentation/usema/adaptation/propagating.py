@@ -114,7 +114,8 @@ class Propagated:
             for one in shown:
                 right, found = labels[one.planes], np.moveaxis(lesson.found[one.slice], axis, 0)
                 differ = ((right == value) != (found == value)) & (right != UNKNOWN)
-                told.append(Told(one.planes, right == value, differ))
+                exchanged = 2 * (differ & (right > 0) & (found > 0)).sum() > differ.sum()
+                told.append(Told(one.planes, right == value, differ, bool(exchanged)))
             if not any(one.changed.any() for one in told):
                 continue  # he left this label as it was
             box = box_of(score, told)
@@ -265,7 +266,11 @@ class Reach:
         changed = [one for one in told if one.changed.any()]
         return cls(
             tuple(
-                (one.middle, Drawn.of(one.changed.any(axis=0)), along(areas, one.planes, int(one.label.sum())))
+                (
+                    one.middle,
+                    Drawn.of(one.changed.any(axis=0)),
+                    along(areas, one.planes, int(one.label.sum()), one.exchanged),
+                )
                 for one in changed
             )
         )

@@ -26,11 +26,13 @@ class Told:
         planes: the indices that show it.
         label: bool (planes, b, c), where the label is right.
         changed: bool of the same shape, where the user gave or took it.
+        exchanged: whether most of that was given by, or to, another label, and not the background.
     """
 
     planes: np.ndarray
     label: np.ndarray
     changed: np.ndarray
+    exchanged: bool = False
 
     @classmethod
     def of(cls, planes: np.ndarray, label: np.ndarray, score: np.ndarray) -> Told:
@@ -44,7 +46,7 @@ class Told:
     def within(self, start: int, *cut: slice) -> Told:
         """The same in a box that begins at plane ``start`` and cuts the other two axes."""
         inside = (slice(None), *cut)
-        return Told(self.planes - start, self.label[inside], self.changed[inside])
+        return Told(self.planes - start, self.label[inside], self.changed[inside], self.exchanged)
 
 
 @dataclass(frozen=True, eq=False)
