@@ -26,12 +26,15 @@ def isSmall(voxels: int) -> bool:
 
 
 class Aside:
-    """Computes in a thread of its own. What it works on must be nobody else's: the main thread goes on meanwhile."""
+    """Computes in a thread of its own. What it works on must be nobody else's: the main thread goes on meanwhile.
+
+    Python waits for it at its own end: a thread that is broken off inside of NumPy or SciPy aborts the application.
+    """
 
     def __init__(self, work: Callable[[], Any]):
         self._work, self._ended = work, threading.Event()
         self._value, self._error = None, None
-        threading.Thread(target=self._run, daemon=True).start()
+        threading.Thread(target=self._run).start()
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended, after so long at the most.

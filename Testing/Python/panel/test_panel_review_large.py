@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -117,6 +120,25 @@ def test_what_is_left_while_it_is_looked_at_is_let_go(large, how):
         waitUntil(lambda: "new strokes to follow" in ui.refineLabel.text)
 
 
+def test_clicks_that_still_wait_are_given_up_with_the_section(large):
+    panel, volume, node, gate = large
+    ui, before = opened(panel, gate), voxels(node, ANTERIOR, volume)
+    paint(node, volume)
+    waitUntil(lambda: ui.refineButton.enabled)
+    gate.clear()
+    count = paint(node, volume, 5)
+    for button in (ui.refineButton, ui.findRegionsButton, ui.acceptSliceButton):
+        button.click()
+    ui.reviewCollapsibleButton.collapsed = True
+    gate.set()
+    ui.reviewCollapsibleButton.collapsed = False
+    waitUntil(lambda: ui.refineLabel.text == f"{2 * count} voxels of new strokes to follow.")
+    events()
+    assert ui.refineButton.enabled
+    assert not panel.reviewSection.regions.review.searched
+    assert {int((voxels(node, ANTERIOR, volume) != before).sum())} == {2 * count}
+
+
 def test_doubtful_regions_are_looked_for_beside_and_those_of_another_result_are_let_go(large, monkeypatch):
     from USEMASegmentationLib.Review import GuidedReview
 
@@ -161,9 +183,11 @@ def test_who_has_just_painted_need_not_wait_for_the_next_region(large):
     events()
     ui.nextRegionButton.click()  # it would wait for ever here
     assert not gate.is_set()
+    ui.acceptSliceButton.click()
     assert regions.review.index == 0
+    assert ui.slicesList.count == 0
     gate.set()
-    waitUntil(lambda: regions.review.index == 1)
+    waitUntil(lambda: regions.review.index == 1 and ui.slicesList.count > 0)
 
 
 def test_each_state_of_a_segment_is_looked_at_once(large):
@@ -295,3 +319,19 @@ def test_what_a_threshold_has_begun_ends_with_its_reason(slow, how, applying):
     elif how != "closed":
         assert (voxels(node, ANTERIOR, volume) == before).all()
         assert ui.thresholdSlider.enabled
+
+
+def test_python_ends_after_what_is_computed_beside(tmp_path, root):
+    # A thread that is broken off inside of NumPy aborts the application.
+    code = """
+import sys, time
+from pathlib import Path
+from USEMASegmentationLib.Steps import Aside
+def work():
+    time.sleep(0.3)
+    Path(sys.argv[1]).write_text("done")
+Aside(work)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(root / "USEMASegmentation")}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "end")], env=environment, check=True, timeout=60)
+    assert (tmp_path / "end").read_text() == "done"

@@ -308,6 +308,21 @@ def test_labels_of_another_order_are_told_and_the_next_command_does_not_call_it_
     assert "--like '" not in result.output
 
 
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(tmp_path, monkeypatch):
+    def full(trainer, filename: str) -> None:
+        Path(filename).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nnUNetTrainerUSEMA.__bases__[0], "save_checkpoint", full)
+    trainer = object.__new__(nnUNetTrainerUSEMA)
+    trainer.local_rank, trainer.disable_checkpointing = 0, False
+    path = tmp_path / "checkpoint_latest.pth"
+    path.write_bytes(b"whole")
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_checkpoint(str(path))
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"whole")]
+
+
 def test_what_a_trainer_refuses_is_told_without_a_traceback(tmp_path, capfd):
     code = "from usema.errors import InputError; raise InputError('Another network: ä.', 'Take the same one.')"
     with pytest.raises(InputError, match="Another network: ä") as error:

@@ -56,6 +56,11 @@ class AskedWork:
         self._make, self._done = make, done
         self.goOn()
 
+    def soon(self, do: Callable[[], None]) -> None:
+        """As `ask`, of what takes no time: a click, as soon as it is known what the user changed."""
+        with self._errorsShown():
+            self.ask(_nothing, lambda _: do())
+
     def again(self) -> None:
         """From the beginning: what it is about has changed."""
         if self._work is not None:
@@ -67,6 +72,11 @@ class AskedWork:
         self.again()
         self._make, self._done = None, None
         self._timer.stop()
+
+    def stopWaiting(self) -> None:
+        """Gives up what has not begun: nobody looks any more at what the user changed."""
+        if not self.hasBegun:
+            self.giveUp()
 
     def onTimer(self) -> None:
         with self._errorsShown():
@@ -91,3 +101,7 @@ class AskedWork:
             done, value = self._done, self._work.value
             self.giveUp()
             done(value)
+
+
+def _nothing() -> Working:
+    yield from ()

@@ -17,6 +17,7 @@ from ..Review.Slices import Slice, accept, slicesOf, tick
 from ..Scene import KeptDelta
 from ..Scene.ReviewCase import ReviewCase
 from . import LearnTexts, RunTexts, SliceViews
+from .AskedWork import AskedWork
 from .Signals import connect
 
 ROWS = 4  # more are scrolled
@@ -27,7 +28,9 @@ class LearnControls:
 
     Args:
         ui: the widgets of the section.
-        guarded: gives a context in which errors are shown.
+        guarded: gives a context for a click: all is up to date, and errors are shown.
+        errorsShown: gives one that waits for nothing.
+        isUpToDate: looks a moment at what the user changed; False: it is not known yet.
         changed: called when voxels were changed, or a task began or ended.
         task: does it.
         newTimer: makes a timer that calls what it is given.
@@ -38,6 +41,8 @@ class LearnControls:
         self,
         ui,
         guarded: Callable[[], AbstractContextManager],
+        errorsShown: Callable[[], AbstractContextManager],
+        isUpToDate: Callable[[], bool],
         changed: Callable[[], None],
         task: LearnTask,
         newTimer: Callable,
@@ -45,6 +50,7 @@ class LearnControls:
     ):
         self.ui = ui
         self.guarded = guarded
+        self.clicked = AskedWork(errorsShown, isUpToDate, newTimer, lambda: None)
         self.changed = changed
         self.task = task
         self.parameters = parameters
@@ -102,6 +108,10 @@ class LearnControls:
         if not busy:
             self._say(self._text(case, reason))
 
+    def hide(self) -> None:
+        """Nobody looks at the section any more."""
+        self.clicked.stopWaiting()
+
     def onCaseChosen(self, index: int) -> None:
         if not self._isFilling:
             with self.guarded():
@@ -109,12 +119,16 @@ class LearnControls:
                 self.update()
 
     def onTicked(self, item) -> None:
-        with self.guarded():
-            row = self.ui.slicesList.row(item)
-            if self._case is not None and 0 <= row < len(self._slices):
-                one = self._slices[row]
-                tick(self._case, one.axis, one.index, item.checkState() == qt.Qt.Checked)
-                self.update()
+        row, ticked = self.ui.slicesList.row(item), item.checkState() == qt.Qt.Checked
+        case = self._case
+        if case is not None and 0 <= row < len(self._slices):
+            one = self._slices[row]
+            self.clicked.soon(lambda: self._tick(case, one, ticked))
+
+    def _tick(self, case: ReviewCase, one: Slice, ticked: bool) -> None:
+        if case in self._cases:
+            tick(case, one.axis, one.index, ticked)
+        self.update()
 
     def onRow(self, row: int) -> None:
         if not self._isFilling and self._case is not None and 0 <= row < len(self._slices):
@@ -122,17 +136,22 @@ class LearnControls:
             SliceViews.showSlice(self._case.worldOf(self._case.middleOf(one.axis, one.index)))
 
     def onAccept(self, checked: bool = False) -> None:
-        with self.guarded():
-            index = self.ui.viewSelector.currentIndex
-            if self._case is not None and 0 <= index < len(self._views):
-                place = SliceViews.planeIn(self._views[index], self._case.volume)
-                if place is None:
-                    raise InputError(
-                        _("This view shows no slice of the volume's voxels."),
-                        _("Turn it along the volume, and move it into the volume."),
-                    )
-                accept(self._case, *place)
-                self.update()
+        index = self.ui.viewSelector.currentIndex
+        if 0 <= index < len(self._views):
+            view = self._views[index]
+            self.clicked.soon(lambda: self._accept(view))
+
+    def _accept(self, view) -> None:
+        if self._case is None:
+            return
+        place = SliceViews.planeIn(view, self._case.volume)
+        if place is None:
+            raise InputError(
+                _("This view shows no slice of the volume's voxels."),
+                _("Turn it along the volume, and move it into the volume."),
+            )
+        accept(self._case, *place)
+        self.update()
 
     def onLearnOrCancel(self, checked: bool = False) -> None:
         with self.guarded():

@@ -69,6 +69,10 @@ class RefineControls:
         with self.errorsShown():
             self._asked.ask(self._refining, self._tell)
 
+    def hide(self) -> None:
+        """Nobody looks at the section any more."""
+        self._asked.stopWaiting()
+
     def _refining(self) -> Working:
         if not self._cases:
             raise InputError("There is no result to be refined.")

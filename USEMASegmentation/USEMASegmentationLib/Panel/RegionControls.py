@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from ..Review.GuidedReview import ACCEPTED, SKIPPED, GuidedReview, Item
 from ..Scene.ReviewCase import ReviewCase
 from ..Scene.ReviewPreview import ReviewPreview
-from ..Steps import Steps, Working
+from ..Steps import Steps
 from . import RegionTexts, SliceViews
 from .AskedWork import AskedWork
 from .Signals import connect
@@ -82,7 +82,7 @@ class RegionControls:
 
     def exit(self) -> None:
         """Keys and frame go, and the views get their field of view back."""
-        self._clicked.giveUp()
+        self._clicked.stopWaiting()
         for shortcut in self._shortcuts:
             shortcut.setParent(None)
             shortcut.deleteLater()
@@ -91,7 +91,7 @@ class RegionControls:
         SliceViews.lookAway()
 
     def onFind(self, checked: bool = False) -> None:
-        self._soon(self._find)
+        self._clicked.soon(self._find)
 
     def onTimer(self) -> None:
         with self.errorsShown():
@@ -114,21 +114,16 @@ class RegionControls:
             self._go(self.review.next())
 
     def onNext(self, checked: bool = False) -> None:
-        self._soon(lambda: self._go(self.review.next()))
+        self._clicked.soon(lambda: self._go(self.review.next()))
 
     def onPrevious(self, checked: bool = False) -> None:
-        self._soon(lambda: self._go(self.review.next(-1)))
+        self._clicked.soon(lambda: self._go(self.review.next(-1)))
 
     def onAccept(self, checked: bool = False) -> None:
-        self._soon(lambda: self._say(ACCEPTED))
+        self._clicked.soon(lambda: self._say(ACCEPTED))
 
     def onSkip(self, checked: bool = False) -> None:
-        self._soon(lambda: self._say(SKIPPED))
-
-    def _soon(self, do: Callable[[], None]) -> None:
-        """What a click does, as soon as it is known what the user changed: who has just painted need not wait."""
-        with self.errorsShown():
-            self._clicked.ask(_nothing, lambda _: do())
+        self._clicked.soon(lambda: self._say(SKIPPED))
 
     def _find(self) -> None:
         self._search = Steps(self.review.searching())
@@ -164,7 +159,3 @@ class RegionControls:
         for button in (ui.acceptRegionButton, ui.skipRegionButton):
             button.enabled = item is not None and not searching
         ui.regionLabel.text = _("Looking for doubtful regions...") if searching else RegionTexts.tell(review)
-
-
-def _nothing() -> Working:
-    yield from ()

@@ -57,7 +57,7 @@ class ReviewSection:
         self.threshold = ThresholdControls(ui, guarded, self._isUpToDate, newTimer)
         self.regions = RegionControls(ui, guarded, self._isUpToDate, newTimer)
         self.refine = RefineControls(ui, guarded, self._isUpToDate, newTimer)
-        self.learn = LearnControls(ui, self._upToDate, told, learning, newTimer, parameters)
+        self.learn = LearnControls(ui, self._upToDate, guarded, self._isUpToDate, told, learning, newTimer, parameters)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
 
     def show(self, segmentationNode) -> None:
@@ -160,7 +160,8 @@ class ReviewSection:
 
     def exit(self) -> None:
         """Another module is opened."""
-        self.threshold.hide()
+        for part in (self.threshold, self.refine, self.learn):
+            part.hide()
         self.regions.exit()
 
     def close(self) -> None:

@@ -86,8 +86,7 @@ class ThresholdControls:
     def hide(self) -> None:
         """Take the outline away, and what has not begun to be applied."""
         self._outlining.giveUp()
-        if not self._applying.hasBegun:
-            self._applying.giveUp()
+        self._applying.stopWaiting()
         self._removeOutline()
         self._tell()
 

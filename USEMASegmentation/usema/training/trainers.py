@@ -18,6 +18,8 @@ import json
 import math
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,17 @@ from .seeding import seeded_workers
 
 # The function by which NumPy pickles a number; its module was renamed in NumPy 2.
 _numpy_scalar = np.float32(0).__reduce__()[0]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to be written, which takes its place at the end. What was there is lost by no kill."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class PolynomialDecay:
@@ -251,11 +264,16 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
             super().load_checkpoint(filename_or_checkpoint)
 
     def save_checkpoint(self, filename: str) -> None:
-        super().save_checkpoint(filename)
-        if self.local_rank == 0 and not self.disable_checkpointing:
-            state = self.bare_network().state_dict()
-            weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-            save_file(weights, Path(filename).with_suffix(".safetensors"), metadata=self._description())
+        """As nnU-Net, and the weights beside it; each file is whole or as it was, also where the disk is full."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)  # says so
+            return
+        with replacing(Path(filename)) as path:
+            super().save_checkpoint(str(path))
+        state = self.bare_network().state_dict()
+        weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        with replacing(Path(filename).with_suffix(".safetensors")) as path:
+            save_file(weights, path, metadata=self._description())
 
     def _description(self) -> dict[str, str]:
         """What an export needs to know beside the weights; safetensors holds text by name."""
