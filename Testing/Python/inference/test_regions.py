@@ -162,6 +162,17 @@ def test_what_the_volume_cuts_off_and_sides_that_differ_much_are_told(predictor,
     assert "The two sides differ by more than 25% of their mean. Check both." in told
 
 
+def test_crumbs_in_a_crop_are_told_by_their_volume(predictor):
+    labels = np.zeros((40, 50, 40), np.uint8)
+    labels[10, 10, 10] = labels[20, 20, 20:22] = 1
+    wishes = Wishes()
+    only_one(Found(labels, None, 1.0), predictor.metadata, Geometry((40, 50, 40), (1, 1, 1), (0, 0, 0), EYE), wishes)
+    assert wishes.warnings == [
+        "What was found has 0.00 ml; usual are 1.5 to 6 ml. Does the volume show the whole head, or one hippocampus "
+        "cropped with a margin of about 1 cm?"
+    ]
+
+
 def test_a_crop_that_shows_a_part_of_it_or_none_is_told(predictor):
     volume = read_volume(sample_volume())
     half = volume.array.shape[1] // 2

@@ -124,15 +124,15 @@ def only_one(found: Found, metadata: ModelMetadata, geometry: Geometry, wishes: 
         found.labels[np.concatenate([[False], islands])[components]] = 0
     left = amounts[~islands]
     least, most = metadata.find_regions["regions"][0]["expected_ml"]
-    if len(left) > 1:
+    if len(left) > 1 and left.sum() >= least:
         each = " and ".join(f"{amount:.2f}" for amount in sorted(left, reverse=True))
         wishes.warn(
             f"What was found is in {len(left)} pieces of {each} ml, and a crop should show one structure. Cut the "
             f"volume closer to it, or give a {metadata.find_regions['shows']}."
         )
-    elif not least <= left[0] <= most:
+    elif not least <= left.sum() <= most:
         wishes.warn(
-            f"What was found has {left[0]:.2f} ml; usual are {least:g} to {most:g} ml. Does the volume show "
+            f"What was found has {left.sum():.2f} ml; usual are {least:g} to {most:g} ml. Does the volume show "
             f"{metadata.anatomy}?"
         )
     everywhere = tuple(slice(0, length) for length in geometry.shape)
