@@ -88,10 +88,12 @@ def test_a_stroke_is_counted_beside_and_a_click_does_not_wait_for_the_timer(larg
     assert "Paint or erase" in ui.refineLabel.text  # of before
     gate.set()
     waitUntil(lambda: ui.refineLabel.text == f"{count} voxels of new strokes to follow.")
+    gate.clear()
     paint(node, volume, 5)
     ui.refineButton.click()
     assert ui.refineLabel.text == "Following the strokes..."
     assert not ui.refineButton.enabled
+    gate.set()
     waitUntil(lambda: "have followed" in ui.refineLabel.text)
     (case,) = panel.reviewSection.cases
     assert set(np.flatnonzero(case.refined()[1].on(case.box).any(axis=(1, 2)))) == {3, 5}
