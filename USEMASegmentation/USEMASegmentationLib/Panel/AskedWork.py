@@ -4,32 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..Steps import Steps, Working
 
 _MILLISECONDS = 10  # between two moments
 
 
-class AskedWork:
-    """One work at a time. In a small volume it is done at once.
+class Surroundings(NamedTuple):
+    """What a work needs of the section that it belongs to.
 
     Args:
         errorsShown: gives a context in which errors are shown.
         isUpToDate: looks a moment at what the user changed; False: it is not known yet.
         newTimer: makes a timer that calls what it is given.
+    """
+
+    errorsShown: Callable[[], AbstractContextManager]
+    isUpToDate: Callable[[], bool]
+    newTimer: Callable
+
+
+class AskedWork:
+    """One work at a time. In a small volume it is done at once.
+
+    Args:
+        surroundings: the section that it belongs to.
         told: called when it has begun, gone on or ended.
     """
 
-    def __init__(
-        self,
-        errorsShown: Callable[[], AbstractContextManager],
-        isUpToDate: Callable[[], bool],
-        newTimer: Callable,
-        told: Callable[[], None],
-    ):
-        self._errorsShown, self._isUpToDate, self._told = errorsShown, isUpToDate, told
-        self._timer = newTimer(self.onTimer)
+    def __init__(self, surroundings: Surroundings, told: Callable[[], None]):
+        self._errorsShown, self._isUpToDate, self._told = surroundings.errorsShown, surroundings.isUpToDate, told
+        self._timer = surroundings.newTimer(self.onTimer)
         self._timer.interval = _MILLISECONDS
         self._make: Callable[[], Working] | None = None
         self._done: Callable[[Any], None] | None = None

@@ -17,7 +17,7 @@ from ..Review.Slices import Slice, accept, slicesOf, tick
 from ..Scene import KeptDelta
 from ..Scene.ReviewCase import ReviewCase
 from . import LearnTexts, RunTexts, SliceViews
-from .AskedWork import AskedWork
+from .AskedWork import AskedWork, Surroundings
 from .Signals import connect
 
 ROWS = 4  # more are scrolled
@@ -29,11 +29,9 @@ class LearnControls:
     Args:
         ui: the widgets of the section.
         guarded: gives a context for a click: all is up to date, and errors are shown.
-        errorsShown: gives one that waits for nothing.
-        isUpToDate: looks a moment at what the user changed; False: it is not known yet.
+        surroundings: the section that they belong to.
         changed: called when voxels were changed, or a task began or ended.
         task: does it.
-        newTimer: makes a timer that calls what it is given.
         parameters: gives what a click on Segment would start: device, tiles, and volumes of further channels.
     """
 
@@ -41,20 +39,18 @@ class LearnControls:
         self,
         ui,
         guarded: Callable[[], AbstractContextManager],
-        errorsShown: Callable[[], AbstractContextManager],
-        isUpToDate: Callable[[], bool],
+        surroundings: Surroundings,
         changed: Callable[[], None],
         task: LearnTask,
-        newTimer: Callable,
         parameters: Callable[[], Parameters],
     ):
         self.ui = ui
         self.guarded = guarded
-        self.clicked = AskedWork(errorsShown, isUpToDate, newTimer, lambda: None)
+        self.clicked = AskedWork(surroundings, lambda: None)
         self.changed = changed
         self.task = task
         self.parameters = parameters
-        self.timer = newTimer(self.onTimer)
+        self.timer = surroundings.newTimer(self.onTimer)
         self._cases: list[ReviewCase] = []
         self._slices: list[Slice] = []
         self._views: list = []

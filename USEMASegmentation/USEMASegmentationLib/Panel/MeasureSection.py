@@ -12,7 +12,7 @@ from ..Scene import Measurements
 from ..Scene.ImageMeasurements import measureImage
 from ..Scene.Images import isFlat
 from ..Scene.VolumeBridge import referenceVolume
-from .AskedWork import AskedWork
+from .AskedWork import AskedWork, Surroundings
 from .RunSection import RunSection
 from .Signals import connect
 
@@ -29,7 +29,7 @@ class MeasureSection:
     def __init__(self, ui, runSection: RunSection, newTimer: Callable):
         self.ui = ui
         self.runSection = runSection
-        self._measuring = AskedWork(runSection.errorsShown, lambda: True, newTimer, self._tell)
+        self._measuring = AskedWork(Surroundings(runSection.errorsShown, lambda: True, newTimer), self._tell)
         self._subject = None, None
         connect(ui.measureButton, "clicked(bool)", self.onMeasure)
         self.update(None, None)

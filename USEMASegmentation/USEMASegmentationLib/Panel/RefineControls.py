@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 from slicer.i18n import tr as _
 from usema.errors import InputError
@@ -11,7 +10,7 @@ from usema.errors import InputError
 from ..Review.Refine import Strokes, refining
 from ..Scene.ReviewCase import ReviewCase
 from ..Steps import Working
-from .AskedWork import AskedWork
+from .AskedWork import AskedWork, Surroundings
 from .Signals import connect
 
 
@@ -20,22 +19,14 @@ class RefineControls:
 
     Args:
         ui: the widgets of the section.
-        errorsShown: gives a context in which errors are shown.
-        isUpToDate: looks a moment at what the user changed; False: it is not known yet.
-        newTimer: makes a timer that calls what it is given.
+        surroundings: the section that they belong to.
     """
 
-    def __init__(
-        self,
-        ui,
-        errorsShown: Callable[[], AbstractContextManager],
-        isUpToDate: Callable[[], bool],
-        newTimer: Callable,
-    ):
+    def __init__(self, ui, surroundings: Surroundings):
         self.ui = ui
-        self.errorsShown = errorsShown
-        self.isUpToDate = isUpToDate
-        self._asked = AskedWork(errorsShown, isUpToDate, newTimer, self._goOn)
+        self.errorsShown = surroundings.errorsShown
+        self.isUpToDate = surroundings.isUpToDate
+        self._asked = AskedWork(surroundings, self._goOn)
         self._cases: list[ReviewCase] = []
         self._said, self._following = "", ""  # what is said, and what will be when the result is shown anew
         connect(ui.refineButton, "clicked(bool)", self.onRefine)

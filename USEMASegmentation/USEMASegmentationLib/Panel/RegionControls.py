@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 import qt
 import slicer
@@ -14,7 +13,7 @@ from ..Scene.ReviewCase import ReviewCase
 from ..Scene.ReviewPreview import ReviewPreview
 from ..Steps import Steps
 from . import RegionTexts, SliceViews
-from .AskedWork import AskedWork
+from .AskedWork import AskedWork, Surroundings
 from .Signals import connect
 
 
@@ -23,23 +22,15 @@ class RegionControls:
 
     Args:
         ui: the widgets of the section.
-        errorsShown: gives a context in which errors are shown.
-        isUpToDate: looks a moment at what the user changed; False: it is not known yet.
-        newTimer: makes a timer that calls what it is given.
+        surroundings: the section that they belong to.
     """
 
-    def __init__(
-        self,
-        ui,
-        errorsShown: Callable[[], AbstractContextManager],
-        isUpToDate: Callable[[], bool],
-        newTimer: Callable,
-    ):
+    def __init__(self, ui, surroundings: Surroundings):
         self.ui = ui
-        self.errorsShown = errorsShown
-        self._clicked = AskedWork(errorsShown, isUpToDate, newTimer, self._tell)
+        self.errorsShown = surroundings.errorsShown
+        self._clicked = AskedWork(surroundings, self._tell)
         self._search: Steps | None = None
-        self._timer = newTimer(self.onTimer)
+        self._timer = surroundings.newTimer(self.onTimer)
         self.review = GuidedReview([])
         self._frame: ReviewPreview | None = None
         self._shortcuts: list = []

@@ -17,6 +17,7 @@ from ..Scene.ReviewCase import casesOf
 from ..Scene.Sequences import frameValueOf
 from ..Scene.VolumeBridge import ijkToRas, referenceVolume, shapeOf
 from ..Steps import Steps, Working
+from .AskedWork import Surroundings
 from .CorrectSection import CorrectSection
 from .LearnControls import LearnControls
 from .RefineControls import RefineControls
@@ -54,10 +55,11 @@ class ReviewSection:
         self._guarded = guarded
         self._node, self._shown, self._voxels = None, None, None
         self._known, self._looking, self._timer = KnownEdits(), None, newTimer(self.onTimer)
-        self.threshold = ThresholdControls(ui, guarded, self._isUpToDate, newTimer)
-        self.regions = RegionControls(ui, guarded, self._isUpToDate, newTimer)
-        self.refine = RefineControls(ui, guarded, self._isUpToDate, newTimer)
-        self.learn = LearnControls(ui, self._upToDate, guarded, self._isUpToDate, told, learning, newTimer, parameters)
+        surroundings = Surroundings(guarded, self._isUpToDate, newTimer)
+        self.threshold = ThresholdControls(ui, surroundings)
+        self.regions = RegionControls(ui, surroundings)
+        self.refine = RefineControls(ui, surroundings)
+        self.learn = LearnControls(ui, self._upToDate, surroundings, told, learning, parameters)
         connect(ui.reviewCollapsibleButton, "contentsCollapsed(bool)", self.onCollapsed)
 
     def show(self, segmentationNode) -> None:

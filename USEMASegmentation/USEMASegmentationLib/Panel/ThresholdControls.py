@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from functools import partial
 
 from slicer.i18n import tr as _
@@ -12,7 +11,7 @@ from usema.volumes.margins import STEP
 from ..Review.Threshold import LiveThreshold, applying, probabilityOf
 from ..Scene.ReviewCase import ReviewCase
 from ..Scene.ReviewPreview import ReviewPreview
-from .AskedWork import AskedWork
+from .AskedWork import AskedWork, Surroundings
 from .Signals import connect
 
 
@@ -24,22 +23,14 @@ class ThresholdControls:
 
     Args:
         ui: the widgets of the section.
-        errorsShown: gives a context in which errors are shown.
-        isUpToDate: looks a moment at what the user changed; False: it is not known yet.
-        newTimer: makes a timer that calls what it is given.
+        surroundings: the section that they belong to.
     """
 
-    def __init__(
-        self,
-        ui,
-        errorsShown: Callable[[], AbstractContextManager],
-        isUpToDate: Callable[[], bool],
-        newTimer: Callable,
-    ):
+    def __init__(self, ui, surroundings: Surroundings):
         self.ui = ui
-        self.errorsShown = errorsShown
-        self.isUpToDate = isUpToDate
-        self._outlining, self._applying = (AskedWork(errorsShown, isUpToDate, newTimer, self._tell) for _n in range(2))
+        self.errorsShown = surroundings.errorsShown
+        self.isUpToDate = surroundings.isUpToDate
+        self._outlining, self._applying = (AskedWork(surroundings, self._tell) for _n in range(2))
         self._choices: list[tuple[ReviewCase, int]] = []
         self._chosenId = ""  # of the segment
         self._live: LiveThreshold | None = None
