@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from usema.inference.conform import SIDE, conform, hounsfield_to_cormack, normalised_by_quantiles
+from usema.inference.conform_recipe import ConformRecipe
 from usema.volumes.geometry import Geometry
 from usema.volumes.volume import read_volume
 
@@ -51,6 +52,14 @@ def test_a_volume_beyond_the_grid_says_by_how_much():
     geometry = Geometry((10, 300, 10), (1, 1, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     conformed = conform(np.ones((10, 300, 10), np.int16), geometry)
     assert conformed.cut_off_mm == 300 - SIDE
+
+
+@pytest.mark.parametrize(("step", "told"), [(1.5, []), (1.52, ["4 mm"])])  # 171 voxels: 256.5 and 259.9 mm
+def test_less_than_a_millimetre_beyond_the_grid_is_not_told(step, told):
+    geometry = Geometry((10, 171, 10), (1, step, 1), (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+    image = np.arange(17100, dtype=np.int16).reshape(1, 10, 171, 10)
+    notes = ConformRecipe({}).prepare(image, geometry).notes
+    assert [words in note for words, note in zip(told, notes, strict=True)] == [True] * len(told)
 
 
 def test_quantiles_become_zero_and_one():

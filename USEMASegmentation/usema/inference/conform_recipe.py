@@ -75,7 +75,7 @@ class ConformRecipe:
             mask = fine if self._step == 1 else coarse.labels_from_input(previous) != 0
             image = np.where(fine, image, 0)
         notes = []
-        if conformed.cut_off_mm >= 0.5:  # less is a rounded spacing
+        if conformed.cut_off_mm >= 1:  # less than a voxel of that grid is nothing
             notes.append(
                 f"The volume is {conformed.cut_off_mm:.0f} mm larger than the {SIDE} mm around its middle that the "
                 "model looks at; what lies beyond was left out."
