@@ -276,10 +276,14 @@ def main() -> None:
         print(line, flush=True)
         lines.append(line)
     if arguments.write:
+        from usema.models.bundle import read_bundle
+        from usema.store.library import find_model
+
+        metadata = read_bundle(find_model(arguments.model)).metadata
         head = f"""# The bundled model on whole heads
 
-{datetime.date.today().isoformat()}, {arguments.machine}. Made by `python Testing/Benchmarks/head_variants.py --write`,
-which says what is counted.
+{datetime.date.today().isoformat()}, {arguments.machine}; {metadata.name} {metadata.version}. Made by
+`python Testing/Benchmarks/head_variants.py --heads {" ".join(arguments.heads)} --write`, which says what is counted.
 
 | head | change | left / ml | right / ml | Dice left | Dice right | elsewhere / ml | processor s | said |
 |---|---|---|---|---|---|---|---|---|
