@@ -11,7 +11,7 @@ from slicer_cases import statusOf
 from usema.quality.review_regions import GAP, PIECE, Region, doubts, find
 from usema.volumes.margins import HIGHEST, LOWEST, STEP, Margins, PlacedMargins
 from USEMASegmentationLib.Review.GuidedReview import ACCEPTED, FIXED, OPEN, SKIPPED, GuidedReview
-from USEMASegmentationLib.Review.Threshold import LiveThreshold
+from USEMASegmentationLib.Review.Threshold import apply
 
 pytest_plugins = ["slicer_fixtures", "review_fixtures"]
 
@@ -182,7 +182,7 @@ def test_a_stroke_inside_makes_it_done_and_undo_opens_it_again(scene, review):
 
 
 def test_a_threshold_is_no_stroke_of_the_user(scene, review):
-    LiveThreshold.of(scene.case(), 1).apply(24)
+    apply(scene.case(), 1, 24)
     review.update()
     assert review.done == 0
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 from usema.errors import InputError
 from USEMASegmentationLib.Review.GuidedReview import GuidedReview
 from USEMASegmentationLib.Review.Refine import REACH_MM, Strokes, costs, geodesic, refine, weight
-from USEMASegmentationLib.Review.Threshold import LiveThreshold
+from USEMASegmentationLib.Review.Threshold import LiveThreshold, apply
 
 pytest_plugins = ["slicer_fixtures", "review_fixtures"]
 
@@ -144,9 +144,9 @@ def test_a_threshold_and_the_list_of_regions_go_on_from_there(scene):
     assert GuidedReview([scene.case()]).searched
     live = LiveThreshold.of(scene.case(), 1)
     assert (live.mask(0) == (refined == 1)[live.box]).all()
-    assert live.apply(16)
+    assert apply(scene.case(), 1, 16)
     assert (scene.both() == refined)[drawn].all()
-    LiveThreshold.of(scene.case(), 1).apply(0)
+    apply(scene.case(), 1, 0)
     assert (scene.both() == refined).all()
 
 

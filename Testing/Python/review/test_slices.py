@@ -8,7 +8,7 @@ from review_cases import ANTERIOR
 from USEMASegmentationLib.Review.GuidedReview import GuidedReview
 from USEMASegmentationLib.Review.Refine import refine
 from USEMASegmentationLib.Review.Slices import accept, acceptedIn, cut, slicesOf, tick, told
-from USEMASegmentationLib.Review.Threshold import LiveThreshold
+from USEMASegmentationLib.Review.Threshold import apply
 
 pytest_plugins = ["slicer_fixtures", "review_fixtures"]
 
@@ -94,7 +94,7 @@ def test_an_accepted_slice_is_changed_by_no_threshold_and_by_no_refinement(scene
     before = scene.both()
     index = int(np.argwhere(scene.voxels(ANTERIOR)).mean(axis=0)[0])
     accept(scene.case(), 0, index)
-    assert LiveThreshold.of(scene.case(), 1).apply(48)
+    assert apply(scene.case(), 1, 48)
     different = scene.both() != before
     assert different.any()
     assert not different[index].any()
@@ -107,7 +107,7 @@ def test_an_accepted_slice_is_changed_by_no_threshold_and_by_no_refinement(scene
     assert not (scene.both() != painted)[index].any()
     assert z == index - 1
     tick(scene.case(), 0, index, False)
-    assert LiveThreshold.of(scene.case(), 1).apply(48)
+    assert apply(scene.case(), 1, 48)
     assert (scene.both() != painted)[index].any()
 
 

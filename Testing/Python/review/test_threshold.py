@@ -9,7 +9,7 @@ import slicer.util
 from review_cases import ANTERIOR, POSTERIOR
 from usema.errors import InputError
 from usema.volumes.segments import millilitres
-from USEMASegmentationLib.Review.Threshold import LiveThreshold, probabilityOf
+from USEMASegmentationLib.Review.Threshold import LiveThreshold, apply, probabilityOf
 from USEMASegmentationLib.Scene import KeptMargins
 from USEMASegmentationLib.Scene.ReviewCase import casesOf
 
@@ -27,7 +27,7 @@ def test_without_steps_it_is_the_result(scene):
         live = LiveThreshold.of(scene.case(), value)
         assert (live.mask(0) == scene.voxels(segmentId)[live.box]).all()
         assert live.millilitres(0) == pytest.approx(ml(scene, segmentId))
-    assert live.apply(0) == 0
+    assert apply(scene.case(), 2, 0) == 0
     assert not scene.editor.CanUndo()
 
 
@@ -36,7 +36,7 @@ def test_more_steps_let_it_grow_into_what_the_others_lose_and_fewer_give_it_back
     live = LiveThreshold.of(scene.case(), 1)
     sizes = [live.millilitres(steps) for steps in (-64, -16, 0, 16, 64)]
     assert sizes == sorted(set(sizes))
-    changed = live.apply(16)
+    changed = apply(scene.case(), 1, 16)
     grown = scene.both()
     assert (grown == 1)[before == 1].all()
     assert not scene.voxels(ANTERIOR)[scene.voxels(POSTERIOR)].any()
@@ -44,12 +44,12 @@ def test_more_steps_let_it_grow_into_what_the_others_lose_and_fewer_give_it_back
     assert ((before == 2) & (grown == 1)).any()
     assert ml(scene) == pytest.approx(live.millilitres(16))
     assert scene.case().thresholds == {1: 16}
-    LiveThreshold.of(scene.case(), 1).apply(-16)
+    apply(scene.case(), 1, -16)
     shrunk = scene.both()
     assert (shrunk == 2)[before == 2].all()
     assert ((before == 1) & (shrunk == 2)).any()
     assert ((before == 1) & (shrunk == 0)).any()
-    LiveThreshold.of(scene.case(), 1).apply(0)
+    apply(scene.case(), 1, 0)
     assert (scene.both() == before).all()
 
 
@@ -60,8 +60,8 @@ def test_what_it_wins_is_what_the_calibrated_probabilities_say(scene):
     probabilities = np.maximum(np.stack([1 - sum(labels), *labels]).astype(float), 1e-6)
     scene.node = node
     scene.edit()
-    LiveThreshold.of(scene.case(), 1).apply(20)
-    LiveThreshold.of(scene.case(), 2).apply(-12)
+    apply(scene.case(), 1, 20)
+    apply(scene.case(), 2, -12)
     scores = np.log(probabilities) + np.reshape([0, 20 / 16, -12 / 16], (3, 1, 1, 1))
     best = np.sort(scores, axis=0)
     clear = best[-1] - best[-2] > 0.2  # nearer than three steps, rounding decides
@@ -70,9 +70,9 @@ def test_what_it_wins_is_what_the_calibrated_probabilities_say(scene):
 
 def test_undo_and_redo_lead_through_the_positions(scene):
     first = scene.both()
-    LiveThreshold.of(scene.case(), 1).apply(16)
+    apply(scene.case(), 1, 16)
     second = scene.both()
-    LiveThreshold.of(scene.case(), 2).apply(24)
+    apply(scene.case(), 2, 24)
     third = scene.both()
     scene.editor.Undo()
     assert (scene.both() == second).all()
@@ -95,8 +95,8 @@ def test_what_the_user_changed_stays_and_what_it_changed_counts_as_the_models(sc
     for edits in scene.case().edits().values():
         edited |= edits.changed.on(tuple(slice(0, length) for length in edited.shape))
     before = scene.both()
-    assert LiveThreshold.of(scene.case(), 1).apply(64)
-    assert LiveThreshold.of(scene.case(), 2).apply(-64)
+    assert apply(scene.case(), 1, 64)
+    assert apply(scene.case(), 2, -64)
     assert (scene.both() == before)[edited].all()
     again = np.zeros_like(edited)
     for edits in scene.case().edits().values():
@@ -111,7 +111,7 @@ def test_segments_of_others_are_left_alone(scene):
     name = scene.node.GetSegmentation().AddEmptySegment("mine")
     slicer.util.updateSegmentBinaryLabelmapFromArray(other, scene.node, name, scene.volume)
     before = scene.voxels(name)
-    LiveThreshold.of(scene.case(), 1).apply(64)
+    apply(scene.case(), 1, 64)
     assert (scene.voxels(name) == before).all()
     assert not scene.voxels(ANTERIOR)[before].any()
 
@@ -129,7 +129,7 @@ def test_masks_are_kept_to(scene, steps):
     low, high = 0, float(np.median(slicer.util.arrayFromVolume(scene.volume)))
     scene.editorNode.SourceVolumeIntensityMaskOn()
     scene.editorNode.SetSourceVolumeIntensityMaskRange(low, high)
-    changed = LiveThreshold.of(scene.case(), 1).apply(steps)
+    changed = apply(scene.case(), 1, steps)
     image = slicer.util.arrayFromVolume(scene.volume)
     may = (allowed > 0) & (image >= low) & (image <= high)
     different = scene.both() != before
@@ -142,26 +142,26 @@ def test_masks_are_kept_to(scene, steps):
 def test_segments_overlap_where_the_user_lets_them(scene):
     before = scene.voxels(POSTERIOR)
     scene.editorNode.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
-    LiveThreshold.of(scene.case(), 1).apply(32)
+    apply(scene.case(), 1, 32)
     assert (scene.voxels(POSTERIOR) == before).all()
     assert (scene.voxels(ANTERIOR) & before).any()
 
 
 def test_it_goes_on_after_saving_and_loading(scene, tmp_path):
     before = scene.both()
-    LiveThreshold.of(scene.case(), 1).apply(16)
+    apply(scene.case(), 1, 16)
     scene.paint(STROKE)
     there = scene.both()
     scene.reload(tmp_path / "scene.mrb")
     assert (scene.both() == there).all()
     assert scene.case().thresholds == {1: 16}
-    LiveThreshold.of(scene.case(), 1).apply(0)
+    apply(scene.case(), 1, 0)
     before[STROKE] = 1
     assert (scene.both() == before).all()
 
 
 def test_the_next_result_begins_anew_and_undo_leads_back_to_the_margins_before(scene):
-    LiveThreshold.of(scene.case(), 1).apply(16)
+    apply(scene.case(), 1, 16)
     there, tag = scene.both(), scene.case().tag
     scene.logic.beforeWriting = lambda node: scene.editor.SaveStateForUndo()
     scene.segment(segmentation=scene.node)
@@ -182,7 +182,7 @@ def test_margins_go_with_their_segmentation_and_stay_with_a_copy_of_it(scene):
     copy.Copy(scene.node)
     for _ in range(3):
         scene.segment(segmentation=scene.node)
-    assert LiveThreshold.of(casesOf(copy)[0][0], 1).apply(16)
+    assert apply(casesOf(copy)[0][0], 1, 16)
     for node in (scene.node, copy):
         slicer.mrmlScene.RemoveNode(node)
     scene.segment()
@@ -203,14 +203,14 @@ def test_a_result_in_a_region_has_its_margins_there_and_the_earlier_ones_around(
     for value in (1, 2):
         live = LiveThreshold.of(after, value)
         assert (live.mask(0) == scene.voxels((ANTERIOR, POSTERIOR)[value - 1])[live.box]).all()
-    assert LiveThreshold.of(after, 1).apply(16)
+    assert apply(after, 1, 16)
 
 
 def test_a_state_that_cannot_be_saved_for_undo_changes_nothing(scene):
     before = scene.both()
     (case,), _ = casesOf(scene.node, lambda node: False)
     with pytest.raises(InputError, match="could not be saved for undo"):
-        LiveThreshold.of(case, 1).apply(16)
+        apply(case, 1, 16)
     assert (scene.both() == before).all()
 
 

@@ -83,17 +83,6 @@ class LiveThreshold:
         """The volume of the segment with so many steps."""
         return millilitres(int(self._outside + self._reached[-steps - LOWEST]), self.port.spacing)
 
-    def apply(self, steps: int) -> int:
-        """Write it, as one step that can be undone.
-
-        Returns:
-            how many voxels have changed; 0: there was nothing to be done, and nothing to be undone.
-        """
-        changes, count = atOnce(self.changing(steps))
-        if count:
-            self.port.write(changes, Notes(thresholds={self.value: steps}))
-        return count
-
     def changing(self, steps: int) -> Working:
         """Finds, a moment at a time, what so many steps change; returns (changes by label, how many voxels)."""
         masks: dict[tuple[int, bool], np.ndarray] = {}  # by label, and whether it wins them
@@ -161,9 +150,18 @@ class LiveThreshold:
         return heirs
 
 
+def apply(port: Port, value: int, steps: int) -> int:
+    """As `applying`, without a pause."""
+    return atOnce(applying(port, value, steps))
+
+
 def applying(port: Port, value: int, steps: int) -> Working:
-    """Writes a label with so many steps as one step that can be undone, a moment at a time; returns how many voxels
-    have changed. What it finds of masks and segments is of the moment in which it writes."""
+    """Writes a label with so many steps as one step that can be undone, a moment at a time. What it finds of masks and
+    segments is of the moment in which it writes.
+
+    Returns:
+        how many voxels have changed; 0: there was nothing to be done, and nothing to be undone.
+    """
     while True:
         moment = port.moment()
         live = yield from LiveThreshold.preparing(port, value)
