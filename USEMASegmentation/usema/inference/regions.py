@@ -188,9 +188,13 @@ def _pieces(mask: np.ndarray, geometry: Geometry) -> list[_Piece]:
     pieces = []
     for number, place in enumerate(scipy.ndimage.find_objects(components), 1):
         voxels = np.argwhere(components[place] == number) + [part.start for part in place]
-        middle = geometry.affine[:3, :3] @ voxels.mean(axis=0)[::-1] + geometry.origin
-        pieces.append(_Piece(voxels, millilitres(len(voxels), geometry.spacing), middle))
+        pieces.append(_Piece(voxels, millilitres(len(voxels), geometry.spacing), _middle(voxels, geometry)))
     return sorted(pieces, key=lambda piece: -piece.ml)
+
+
+def _middle(voxels: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """(3,) in LPS millimetres, of indices (n, 3) z, y, x."""
+    return geometry.affine[:3, :3] @ voxels.mean(axis=0)[::-1] + geometry.origin
 
 
 def _sided(anchors: Sequence[_Piece], medial: np.ndarray, geometry: Geometry) -> dict[str, _Piece]:
@@ -210,8 +214,7 @@ def _sided(anchors: Sequence[_Piece], medial: np.ndarray, geometry: Geometry) ->
             return {"left": left, "right": right}
     if not medial.any():
         return {}
-    middle = geometry.affine[:3, :3] @ np.argwhere(medial).mean(axis=0)[::-1] + geometry.origin
-    beyond = first.middle[0] - middle[0]
+    beyond = first.middle[0] - _middle(np.argwhere(medial), geometry)[0]
     return {"left" if beyond > 0 else "right": first} if abs(beyond) >= _MEDIAL_MM else {}
 
 

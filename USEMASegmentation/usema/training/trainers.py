@@ -45,6 +45,7 @@ _numpy_scalar = np.float32(0).__reduce__()[0]
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to be written, which takes its place at the end. What was there is lost by no kill."""
+    # One name for all: what a killed training has left is written over by the next, and copies do not gather.
     part = path.with_name(f"{path.name}.part")
     try:
         yield part
