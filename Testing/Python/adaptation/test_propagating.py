@@ -104,7 +104,7 @@ def test_of_a_thick_slice_at_the_edge_of_a_change_the_planes_within_change(axis)
 
 def test_far_from_all_corrected_slices_the_model_has_the_word(case):
     assert propagating.nearness(60, [Told(np.array([3]), *np.zeros((2, 1, 2, 2), bool))])[
-        [3, 13, 30], 0, 0
+        [3, 21, 59], 0, 0
     ] == pytest.approx([1, np.exp(-1), 0], abs=1e-3)
 
 
@@ -121,7 +121,7 @@ def test_the_features_of_a_slice_that_was_corrected_say_what_is_right_there(case
     half = (signed_distance(right[9]) + 2 * signed_distance(right[18])) / 3  # plane 15 is twice as near to 18
     np.testing.assert_allclose(seen.features[2, 15] * 5, half.clip(-15, 15), atol=1e-4)
     part = see(image, score, told, 12, 17)
-    np.testing.assert_array_equal(part.features, seen.features[:, 12:17])
+    np.testing.assert_allclose(part.features, seen.features[:, 12:17], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ LEARNED, PROPAGATED, CARRIED, UNCHANGED = WAYS = ("learned", "propagated", "carr
 FAR_MM = 20.0
 MOST_FAR = 0.05  # of the segments' voxels; if more would change, the user is asked
 AS_GOOD = 0.01  # Dice: a single slice does not tell less apart
-AS_FEW = 1.05  # wrong voxels, likewise
+AS_FEW = 1.1  # wrong voxels: a slice that is left out lies farther from the others than most that will hear them
 MOST_LEFT_OUT = 4  # slices, one after the other
 APART = 3.0  # planes: of two changed slices that lie nearer together, one does not prove that the other's change holds
 MOST_CHANGED = 0.3  # of the segments' voxels; likewise

@@ -5,16 +5,18 @@ All of it lies on the grid of the model's network, with the axis that the correc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from .likeness import BAND, by_intensity, by_patches, fitted, maps
+
 # What carrying.py does, with its numbers at the time that the network was trained: it knows no others.
 PULL = 6.0
 REACH, LONG_REACH = 1.5, 6.0  # voxels over which a difference that is carried falls to 1/e
-FEATURES = 16
+FEATURES = 19
 _FARTHEST = 12.0  # voxels: the distance to a label that a plane does not show
 
 
@@ -75,7 +77,8 @@ def see(image: np.ndarray, score: np.ndarray, told: Sequence[Told], start: int =
     carried, far = (PULL * np.einsum("na,nbc->abc", its, changes).astype(np.float32) for its in weights)
     between = _Between.of(positions, middles)
     planes = [int(one.planes[len(one.planes) // 2]) for one in told]
-    drawn = between.mixed([signed_distance(one.label[len(one.planes) // 2]) for one in told])
+    edges_drawn = [signed_distance(one.label[len(one.planes) // 2]) for one in told]
+    drawn = between.mixed(edges_drawn)
     model = between.mixed([signed_distance(score[plane] > 0) for plane in planes])
     there, said = [image[plane] for plane in planes], [score[plane] for plane in planes]
     known, right = np.zeros(score.shape, np.float32), np.zeros(score.shape, np.float32)
@@ -84,16 +87,32 @@ def see(image: np.ndarray, score: np.ndarray, told: Sequence[Told], start: int =
     edges = ndimage.gaussian_gradient_magnitude(image, 1.0)[start:stop]
     image, score, known, right = (its[start:stop] for its in (image, score, known, right))
     own = np.stack([signed_distance(plane > 0) for plane in score])
+    like = between.mixed_by_plane(lambda index, its: by_patches(image[its], there[index], edges_drawn[index] > 0))
+    smooth = ndimage.gaussian_filter(image, (0, 0.7, 0.7))
+    likely = by_intensity(smooth, [ndimage.gaussian_filter(plane, 0.7) for plane in there], edges_drawn)
     level = [
         (image, 1), (score, 4), (drawn, 5), (model, 5), (own, 5),
         (image - between.nearest(there), 1), (between.nearest(said) - score, 4), (carried, 4), (right, 1), (known, 1),
         (between.near(3.0), 1), (between.near(10.0), 1), (between.both, 1),
         (far, 4), (image - between.other(there), 1), (edges, 0.5),
+        (like, 0.5), (likely, 1), (_fitted(image, score, own, there, said, edges_drawn), 2),
     ]  # fmt: skip
     features = np.empty((FEATURES, *score.shape), np.float32)
     for channel, (values, scale) in zip(features, level, strict=True):
         np.clip(values / scale, -3, 3, out=channel)
     return Seen(features, carried)
+
+
+def _fitted(image, score, own, there, said, edges) -> np.ndarray:
+    """float32 (a, b, c), a change of the score everywhere, as ``likeness.fitted`` finds it on the corrected planes."""
+    there, said, edges = np.stack(there), np.stack(said), np.stack(edges)
+    model = np.stack([signed_distance(plane > 0) for plane in said])
+    near = (np.abs(edges) < BAND) | (np.abs(model) < BAND)
+    weights = fitted(np.stack([*maps(there, said, model)]), said, edges > 0, near)
+    result = np.zeros_like(score)
+    for weight, its in zip(weights, maps(image, score, own), strict=True):
+        result += weight * its
+    return result
 
 
 def signed_distance(mask: np.ndarray) -> np.ndarray:
@@ -154,6 +173,14 @@ class _Between:
     def mixed(self, values: Sequence[np.ndarray]) -> np.ndarray:
         values = np.stack(values)
         return values[self.lower] * self.weight + values[self.upper] * (1 - self.weight)
+
+    def mixed_by_plane(self, values: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Of what a slice says of some planes, given which slice and planes."""
+        result = 0
+        for slices, weight in ((self.lower, self.weight), (self.upper, 1 - self.weight)):
+            found = [values(int(one), slices == one) for one in np.unique(slices)]  # slices are in order
+            result = result + np.concatenate(found) * weight
+        return result
 
     def nearest(self, values: Sequence[np.ndarray]) -> np.ndarray:
         return np.stack(values)[np.where(self.lower_is_near, self.lower, self.upper)]
