@@ -24,6 +24,7 @@ from usema.training import further_2d, neighbours, robust, robust_2d
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
+from usema.training.starting import check_start
 from usema.training.trainers import nnUNetTrainerUSEMA, nnUNetTrainerUSEMASmall
 from usema.volumes.volume import load_volume, read_volume
 
@@ -292,6 +293,13 @@ def test_what_a_start_cannot_learn_is_refused_before_anything_is_planned(data, t
     with pytest.raises(InputError, match=re.escape(words)):
         train_dataset(dataset, tmp_path / "runs", start=read_bundle(bundled_models()["hippocampus-mr"]), **asked)
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_start_asks_of_the_cases_stands_in_their_headers(data, tmp_path):
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3], labels=HIPPOCAMPUS)
+    for path in (dataset / "imagesTr").iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    check_start(read_bundle(bundled_models()["hippocampus-mr"]), dataset, "3d_fullres", report=print)
 
 
 def test_labels_of_another_order_are_told_and_the_next_command_does_not_call_it_alike(data, tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_without_nibabel_nothing_is_written_and_it_is_said(case, tmp_path, monke
     for name in ("nifti", "nifti_grid"):
         monkeypatch.delitem(sys.modules, f"usema.volumes.{name}", raising=False)
         monkeypatch.delattr(room, name, raising=False)
-    with pytest.raises(MissingDependencyError, match="nibabel, which is not installed. Install it"):
+    with pytest.raises(MissingDependencyError, match="nibabel, which is not installed"):
         add_case(tmp_path / "Dataset500_Mine", *case, CHANNELS, LABELS)
     assert not (tmp_path / "Dataset500_Mine").exists()
 
@@ -99,6 +99,19 @@ def test_a_volume_that_is_there_already_is_refused_also_as_a_crop_that_was_cut_o
     assert list(cases_of(folder)) == ["case_001"]
     beside = replace(volume, geometry=replace(volume.geometry, origin=(500, 0, 0)))  # of another patient, by chance
     assert add_case(folder, [beside], drawn, CHANNELS, LABELS) == "case_002"
+
+
+def test_cases_that_are_there_are_read_no_further_than_to_the_first_slice_that_differs(case, tmp_path):
+    (volume,), drawn = case
+    folder = tmp_path / "Dataset500_Mine"
+    add_case(folder, [volume], drawn, CHANNELS, LABELS)
+    there = folder / "imagesTr" / "case_001_0000.nii.gz"
+    there.write_bytes(there.read_bytes()[: there.stat().st_size // 2])  # who reads on is told that it is damaged
+    another = replace(volume, array=volume.array.copy())
+    another.array[3, 20, 20] += 1
+    assert add_case(folder, [another], drawn, CHANNELS, LABELS) == "case_002"
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        add_case(folder, [volume], drawn, CHANNELS, LABELS)
 
 
 @pytest.mark.parametrize("axes", ["LPS", "PIR"])
