@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from usema.errors import InputError, OutputError
+from usema import volumes as room
+from usema.errors import InputError, MissingDependencyError, OutputError
 from usema.inference.region import cut
 from usema.inference.training_crops import examples, own_labels
 from usema.models.bundle import read_bundle
@@ -40,6 +42,32 @@ def test_cases_are_numbered_and_are_what_was_added(case, tmp_path):
     assert image.geometry.same_grid(volumes[0].geometry)
     np.testing.assert_array_equal(load_volume(folder / "labelsTr" / "case_002.nii.gz").array, drawn)
     assert json.loads((folder / "dataset.json").read_text())["labels"]["Posterior hippocampus"] == 2
+
+
+def test_without_nibabel_nothing_is_written_and_it_is_said(case, tmp_path, monkeypatch):
+    for name in ("nibabel", "nibabel.analyze"):
+        monkeypatch.setitem(sys.modules, name, None)  # as in 3D Slicer's own Python
+    for name in ("nifti", "nifti_grid"):
+        monkeypatch.delitem(sys.modules, f"usema.volumes.{name}", raising=False)
+        monkeypatch.delattr(room, name, raising=False)
+    with pytest.raises(MissingDependencyError, match="nibabel, which is not installed"):
+        add_case(tmp_path / "Dataset500_Mine", *case, CHANNELS, LABELS)
+    assert not (tmp_path / "Dataset500_Mine").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), KeyboardInterrupt()], ids=["defect", "interrupt"])
+def test_a_folder_where_adding_failed_takes_the_case_the_next_time(error, case, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    folder = tmp_path / "Dataset500_Mine"
+    folder.mkdir()
+    with monkeypatch.context() as broken:
+        broken.setattr("usema.volumes.writing.write_label_map", fail)
+        with pytest.raises(type(error)):
+            add_case(folder, *case, CHANNELS, LABELS)
+    assert list(folder.iterdir()) == []
+    assert add_case(folder, *case, CHANNELS, LABELS) == "case_001"
 
 
 def test_nothing_that_is_there_is_written_over(case, tmp_path):

@@ -15,14 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nibabel.analyze import AnalyzeHeader
-from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
-from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
-from ..errors import InputError
+from ..errors import InputError, MissingDependencyError
 from .content import MOST_DEFLATED, Content
 from .file_grid import COPY_AGAIN, check_dimensions
 from .geometry import Geometry
+
+try:
+    from nibabel.analyze import AnalyzeHeader
+    from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+    from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+except ImportError as error:  # 3D Slicer's own Python lacks it
+    raise MissingDependencyError(
+        "NIfTI files are read with nibabel, which is not installed.", "Install it: pip install nibabel."
+    ) from error
+
 from .nifti_grid import nifti_grid
 
 # Codes of datatypes: number type, or (for what is refused) how many values a voxel has.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,10 @@ def add_case(
     Raises:
         InputError: as ``check_training_set``, or a value is none of the labels, or none is there, or the volume is in
             the training set already: a case that is learned and held back at once would tell nothing.
-        OutputError: it cannot be written; then the training set is as before.
+        MissingDependencyError: nibabel, with which the training set is read again, is not installed.
+        OutputError: it cannot be written. Whatever is raised, the training set is as before.
     """
+    from . import nifti  # noqa: F401 - its nibabel is missing before anything is written, or not at all
     from .writing import IMAGE_SUFFIXES, complete_file, write_label_map
 
     check_training_set(folder, channels, labels)
@@ -83,6 +86,7 @@ def add_case(
     images, masks = folder / "imagesTr", folder / "labelsTr"
     _refuse_known(images, volumes[0])
     written: list[Path] = []
+    made = [place for place in (masks, images, folder) if not place.exists()]
     try:
         for place in (images, masks):
             place.mkdir(parents=True, exist_ok=True)
@@ -99,10 +103,13 @@ def add_case(
             document = {**_read(folder / DESCRIPTION), "numTraining": document["numTraining"]}
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         replace_file(folder / DESCRIPTION, text.encode("utf-8"))
-    except (OSError, OutputError) as error:
+    except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)
-        if isinstance(error, OutputError):
+        for place in made:
+            with suppress(OSError):  # never made, or another program has put something into it
+                place.rmdir()
+        if not isinstance(error, OSError):
             raise
         raise OutputError(
             f"{folder} cannot be written: {error.strerror or error}.", "Choose another folder."
