@@ -326,6 +326,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(tmp_path,
     trainer.local_rank, trainer.disable_checkpointing = 0, False
     path = tmp_path / "checkpoint_latest.pth"
     path.write_bytes(b"whole")
+    (tmp_path / "checkpoint_latest.pth.part").write_bytes(b"left by a training that was killed")
     with pytest.raises(OSError, match="No space left"):
         trainer.save_checkpoint(str(path))
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"whole")]
