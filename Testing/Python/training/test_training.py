@@ -24,6 +24,7 @@ from usema.training import further_2d, neighbours, robust, robust_2d
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
+from usema.training.starting import check_start
 from usema.training.trainers import nnUNetTrainerUSEMA, nnUNetTrainerUSEMASmall
 from usema.volumes.volume import load_volume, read_volume
 
@@ -294,6 +295,13 @@ def test_what_a_start_cannot_learn_is_refused_before_anything_is_planned(data, t
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_a_start_asks_of_the_cases_stands_in_their_headers(data, tmp_path):
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3], labels=HIPPOCAMPUS)
+    for path in (dataset / "imagesTr").iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    check_start(read_bundle(bundled_models()["hippocampus-mr"]), dataset, "3d_fullres", report=print)
+
+
 def test_labels_of_another_order_are_told_and_the_next_command_does_not_call_it_alike(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_run", lambda *_: None)
     monkeypatch.setattr(training.Preprocessed, "is_complete", lambda *_: True)
@@ -318,6 +326,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(tmp_path,
     trainer.local_rank, trainer.disable_checkpointing = 0, False
     path = tmp_path / "checkpoint_latest.pth"
     path.write_bytes(b"whole")
+    (tmp_path / "checkpoint_latest.pth.part").write_bytes(b"left by a training that was killed")
     with pytest.raises(OSError, match="No space left"):
         trainer.save_checkpoint(str(path))
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"whole")]

@@ -109,7 +109,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.measureSection = MeasureSection(self.ui, self.runSection, self._timer)
         self.regionSection = RegionSection(self.ui, self.runSection, self.parameters)
         self.surfaceSection = SurfaceSection(self.ui)
-        self.trainingSection = TrainingSection(self.ui, self.runSection, self.parameters)
+        self.trainingSection = TrainingSection(self.ui, self.runSection, self.parameters, self.installer)
         reviewUi = self._form("UI/Review.ui", self.ui.reviewFrame)
         self.reviewSection = ReviewSection(
             reviewUi, self.correctSection, self.runSection.errorsShown, self.logic.learning, self._timer,

@@ -95,4 +95,4 @@ def report(error: UsemaError, case: str = "") -> None:
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="usema")
 def main() -> None:
-    """USEMA: segmentation of 3D medical images."""
+    """USEMA: segmentation of medical volumes and images."""

@@ -16,7 +16,7 @@ from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
 from ..models.parts import SIGMOID
 from ..models.region_rules import FINDER_PREFIX
-from ..volumes.volume import read_volume
+from ..volumes.image_files import read_grid
 from .raw_dataset import Labels, labels_of, read_json, visible_files
 
 # Distinct colours, and the code for any tissue, for labels that the card does not describe.
@@ -212,7 +212,7 @@ def _seen(dataset: Path, ending: str) -> dict[str, Any]:
         raise InputError(
             f"{folder} holds no images that end in {ending}.", "Name the raw folder of the training's dataset."
         )
-    geometries = [read_volume(path).geometry for path in images]
+    geometries = [read_grid(path) for path in images]
     orientations = {geometry.orientation for geometry in geometries}
     seen: dict[str, Any] = {"orientation": orientations.pop() if len(orientations) == 1 else None}
     lengths = [[n * mm for n, mm in zip(each.size, each.spacing, strict=True)] for each in geometries]
