@@ -29,7 +29,6 @@ import json
 import sys
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +42,8 @@ from robustness_cases import OTHER_SIDE  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from usema.adaptation.places import Places  # noqa: E402
-from usema.adaptation.propagating import WEIGHTS, Reach, box_of, nearness, normalised  # noqa: E402
-from usema.adaptation.propagation_features import FEATURES, Told, see  # noqa: E402
+from usema.adaptation.propagating import WEIGHTS, Reach, box_of, nearness, normalised, told_by  # noqa: E402
+from usema.adaptation.propagation_features import FEATURES, see  # noqa: E402
 from usema.adaptation.truth import UNKNOWN, log_odds  # noqa: E402
 from usema.inference.predictor import Predictor  # noqa: E402
 from usema.inference.running import Taught  # noqa: E402
@@ -129,9 +128,10 @@ def sample(case: dict, rng: np.random.Generator):
         score = _of_another_model(score, rng)
     axis = int(case["axis"]) if rng.random() < 0.5 else int(rng.integers(3))
     image, score, right = (np.ascontiguousarray(np.moveaxis(one, axis, 0)) for one in (image, score, right))
-    others = _others(case, value, axis)
+    found = _found(case, value, score, axis)
+    labels, areas = np.moveaxis(case["right"], axis, 0), (score > 0).sum(axis=(1, 2))
     told = [
-        _told(planes, right[planes], score, others)
+        told_by(value, planes, labels[planes], found[planes], areas)
         for planes in _corrected(case, axis, score > 0, right > 0.5, int(rng.choice(COUNTS)), rng)
     ]
     if not any(one.changed.any() for one in told):
@@ -160,18 +160,10 @@ def sample(case: dict, rng: np.random.Generator):
     return [torch.from_numpy(np.ascontiguousarray(one)) for one in parts]
 
 
-def _others(case: dict, value: int, axis: int) -> np.ndarray:
-    """bool, along ``axis``: where both the model and what is right have another label, or this one."""
-    found, right = np.delete(case["score"], [0, value], axis=0), case["right"]
-    found = (found > 0).any(axis=0) if len(found) else np.zeros(right.shape, bool)
-    other = found | ((right > 0) & (right != value) & (right != UNKNOWN))
-    return np.ascontiguousarray(np.moveaxis(other, axis, 0))
-
-
-def _told(planes: np.ndarray, right: np.ndarray, score: np.ndarray, others: np.ndarray) -> Told:
-    told = Told.of(planes, right > 0.5, score)
-    exchanged = 2 * (told.changed & others[planes]).sum() > told.changed.sum()
-    return replace(told, exchanged=bool(exchanged))
+def _found(case: dict, value: int, score: np.ndarray, axis: int) -> np.ndarray:
+    """The labels that a model finds, planes along ``axis`` first; of ``value`` what ``score`` says."""
+    found = np.moveaxis(case["score"].argmax(axis=0), axis, 0)
+    return np.where(score > 0, value, np.where(found == value, 0, found))
 
 
 def _of_another_model(score: np.ndarray, rng: np.random.Generator) -> np.ndarray:

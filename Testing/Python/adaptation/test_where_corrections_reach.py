@@ -12,7 +12,7 @@ from scipy import ndimage
 from usema.adaptation import adapting, estimate
 from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
-from usema.adaptation.drawn import Drawn, along
+from usema.adaptation.drawn import Drawn, along, meets_another
 from usema.adaptation.judging import CARRIED, PROPAGATED, change_of, wrong_when_left_out
 from usema.adaptation.lesson import Lesson, Shown
 from usema.adaptation.places import Places
@@ -85,13 +85,29 @@ def test_of_a_label_taken_from_a_slice_little_goes_where_the_model_has_more_of_i
     end = along(areas, np.array([3]), 0)[:, 0, 0]
     np.testing.assert_allclose(end, [0.3, 0.3, 1, 1, *[0.2] * 4, *[0.06] * 2])
     gap = along(areas, np.array([6]), 5)[:, 0, 0]
-    np.testing.assert_allclose(gap[[2, 5, 7]], 0.2)
+    np.testing.assert_allclose(gap[[2, 5, 7]], 0.1)
     drawn_smaller = along(areas, np.array([6]), 60)[:, 0, 0]
     np.testing.assert_allclose(drawn_smaller[2:8], 1)
     missed = along(areas, np.array([9]), 50)[:, 0, 0]  # the model has nothing there: it may have missed more
     np.testing.assert_allclose(missed, 1)
     exchanged = along(areas, np.array([9]), 50, exchanged=True)[:, 0, 0]  # another label gave it
     np.testing.assert_allclose(exchanged, [0.1, 0.1, *[1] * 6, 0.1, 1])
+
+
+@pytest.mark.parametrize(
+    ("plane", "left", "meets"),
+    [
+        (6, 0, True),  # it went, and ends two planes farther for the model, too
+        (7, 3, True),
+        (2, 0, False),  # it went from where the model has it far and wide
+        (5, 70, False),  # it is there as before
+        (9, 60, True),  # it came, and the model has it two planes before
+        (11, 60, False),  # it came where the model has nothing like it
+    ],
+)
+def test_where_the_model_lets_two_labels_meet_near_a_slice_it_tells_of_itself_alone(plane, left, meets):
+    areas = np.array([80, 90, 90, 90, 90, 80, 70, 50, 0, 0, 0, 0, 0])
+    assert meets_another(areas, np.array([plane]), left) == meets
 
 
 def test_a_slice_given_from_one_label_to_another_leaves_what_lies_behind_it(case):

@@ -18,8 +18,10 @@ EMPTIED = 0.3  # of what a model has of a label on a slice: if less is left, the
 # tail that a model drew four slices too long took four right ones with it.
 INWARD = 0.2  # how much counts of a label that was taken, on the side where the model has more of it
 BOTH_SIDES = 0.3  # of what a model has on the larger side: if the other has more, the slice is a gap and no end
+GAP = 0.1  # how much counts on both sides then
 OUTWARD = 0.3  # how much counts on planes where the model has none of a label, though it has some on the slice
 EXCHANGED = 0.1  # and if the label was drawn over another: two parts meet there, and only where they do is told
+NEAR = 2  # planes: if a model lets two labels meet so near, that they meet elsewhere tells of no other slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +78,30 @@ def along(areas: np.ndarray, planes: np.ndarray, left: int, exchanged: bool = Fa
     empty[planes] = False
     result[empty] = EXCHANGED if exchanged else OUTWARD
     if left < EMPTIED * here:
-        if below >= BOTH_SIDES * above:
+        if min(below, above) >= BOTH_SIDES * max(below, above):
+            result[:first] *= GAP
+            result[last + 1 :] *= GAP
+        elif below > above:
             result[:first] *= INWARD
-        if above >= BOTH_SIDES * below:
+        else:
             result[last + 1 :] *= INWARD
     return result[:, None, None]
+
+
+def meets_another(areas: np.ndarray, planes: np.ndarray, left: int) -> bool:
+    """Whether a label that another took the place of on a slice, or the reverse, ends near it in a model's eyes, too.
+
+    Then the slice tells that the two meet a little before or behind where the model has it, and no more: how far, only
+    the next slices know. Measured on hippocampi cut across, where the front part meets the back part on one slice.
+
+    Args:
+        areas: (planes,) voxels that a model has of the label.
+        planes: those of the slice.
+        left: voxels that the label has there now.
+    """
+    here, left = areas[planes].mean(), left / len(planes)
+    first, last = int(planes.min()), int(planes.max())
+    around = np.concatenate([areas[max(0, first - NEAR) : first], areas[last + 1 : last + 1 + NEAR]])
+    went = left < EMPTIED * here and bool((around < EMPTIED * here).any())
+    came = here < EMPTIED * left and bool((around > EMPTIED * left).any())
+    return went or came

@@ -23,7 +23,7 @@ from ..errors import Cancelled
 from ..inference.outputs import Outputs
 from ..models.parts import SIGMOID
 from ..networks.propagation import Propagation
-from .drawn import Drawn, along
+from .drawn import Drawn, along, meets_another
 from .estimate import refuse_without
 from .lesson import Lesson, Shown, away_from
 from .propagation_features import FEATURES, Told, see
@@ -110,12 +110,11 @@ class Propagated:
         asked = []
         for value, score in scores.items():
             score = np.moveaxis(score, axis, 0)
-            told = []
-            for one in shown:
-                right, found = labels[one.planes], np.moveaxis(lesson.found[one.slice], axis, 0)
-                differ = ((right == value) != (found == value)) & (right != UNKNOWN)
-                exchanged = 2 * (differ & (right > 0) & (found > 0)).sum() > differ.sum()
-                told.append(Told(one.planes, right == value, differ, bool(exchanged)))
+            areas = (score > 0).sum(axis=(1, 2))
+            told = [
+                told_by(value, one.planes, labels[one.planes], np.moveaxis(lesson.found[one.slice], axis, 0), areas)
+                for one in shown
+            ]
             if not any(one.changed.any() for one in told):
                 continue  # he left this label as it was
             box = box_of(score, told)
@@ -183,6 +182,24 @@ def propagated(
         Propagated.of(lesson, its, outputs, on_main_axis(lesson.shown), progress=progress, should_stop=should_stop)
         for lesson, its in zip(lessons, scores, strict=True)
     ]
+
+
+def told_by(value: int, planes: np.ndarray, right: np.ndarray, found: np.ndarray, areas: np.ndarray) -> Told:
+    """What a corrected slice tells of a label.
+
+    Args:
+        planes: that show the slice.
+        right: (planes, b, c) labels of it, or UNKNOWN.
+        found: labels of the same shape, the model's.
+        areas: (a,) voxels of all planes that the model has of the label.
+    """
+    label, had = right == value, found == value
+    changed = (label != had) & (right != UNKNOWN)
+    given = changed & (right > 0) & (found > 0)
+    exchanged = bool(2 * given.sum() > changed.sum())
+    if exchanged and meets_another(areas, planes, int(label.sum())):
+        return Told(planes, np.where(given, had, label), changed & ~given)
+    return Told(planes, label, changed, exchanged)
 
 
 def box_of(score: np.ndarray, told: Sequence[Told]) -> tuple[slice, slice, slice]:
