@@ -34,7 +34,7 @@ POSSIBLE = -3.0  # log odds from which on a voxel may yet become the label's
 MARGIN = 12  # voxels around what may
 LEAST = 0.01  # of a change, below which it is not looked for
 TILE, HALO = 64, 24  # voxels: the sides of what is computed at once, and how much of a neighbour it sees
-BYTES = 160  # of memory for a voxel of what is computed at once: features, and what they are made of
+BYTES = 180  # of memory for a voxel of what is computed at once: features, and what they are made of
 REACH = 18.0  # voxels from the nearest corrected slice, at which 1/e of the change is left, and soon nothing
 
 
