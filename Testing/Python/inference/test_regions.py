@@ -158,7 +158,7 @@ def test_what_the_volume_cuts_off_and_sides_that_differ_much_are_told(predictor,
     found, warnings = segmented(predictor, part)
     assert set(np.unique(found.labels)) >= {0, *RIGHT}
     told = " ".join(warnings)
-    assert "The left hippocampus reaches the border of the volume: a part of it may be cut off." in told
+    assert "The left hippocampus reaches the border of what was segmented: a part of it may be cut off." in told
     assert "The two sides differ by more than 25% of their mean. Check both." in told
 
 
@@ -179,7 +179,7 @@ def test_a_crop_that_shows_a_part_of_it_or_none_is_told(predictor):
     size = (volume.geometry.size[0], half, volume.geometry.size[2])
     part = Volume(np.ascontiguousarray(volume.array[:, :half]), replace(volume.geometry, size=size))
     told = " ".join(predictor.segment(part).warnings)
-    assert "What was found reaches the border of the volume: a part of it may be cut off." in told
+    assert "What was found reaches the border of what was segmented: a part of it may be cut off." in told
     assert predictor.segment(volume).warnings == []
 
 

@@ -229,7 +229,7 @@ def _tell_of_border(what: str, mask: np.ndarray, box: Box, geometry: Geometry, w
     ]
     touched = {end for axis, index, end in faces if mask.take(index, axis).any()}
     if True in touched:
-        wishes.warn(f"{what} reaches the border of the volume: a part of it may be cut off.")
+        wishes.warn(f"{what} reaches the border of what was segmented: a part of it may be cut off.")
     if False in touched:
         wishes.warn(f"{what} may go on beyond where it was looked for. Check its ends.")
 
