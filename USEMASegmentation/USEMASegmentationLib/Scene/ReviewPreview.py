@@ -7,6 +7,7 @@ import slicer
 import vtk
 from usema.volumes.masks import Box
 
+from .Hierarchy import addHidden
 from .SegmentVoxels import LABELMAP, arrayOf, newImage
 from .VolumeBridge import ijkToRas
 
@@ -34,15 +35,11 @@ class ReviewPreview:
         array: np.ndarray | None = None,
     ):
         self._over = segmentationNode, volumeNode
-        node = slicer.vtkMRMLSegmentationNode()
-        node.SetName("USEMA preview")
+        scene, node = slicer.mrmlScene, slicer.vtkMRMLSegmentationNode()
         node.SetSaveWithScene(False)
-        # Lists look whether a node is hidden when it comes into the scene, and not again. Of one that is, the subject
-        # hierarchy makes no item, without which the application logs errors about each of its segments.
-        node.SetHideFromEditors(True)
         node.SetAttribute(_EXCLUDED, "1")
-        scene = slicer.mrmlScene
-        self._node = scene.AddNode(node)
+        self._node = addHidden(node, "USEMA preview")
+        # of a hidden node the subject hierarchy has no item, without which the application logs errors of its segments
         hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
         hierarchy.CreateItem(hierarchy.GetSceneItemID(), self._node)
         self._going, self._isPending = "", False
