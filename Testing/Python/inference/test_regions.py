@@ -208,7 +208,17 @@ def test_a_volume_that_shows_nothing_like_it_is_refused_with_what_to_do(predicto
     rough.reshape(-1)[np.flatnonzero(head.reference)[:voxels]] = HIPPOCAMPUS
     with pytest.raises(InputError, match="a whole head is expected, and nothing like the left hippocampus or") as error:
         segmented(predictor, head, rough=rough)
-    assert "Is it MR of a whole head?" in error.value.hint
+    assert (
+        "Is it MR of a whole head, and do spacing (1 x 1 x 1 mm) and orientation (LPS) of the file" in error.value.hint
+    )
+
+
+def test_what_makes_a_head_unlike_one_is_said_where_nothing_was_found_in_it(predictor, head):
+    geometry = replace(head.volume.geometry, spacing=(0.5, 0.5, 0.5))
+    small = replace(head, volume=replace(head.volume, geometry=geometry), rough=np.zeros_like(head.rough))
+    with pytest.raises(InputError, match=r"nothing like .* was found\. See: As a head it would be too small") as error:
+        segmented(predictor, small)
+    assert "The file's spacing, 0.5 x 0.5 x 0.5 mm, may be wrong." in error.value.message
 
 
 def test_what_is_far_too_small_for_it_is_left_out_and_told(predictor, head):

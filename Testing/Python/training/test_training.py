@@ -215,8 +215,9 @@ def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained, tmp_p
     assert from_bundle["loss"] < from_nothing["loss"] - 0.1
     assert from_bundle["training"]["started_from"] == "hippocampus 0.1.0"
     assert "started_from" not in from_nothing["training"]
-    with pytest.raises(InputError, match="cannot start this training: its network is another one"):
+    with pytest.raises(InputError, match=r"its network is another one. Of \S+, it has .+, and \w+USEMASmall ") as error:
         step(trained[1], nnUNetTrainerUSEMASmall, USEMA_START=str(bundled_models()["hippocampus-mr"]))
+    assert "--trainer nnUNetTrainerUSEMARobustBothSides" in error.value.hint
 
 
 def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data, tmp_path, monkeypatch):
@@ -347,7 +348,25 @@ def test_a_spacing_that_no_voxel_has_is_refused(spacing):
     assert "'--spacing'" in result.output
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"trainer": "nnUNetTrainerUSEMAsmall"}, "There is no trainer 'nnUNetTrainerUSEMAsmall'. Those of USEMA are "),
+        ({"fold": "first"}, "'first' is no fold. Give a number from 0 to 4, or 'all'"),
+    ],
+)
+def test_a_trainer_or_a_fold_that_is_none_is_refused_before_anything_is_planned(data, tmp_path, options, words):
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3])
+    with pytest.raises(InputError) as error:
+        train_dataset(dataset, tmp_path / "runs", **{**FURTHER, **options})
+    assert words in f"{error.value.message} {error.value.hint}"
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_folder_that_is_no_dataset_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"There is no folder .*liver"):
+        train_dataset(tmp_path / "liver", tmp_path / "runs", configuration="2d", trainer="nnUNetTrainerUSEMA")
+    (tmp_path / "liver").mkdir()
     with pytest.raises(InputError, match="'liver' is not the name of an nnU-Net dataset"):
         train_dataset(tmp_path / "liver", tmp_path / "runs", configuration="2d", trainer="nnUNetTrainerUSEMA")
     (tmp_path / "Dataset009_Liver").mkdir()

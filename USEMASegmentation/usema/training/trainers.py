@@ -138,16 +138,21 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
             InputError: its network is another one.
         """
         bundle = read_bundle(path)
-        try:
-            weights = bundle.load_weights()  # what finds the regions of whole volumes is not trained here
-            weights = {name: value for name, value in weights.items() if not name.startswith(FINDER_PREFIX)}
-            self.bare_network().load_state_dict(weights)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+        weights = bundle.load_weights()  # what finds the regions of whole volumes is not trained here
+        weights = {name: value for name, value in weights.items() if not name.startswith(FINDER_PREFIX)}
+        there, wanted = (
+            {name: list(value.shape) for name, value in each.items()}
+            for each in (weights, self.bare_network().state_dict())
+        )
+        if there != wanted:
+            other = min(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name))
+            trained_by = bundle.metadata.training.get("trainer", "the one that the bundle was trained with")
             raise InputError(
-                f"{path} cannot start this training: its network is another one: {reason}",
-                "Choose the trainer that the bundle was trained with, or start without it.",
-            ) from error
+                f"{path} cannot start this training: its network is another one. Of {other}, it has "
+                f"{there.get(other, 'nothing')}, and {type(self).__name__} {wanted.get(other, 'nothing')}.",
+                f"Choose its trainer (command line: --trainer {trained_by}), or start without it.",
+            )
+        self.bare_network().load_state_dict(weights)
         self.started_from = {"started_from": f"{bundle.metadata.name} {bundle.metadata.version}"}
 
     def on_train_start(self):
