@@ -216,3 +216,11 @@ def test_the_network_runs_once_over_the_volume_and_the_result_is_as_if_it_ran_tw
     assert len(ran) == 3
     np.testing.assert_array_equal(once.labels, twice.labels)
     np.testing.assert_array_equal(once.probabilities, twice.probabilities)
+
+
+def test_what_changes_no_other_slice_is_not_said_to_have_been_propagated(case):
+    labels = case.labels.copy()
+    labels[16, 2, 2] = 1  # a voxel far from all that the model finds
+    report = adapt(case.predictor, [case.volume], Corrections(labels, ((0, 16),)), Wish(way="propagated")).report
+    assert report["changed_voxels"] == 0
+    assert report["message"] == "What you changed on 1 corrected slice changes nothing on the others."

@@ -163,6 +163,7 @@ class _Adaptation:
             said = delta_said(self._predictor.metadata, self._corrections, pupil.steps, self._wish.seed)
             delta = pupil.delta(self._part, said)
         result = self._segment(way, pupil, delta, after, looked)
+        change = change_of(result.labels, self._corrections, result.geometry)
         report = {
             "way": way,
             "slices": [list(one) for one in sorted(slices)],
@@ -171,8 +172,8 @@ class _Adaptation:
             "dice_before": right,
             "dice_after": self._dice(after) if pupil else None,
             "held_out": held and held.report,
-            **change_of(result.labels, self._corrections, result.geometry),
-            "message": message(way, len(slices), held, right, wrong),
+            **change,
+            "message": message(way, len(slices), held, right, wrong, change["changed_voxels"]),
         }
         return Adapted(result, delta, report)
 

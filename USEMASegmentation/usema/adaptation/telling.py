@@ -10,8 +10,12 @@ from .corrections import Corrections
 from .judging import CARRIED, LEARNED, PROPAGATED, UNCHANGED, HeldOut
 
 
-def message(way: str, count: int, held: HeldOut | None, right: float, wrong: Mapping[str, int] | None) -> str:
+def message(
+    way: str, count: int, held: HeldOut | None, right: float, wrong: Mapping[str, int] | None, changed: int
+) -> str:
     slices = "1 corrected slice" if count == 1 else f"{count} corrected slices"
+    if not changed and way in (PROPAGATED, CARRIED):
+        return f"What you changed on {slices} changes nothing on the others."
     compared = ""
     if held is not None:
         compared = (
