@@ -300,6 +300,8 @@ class LearnTask(WorkerTask):
         places = [(one.axis, one.index) for one in run.slices]
         count = Learn.apply(case, run.box, labels, margins, places, provenance, delta)
         self._status = replace(self._status, changedVoxels=count, warnings=list(event["warnings"]))
+        if not count and adaptation["way"] != LEARNED:
+            message = "The corrected and accepted slices change nothing in the others."
         self._end("done", message)
 
     def _giveUp(self) -> None:

@@ -9,7 +9,8 @@ import re
 import shutil
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -97,16 +98,27 @@ def remove_abandoned(folder: Path) -> None:
                     path.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes a file whole or not at all, whatever stood there; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_beside(path)
+@contextmanager
+def whole_file(path: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """A file to be written, which is called ``path`` once the block ends well; else what stood there stays.
+
+    Args:
+        temporary: its name until then, on the same disk; by default one that nothing has.
+    """
+    temporary = temporary or temporary_beside(path)
     try:
-        temporary.write_bytes(data)
+        yield temporary
         temporary.replace(path)
     finally:
         with suppress(OSError):  # on a read-only file system this fails too, and would hide why
             temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all, whatever stood there; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def move_into_place(temporary: Path, folder: Path) -> None:

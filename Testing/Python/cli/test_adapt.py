@@ -98,6 +98,17 @@ def test_what_cannot_be_done_is_refused(tmp_path, small_volume, corrected, model
     assert not list(tmp_path.glob("result*"))
 
 
+@pytest.mark.parametrize("name", ["corrected.nii.gz", "before.nii.gz"])
+def test_what_the_user_drew_is_never_replaced_also_not_with_overwrite(tmp_path, small_volume, corrected, model, name):
+    before = tmp_path / "before.nii.gz"
+    before.write_bytes(corrected.read_bytes())
+    drawn, places = corrected.read_bytes(), ["--slices", "4", "--before", before, "-o", tmp_path / "." / name]
+    result = usema("adapt", small_volume, corrected, *places, "--model", model, "--way", "carried", "--overwrite")
+    assert result.exit_code == 1
+    assert "would replace its input" in said(result)
+    assert corrected.read_bytes() == before.read_bytes() == drawn
+
+
 def test_a_delta_that_is_none_is_refused_before_anything_is_read(tmp_path, small_volume, corrected, model):
     result = usema("segment", small_volume, "-o", tmp_path / "r.nii.gz", "--model", model, "--delta", corrected)
     assert result.exit_code == 1

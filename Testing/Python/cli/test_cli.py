@@ -91,7 +91,7 @@ def test_a_failing_case_does_not_stop_the_rest_and_the_exit_code_tells(model, vo
     [
         (["nowhere.nii.gz", "-o", "{tmp}/a.nii.gz"], "nowhere.nii.gz does not exist"),
         (["{volume}", "-o", "{tmp}/a.txt"], "'a.txt' has none of the suffixes"),
-        (["{volume}", "-o", "{volume}/no/a.nii.gz"], "folder {volume}/no cannot be made"),
+        (["{volume}", "-o", "{volume}/no/a.nii.gz"], "no cannot be made: {volume} is no folder. Choose"),
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--model", "lungs"], "no model 'lungs'"),
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--overlap", "1.5"], "overlap 1.5"),
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--device", "cuda:9"], "'cuda:9' cannot be used"),
@@ -110,6 +110,28 @@ def test_bad_input_gets_a_message_that_names_it_and_no_result(model, volume, tmp
     assert message.format(tmp=tmp_path, volume=volume) in re.sub(r"\s+", " ", result.output)
     assert "Traceback" not in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "empty"),
+    [
+        (["segment", "", "-o", "out"], "'segment' is empty"),
+        (["segment", "a.nii.gz", "-o", ""], "'-o' is empty"),
+        (["segment", "a.nii.gz", "-o", "out", "--model="], "'--model=' is missing"),
+        (["models", "publish", "", "-o", "out"], "'publish' is empty"),
+        (["evaluate", "", "labels"], "'evaluate' is empty"),
+    ],
+)
+def test_an_unset_variable_of_the_shell_means_neither_this_folder_nor_the_bundled_model(
+    volume, tmp_path, arguments, empty, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(volume, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    result = usema(*arguments)
+    assert result.exit_code == 2
+    assert f"{empty}. Is a variable of the shell not set?" in result.output
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_existing_result_is_only_replaced_when_asked(model, volume, tmp_path):

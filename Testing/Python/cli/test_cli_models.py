@@ -184,6 +184,18 @@ def test_indexes_are_listed_in_their_order_and_removed(server, department):
     assert usema("models", "index", "remove", server.url).exit_code == 1
 
 
+def test_the_list_says_who_offers_a_newer_version_of_what_came_from_elsewhere(tmp_path):
+    publish.publish(
+        write_tiny_bundle(tmp_path / "9", name="hippocampus-mr", version="9.0.0"), tmp_path / "share", title="Radiology"
+    )
+    usema("models", "index", "add", tmp_path / "share")
+    listed = said(usema("models", "list"))
+    assert re.search(r"hippocampus-mr .* USEMA +│ update: 9.0.0", listed)
+    assert "hippocampus-mr 9.0.0 is offered by Radiology." in listed
+    assert usema("models", "download", "hippocampus-mr", "--replace").exit_code == 0
+    assert re.search(r"hippocampus-mr │ 9.0.0 .* Radiology +│ installed", said(usema("models", "list")))
+
+
 def test_a_new_version_is_offered_downloaded_and_used(tmp_path):
     share = tmp_path / "share"
     for version in ("1.0.0", "1.1.0"):

@@ -70,7 +70,7 @@ def test_a_model_that_finds_its_regions_takes_a_whole_head_and_is_not_for_a_whol
     assert found(bundled, Geometry((181, 217, 181), (1, 1, 1), (0, 0, 0), EYE)) == {}
     body = found(bundled, Geometry((200, 200, 350), (2, 2, 1), (0, 0, 0), EYE))
     assert "400 x 400 x 350 mm, far more than the model is for" in body["extent"]
-    assert "A whole head has up to 320 mm: cut it to that first." in body["extent"]
+    assert "A whole head has up to 320 mm: is the spacing right? Else cut it to that first." in body["extent"]
 
 
 def test_lengths_are_compared_along_the_models_own_axes():

@@ -158,7 +158,7 @@ def test_what_the_volume_cuts_off_and_sides_that_differ_much_are_told(predictor,
     found, warnings = segmented(predictor, part)
     assert set(np.unique(found.labels)) >= {0, *RIGHT}
     told = " ".join(warnings)
-    assert "The left hippocampus reaches the border of the volume: a part of it may be cut off." in told
+    assert "The left hippocampus reaches the border of what was segmented: a part of it may be cut off." in told
     assert "The two sides differ by more than 25% of their mean. Check both." in told
 
 
@@ -179,7 +179,7 @@ def test_a_crop_that_shows_a_part_of_it_or_none_is_told(predictor):
     size = (volume.geometry.size[0], half, volume.geometry.size[2])
     part = Volume(np.ascontiguousarray(volume.array[:, :half]), replace(volume.geometry, size=size))
     told = " ".join(predictor.segment(part).warnings)
-    assert "What was found reaches the border of the volume: a part of it may be cut off." in told
+    assert "What was found reaches the border of what was segmented: a part of it may be cut off." in told
     assert predictor.segment(volume).warnings == []
 
 
@@ -208,7 +208,17 @@ def test_a_volume_that_shows_nothing_like_it_is_refused_with_what_to_do(predicto
     rough.reshape(-1)[np.flatnonzero(head.reference)[:voxels]] = HIPPOCAMPUS
     with pytest.raises(InputError, match="a whole head is expected, and nothing like the left hippocampus or") as error:
         segmented(predictor, head, rough=rough)
-    assert "Is it MR of a whole head?" in error.value.hint
+    assert (
+        "Is it MR of a whole head, and do spacing (1 x 1 x 1 mm) and orientation (LPS) of the file" in error.value.hint
+    )
+
+
+def test_what_makes_a_head_unlike_one_is_said_where_nothing_was_found_in_it(predictor, head):
+    geometry = replace(head.volume.geometry, spacing=(0.5, 0.5, 0.5))
+    small = replace(head, volume=replace(head.volume, geometry=geometry), rough=np.zeros_like(head.rough))
+    with pytest.raises(InputError, match=r"nothing like .* was found\. See: As a head it would be too small") as error:
+        segmented(predictor, small)
+    assert "The file's spacing, 0.5 x 0.5 x 0.5 mm, may be wrong." in error.value.message
 
 
 def test_what_is_far_too_small_for_it_is_left_out_and_told(predictor, head):

@@ -204,6 +204,25 @@ def test_without_internet_the_store_says_how_its_packages_get_here(installer, as
         installer.installForStore()
 
 
+# What a training set needs
+
+
+def test_adding_to_a_training_set_asks_for_what_it_lacks_alone_and_once(installer, installed, asked, pip, root):
+    from USEMASegmentationLib.Panel.Installer import TRAINING_SET
+
+    assert "nibabel" not in installer.words()
+    asked.answer = False
+    with pytest.raises(Cancelled, match="Nothing was installed"):
+        installer.installForTrainingSet()
+    asked.answer = True
+    installer.installForTrainingSet()
+    installer.installForTrainingSet()
+    assert pip == [["nibabel>=5.0"]]
+    assert len(asked) == 2
+    assert "nibabel" in asked[-1]
+    assert f'"{TRAINING_SET[0].package}>={TRAINING_SET[0].version[0]}"' in (root / "pyproject.toml").read_text("utf-8")
+
+
 # What is only faster
 
 

@@ -277,6 +277,30 @@ def test_what_does_not_help_is_said_and_changes_nothing(reviewed):
     assert (both(node, volume) == before).all()
 
 
+@pytest.mark.parametrize("reviewed", ["agrees"], indirect=True)
+def test_nothing_is_called_propagated_where_no_voxel_changed(reviewed):
+    panel, volume, node = reviewed
+    draw(panel, volume, node)
+    before = both(node, volume)
+    learn(panel)
+    assert panel.reviewSection.ui.learnLabel.text == "The corrected and accepted slices change nothing in the others."
+    assert (both(node, volume) == before).all()
+
+
+def test_how_it_ended_is_said_as_long_as_the_segmentation_holds_it(reviewed):
+    panel, volume, node = reviewed
+    ui = panel.reviewSection.ui
+    draw(panel, volume, node)
+    learn(panel)
+    assert "voxels changed" in ui.learnLabel.text
+    panel.ui.segmentEditor.undo()
+    slicer.app.processEvents()
+    assert "1 slice is ticked" in ui.learnLabel.text
+    panel.ui.segmentEditor.redo()
+    slicer.app.processEvents()
+    assert "voxels changed" in ui.learnLabel.text
+
+
 def test_a_segment_that_is_missing_is_no_lesson(reviewed):
     panel, volume, node = reviewed
     draw(panel, volume, node)

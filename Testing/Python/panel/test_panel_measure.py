@@ -95,6 +95,17 @@ def test_a_click_makes_a_table_of_all_segments(app, openPanel, statistics):
     assert not slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode") or not slicer.util.getNodes("Statistics*")
 
 
+def test_each_click_makes_a_table_of_its_own_name_and_none_without_segments(app, openPanel, statistics):
+    panel, _, node = segmented(app, openPanel)
+    for _ in range(2):
+        panel.ui.measureButton.click()
+    names = {one.GetName() for one in slicer.util.getNodesByClass("vtkMRMLTableNode")}
+    node.GetSegmentation().RemoveAllSegments()
+    panel.ui.measureButton.click()
+    assert "has no segment to be measured" in panel.ui.messageLabel.text
+    assert len(names) == len(slicer.util.getNodesByClass("vtkMRMLTableNode")) == 2
+
+
 def test_without_the_module_there_is_no_button(app, openPanel):
     panel, *_ = segmented(app, openPanel)
     assert not isShown(panel.ui.measureButton)

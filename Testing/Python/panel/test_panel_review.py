@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
+import vtk
 from panel_cases import isShown, waitUntil
 from slicer_cases import voxels
 from USEMASegmentationLib.Scene.ReviewPreview import ReviewPreview
@@ -59,6 +60,41 @@ def test_the_slider_shows_an_outline_and_apply_writes_it_as_one_step(reviewed):
     slicer.app.processEvents()
     assert (voxels(node, ANTERIOR, volume) == before).all()
     assert ui.thresholdSlider.value == 0.0
+
+
+def test_an_outline_is_in_no_list_and_goes_after_the_segmentation_not_while_that_is_being_removed(reviewed):
+    panel, _, node = reviewed
+    scene, hidden, order = slicer.mrmlScene, [], []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def added(_scene, _event, one):
+        hidden.append((one.GetName(), one.GetHideFromEditors()))  # the application's lists look at it now alone
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def going(_scene, _event, one):
+        order.append(f"{one.GetName()} goes")
+        if one is node:
+            panel._parameterNode.segmentation = None  # as the panel's list does in the application
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def gone(_scene, _event, one):
+        order.append(f"{one.GetName()} is gone")
+
+    tags = [
+        scene.AddObserver(scene.NodeAddedEvent, added),
+        scene.AddObserver(scene.NodeAboutToBeRemovedEvent, going),
+        scene.AddObserver(scene.NodeRemovedEvent, gone),
+    ]
+    panel.reviewSection.ui.thresholdSlider.value = 1.0
+    (preview,) = previews()
+    assert ("USEMA preview", 1) in hidden
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    assert hierarchy.GetItemByDataNode(preview) != hierarchy.GetInvalidItemID()
+    scene.RemoveNode(node)
+    for tag in tags:
+        scene.RemoveObserver(tag)
+    assert previews() == []
+    assert order.index("USEMA preview goes") > order.index(f"{node.GetName()} is gone")
 
 
 def test_the_outline_goes_with_reset_another_segment_another_module_and_the_scene(reviewed):

@@ -79,8 +79,14 @@ def test_without_its_volume_or_with_another_part_of_it_a_result_says_so(reviewed
     volume.SetOrigin(*origin)
     panel.updateState()
     assert isShown(ui.thresholdGroup)
+    ui.thresholdSlider.value = 1.0
+    going, parameters = slicer.mrmlScene.NodeAboutToBeRemovedEvent, panel._parameterNode
+    # as the panel's list does in the application, where that is still in the scene
+    tag = slicer.mrmlScene.AddObserver(going, lambda *_: setattr(parameters, "inputVolume", None))
     slicer.mrmlScene.RemoveNode(volume)
-    ui.findRegionsButton.click()
+    slicer.mrmlScene.RemoveObserver(tag)
+    slicer.app.processEvents()
+    assert not slicer.util.getNodes("USEMA preview*")
     assert "no volume in the scene belongs to it" in ui.reviewHintLabel.text
     assert not isShown(ui.regionsGroup)
     assert before.any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import slicer
 import slicer.util
+import vtk
 from review_cases import ANTERIOR, POSTERIOR
 from usema.errors import InputError
 from usema.volumes.segments import millilitres
@@ -175,6 +176,19 @@ def test_the_next_result_begins_anew_and_undo_leads_back_to_the_margins_before(s
     scene.editor.Redo()
     scene.segment(segmentation=scene.node)
     assert len(KeptMargins.nodesByRun(scene.node)) == 2  # of the result before and of this one
+
+
+def test_margins_are_in_no_list_of_the_application(scene):
+    hidden = []
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def added(_scene, _event, node):
+        hidden.append((node.GetClassName(), node.GetHideFromEditors()))  # lists look at it now alone
+
+    tag = slicer.mrmlScene.AddObserver(slicer.mrmlScene.NodeAddedEvent, added)
+    scene.segment()
+    slicer.mrmlScene.RemoveObserver(tag)
+    assert ("vtkMRMLTextNode", 1) in hidden
 
 
 def test_margins_go_with_their_segmentation_and_stay_with_a_copy_of_it(scene):

@@ -24,6 +24,7 @@ from slicer_cases import (
     write,
 )
 from USEMASegmentationLib.Scene.EditMask import tagOf
+from USEMASegmentationLib.Scene.VolumeBridge import referenceVolume
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -314,6 +315,15 @@ def test_segments_and_provenance_survive_in_a_segmentation_file(host, volume, tm
         assert segmentOf(again, segmentId).GetName() == label.name
         assert (voxels(again, segmentId, volume) == (labels == label.value)).all()
         assert {key: tagOf(segmentOf(again, segmentId), key) for key in PROVENANCE} == PROVENANCE
+
+
+@pytest.mark.parametrize("existing", ["replace", "keep"])
+def test_a_copy_that_is_segmented_again_belongs_to_the_volume(volume, existing):
+    copy = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Copy")
+    copy.CopyContent(write(blobs(), volume, MODEL, PROVENANCE))  # as Clone does it, without what the original refers to
+    assert referenceVolume(copy) is None
+    assert write(blobs(), volume, MODEL, PROVENANCE, segmentationNode=copy, existing=existing) is copy
+    assert referenceVolume(copy) is volume
 
 
 def test_signs_that_separate_tags_in_files_are_replaced(volume):

@@ -41,7 +41,9 @@ DESCRIPTION = {
 }
 
 
-def make_results(folder: Path, outputs: int = 3, mean: dict | None = None, metadata: bool = True, **changes) -> Path:
+def make_results(
+    folder: Path, outputs: int = 3, mean: dict | None = None, metadata: bool = True, training=(), **changes
+) -> Path:
     """A results folder as a trainer leaves it, with a network that has learnt nothing, and changes of dataset.json."""
     described = {key: value for key, value in (DESCRIPTION | changes).items() if value is not None}
     network_class, config = ARCHITECTURES["USEMA"]
@@ -51,7 +53,7 @@ def make_results(folder: Path, outputs: int = 3, mean: dict | None = None, metad
     says = {
         "architecture": {"name": "USEMA", "config": network.config.to_dict()},
         "inference": {"mirror_axes": []},
-        "training": TRAINING,
+        "training": {**TRAINING, **dict(training)},
     }
     (folder / "fold_0/validation").mkdir(parents=True)
     (folder / "plans.json").write_text(json.dumps(planned("hippocampus")))
@@ -299,3 +301,37 @@ def test_labels_other_than_those_of_the_start_are_refused(tmp_path):
         InputError, match="has the labels Anterior hippocampus, Posterior hippocampus, and those trained"
     ):
         export_bundle(make_results(tmp_path / "results"), tmp_path / "b", like=start)
+
+
+def test_a_model_is_not_said_to_be_another_one_than_its_training_began_with(tmp_path):
+    start = read_bundle(bundled_models()["hippocampus-mr"])
+    given = {"background": 0, "Anterior hippocampus": 1, "Posterior hippocampus": 2}
+    results = make_results(tmp_path / "results", training={"started_from": "hippocampus 0.1.0"}, labels=given)
+    with pytest.raises(InputError, match=r"began with hippocampus 0\.1\.0, not with hippocampus-mr"):
+        export_bundle(results, tmp_path / "b", like=start)
+
+
+def test_the_folders_folds_and_checkpoints_that_are_there_are_named_where_others_are_asked_for(tmp_path):
+    results = make_results(tmp_path / "runs/results/Dataset004_Hippocampus/trainer")
+    for folder in (tmp_path / "runs", results / "fold_0"):
+        with pytest.raises(InputError, match=r"plans\.json is missing") as error:
+            export_bundle(folder, tmp_path / "b")
+        assert str(results) in error.value.hint
+    with pytest.raises(InputError, match="has no fold 1") as error:
+        export_bundle(results, tmp_path / "b", fold="1")
+    assert "--fold 0" in error.value.hint
+    (results / "fold_0/checkpoint_final.safetensors").rename(results / "fold_0/checkpoint_latest.safetensors")
+    with pytest.raises(InputError, match="the training did not come so far") as error:
+        export_bundle(results, tmp_path / "b")
+    assert "--checkpoint latest" in error.value.hint
+
+
+def test_what_a_bundle_does_not_say_for_want_of_a_card_or_a_data_set_is_told(tmp_path, data):
+    results, said = make_results(tmp_path / "results"), []
+    bundle = export_bundle(results, tmp_path / "b", report=said.append)
+    assert [sentence.partition(",")[0] for sentence in said] == ["Without --card", "Without --dataset"]
+    assert bundle.metadata.licence["open"] == "not stated", "nobody stated that it forbids commercial use"
+    (tmp_path / "card.json").write_text("{}")
+    said.clear()
+    export_bundle(results, tmp_path / "c", card=tmp_path / "card.json", dataset=data / DATASET, report=said.append)
+    assert said == []

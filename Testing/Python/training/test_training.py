@@ -24,6 +24,7 @@ from usema.training import further_2d, neighbours, robust, robust_2d
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
+from usema.training.starting import check_start
 from usema.training.trainers import nnUNetTrainerUSEMA, nnUNetTrainerUSEMASmall
 from usema.volumes.volume import load_volume, read_volume
 
@@ -214,8 +215,9 @@ def test_a_training_starts_from_a_bundle_of_the_same_network_only(trained, tmp_p
     assert from_bundle["loss"] < from_nothing["loss"] - 0.1
     assert from_bundle["training"]["started_from"] == "hippocampus 0.1.0"
     assert "started_from" not in from_nothing["training"]
-    with pytest.raises(InputError, match="cannot start this training: its network is another one"):
+    with pytest.raises(InputError, match=r"its network is another one. Of \S+, it has .+, and \w+USEMASmall ") as error:
         step(trained[1], nnUNetTrainerUSEMASmall, USEMA_START=str(bundled_models()["hippocampus-mr"]))
+    assert "--trainer nnUNetTrainerUSEMARobustBothSides" in error.value.hint
 
 
 def test_a_plan_takes_the_spacing_that_was_asked_for_and_no_other_one_later(data, tmp_path, monkeypatch):
@@ -294,6 +296,13 @@ def test_what_a_start_cannot_learn_is_refused_before_anything_is_planned(data, t
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_a_start_asks_of_the_cases_stands_in_their_headers(data, tmp_path):
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3], labels=HIPPOCAMPUS)
+    for path in (dataset / "imagesTr").iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    check_start(read_bundle(bundled_models()["hippocampus-mr"]), dataset, "3d_fullres", report=print)
+
+
 def test_labels_of_another_order_are_told_and_the_next_command_does_not_call_it_alike(data, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_run", lambda *_: None)
     monkeypatch.setattr(training.Preprocessed, "is_complete", lambda *_: True)
@@ -318,6 +327,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(tmp_path,
     trainer.local_rank, trainer.disable_checkpointing = 0, False
     path = tmp_path / "checkpoint_latest.pth"
     path.write_bytes(b"whole")
+    (tmp_path / "checkpoint_latest.pth.part").write_bytes(b"left by a training that was killed")
     with pytest.raises(OSError, match="No space left"):
         trainer.save_checkpoint(str(path))
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [(path.name, b"whole")]
@@ -338,7 +348,25 @@ def test_a_spacing_that_no_voxel_has_is_refused(spacing):
     assert "'--spacing'" in result.output
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"trainer": "nnUNetTrainerUSEMAsmall"}, "There is no trainer 'nnUNetTrainerUSEMAsmall'. Those of USEMA are "),
+        ({"fold": "first"}, "'first' is no fold. Give a number from 0 to 4, or 'all'"),
+    ],
+)
+def test_a_trainer_or_a_fold_that_is_none_is_refused_before_anything_is_planned(data, tmp_path, options, words):
+    dataset = make_dataset(data, tmp_path / "raw", CASES[:3])
+    with pytest.raises(InputError) as error:
+        train_dataset(dataset, tmp_path / "runs", **{**FURTHER, **options})
+    assert words in f"{error.value.message} {error.value.hint}"
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_folder_that_is_no_dataset_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"There is no folder .*liver"):
+        train_dataset(tmp_path / "liver", tmp_path / "runs", configuration="2d", trainer="nnUNetTrainerUSEMA")
+    (tmp_path / "liver").mkdir()
     with pytest.raises(InputError, match="'liver' is not the name of an nnU-Net dataset"):
         train_dataset(tmp_path / "liver", tmp_path / "runs", configuration="2d", trainer="nnUNetTrainerUSEMA")
     (tmp_path / "Dataset009_Liver").mkdir()

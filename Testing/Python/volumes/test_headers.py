@@ -11,8 +11,10 @@ import zlib
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from usema.errors import InputError
 from usema.resources import sample_volume
+from usema.volumes.image_files import read_grid, read_slices
 from usema.volumes.volume import read_volume
 
 
@@ -119,3 +121,33 @@ def test_nifti_with_a_damaged_word_is_no_analyze_and_too_large_a_scale_prints_no
     content[344:348] = b"x+1\0"
     (tmp_path / "word.nii").write_bytes(content)
     assert "'n+1'" in message(tmp_path / "word.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_a_grid_is_known_from_the_header_alone_whatever_is_missing_behind_it(sample, tmp_path, suffix):
+    path = tmp_path / f"volume{suffix}"
+    image = sitk.DICOMOrient(sample.to_image(), "PIR")
+    image.SetSpacing((0.7, 1.5, 2.25))
+    image.SetOrigin((-3, 40, 5))
+    sitk.WriteImage(image, str(path), useCompression=True)
+    whole = read_volume(path)
+    assert read_grid(path) == whole.geometry
+    np.testing.assert_array_equal(np.stack(list(read_slices(path))), whole.array)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError):
+        read_volume(path)
+    if suffix == ".nii":  # whose length the header tells
+        with pytest.raises(InputError, match="is incomplete"):
+            read_grid(path)
+    else:
+        assert read_grid(path) == whole.geometry
+
+
+def test_of_a_nifti_file_no_more_is_read_than_the_slices_that_are_asked_for(sample, tmp_path):
+    path = tmp_path / "volume.nii.gz"
+    sitk.WriteImage(sample.to_image(), str(path))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    slices = read_slices(path)
+    np.testing.assert_array_equal(next(slices), sample.array[0])
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        list(slices)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from usema.errors import InputError, OutputError
+from usema import volumes as room
+from usema.errors import InputError, MissingDependencyError, OutputError
 from usema.inference.region import cut
 from usema.inference.training_crops import examples, own_labels
 from usema.models.bundle import read_bundle
@@ -42,6 +44,32 @@ def test_cases_are_numbered_and_are_what_was_added(case, tmp_path):
     assert json.loads((folder / "dataset.json").read_text())["labels"]["Posterior hippocampus"] == 2
 
 
+def test_without_nibabel_nothing_is_written_and_it_is_said(case, tmp_path, monkeypatch):
+    for name in ("nibabel", "nibabel.analyze"):
+        monkeypatch.setitem(sys.modules, name, None)  # as in 3D Slicer's own Python
+    for name in ("nifti", "nifti_grid"):
+        monkeypatch.delitem(sys.modules, f"usema.volumes.{name}", raising=False)
+        monkeypatch.delattr(room, name, raising=False)
+    with pytest.raises(MissingDependencyError, match="nibabel, which is not installed"):
+        add_case(tmp_path / "Dataset500_Mine", *case, CHANNELS, LABELS)
+    assert not (tmp_path / "Dataset500_Mine").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), KeyboardInterrupt()], ids=["defect", "interrupt"])
+def test_a_folder_where_adding_failed_takes_the_case_the_next_time(error, case, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    folder = tmp_path / "Dataset500_Mine"
+    folder.mkdir()
+    with monkeypatch.context() as broken:
+        broken.setattr("usema.volumes.writing.write_label_map", fail)
+        with pytest.raises(type(error)):
+            add_case(folder, *case, CHANNELS, LABELS)
+    assert list(folder.iterdir()) == []
+    assert add_case(folder, *case, CHANNELS, LABELS) == "case_001"
+
+
 def test_nothing_that_is_there_is_written_over(case, tmp_path):
     volumes, drawn = case
     folder = tmp_path / "Dataset500_Mine"
@@ -71,6 +99,19 @@ def test_a_volume_that_is_there_already_is_refused_also_as_a_crop_that_was_cut_o
     assert list(cases_of(folder)) == ["case_001"]
     beside = replace(volume, geometry=replace(volume.geometry, origin=(500, 0, 0)))  # of another patient, by chance
     assert add_case(folder, [beside], drawn, CHANNELS, LABELS) == "case_002"
+
+
+def test_cases_that_are_there_are_read_no_further_than_to_the_first_slice_that_differs(case, tmp_path):
+    (volume,), drawn = case
+    folder = tmp_path / "Dataset500_Mine"
+    add_case(folder, [volume], drawn, CHANNELS, LABELS)
+    there = folder / "imagesTr" / "case_001_0000.nii.gz"
+    there.write_bytes(there.read_bytes()[: there.stat().st_size // 2])  # who reads on is told that it is damaged
+    another = replace(volume, array=volume.array.copy())
+    another.array[3, 20, 20] += 1
+    assert add_case(folder, [another], drawn, CHANNELS, LABELS) == "case_002"
+    with pytest.raises(InputError, match="damaged or incomplete"):
+        add_case(folder, [volume], drawn, CHANNELS, LABELS)
 
 
 @pytest.mark.parametrize("axes", ["LPS", "PIR"])

@@ -303,6 +303,15 @@ def test_restoring_onto_a_foreign_grid_is_refused(ct):
         restore(ct.array, moved.geometry, ct.geometry)
 
 
+def test_a_grid_reads_in_a_message_as_a_person_writes_it():
+    turned = (0.8775825619, 0.4794255386, 0.0, -0.4794255386, 0.8775825619, 0.0, 0.0, 0.0, 1.0)
+    grid = Geometry((33, 49, 32), (0.9999999948352141, 1.0, 2.5), (-1.0, -1.25, 0.0), turned)
+    assert str(grid) == (
+        "33 x 49 x 32 voxels of 1 x 1 x 2.5 mm from (-1, -1.25, 0) along "
+        "(0.878, -0.479, 0), (0.479, 0.878, 0), (0, 0, 1) in LPS"
+    )
+
+
 # Channels on different grids
 
 

@@ -60,6 +60,7 @@ STORING = tuple(  # what it takes to download and keep models: small, and in pur
         ("urllib3", (2, 2)),
     )
 )
+TRAINING_SET = (Requirement("nibabel", (5, 0), "nibabel"),)  # what it takes to write one, and to read it again
 REQUIREMENTS = (*SEGMENTING, *STORING)
 FASTER = Requirement("openvino", (2025, 0), "OpenVINO")  # never needed; see usema.inference.cpu_engine
 
@@ -119,11 +120,23 @@ class Installer:
             Cancelled: the user does not want to.
             MissingDependencyError: it did not work; says what to do.
         """
-        missing = self.missingForStore()
+        self._installSmall(STORING, _("under 1 MB"), agreed)
+
+    def installForTrainingSet(self) -> None:
+        """Installs what adding to a training set lacks. Asks first.
+
+        Raises:
+            Cancelled: the user does not want to.
+            MissingDependencyError: it did not work; says what to do.
+        """
+        self._installSmall(TRAINING_SET, _("about 5 MB"))
+
+    def _installSmall(self, requirements: tuple[Requirement, ...], size: str, agreed: bool = False) -> None:
+        missing = self.missing(requirements)
         if not missing:
             return
-        text = _("This needs {packages}.\n\nInstall that into 3D Slicer's Python now, from pypi.org (under 1 MB)?")
-        text = text.format(packages=", ".join(one.title for one in missing))
+        text = _("This needs {packages}.\n\nInstall that into 3D Slicer's Python now, from pypi.org ({size})?")
+        text = text.format(packages=", ".join(one.title for one in missing), size=size)
         if not agreed and not slicer.util.confirmOkCancelDisplay(text, windowTitle="USEMA Segmentation"):
             raise Cancelled(_("Nothing was installed."))
         self._install(missing)

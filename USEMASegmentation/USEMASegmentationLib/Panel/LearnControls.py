@@ -14,7 +14,7 @@ from ..LearnTask import AUTO, LEARNED, LearnTask, expectedSeconds, whyNot
 from ..Parameters import Parameters
 from ..Review.Learn import lessons
 from ..Review.Slices import Slice, accept, slicesOf, tick
-from ..Scene import KeptDelta
+from ..Scene import KeptDelta, KeptMargins
 from ..Scene.ReviewCase import ReviewCase
 from . import LearnTexts, RunTexts, SliceViews
 from .AskedWork import AskedWork, Surroundings
@@ -54,7 +54,8 @@ class LearnControls:
         self._cases: list[ReviewCase] = []
         self._slices: list[Slice] = []
         self._views: list = []
-        self._said = ""
+        self._said, self._saidOf = "", None
+        self._node = None  # whose corrections were learned last
         self._isFilling = False
         connect(ui.learnSelector, "currentIndexChanged(int)", self.onCaseChosen)
         connect(ui.slicesList, "itemChanged(QListWidgetItem*)", self.onTicked)
@@ -102,7 +103,7 @@ class LearnControls:
         if not busy:
             ui.learnButton.enabled = case is not None and not reason
         if not busy:
-            self._say(self._text(case, reason))
+            self._show(self._text(case, reason))
 
     def hide(self) -> None:
         """Nobody looks at the section any more."""
@@ -154,7 +155,7 @@ class LearnControls:
             if self.task.busy:
                 self.task.cancel()
             elif self._case is not None:
-                self._said = ""
+                self._said, self._node = "", self._case.node
                 way = LEARNED if self.ui.modelLearnsCheckBox.checked else AUTO
                 self.task.start(self._case, self.parameters().runOptions(), self._channels(self._case), way)
                 self.timer.start()
@@ -170,7 +171,7 @@ class LearnControls:
         with self.guarded():
             if self._case is not None:
                 KeptDelta.forget(self._case.node, self._case.tag)
-                self._said = _("What was learned is forgotten; the segments stay as they are.")
+                self._say(_("What was learned is forgotten; the segments stay as they are."), self._case.node)
                 self.update()
 
     def onTimer(self) -> None:
@@ -184,7 +185,7 @@ class LearnControls:
                     self.timer.start()
             if not self.task.busy:
                 self.timer.stop()
-                self._said = LearnTexts.result(self.task.status)
+                self._say(LearnTexts.result(self.task.status), self._node)
                 self.changed()
                 self.update()
             else:
@@ -204,7 +205,7 @@ class LearnControls:
     def _text(self, case: ReviewCase | None, reason: str) -> str:
         if case is None:
             return ""
-        if self._said:
+        if self._said and self._saidOf == _resultsOf(case.node):  # undo, too, makes others of them
             return self._said
         now = reason or self._ready(case)
         return "\n".join(filter(None, [LearnTexts.learned(case), now]))
@@ -223,10 +224,14 @@ class LearnControls:
         bar.value = status.done
         bar.format = LearnTexts.timeLeft(status)
         if self.task.busy:
-            self._say(LearnTexts.step(status))
+            self._show(LearnTexts.step(status))
             self.ui.learnButton.enabled = status.state != "cancelling"
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, segmentationNode) -> None:
+        """How something ended, from the next update on, as long as it is about what the segmentation holds."""
+        self._said, self._saidOf = text, _resultsOf(segmentationNode)
+
+    def _show(self, text: str) -> None:
         self.ui.learnLabel.text = text
         self.ui.learnLabel.visible = bool(text)
 
@@ -258,3 +263,8 @@ class LearnControls:
         views.addItems(names)
         views.setCurrentIndex(names.index(chosen) if chosen in names else 0)
         self._isFilling = False
+
+
+def _resultsOf(segmentationNode) -> tuple:
+    """What tells one segmentation, and what a model wrote into it, from others."""
+    return segmentationNode.GetID(), KeptMargins.runsOf(segmentationNode)

@@ -31,7 +31,7 @@ class ShelfSection:
         self.found: list[finding.Found] = []
         self._preset = ""  # the modality of the volume, as it was last taken over
         self._volume: finding.Measures | None = None
-        ui.shelfModality.addItem(_("CT and MR"), "")
+        ui.shelfModality.addItem(_("any modality"), "")
         for modality in _MODALITIES:
             ui.shelfModality.addItem(modality, modality)
         ui.shelfRegion.addItem(_("any region"), "")

@@ -61,7 +61,7 @@ def termsOf(model: KnownModel) -> str:
     if model.bundle and (card := Path(model.bundle.path).absolute() / CARD_FILE).is_file():
         lines.append(f'<a href="{escape(card.as_uri())}">{_("Model card")}</a>')
     if model.state in (AVAILABLE, UPDATE):
-        lines.append(f"<b>{_('Offered by')}:</b> {escape(model.source)}")
+        lines.append(f"<b>{_('Offered by')}:</b> {escape(model.entry.source)}")
         if model.others:
             others = ", ".join(f"{one.source} ({one.version})" for one in model.others)
             lines.append(_("Not used, because an earlier list offers it too: {others}").format(others=escape(others)))

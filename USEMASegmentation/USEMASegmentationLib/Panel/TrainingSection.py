@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from .. import TrainingSet
 from ..Parameters import Parameters
+from .Installer import Installer
 from .RunSection import RunSection
 from .RunTexts import asHtml
 from .Signals import connect
@@ -24,12 +25,14 @@ class TrainingSection:
         ui: the panel's widgets.
         runSection: says what was done, and what went wrong.
         parameters: gives the volume, the segmentation and the model.
+        installer: can install what 3D Slicer's Python lacks for it.
     """
 
-    def __init__(self, ui, runSection: RunSection, parameters: Callable[[], Parameters]):
+    def __init__(self, ui, runSection: RunSection, parameters: Callable[[], Parameters], installer: Installer):
         self.ui = ui
         self.runSection = runSection
         self.parameters = parameters
+        self.installer = installer
         connect(ui.trainingButton, "clicked(bool)", self.onAdd)
 
     def update(self, busy: bool) -> None:
@@ -41,6 +44,7 @@ class TrainingSection:
         with self.runSection.errorsShown():
             parameters, settings = self.parameters(), qt.QSettings()
             TrainingSet.check(parameters)  # before any question
+            self.installer.installForTrainingSet()
             folder = qt.QFileDialog.getExistingDirectory(
                 slicer.util.mainWindow(),
                 _("Folder of the training set, named like Dataset500_Mine"),

@@ -8,6 +8,14 @@ import slicer
 from usema.volumes.told import Told
 
 
+def addHidden(node, name: str):
+    """A new node into the scene, in no list of the application: they look whether one is hidden when it comes, and not
+    again."""
+    node.SetName(name)
+    node.SetHideFromEditors(True)
+    return slicer.mrmlScene.AddNode(node)
+
+
 def placeBeside(node, volumeNode) -> None:
     """Into the folder, patient or study of the volume."""
     hierarchy = _hierarchy()

@@ -19,6 +19,7 @@ from usema.volumes.segments import PREFIX, RUN_KEY
 
 from ..Parameters import Parameters
 from .EditMask import ownSegments, tagOf
+from .Hierarchy import addHidden
 from .KeptMargins import LEARNED_ROLE, nodesByRun
 
 FILE = "delta.safetensors"
@@ -69,9 +70,8 @@ def readFile(path: str) -> str:
 
 def commit(run: str, delta: KeptDelta, segmentationNode, undo: ExitStack) -> None:
     """Put it into the scene; the segmentation refers to it. Closing ``undo`` takes it back."""
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{segmentationNode.GetName()} learned")
+    node = addHidden(slicer.vtkMRMLTextNode(), f"{segmentationNode.GetName()} learned")
     undo.callback(slicer.mrmlScene.RemoveNode, node)
-    node.SetHideFromEditors(True)
     node.SetAttribute(PREFIX + RUN_KEY, run)
     node.SetAttribute(_WEIGHTS, delta.weights)
     node.SetAttribute(_SLICES, delta.slices)

@@ -19,6 +19,7 @@ from usema.volumes.masks import Box, common_box
 from usema.volumes.segments import PREFIX, RUN_KEY
 
 from .EditMask import tagOf
+from .Hierarchy import addHidden
 from .VolumeBridge import shapeOf
 
 ROLE = "USEMA.margins"  # under which a segmentation refers to them
@@ -43,9 +44,8 @@ def commit(
         box: which voxels of the volume they are of.
         frame: which frame of a sequence the volume showed, as `Sequences.frameValueOf` tells it.
     """
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode", f"{segmentationNode.GetName()} margins")
+    node = addHidden(slicer.vtkMRMLTextNode(), f"{segmentationNode.GetName()} margins")
     undo.callback(slicer.mrmlScene.RemoveNode, node)
-    node.SetHideFromEditors(True)
     node.SetAttribute(PREFIX + RUN_KEY, run)
     node.SetAttribute(_LABELS, json.dumps(labels))
     node.SetAttribute(_BOX, json.dumps([[part.start, part.stop] for part in box]))

@@ -33,7 +33,7 @@ def measuring(segmentationNode, volumeNode=None) -> Working:
         the table node.
 
     Raises:
-        InputError: there is no volume, or it or the segmentation was removed meanwhile.
+        InputError: there is no segment or no volume, or it or the segmentation was removed meanwhile.
         MissingDependencyError: the application does not have the module.
     """
     if not isAvailable():
@@ -46,6 +46,10 @@ def measuring(segmentationNode, volumeNode=None) -> Working:
     if volume is None:
         raise InputError(
             f"The volume of the segmentation '{segmentationNode.GetName()}' is not in the scene.", "Load it again."
+        )
+    if not segmentationNode.GetSegmentation().GetNumberOfSegments():
+        raise InputError(
+            f"The segmentation '{segmentationNode.GetName()}' has no segment to be measured.", "Segment or draw first."
         )
     logic = SegmentStatisticsLogic()
     parameters = logic.getParameterNode()
@@ -61,7 +65,8 @@ def measuring(segmentationNode, volumeNode=None) -> Working:
             else:  # the module measures a copy in the world
                 parameters.SetParameter(f"{_DIAMETER}.enabled", "True")
                 logic.computeStatistics()
-        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", f"{segmentationNode.GetName()} measurements")
+        name = slicer.mrmlScene.GenerateUniqueName(f"{segmentationNode.GetName()} measurements")
+        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
         logic.exportToTable(table)
         logic.showTable(table)
     finally:

@@ -13,7 +13,7 @@ from usema.measure.objects import WATERSHED, followed, split_objects
 from usema.volumes.label_pictures import object_colour
 
 from .BesideVolume import addBeside, liesOn
-from .Hierarchy import createDisplay
+from .Hierarchy import addHidden, createDisplay
 from .VolumeBridge import Box, shapeOf
 
 ROLE = "USEMA.objects"  # under which a segmentation refers to them
@@ -85,10 +85,9 @@ def _colour(node, highest: int, undo: ExitStack) -> None:
     display, scene = node.GetDisplayNode(), slicer.mrmlScene
     colours = display.GetColorNode()
     if colours is None or colours.GetAttribute(ROLE) is None:
-        colours = scene.AddNewNodeByClass("vtkMRMLColorTableNode", f"{node.GetName()} colours")
+        colours = addHidden(slicer.vtkMRMLColorTableNode(), f"{node.GetName()} colours")
         undo.callback(scene.RemoveNode, colours)
         colours.SetTypeToUser()
-        colours.SetHideFromEditors(True)
         colours.SetAttribute(ROLE, "")
     if colours.GetNumberOfColors() <= highest:
         colours.SetNumberOfColors(highest + 1)

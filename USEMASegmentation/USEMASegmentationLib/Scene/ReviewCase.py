@@ -74,7 +74,9 @@ class ReviewCase:
     ):
         self.node, self.tag, self.volume = segmentationNode, tag, referenceVolume(segmentationNode)
         if self.volume is None or self.volume.GetImageData() is None:
-            raise ValueError("no volume in the scene belongs to it; a result loaded from a file has none")
+            raise ValueError(
+                "no volume in the scene belongs to it, as to copies and to what was loaded from a file: segment again"
+            )
         self.margins: Margins = KeptMargins.read(segmentationNode, tag, self.volume)
         frame = KeptMargins.frameOf(segmentationNode, tag)
         if frame and frame != frameValueOf(self.volume):

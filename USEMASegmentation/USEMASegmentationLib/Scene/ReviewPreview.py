@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
+import vtk
 from usema.volumes.masks import Box
 
+from .Hierarchy import addHidden
 from .SegmentVoxels import LABELMAP, arrayOf, newImage
 from .VolumeBridge import ijkToRas
 
 _COLOR = (1.0, 0.9, 0.1)
+_FIRST, _LAST = 1e3, -1e3  # of all observers
 _EXCLUDED = slicer.vtkMRMLSubjectHierarchyConstants.GetSubjectHierarchyExcludeFromTreeAttributeName()
 
 
@@ -32,14 +35,18 @@ class ReviewPreview:
         array: np.ndarray | None = None,
     ):
         self._over = segmentationNode, volumeNode
-        node = slicer.vtkMRMLSegmentationNode()
-        node.SetName("USEMA preview")
+        scene, node = slicer.mrmlScene, slicer.vtkMRMLSegmentationNode()
         node.SetSaveWithScene(False)
-        # Listed nowhere, but known to the subject hierarchy: of a node that is hidden when it comes into the scene, the
-        # subject hierarchy has no item, and the application logs errors about each of its segments.
         node.SetAttribute(_EXCLUDED, "1")
-        self._node = slicer.mrmlScene.AddNode(node)
-        self._node.SetHideFromEditors(True)
+        self._node = addHidden(node, "USEMA preview")
+        # of a hidden node the subject hierarchy has no item, without which the application logs errors of its segments
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        hierarchy.CreateItem(hierarchy.GetSceneItemID(), self._node)
+        self._going, self._isPending = "", False
+        self._tags = [
+            scene.AddObserver(scene.NodeAboutToBeRemovedEvent, self._onGoing, _FIRST),
+            scene.AddObserver(scene.NodeRemovedEvent, self._onGone, _LAST),
+        ]
         self._node.SetAndObserveTransformNodeID(segmentationNode.GetTransformNodeID())
         self._node.CreateDefaultDisplayNodes()
         self._display = display = self._node.GetDisplayNode()
@@ -79,6 +86,24 @@ class ReviewPreview:
         self._display.Modified()  # else the views draw it only when something else makes them
 
     def remove(self) -> None:
-        """Take the outline away."""
-        if slicer.mrmlScene.IsNodePresent(self._node):
-            slicer.mrmlScene.RemoveNode(self._node)
+        """Take the outline away. While another node is being removed it is only hidden, and goes right after that one:
+        the application's lists, which tell the panel of it in between, do not survive another removal."""
+        scene = slicer.mrmlScene
+        if self._going and scene.GetNodeByID(self._going) is not None:
+            self._isPending = True
+            self._display.SetVisibility(False)
+            return
+        for tag in self._tags:
+            scene.RemoveObserver(tag)
+        self._tags = []
+        if scene.IsNodePresent(self._node):
+            scene.RemoveNode(self._node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onGoing(self, scene, event, node) -> None:
+        self._going = node.GetID()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onGone(self, scene, event, node) -> None:
+        if self._isPending:
+            self.remove()

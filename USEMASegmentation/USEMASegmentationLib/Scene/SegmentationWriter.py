@@ -18,6 +18,7 @@ from .Hierarchy import createDisplay, placeBeside
 from .Images import isFlat
 from .ResultArrays import Prepared, Written
 from .SegmentVoxels import LABELMAP, arrayOf, imageOf
+from .VolumeBridge import referenceVolume
 
 _SURFACE = "Closed surface"
 
@@ -40,6 +41,10 @@ def commit(prepared: Prepared, undo: ExitStack):
         geometry = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
         undo.callback(segmentation.SetConversionParameter, geometry, segmentation.GetConversionParameter(geometry))
         node.SetReferenceImageGeometryParameterFromVolumeNode(prepared.volume)
+    elif referenceVolume(node) is None:  # a copy, or from a file: on the volume's grid, else it would not be the target
+        role = node.GetReferenceImageGeometryReferenceRole()
+        undo.callback(node.SetNodeReferenceID, role, node.GetNodeReferenceID(role))
+        node.SetNodeReferenceID(role, prepared.volume.GetID())
     with slicer.util.NodeModify(node):
         last = [_write(node, one, prepared.images[one.layer], undo) for one in prepared.written]
         setAttributes(node, prepared.provenance, undo)

@@ -47,6 +47,14 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Refuses an empty argument: it would mean the folder one is in, or the model that is taken without a word."""
+        for before, one in zip(("usema", *args), args, strict=False):
+            if one == "" or (one.startswith("--") and one.endswith("=")):
+                empty = f"What follows '{before}' is empty." if one == "" else f"What follows '{one}' is missing."
+                raise click.UsageError(f"{empty} Is a variable of the shell not set?")
+        return super().parse_args(context, args)
+
     def main(self, *args, **kwargs):
         prepare_streams()
         # What is left at the end is not looked through for garbage, with PyTorch for half a second.
@@ -95,4 +103,4 @@ def report(error: UsemaError, case: str = "") -> None:
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="usema")
 def main() -> None:
-    """USEMA: segmentation of 3D medical images."""
+    """USEMA: segmentation of medical volumes and images."""

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from .case_run import write_labels_as_named
+from .cases import refuse_replacing
 from .device_names import check_device_name
 from .interrupt import stop_on_interrupt
 from .progress import RunProgress, duration
@@ -75,6 +76,7 @@ def adapt(
         writing.check_writable(output, overwrite)
     if writing.result_suffix(output) not in (writing.SEGMENTATION_SUFFIX, *writing.IMAGE_SUFFIXES):
         raise InputError(f"{output} is no label map or segmentation.", "Name it .seg.nrrd, .nii.gz, .nrrd or .mha.")
+    refuse_replacing(output, {path.resolve() for path in (image, corrected, before, *channels) if path is not None})
     if save_delta is not None:
         refuse_existing(save_delta, overwrite)
     images = (image, *channels)

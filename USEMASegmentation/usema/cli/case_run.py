@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -266,7 +267,9 @@ def make_folders(case: Case) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
+            there = next(one for one in (path.parent, *path.parent.parents) if os.path.exists(one))
+            reason = error.strerror if os.path.isdir(there) else f"{there} is no folder"
+            raise OutputError(f"The folder {path.parent} cannot be made: {reason}.", "Choose another.") from error
 
 
 @contextmanager

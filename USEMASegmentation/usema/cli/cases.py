@@ -5,7 +5,7 @@ from __future__ import annotations
 import mimetypes
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -220,14 +220,23 @@ def _from_common_folder(found: Sequence[Found]) -> list[Path]:
     return [path.relative_to(common) for path in full]
 
 
+def refuse_replacing(output: Path, inputs: Set[Path]) -> None:
+    """Raises OutputError where a file that is to be written, also with --overwrite, is one of those that are read.
+
+    Args:
+        inputs: resolved.
+    """
+    if output.resolve() in inputs:
+        raise OutputError(f"The result {output} would replace its input.", "Choose another name or folder.")
+
+
 def refuse_clashes(cases: Sequence[Case]) -> None:
     """No result may replace an input of any case, or another result."""
     inputs = {path.resolve() for case in cases for path in case.inputs}
     seen: dict[Path, Path] = {}
     for case in cases:
         for path in case.outputs:
-            if path.resolve() in inputs:
-                raise OutputError(f"The result {path} would replace its input.", "Choose another name or folder.")
+            refuse_replacing(path, inputs)
             if path.resolve() in seen:
                 raise OutputError(
                     f"Two results would be written to {path}, of {seen[path.resolve()]} and {case.inputs[0]}.",

@@ -31,6 +31,7 @@ def export(results, output, card, dataset, like, fold, checkpoint, overwrite) ->
         fold=fold,
         checkpoint=checkpoint,
         overwrite=overwrite,
+        report=lambda sentence: click.echo(sentence, err=True),
     )
     metadata = bundle.metadata
     click.echo(f"{bundle.path}: {metadata.title} {metadata.version}, {metadata.weights['bytes'] / 1e6:.1f} MB")

@@ -169,6 +169,8 @@ def _state(model: KnownModel) -> str:
 def _remarks(model: KnownModel) -> list[str]:
     """What does not fit into the table."""
     lines = [model.problem, model.why_not]
+    if model.state == UPDATE and model.entry.source != model.source:
+        lines.append(f"{model.name} {model.entry.version} is offered by {model.entry.source}.")
     lines += [
         f"{model.name} {one.version} of {one.source} is hidden by that of {model.entry.source}." for one in model.others
     ]

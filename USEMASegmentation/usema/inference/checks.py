@@ -27,7 +27,7 @@ KINDS = (SPACING, EXTENT, INTENSITY, MODALITY, REGION)
 # What resampling and augmentation bridge without harm, and the margin that somebody leaves around a structure.
 _SPACING_FACTOR = 2
 _EXTENT_FACTOR = 2
-_HEADS = "conform"  # the kind of preprocessing that is for whole heads
+HEADS = "conform"  # the kind of preprocessing that is for whole heads
 _HEAD_MM = (80, 330)  # the least and the most that an image of a whole head has along any axis
 _FEWEST_SLICES = 8  # fewer are a localizer, or a cut-out: a network in 3D recognises little in it
 
@@ -204,7 +204,7 @@ def check_memory(
 
 
 def _part_bytes(part: Part, channels: int, shape: Sequence[int], spacing: Sequence[float]) -> float:
-    if part.kind == _HEADS:
+    if part.kind == HEADS:
         return head_bytes(part.architecture["config"])
     plan = _plan(part)
     if plan is None or plan.dimensions == 2:
@@ -258,10 +258,10 @@ def _extent(metadata: ModelMetadata, geometry: Geometry) -> str:
     model = f"the model is for: {metadata.anatomy}"
     if metadata.expected_extent_mm is None:
         kinds = {part.kind for part in metadata.networks}
-        if kinds == {_HEADS} and min(lengths) < _HEAD_MM[0]:
-            return f"{shows}, far less than {model}. Is it the right one?"
-        if kinds == {_HEADS} and max(lengths) > _HEAD_MM[1]:
-            return f"{shows}, far more than {model}. Cut it to the head first."
+        if kinds == {HEADS} and min(lengths) < _HEAD_MM[0]:
+            return f"{shows}, far less than {model}. Is it the right one, and is its spacing right?"
+        if kinds == {HEADS} and max(lengths) > _HEAD_MM[1]:
+            return f"{shows}, far more than {model}. Is its spacing right? Else cut it to the head first."
         fewest = min(geometry.size)
         if fewest < _FEWEST_SLICES and all(
             _plan(part) is None or _plan(part).dimensions == 3 for part in metadata.networks
@@ -273,7 +273,8 @@ def _extent(metadata: ModelMetadata, geometry: Geometry) -> str:
         if max(lengths) <= how["most_mm"]:
             return ""
         return (
-            f"{shows}, far more than {model}. A {how['shows']} has up to {how['most_mm']:g} mm: cut it to that first."
+            f"{shows}, far more than {model}. A {how['shows']} has up to {how['most_mm']:g} mm: is the spacing right? "
+            "Else cut it to that first."
         )
     low, high = metadata.expected_extent_mm["min"], metadata.expected_extent_mm["max"]
     known = " x ".join(f"{least:.0f} to {most:.0f}" for least, most in zip(low, high, strict=True))

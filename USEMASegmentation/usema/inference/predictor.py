@@ -34,7 +34,7 @@ from .postprocessing import postprocess
 from .pre_resampling import back_to, pre_resample
 from .provenance import provenance, shares
 from .region import Box, box_around, cut, pasted
-from .regions import only_one, segment_regions
+from .regions import check_lie, only_one, segment_regions
 from .result import Segmentation
 from .rough import RoughResults
 from .running import Found, NoFirstPass, Teacher, Wishes, run_parts
@@ -328,6 +328,7 @@ class Predictor:
             array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
             return run_parts([self._finder], array, volumes[0].geometry, asked).labels
 
+        check_lie(self.metadata, volumes[0])
         labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
         return segment_regions(
             self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes

@@ -21,6 +21,8 @@ from ..volumes.margins import Margins
 from ..volumes.segments import millilitres
 from ..volumes.sides import asymmetry, asymmetry_text, pairs
 from ..volumes.volume import Volume
+from .checks import HEADS
+from .head_doubts import LARGE, TURNED, head_doubts
 from .region import Box, crop_around, cut
 from .running import Found, Wishes
 
@@ -101,7 +103,7 @@ def segment_regions(
         if whole.margins is not None:
             margins.append(whole.margins.renamed(dict(enumerate(region.says["labels"], 1))))
             margins[-1] = margins[-1].pasted([part.start for part in region.box], geometry.shape)
-    _tell(asked, found, amounts, how["shows"], metadata, wishes)
+    _tell(asked, found, amounts, volumes[0], metadata, wishes)
     said = {
         "fieldOfView": how["shows"],
         "regions": ", ".join(f"{name} {amount:.2f} ml" for name, amount in amounts.items()),
@@ -227,7 +229,7 @@ def _tell_of_border(what: str, mask: np.ndarray, box: Box, geometry: Geometry, w
     ]
     touched = {end for axis, index, end in faces if mask.take(index, axis).any()}
     if True in touched:
-        wishes.warn(f"{what} reaches the border of the volume: a part of it may be cut off.")
+        wishes.warn(f"{what} reaches the border of what was segmented: a part of it may be cut off.")
     if False in touched:
         wishes.warn(f"{what} may go on beyond where it was looked for. Check its ends.")
 
@@ -269,22 +271,50 @@ def _paste(labels: np.ndarray, kept: np.ndarray | None, found: Found, chosen: np
         kept[(0, *region.box)] = np.clip(1 - inside, 0, 1)
 
 
+def check_lie(metadata: ModelMetadata, volume: Volume) -> None:
+    """Refuses what its file shows too large or on its side, before anything is looked for: what is found there is not
+    what it is taken for. A small one may be a part of it that somebody cut out.
+
+    Raises:
+        InputError: what the finder is for cannot lie so.
+    """
+    doubts = _doubts(metadata, volume)
+    if doubts.keys() & {LARGE, TURNED}:
+        raise InputError(" ".join(doubts.values()), _what_to_do(metadata, volume))
+
+
+def _doubts(metadata: ModelMetadata, volume: Volume) -> dict[str, str]:
+    return head_doubts(volume) if metadata.find_regions["finder"]["preprocessing"]["kind"] == HEADS else {}
+
+
+def _what_to_do(metadata: ModelMetadata, volume: Volume) -> str:
+    spacing = " x ".join(f"{step:.3g}" for step in volume.geometry.spacing)
+    return (
+        f"Is it {metadata.modality} of a {metadata.find_regions['shows']}, and do spacing ({spacing} mm) and "
+        f"orientation ({volume.geometry.orientation}) of the file show it in its true size and the right way up? Else "
+        f"correct the file, or cut it to the structure first: {metadata.anatomy}."
+    )
+
+
 def _all_background(metadata: ModelMetadata, geometry: Geometry) -> np.ndarray:
     kept = np.zeros((len(metadata.labels) + 1, *geometry.shape), np.float16)
     kept[0] = 1
     return kept
 
 
-def _tell(asked, found, amounts: dict[str, float], shows: str, metadata: ModelMetadata, wishes: Wishes) -> None:
+def _tell(asked, found, amounts: dict[str, float], volume: Volume, metadata: ModelMetadata, wishes: Wishes) -> None:
     """What was not found; refuses where it is all of it."""
     missing = [says["name"] for says in asked if says["name"] not in amounts]
     if len(missing) == len(asked):
+        for doubt in _doubts(metadata, volume).values():  # the finder's result may be from before, when it told them
+            wishes.warn(doubt)
         seen = "was found but not believed" if found else "was found"
-        where = " See: " + " ".join(wishes.warnings) if found and wishes.warnings else ""
+        where = " See: " + " ".join(wishes.warnings) if wishes.warnings else ""
+        shows = metadata.find_regions["shows"]
         raise InputError(
             f"The volume shows more than one structure with its surroundings, so a {shows} is expected, and nothing "
             f"like {' or '.join(f'the {name}' for name in missing)} {seen}.{where}",
-            f"Is it {metadata.modality} of a {shows}? Else cut it to the structure first: {metadata.anatomy}.",
+            _what_to_do(metadata, volume),
         )
     for name in missing:
         wishes.warn(f"The {name} was not found.")

@@ -291,7 +291,7 @@ def _turned(label_map: LabelMap, grid: Geometry, owner: Path) -> tuple[np.ndarra
     one_each = all((np.abs(steps).sum(axis=axis) == 1).all() for axis in (0, 1))
     if error > _SAME_PLACE or not one_each:
         raise InputError(
-            f"{label_map.path} and {owner} lie on different grids: {label_map.geometry} and {grid}.",
+            f"{label_map.path} and {owner} lie on different grids: {label_map.geometry}; and {grid}.",
             "Give files whose voxels lie at the same places.",
         )
     sources = [int(np.abs(row).argmax()) for row in steps]  # of each axis of the grid, the label map's

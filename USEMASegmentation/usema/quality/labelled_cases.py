@@ -79,7 +79,7 @@ def read_labels(case: LabelledCase, grid: Geometry, metadata: ModelMetadata) -> 
     layers, outside = brought_onto(drawn, grid, case.images[0])
     if outside or (drawn.segments is None and not same_extent(drawn.geometry, grid)):
         raise InputError(
-            f"{case.labels} and {case.images[0]} lie on different grids: {drawn.geometry} and {grid}.",
+            f"{case.labels} and {case.images[0]} lie on different grids: {drawn.geometry}; and {grid}.",
             "Give labels that were drawn on these images.",
         )
     places, ignored = drawn.places(names), metadata.training.get("ignored_label")

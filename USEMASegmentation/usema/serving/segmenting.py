@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from .. import imports
 from ..errors import Cancelled, MissingDependencyError, OutputError
+from ..files import whole_file
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, read_bundle
 from ..models.delta import Delta
 from ..store import expected
@@ -265,13 +266,9 @@ def _write_text(path: Path, text: str) -> str:
 
 def _written(path: Path, write: Callable[[BinaryIO], object]) -> str:
     """Under its name, the file is complete or not there."""
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as stream:
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
             write(stream)
-        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.", "Is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return str(path)

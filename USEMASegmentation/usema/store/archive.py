@@ -12,13 +12,12 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ..errors import BundleError, OutputError
-from ..files import temporary_beside
+from ..files import whole_file
 from ..models.archive_safety import members, why_unreadable
 from ..models.bundle import METADATA_FILE, WEIGHTS_FILE, Bundle, read_bundle
 from ..models.card_files import FILES as CARD_FILES
@@ -52,10 +51,9 @@ def pack(bundle_folder: str | os.PathLike, file: str | os.PathLike) -> Path:
             f"{folder} is no bundle's folder.", "A .usema file is imported first, then named by its name."
         )
     read_bundle(folder).verify()
-    temporary = temporary_beside(file)
     try:
         # Not compressed: weights in float16 would become a few per cent smaller, and take ten times as long to unpack.
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with whole_file(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name, (size, open_it) in _files(folder).items():
                 member = zipfile.ZipInfo(name)  # dated 1980: the hash must not depend on the day
                 member.create_system = 3  # Unix, also where it is not: nor on the computer
@@ -63,12 +61,8 @@ def pack(bundle_folder: str | os.PathLike, file: str | os.PathLike) -> Path:
                 member.file_size = size
                 with open_it() as source, archive.open(member, "w") as sink:
                     _copy(source, sink)
-        os.replace(temporary, file)
     except OSError as error:
         raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with suppress(OSError):  # on a disk that takes no writes, that error would hide the one above
-            temporary.unlink(missing_ok=True)
     return file
 
 

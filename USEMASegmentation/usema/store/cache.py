@@ -4,7 +4,7 @@
     <folder>/.parts/                                             downloads under way, and what was moved aside
     <folder>/.sources/                                           files of other publishers that several models need
     <folder>/.indexes/                                           the last good copy of each index
-    <folder>/.installed/<name>/<version>                         SHA-256 of model.json as it was installed
+    <folder>/.installed/<name>/<version>                         SHA-256 of model.json as it was installed, and whence
 
 Only whole, verified bundles are moved to ``<name>/<version>``, so an older version stays usable until then.
 """
@@ -25,6 +25,7 @@ from ..models.bundle import METADATA_FILE, Bundle, read_bundle
 from . import versions
 
 ENVIRONMENT_VARIABLE = "USEMA_MODELS"
+FILE = "file"  # the source of what a user imported
 UNREADABLE = (
     OSError,
     MissingDependencyError,
@@ -121,8 +122,12 @@ def problem() -> str:
     return ""
 
 
-def note(bundle: Bundle) -> None:
-    """Keeps the hash of a ``model.json`` that was just installed, so that a change is noticed later.
+def note(bundle: Bundle, source: str) -> None:
+    """Keeps of a model that was just installed the hash of ``model.json``, so that a change is noticed, and its source.
+
+    Args:
+        bundle: as it was installed.
+        source: what its publisher or index is called; FILE: a file or folder of the user's.
 
     Where it cannot be kept, what was noted of an earlier one is gone all the same: it would be wrong now.
     """
@@ -130,15 +135,17 @@ def note(bundle: Bundle) -> None:
     place = _note(metadata.name, metadata.version)
     with suppress(OSError):
         place.unlink(missing_ok=True)
-        replace_file(place, f"{bundle.metadata_sha256}  {METADATA_FILE}\n".encode())
+        replace_file(place, f"{bundle.metadata_sha256}  {METADATA_FILE}\n{' '.join(source.split())}\n".encode())
 
 
-def noted(name: str, version: str) -> str:
-    """What ``note`` kept; empty, if nothing."""
+def noted(name: str, version: str) -> tuple[str, str]:
+    """(hash, source) that ``note`` kept; each empty, where it was not: the source was not kept in earlier days."""
     try:
-        return _note(name, version).read_text(encoding="ascii").partition(" ")[0]
+        lines = _note(name, version).read_text(encoding="utf-8").splitlines()
     except (ValueError, *UNREADABLE):
-        return ""
+        return "", ""
+    sha256, source = [*lines, "", ""][:2]
+    return sha256.partition(" ")[0], source
 
 
 def _note(name: str, version: str) -> Path:

@@ -175,7 +175,7 @@ def _install_converted(bundle: Bundle, meter: Meter, named: bool) -> Bundle:
         place = cache.place(metadata.name, metadata.version)
         place.parent.mkdir(parents=True, exist_ok=True)
         move_into_place(bundle.path, place)
-        cache.note(bundle)
+        cache.note(bundle, cache.FILE)
     return read_bundle(place)
 
 

@@ -87,7 +87,9 @@ def install(
             should_stop=should_stop,
         )
         try:
-            bundle = _take(file, entry.name, entry.version, meter, partial(_question_of_file, entry), consent)
+            bundle = _take(
+                file, entry.name, entry.version, meter, partial(_question_of_file, entry), consent, entry.source
+            )
         except BundleError:  # it is what the index describes; to unpack it again would not help
             _delete(file)
             raise
@@ -127,7 +129,7 @@ def install_file(
         return whole
     meter = Meter(size, progress, should_stop)
     with alone(metadata.name, metadata.version, meter):
-        return _take(source, metadata.name, metadata.version, meter, _question_of_bundle, consent)
+        return _take(source, metadata.name, metadata.version, meter, _question_of_bundle, consent, cache.FILE)
 
 
 def question_of_entry(entry: Entry) -> Question | None:
@@ -213,6 +215,7 @@ def _take(
     meter: Meter,
     ask: Callable[[Bundle], Question | None],
     consent: Question | None,
+    from_where: str,
 ) -> Bundle:
     """Puts a bundle into the cache; what lay there under the same version stays until the new one is verified.
 
@@ -220,6 +223,7 @@ def _take(
         source: zip or folder.
         name, version: that it has to have.
         ask: what has to be agreed to before a verified bundle is moved to its place; consent: what was.
+        from_where: what is kept as the model's source.
     """
     size = archive.size_of(source)
     _check_room(f"{name} {version}", 0, size)
@@ -238,7 +242,7 @@ def _take(
         check(question, consent)
         place.parent.mkdir(parents=True, exist_ok=True)
         move_into_place(staging, place)
-        cache.note(bundle)
+        cache.note(bundle, from_where)
     except OSError as error:
         raise disk_error(error, cache.folder()) from error
     finally:

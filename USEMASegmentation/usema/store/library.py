@@ -97,10 +97,22 @@ class KnownModel:
 
     @property
     def source(self) -> str:
-        """Title of the index that offers it; "USEMA" for what came with it; "file" for what was imported."""
-        if self.state == BUNDLED:
+        """Whence what is here came, and else whence it is to be had.
+
+        Title of an index, name of a publisher, "USEMA" for what came with it, cache.FILE for what was imported.
+        """
+        if self.path is None:
+            return self.entry.source if self.entry else ""
+        place = cache.installed_at(self.path)
+        if place is None:
             return "USEMA"
-        return self.entry.source if self.entry else "file"
+        _, noted = cache.noted(*place)
+        return noted or self._offered_by(place[1])
+
+    def _offered_by(self, version: str) -> str:
+        """Of what was installed before its source was kept: the index that offers this version; nobody else's name."""
+        offers = [entry for entry in (self.entry, *self.others) if entry and entry.version == version]
+        return offers[0].source if offers else "unknown"
 
     @property
     def why_not(self) -> str:

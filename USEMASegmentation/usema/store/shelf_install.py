@@ -212,7 +212,7 @@ def _converted(entry: shelf.PublicEntry, fetched: list[tuple[Path, str]], meter:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     bundle = read_bundle(place)
-    cache.note(bundle)
+    cache.note(bundle, entry.source)
     _record({file.url: sha256 for file, (_, sha256) in zip(entry.model.files, fetched, strict=True)})
     for file, path in zip(entry.model.files, files, strict=True):
         if not _shared(file):

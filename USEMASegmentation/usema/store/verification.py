@@ -27,7 +27,7 @@ def verify(bundle: Bundle) -> str:
             f"{bundle.path}: {METADATA_FILE} was changed: it is that of {' '.join(said)}.", "Get the model again."
         )
     known = _published(*said)
-    if place and (noted := cache.noted(*said)):
+    if place and (noted := cache.noted(*said)[0]):
         known.setdefault(noted, "when it was installed")
     if not known:
         return "verified (its weights; no index here has the hash of its model.json)"

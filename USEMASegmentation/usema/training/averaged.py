@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .neighbours import CosineDecay
 from .robust import Level, Shift, Surroundings, ThickSlices, nnUNetTrainerUSEMARobustBothSides
-from .trainers import nnUNetTrainerUSEMA, replacing
+from .trainers import checkpoint_file, nnUNetTrainerUSEMA
 
 
 class AveragedWeights(nnUNetTrainerUSEMA):
@@ -48,7 +48,7 @@ class AveragedWeights(nnUNetTrainerUSEMA):
         if self.local_rank == 0 and not self.disable_checkpointing:
             # Copies: networks that hold a module twice, as nnU-Net's do, share its tensors, which no file may.
             average = {name: value.clone().contiguous() for name, value in self.average.state_dict().items()}
-            with replacing(_beside(filename)) as path:
+            with checkpoint_file(_beside(filename)) as path:
                 save_file(average, path)
 
     def load_checkpoint(self, filename_or_checkpoint) -> None:

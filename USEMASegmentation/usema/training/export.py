@@ -6,6 +6,7 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..models.bundle import Bundle
 from ..models.bundle_writing import write_bundle
 from ..models.parts import SIGMOID
 from ..models.region_rules import FINDER_PREFIX
-from ..volumes.volume import read_volume
+from ..volumes.image_files import read_grid
 from .raw_dataset import Labels, labels_of, read_json, visible_files
 
 # Distinct colours, and the code for any tissue, for labels that the card does not describe.
@@ -47,6 +48,7 @@ def export_bundle(
     checkpoint: str = "final",
     like: Bundle | None = None,
     overwrite: bool = False,
+    report: Callable[[str], None] = lambda sentence: None,
 ) -> Bundle:
     """Write a bundle from an nnU-Net results folder that a USEMA trainer made.
 
@@ -60,12 +62,14 @@ def export_bundle(
         checkpoint: "final", "best" or "latest". nnU-Net validates the final one: no other gets its figures.
         like: the bundle that the training began with: what it says of itself is said again, with the next version and
             the marking "tuned", and what finds its regions in whole volumes stays.
+        report: called with sentences on what the bundle does not say, for want of a card or a dataset.
 
     Raises:
         InputError: a file of the results or the card is missing, or does not say what it should.
         BundleError: the plan, or what the card says, cannot be used.
         OutputError: the folder exists, or cannot be written.
     """
+    _check_results(results, fold, checkpoint)
     plans, description = read_json(results / "plans.json"), read_json(results / "dataset.json")
     metadata, state = _trained(results / f"fold_{fold}" / f"checkpoint_{checkpoint}.safetensors")
     labels = labels_of(description, results / "dataset.json")
@@ -94,22 +98,61 @@ def export_bundle(
         document |= {"orientation": None, "preprocessing": image_preprocessing(plans, document["preprocessing"])}
         document |= colours_of([channel["name"] for channel in document["channels"]])
     if like is not None:
-        document |= _said_by(like, labels)
+        document |= _said_by(like, labels, metadata["training"].get("started_from"))
         state |= {name: value for name, value in like.load_weights().items() if name.startswith(FINDER_PREFIX)}
+    if card is None and like is None:
+        report(
+            "Without --card, the model does not say for which modality and anatomy it is, its limits, and where its "
+            "licence stands: Resources/Cards of USEMA shows what a card holds."
+        )
     if card is not None:
         said = read_json(card)
         fit = {"preprocessing": {**document["preprocessing"], **said.get("preprocessing", {})}}
         document |= {**said, **fit}
+    if dataset is None and document["orientation"] is None and not saw_images(plans):
+        report(
+            "Without --dataset, the model does not say along which axes its training images were stored, nor their "
+            "spacing: volumes that are stored otherwise will be segmented wrongly."
+        )
     return write_bundle(folder, document, state, overwrite=overwrite)
 
 
-def _said_by(bundle: Bundle, labels: Labels) -> dict[str, Any]:
+def _check_results(results: Path, fold: str, checkpoint: str) -> None:
+    """Raises InputError where a results folder, or what is to be exported of it, is not there; names what is."""
+    if not (results / "plans.json").is_file():
+        below = [path.parent for levels in ("*", "*/*", "*/*/*") for path in results.glob(f"{levels}/plans.json")]
+        found = [str(path) for path in (results.parent, *sorted(below)) if (path / "plans.json").is_file()]
+        raise InputError(
+            f"{results / 'plans.json'} is missing.",
+            f"Give the folder that the training named at its end{': ' + ' or '.join(found) if found else ''}.",
+        )
+    folds = sorted(path.name.removeprefix("fold_") for path in results.glob("fold_*") if path.is_dir())
+    if folds and fold not in folds:
+        raise InputError(f"{results} has no fold {fold}.", f"Name one that is there: --fold {' or '.join(folds)}.")
+    weights = results / f"fold_{fold}" / f"checkpoint_{checkpoint}.safetensors"
+    others = [name for name in _CHECKPOINTS if weights.with_name(f"checkpoint_{name}.safetensors").is_file()]
+    if not weights.is_file() and others:
+        raise InputError(
+            f"{weights} is missing: the training did not come so far.",
+            f"Run it again to resume, or export what there is: --checkpoint {' or '.join(others)}.",
+        )
+
+
+def _said_by(bundle: Bundle, labels: Labels, started_from: str | None) -> dict[str, Any]:
     """What a bundle says of itself that stays true of one that was trained further.
 
+    Args:
+        started_from: name and version of the model that the training says it began with; None: with none.
+
     Raises:
-        InputError: its labels are not those that were trained.
+        InputError: the training began with another one, or its labels are not those that were trained.
     """
     metadata = bundle.metadata
+    if started_from is not None and started_from != f"{metadata.name} {metadata.version}":
+        raise InputError(
+            f"The training began with {started_from}, not with {metadata.name} {metadata.version}.",
+            "Name that model with --like, or export without it.",
+        )
     own = [label.name for label in metadata.labels if label.value not in metadata.region_values]
     if own != list(labels.names):
         raise InputError(
@@ -175,6 +218,7 @@ def _described(dataset: dict[str, Any], labels: Labels, training: dict[str, Any]
             "name": str(dataset.get("licence") or unknown),
             "url": "https://example.org",
             "commercial_use": False,
+            "open": "not stated",
             "attribution": str(dataset.get("reference") or unknown),
         },
         "citation": str(dataset.get("reference") or unknown),
@@ -212,7 +256,7 @@ def _seen(dataset: Path, ending: str) -> dict[str, Any]:
         raise InputError(
             f"{folder} holds no images that end in {ending}.", "Name the raw folder of the training's dataset."
         )
-    geometries = [read_volume(path).geometry for path in images]
+    geometries = [read_grid(path) for path in images]
     orientations = {geometry.orientation for geometry in geometries}
     seen: dict[str, Any] = {"orientation": orientations.pop() if len(orientations) == 1 else None}
     lengths = [[n * mm for n, mm in zip(each.size, each.spacing, strict=True)] for each in geometries]

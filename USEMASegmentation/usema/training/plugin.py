@@ -6,10 +6,11 @@ recent releases). So one file is put there that imports ours; it holds no code. 
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import MissingDependencyError, OutputError
+from ..errors import InputError, MissingDependencyError, OutputError
 
 LINK = """# Put here by USEMA (python -m usema.training.plugin).
 from usema.training.averaged import *  # noqa: F403
@@ -46,6 +47,24 @@ def link_trainers(name: str = "nnUNetTrainerUSEMA", text: str = LINK) -> Path:
             hint = "Use a virtual environment of your own."
             raise OutputError(f"nnU-Net's folder cannot be written: {link} ({error.strerror}).", hint) from None
     return link
+
+
+def check_trainer(name: str) -> None:
+    """Refuse a trainer that the installed nnU-Net does not know, with USEMA's linked, before it plans for minutes.
+
+    Raises:
+        InputError: names USEMA's.
+    """
+    theirs = Path(find_spec("nnunetv2").origin).parent / "training" / "nnUNetTrainer"
+    ours = _classes(Path(__file__).parent)
+    if name not in ours | _classes(theirs):
+        known = ", ".join(sorted(one for one in ours if one.startswith("nnUNetTrainer")))
+        raise InputError(f"There is no trainer '{name}'.", f"Those of USEMA are {known}.")
+
+
+def _classes(folder: Path) -> set[str]:
+    texts = (path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    return {name for text in texts for name in re.findall(r"^class (\w+)\(", text, re.MULTILINE)}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from ..errors import DeviceError, InputError, UsemaError
 from ..inference.device import choose_device
 from ..models.bundle import Bundle
 from ..quality.labelled_cases import read_folds
-from .plugin import link_trainers
+from .plugin import check_trainer, link_trainers
 from .preprocessed import Preprocessed
 from .raw_dataset import cases_of, labels_of, read_json
 from .starting import check_start, plan_like, spacing_of
@@ -80,10 +80,10 @@ def train_dataset(
         the results folder, which `usema export` takes.
 
     Raises:
-        InputError: the folder is not such a dataset, or not the one that the training began with; the trainer's
-            recipe does not know its kind of labels; it has too few cases for folds, or is none for the network of
-            ``start``; it is planned for another spacing, a spacing is asked for in 2D, or a time budget is to be shared
-            by several GPUs.
+        InputError: the folder is not such a dataset, or not the one that the training began with; there is no such
+            trainer or fold; the trainer's recipe does not know its kind of labels; it has too few cases for folds, or
+            is none for the network of ``start``; it is planned for another spacing, a spacing is asked for in 2D, or a
+            time budget is to be shared by several GPUs.
         DeviceError: there are not so many GPUs.
         UsemaError: nnU-Net ended with an error; its own output says which.
     """
@@ -96,6 +96,7 @@ def train_dataset(
         if spacing is None and configuration == "3d_fullres":
             spacing = tuple(spacing_of(start))
     link_trainers()
+    check_trainer(trainer)
     runs = runs.resolve()
     preprocessed = Preprocessed(dataset, cases, runs, PLANS)
     _check_folds(fold, cases, [folder / "splits_final.json" for folder in (dataset, preprocessed.folder)])
@@ -145,6 +146,8 @@ def results_folder(dataset: Path, runs: Path, configuration: str, trainer: str) 
 def _check_dataset(dataset: Path, trainer: str) -> dict[str, list[int]]:
     """The cases of a data set that this trainer can learn."""
     name = dataset.name
+    if not dataset.is_dir():
+        raise InputError(f"There is no folder {dataset}.", "Give that of a data set, with imagesTr and labelsTr in it.")
     if not (name.startswith("Dataset") and name[7:10].isdigit() and name[10:11] == "_"):
         raise InputError(f"'{name}' is not the name of an nnU-Net dataset.", "Name the folder like Dataset004_Name.")
     same_number = sorted(path.name for path in dataset.parent.glob(f"{name[:11]}*") if path.is_dir())
@@ -169,8 +172,9 @@ def _check_split(path: Path, fold: str, cases: Collection[str], report: Callable
     if fold == "all" or not path.is_file():
         return  # all cases; or nnU-Net makes a split of all
     folds = read_folds(path)
-    if not fold.isdigit() or int(fold) >= len(folds):
-        return  # nnU-Net draws one
+    if int(fold) >= len(folds):
+        report(f"Fold {fold} is none of the {len(folds)} that {path.name} has: nnU-Net draws the cases to validate on.")
+        return
     chosen = folds[int(fold)]
     named = {*chosen["train"], *chosen["val"]}
     if unknown := sorted(named - set(cases)):
@@ -185,6 +189,8 @@ def _check_split(path: Path, fold: str, cases: Collection[str], report: Callable
 
 
 def _check_folds(fold: str, cases: Collection[str], splits: Sequence[Path]) -> None:
+    if fold != "all" and not (fold.isascii() and fold.isdigit()):
+        raise InputError(f"'{fold}' is no fold.", f"Give a number from 0 to {_FOLDS - 1}, or 'all' to hold none back.")
     if fold != "all" and len(cases) < _FOLDS and not any(split.is_file() for split in splits):
         raise InputError(
             f"The data set has {len(cases)} case(s), and nnU-Net makes {_FOLDS} folds: at least {_FOLDS} are needed.",

@@ -12,7 +12,7 @@ from ..inference.plan import Plan
 from ..inference.training_crops import own_labels
 from ..models.bundle import Bundle
 from ..models.parts import NNUNET
-from ..volumes.volume import read_volume
+from ..volumes.image_files import read_grid
 from .raw_dataset import labels_of, read_json, visible_files
 
 
@@ -82,7 +82,7 @@ def same_labels(start: Bundle, dataset: Path) -> bool:
 def _check_axes(dataset: Path, ending: str, axes: str, name: str) -> None:
     """nnU-Net takes images as they are stored."""
     for path in visible_files(dataset / "imagesTr", ending):
-        found = read_volume(path).geometry.orientation
+        found = read_grid(path).orientation
         if found != axes:
             raise InputError(
                 f"{path} is stored along the axes {found}, and {name} was trained along {axes}.",

@@ -18,8 +18,7 @@ import json
 import math
 import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +30,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from safetensors.torch import save_file
 
 from ..errors import InputError
+from ..files import whole_file
 from ..models.bundle import read_bundle
 from ..models.region_rules import FINDER_PREFIX
 from ..networks import ARCHITECTURES
@@ -42,16 +42,9 @@ from .seeding import seeded_workers
 _numpy_scalar = np.float32(0).__reduce__()[0]
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to be written, which takes its place at the end. What was there is lost by no kill."""
-    # One name for all: what a killed training has left is written over by the next, and copies do not gather.
-    part = path.with_name(f"{path.name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def checkpoint_file(path: Path) -> AbstractContextManager[Path]:
+    """``whole_file`` under one name: what a killed training left is written over by the next, and does not gather."""
+    return whole_file(path, path.with_name(f"{path.name}.part"))
 
 
 class PolynomialDecay:
@@ -145,16 +138,21 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
             InputError: its network is another one.
         """
         bundle = read_bundle(path)
-        try:
-            weights = bundle.load_weights()  # what finds the regions of whole volumes is not trained here
-            weights = {name: value for name, value in weights.items() if not name.startswith(FINDER_PREFIX)}
-            self.bare_network().load_state_dict(weights)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+        weights = bundle.load_weights()  # what finds the regions of whole volumes is not trained here
+        weights = {name: value for name, value in weights.items() if not name.startswith(FINDER_PREFIX)}
+        there, wanted = (
+            {name: list(value.shape) for name, value in each.items()}
+            for each in (weights, self.bare_network().state_dict())
+        )
+        if there != wanted:
+            other = min(name for name in there.keys() | wanted.keys() if there.get(name) != wanted.get(name))
+            trained_by = bundle.metadata.training.get("trainer", "the one that the bundle was trained with")
             raise InputError(
-                f"{path} cannot start this training: its network is another one: {reason}",
-                "Choose the trainer that the bundle was trained with, or start without it.",
-            ) from error
+                f"{path} cannot start this training: its network is another one. Of {other}, it has "
+                f"{there.get(other, 'nothing')}, and {type(self).__name__} {wanted.get(other, 'nothing')}.",
+                f"Choose its trainer (command line: --trainer {trained_by}), or start without it.",
+            )
+        self.bare_network().load_state_dict(weights)
         self.started_from = {"started_from": f"{bundle.metadata.name} {bundle.metadata.version}"}
 
     def on_train_start(self):
@@ -269,11 +267,11 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)  # says so
             return
-        with replacing(Path(filename)) as path:
+        with checkpoint_file(Path(filename)) as path:
             super().save_checkpoint(str(path))
         state = self.bare_network().state_dict()
         weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-        with replacing(Path(filename).with_suffix(".safetensors")) as path:
+        with checkpoint_file(Path(filename).with_suffix(".safetensors")) as path:
             save_file(weights, path, metadata=self._description())
 
     def _description(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _CHUNK = 1 << 20  # bytes; compressed, they may become a thousand times as many
+_FIRST_CHUNK = 1 << 13  # often only the header is asked for
 _GZIP = b"\x1f\x8b"
 MOST_DEFLATED = 1100  # deflate makes a byte of at most 1032
 
@@ -22,7 +23,7 @@ class Content:
         start = file.tell()
         self.compressed = file.read(2) == _GZIP
         file.seek(start)
-        self._chunks = _inflated(file) if self.compressed else iter(lambda: file.read(_CHUNK), b"")
+        self._chunks = _inflated(file) if self.compressed else _chunks(file)
         self._rest = b""
 
     def read(self, count: int) -> bytes:
@@ -58,9 +59,16 @@ def starts_with(path: Path, count: int) -> bytes:
             return b""
 
 
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    size = _FIRST_CHUNK
+    while chunk := file.read(size):
+        yield chunk
+        size = min(2 * size, _CHUNK)
+
+
 def _inflated(file: BinaryIO) -> Iterator[bytes]:
     stream = zlib.decompressobj(wbits=31)
-    while chunk := file.read(_CHUNK):
+    for chunk in _chunks(file):
         while chunk:
             if stream.eof:  # another member follows, or bytes that are none
                 if not chunk.startswith(_GZIP):

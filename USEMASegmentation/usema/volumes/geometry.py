@@ -122,6 +122,13 @@ class Geometry:
         matrix[:3, 3] = self.origin
         return matrix
 
+    def __str__(self) -> str:
+        """For messages, in few digits."""
+        size, spacing = (" x ".join(f"{one:.4g}" for one in values) for values in (self.size, self.spacing))
+        axes = ", ".join(f"({', '.join(f'{one:.3g}' for one in axis)})" for axis in self.axes.T + 0.0)
+        origin = ", ".join(f"{one:.4g}" for one in self.origin)
+        return f"{size} voxels of {spacing} mm from ({origin}) along {axes} in LPS"
+
     @property
     def corners(self) -> np.ndarray:
         """(8, 3) LPS positions of the centres of the corner voxels."""

@@ -6,6 +6,7 @@ What ITK leaves out of the latter two, the units of length and a word on missing
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,45 @@ def read_image_file(path: Path) -> tuple[np.ndarray, Geometry]:
         return read_nifti(path)
     with itk_reader(path, IMAGE_IO[kind]) as reader:
         check_file(path)
-        reader.ReadImageInformation()
-        kind_of_voxel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
-        size = check_dimensions(path, reader.GetSize(), reader.GetNumberOfComponents(), kind_of_voxel)
-        geometry = grid_of_image(path, kind, reader, size)
+        geometry = _read_header(path, kind, reader)
         image = reader.Execute()
-    return sitk.GetArrayFromImage(image).reshape(size[::-1]), geometry
+    return sitk.GetArrayFromImage(image).reshape(geometry.shape), geometry
+
+
+def read_grid(path: Path) -> Geometry:
+    """The grid of :func:`read_image_file`, from the header alone: damage behind it may go unnoticed.
+
+    Raises:
+        InputError: the header is of another kind, damaged, or not that of one three-dimensional scalar volume.
+    """
+    kind = file_format(path)
+    if kind == NIFTI:
+        from .nifti import read_nifti_grid
+
+        return read_nifti_grid(path)
+    with itk_reader(path, IMAGE_IO[kind]) as reader:
+        return _read_header(path, kind, reader)
+
+
+def read_slices(path: Path) -> Iterator[np.ndarray]:
+    """The voxels of :func:`read_image_file`, slice by slice (y, x). Of NIfTI no more is read than is asked for.
+
+    Raises:
+        InputError: as it, where the reading comes to it.
+    """
+    if file_format(path) == NIFTI:
+        from .nifti import read_nifti_slices
+
+        yield from read_nifti_slices(path)
+    else:
+        yield from read_image_file(path)[0]
+
+
+def _read_header(path: Path, kind: str, reader: sitk.ImageFileReader) -> Geometry:
+    reader.ReadImageInformation()
+    kind_of_voxel = sitk.GetPixelIDValueAsString(reader.GetPixelIDValue())
+    size = check_dimensions(path, reader.GetSize(), reader.GetNumberOfComponents(), kind_of_voxel)
+    return grid_of_image(path, kind, reader, size)
 
 
 def grid_of_image(path: Path, kind: str, reader: sitk.ImageFileReader, size: tuple[int, int, int]) -> Geometry:

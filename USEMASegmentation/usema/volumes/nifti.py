@@ -15,14 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nibabel.analyze import AnalyzeHeader
-from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
-from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
-from ..errors import InputError
+from ..errors import InputError, MissingDependencyError
 from .content import MOST_DEFLATED, Content
 from .file_grid import COPY_AGAIN, check_dimensions
 from .geometry import Geometry
+
+try:
+    from nibabel.analyze import AnalyzeHeader
+    from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+    from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+except ImportError as error:  # 3D Slicer's own Python lacks it
+    raise MissingDependencyError(
+        "NIfTI files are read with nibabel, which is not installed.", "Install it: pip install nibabel."
+    ) from error
+
 from .nifti_grid import nifti_grid
 
 # Codes of datatypes: number type, or (for what is refused) how many values a voxel has.
@@ -56,13 +63,30 @@ def read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
         InputError: the file is incomplete or damaged, or holds no scalar volume.
     """
     layout = _read_layout(path)
-    components = _COMPONENTS.get(layout.code, 1)
-    lengths = layout.lengths
-    if len(lengths) > 4 and math.prod(lengths) == math.prod(lengths[:3]) * lengths[4]:
-        lengths, components = lengths[:3], components * lengths[4]  # the fifth dimension is that of vectors
-    size = check_dimensions(path, lengths, components)
+    size = _size(path, layout)
     (array,) = _arrays(path, layout, size)
     return array, nifti_grid(path, layout.header, size)
+
+
+def read_nifti_grid(path: Path) -> Geometry:
+    """The grid of :func:`read_nifti`, from the header alone. Raises InputError as it does, of the header."""
+    layout = _read_layout(path)
+    return nifti_grid(path, layout.header, _size(path, layout))
+
+
+def read_nifti_slices(path: Path) -> Iterator[np.ndarray]:
+    """The voxels of :func:`read_nifti`, slice by slice (y, x), read as they are asked for. Raises InputError as it."""
+    layout = _read_layout(path)
+    columns, rows, _ = _size(path, layout)
+    for array in _arrays(path, layout, (columns, rows, 1)):
+        yield array[0]
+
+
+def _size(path: Path, layout: _Layout) -> tuple[int, int, int]:
+    lengths, components = layout.lengths, _COMPONENTS.get(layout.code, 1)
+    if len(lengths) > 4 and math.prod(lengths) == math.prod(lengths[:3]) * lengths[4]:
+        lengths, components = lengths[:3], components * lengths[4]  # the fifth dimension is that of vectors
+    return check_dimensions(path, lengths, components)
 
 
 def frames_in_nifti(path: Path) -> tuple[int, float | None]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ import numpy as np
 from .. import strict_json
 from ..errors import InputError, OutputError
 from ..files import replace_file
+from .geometry import Geometry
 from .paths import writable_by_itk
-from .volume import Volume, read_volume
+from .volume import Volume
 
 DESCRIPTION = "dataset.json"
 _ENDING = ".nii.gz"
@@ -67,8 +70,10 @@ def add_case(
     Raises:
         InputError: as ``check_training_set``, or a value is none of the labels, or none is there, or the volume is in
             the training set already: a case that is learned and held back at once would tell nothing.
-        OutputError: it cannot be written; then the training set is as before.
+        MissingDependencyError: nibabel, with which the training set is read again, is not installed.
+        OutputError: it cannot be written. Whatever is raised, the training set is as before.
     """
+    from . import nifti  # noqa: F401 - its nibabel is missing before anything is written, or not at all
     from .writing import IMAGE_SUFFIXES, complete_file, write_label_map
 
     check_training_set(folder, channels, labels)
@@ -81,6 +86,7 @@ def add_case(
     images, masks = folder / "imagesTr", folder / "labelsTr"
     _refuse_known(images, volumes[0])
     written: list[Path] = []
+    made = [place for place in (masks, images, folder) if not place.exists()]
     try:
         for place in (images, masks):
             place.mkdir(parents=True, exist_ok=True)
@@ -97,10 +103,13 @@ def add_case(
             document = {**_read(folder / DESCRIPTION), "numTraining": document["numTraining"]}
         text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
         replace_file(folder / DESCRIPTION, text.encode("utf-8"))
-    except (OSError, OutputError) as error:
+    except BaseException as error:
         for path in written:
             path.unlink(missing_ok=True)
-        if isinstance(error, OutputError):
+        for place in made:
+            with suppress(OSError):  # never made, or another program has put something into it
+                place.rmdir()
+        if not isinstance(error, OSError):
             raise
         raise OutputError(
             f"{folder} cannot be written: {error.strerror or error}.", "Choose another folder."
@@ -111,7 +120,7 @@ def add_case(
 def _refuse_known(images: Path, volume: Volume) -> None:
     """Also a crop of the same image that was cut a little differently, because another correction was around it."""
     for path in sorted(images.glob(f"[!.]*_0000{_ENDING}")):
-        if _same_image(read_volume(path), volume):
+        if _same_image(path, volume):
             case = path.name.removesuffix(f"_0000{_ENDING}")
             raise InputError(
                 f"The volume is in the training set {images.parent.name} already, as {case}.",
@@ -119,22 +128,41 @@ def _refuse_known(images: Path, volume: Volume) -> None:
             )
 
 
-def _same_image(one: Volume, other: Volume) -> bool:
-    """Whether two volumes have the same voxels in what both show, and that is half of the smaller one at least."""
-    axes, others = one.geometry.affine[:3, :3], other.geometry.affine[:3, :3]
-    apart = np.linalg.solve(axes, np.subtract(other.geometry.origin, one.geometry.origin))[::-1]  # voxels z, y, x
+def _same_image(path: Path, volume: Volume) -> bool:
+    """Whether a file and a volume have the same voxels in what both show, and that is half of the smaller one at least.
+
+    Most files are told by their headers alone, and the others by their first slices.
+    """
+    from .image_files import read_grid, read_slices  # not above: the panel offers this before anything is read
+
+    shared = _shared(read_grid(path), volume.geometry)
+    return shared is not None and _same_voxels(read_slices(path), shared[0], volume.array[shared[1]])
+
+
+def _shared(one: Geometry, other: Geometry) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """The box that two grids share, as slices z, y, x of each; None: less than half of the smaller one, or no voxels
+    in common."""
+    axes, others = one.affine[:3, :3], other.affine[:3, :3]
+    apart = np.linalg.solve(axes, np.subtract(other.origin, one.origin))[::-1]  # voxels z, y, x
     steps = np.round(apart).astype(int)
     if not np.allclose(axes, others, atol=1e-3) or np.abs(apart - steps).max() > 0.05:
-        return False
-    shapes = one.array.shape, other.array.shape
-    low, high = np.maximum(0, steps), np.minimum(shapes[0], steps + shapes[1])
-    if (high <= low).any() or 2 * np.prod(high - low) < min(np.prod(shape) for shape in shapes):
-        return False
+        return None
+    low, high = np.maximum(0, steps), np.minimum(one.shape, steps + other.shape)
+    if (high <= low).any() or 2 * np.prod(high - low) < min(np.prod(shape) for shape in (one.shape, other.shape)):
+        return None
     first, second = (
-        array[tuple(slice(int(a), int(b)) for a, b in zip(low - at, high - at, strict=True))]
-        for array, at in ((one.array, 0 * steps), (other.array, steps))
+        tuple(slice(int(a), int(b)) for a, b in zip(low - at, high - at, strict=True)) for at in (0 * steps, steps)
     )
-    return bool((first == second).all() and first.min() < first.max())
+    return first, second
+
+
+def _same_voxels(slices: Iterable[np.ndarray], box: tuple[slice, ...], array: np.ndarray) -> bool:
+    """Whether a box of slices (y, x) along z holds the voxels of an array (z, y, x), and they are not all alike."""
+    for one, other in zip(islice(slices, box[0].start, box[0].stop), array, strict=True):
+        part = one[box[1:]]
+        if not ((part == other) | (part != part)).all():  # NaN in a file stands for the background
+            return False
+    return bool(array.min() < array.max())
 
 
 def _next_name(images: Path, masks: Path) -> str:

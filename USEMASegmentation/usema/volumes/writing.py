@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
-from ..files import refuse_existing, remove_abandoned, temporary_beside
+from ..files import refuse_existing, remove_abandoned, temporary_beside, whole_file
 from .geometry import Geometry
 from .integrity import check_file
 from .itk_messages import itk_reason
@@ -183,18 +183,14 @@ def complete_file(path: str | Path, suffixes: tuple[str, ...], overwrite: bool) 
     path = Path(path)
     suffix = _suffix(path, suffixes)
     check_writable(path, overwrite, suffixes)
-    temporary = temporary_beside(path, suffix)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # a full network disk or a quota may show only now
-        refuse_existing(path, overwrite)  # it may have appeared meanwhile
-        os.replace(temporary, path)
+        with whole_file(path, temporary_beside(path, suffix)) as temporary:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # a full network disk or a quota may show only now
+            refuse_existing(path, overwrite)  # it may have appeared meanwhile
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        with suppress(OSError):  # on a disk that takes no writes, that error would hide the one above
-            temporary.unlink(missing_ok=True)
 
 
 def _write(image: sitk.Image, temporary: Path, path: str | Path) -> None:
