@@ -1,21 +1,22 @@
 """The fair experiment: networks that differ in one thing, trained and evaluated alike, in one table.
 
     python Testing/Benchmarks/accuracy.py [--dataset NAME] [--configuration 2d] [--iterations 600] [--seeds 0]
-        [--networks plain residual ...] [--spacing 3 3 3] [--device auto] [--runs FOLDER] [--keep-weights]
+        [--folds 0] [--networks plain residual ...] [--spacing 3 3 3] [--device auto] [--runs FOLDER] [--keep-weights]
 
-Every network is trained inside nnU-Net on one fold, with the same plan, recipe, iterations, augmentation and seed (the
-rows whose names end in "paper's recipe" excepted), and its predictions of the fold's validation cases are compared with
-the references. Nothing is chosen by looking at those cases: the last weights are used.
+Every network is trained inside nnU-Net on one fold or several, with the same plan, recipe, iterations, augmentation
+and seed (the rows whose names end in "paper's recipe" excepted), and its predictions of the fold's validation cases are
+compared with the references. Nothing is chosen by looking at those cases: the last weights are used.
 
 A run that was interrupted goes on at its last checkpoint. A finished one leaves its scores, case by case, in
 Testing/Benchmarks/results/accuracy/, and is not trained again; the table is made anew from all that lie there. It
-gives mean Dice, surface Dice and 95 % Hausdorff distance per label, with 95 % intervals by bootstrap over the cases
-(seeds are averaged first), and the paired difference of the Dice to nnU-Net's plain U-Net.
+gives mean Dice, surface Dice and 95 % Hausdorff distance per label, with 95 % intervals by bootstrap over the cases of
+all folds (seeds are averaged first), and the paired difference of the Dice to nnU-Net's plain U-Net.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -58,8 +59,8 @@ NETWORKS = {
 }
 
 
-def run(network: str, seed: int, options: argparse.Namespace) -> dict:
-    """Train one network, predict the validation cases, and give what the table needs."""
+def run(network: str, seed: int, fold: int, options: argparse.Namespace) -> dict:
+    """Train one network, predict the fold's validation cases, and give what the table needs."""
     import accuracy_trainers
     from usema.quality.evaluation import evaluate_folders
     from usema.training.run import results_folder, train_dataset
@@ -69,26 +70,27 @@ def run(network: str, seed: int, options: argparse.Namespace) -> dict:
     runs = options.runs / f"{options.iterations}-iterations-seed-{seed}"
     share_preprocessed(options.runs, runs)
     results = results_folder(options.dataset, runs, options.configuration, trainer)
-    if not (results / "fold_0" / "validation" / "summary.json").is_file():
+    predictions = results / f"fold_{fold}" / "validation"
+    if not (predictions / "summary.json").is_file():
         train_dataset(
             options.dataset,
             runs,
             configuration=options.configuration,
             trainer=trainer,
+            fold=str(fold),
             device=options.device,
             iterations=options.iterations,
             spacing=options.spacing,
             seed=seed,
         )
-    predictions = results / "fold_0" / "validation"
     labels = json.loads((results / "dataset.json").read_text())["labels"]
     names = {value: name for name, value in labels.items() if name != "background"}
-    references = links(options.dataset / "labelsTr", predictions, runs / "references")
+    references = links(options.dataset / "labelsTr", predictions, predictions.parent / "references")
     scores = evaluate_folders(predictions, references, names)
     parameters, macs = size(vars(accuracy_trainers)[trainer], results / "plans.json", options.configuration, labels)
-    log = "".join(path.read_text() for path in sorted((results / "fold_0").glob("training_log_*.txt")))
+    log = "".join(path.read_text() for path in sorted(predictions.parent.glob("training_log_*.txt")))
     if not options.keep_weights:
-        shutil.rmtree(results)
+        shutil.rmtree(predictions.parent)
     return {
         "network": network,
         "trainer": trainer,
@@ -97,6 +99,7 @@ def run(network: str, seed: int, options: argparse.Namespace) -> dict:
         "iterations": options.iterations,
         "spacing": options.spacing,
         "seed": seed,
+        "fold": fold,
         "seeded_workers": True,  # before, the seed did not reach nnU-Net's loader processes
         "parameters": parameters,
         "macs": macs,
@@ -164,9 +167,10 @@ def table(rows: list[dict]) -> str:
         "|---" * (7 + len(METRICS)) + "|",
     ]
     for name, found in by_network.items():
+        seeds = len({row["seed"] for row in found})
         title = NETWORKS[name][1] + ("" if all(row.get("seeded_workers") for row in found) else " ¹")
         seconds = statistics.median(row["seconds_per_epoch"] for row in found) / EPOCH
-        cells = f"{title} | {len(found)} | {found[0]['parameters'] / 1e6:.2f} | "
+        cells = f"{title} | {seeds} | {found[0]['parameters'] / 1e6:.2f} | "
         cells += f"{found[0]['macs'] / 1e9:.2f} | {seconds:.2f}"
         for label in (*labels, "mean") if len(labels) > 1 else labels:
             measured = values[name][label]
@@ -181,12 +185,24 @@ def table(rows: list[dict]) -> str:
 
 def per_case(rows: list[dict]) -> dict[str, np.ndarray]:
     """Label, or "mean" of the labels -> (cases, metrics), averaged over seeds, cases in one order for all networks."""
-    seeds = []
-    for row in rows:
-        labels = dict.fromkeys(score[1] for score in row["scores"])
-        seeds.append({label: np.array([s[2:] for s in sorted(row["scores"]) if s[1] == label]) for label in labels})
-    averaged = {label: np.mean([seed[label] for seed in seeds], axis=0) for label in seeds[0]}
+    scores = sorted(score for row in rows for score in row["scores"])
+    averaged = {}
+    for label in dict.fromkeys(score[1] for score in rows[0]["scores"]):
+        each = {case: [s[2:] for s in scores if s[:2] == [case, label]] for case in dict.fromkeys(s[0] for s in scores)}
+        averaged[label] = np.array([np.mean(seeds, axis=0) for seeds in each.values()])
     return averaged | {"mean": np.mean(list(averaged.values()), axis=0)}
+
+
+def in_common(rows: list[dict]) -> list[dict]:
+    """Those of the folds that every network was trained on."""
+    networks = {row["network"] for row in rows}
+    folds = {fold_of(row) for row in rows}
+    common = [fold for fold in folds if {row["network"] for row in rows if fold_of(row) == fold} == networks]
+    return [row for row in rows if fold_of(row) in common]
+
+
+def fold_of(row: dict) -> int:
+    return row.get("fold", 0)
 
 
 def interval(values: np.ndarray, digits: int) -> str:
@@ -210,6 +226,7 @@ def main() -> None:
     parser.add_argument("--configuration", choices=("2d", "3d_fullres"), default="2d")
     parser.add_argument("--iterations", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--folds", type=int, nargs="+", default=[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--spacing", type=float, nargs=3, help="of the voxels of a 3D plan, in mm, z y x")
     parser.add_argument("--device", default="auto")
@@ -220,28 +237,33 @@ def main() -> None:
     name = f"{options.dataset.name}-{options.configuration}-{options.iterations}"
     folder = RESULTS / "accuracy" / name
     folder.mkdir(parents=True, exist_ok=True)
-    for seed in options.seeds:
-        for network in options.networks:
-            row = folder / f"{network}-seed-{seed}.json"
-            if not row.is_file():
-                row.write_text(json.dumps(run(network, seed, options)) + "\n")
-            write_table(folder)
+    for seed, fold, network in itertools.product(options.seeds, options.folds, options.networks):
+        row = folder / (f"{network}-seed-{seed}" + (f"-fold-{fold}" if fold else "") + ".json")
+        if not row.is_file():
+            row.write_text(json.dumps(run(network, seed, fold, options)) + "\n")
+        write_table(folder)
     print((folder / "README.md").read_text())
 
 
 def write_table(folder: Path) -> None:
-    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    rows = in_common([json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))])
+    if not rows:
+        return  # no fold yet that all networks were trained on
+    folds = sorted({fold_of(row) for row in rows})
     first = rows[0]
     budget = f"--dataset {first['dataset']} --configuration {first['configuration']} --iterations {first['iterations']}"
     if first.get("spacing"):
         budget += f" --spacing {' '.join(f'{side:g}' for side in first['spacing'])}"
+    if folds != [0]:
+        budget += f" --folds {' '.join(map(str, folds))}"
     dates = sorted(row["date"] for row in rows)
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
-    cases = len({score[0] for score in first["scores"]})
+    cases = len({score[0] for row in rows for score in row["scores"]})
     text = f"""# {first["dataset"]}, {first["configuration"]}, {first["iterations"]} iterations
 
 Made by `python Testing/Benchmarks/accuracy.py {budget}` on {first["machine"]}; {when}.
-{cases} validation cases. The surface Dice counts voxels of the surfaces (MONAI), within 1 mm. In brackets: 95 %
+{cases} validation cases{f" of {len(folds)} folds" if len(folds) > 1 else ""}. The surface Dice counts voxels of the \
+surfaces (MONAI), within 1 mm. In brackets: 95 %
 interval by bootstrap over the cases; it does not hold how another seed would do. Seconds are the median epoch's, on a
 machine that may have been busy with other work.
 

@@ -330,8 +330,13 @@ def test_what_the_store_lacks_is_named_in_the_same_question_and_installed(offere
     from USEMASegmentationLib.Panel.Installer import STORING
 
     missing, pip = [STORING[0]], []
-    monkeypatch.setattr(type(panel.installer), "missingForStore", lambda self: list(missing))
-    monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: pip.append(arguments), raising=False)
+    monkeypatch.setattr(type(panel.installer), "missing", lambda self, its: [one for one in missing if one in its])
+
+    def install(arguments: list[str]) -> None:
+        pip.append(arguments)
+        missing.clear()
+
+    monkeypatch.setattr(slicer.util, "pip_install", install, raising=False)
     choose(panel, "tiny")
     panel.ui.downloadButton.click()
     assert len(asked) == 1

@@ -141,6 +141,7 @@ class ModelSection:
 
     def onDownloadOrCancel(self, checked: bool = False) -> None:
         if self.display.running:
+            self.segmentsNext = None  # also where the last bytes come before the engine hears of it
             self.store.cancel()
             self.update()
         else:
