@@ -20,11 +20,11 @@ sarcomas with two slices have on the network's grid Dice 0.891, 0.897, 0.8997 an
 the second step, by half models: 0.834 to 0.858 (0.850 with REACH 18 alone).
 
 Tried without gain, on the eight sarcomas with two slices: the mean over turned and mirrored copies (0.0000) or over
-three stages of the training (-0.0006); propagating on what the model learned from the slices (-0.008), or on its mean
-with the model's own (+0.0004); the mean with what was learned (-0.002); patches followed from plane to plane instead of
-looked for on the slice itself (a regression on it and the other features tells less, not more). Without learning anew:
-adding what likeness.py says to the scores (patches +0.013, intensities +0.011 on half models, less with the whole one),
-smoothing the result (+0.004).
+three stages of the training (-0.0006); 500 further iterations on crops of 56 (-0.001); propagating on what the model
+learned from the slices (-0.008), or on its mean with the model's own (+0.0004); the mean with what was learned
+(-0.002); patches followed from plane to plane instead of looked for on the slice itself (a regression on it and the
+other features tells less, not more). Without learning anew: adding what likeness.py says to the scores (patches +0.013,
+intensities +0.011 on half models, less with the whole one), smoothing the result (+0.002, but hippocampi -0.004).
 """
 
 from __future__ import annotations

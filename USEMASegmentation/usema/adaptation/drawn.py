@@ -19,8 +19,7 @@ EMPTIED = 0.3  # of what a model has of a label on a slice: if less is left, the
 INWARD = 0.2  # how much counts of a label that was taken, on the side where the model has more of it
 BOTH_SIDES = 0.3  # of what a model has on the larger side: if the other has more, the slice is a gap and no end
 GAP = 0.1  # how much counts on both sides then
-OUTWARD = 0.3  # how much counts on planes where the model has none of a label, though it has some on the slice
-EXCHANGED = 0.1  # and if the label was drawn over another: two parts meet there, and only where they do is told
+EXCHANGED = 0.1  # where the model has none of a label that was drawn over another: two parts meet on that slice alone
 NEAR = 2  # planes: if a model lets two labels meet so near, that they meet elsewhere tells of no other slice
 
 
@@ -72,11 +71,10 @@ def along(areas: np.ndarray, planes: np.ndarray, left: int, exchanged: bool = Fa
     first, last = int(planes.min()), int(planes.max())
     here, below, above = areas[planes].sum(), areas[:first].sum(), areas[last + 1 :].sum()
     result = np.ones(len(areas), np.float32)
-    if not here and not exchanged:
-        return result[:, None, None]
-    empty = areas == 0
-    empty[planes] = False
-    result[empty] = EXCHANGED if exchanged else OUTWARD
+    if exchanged:
+        empty = areas == 0
+        empty[planes] = False
+        result[empty] = EXCHANGED
     if left < EMPTIED * here:
         if min(below, above) >= BOTH_SIDES * max(below, above):
             result[:first] *= GAP
