@@ -120,6 +120,14 @@ def test_a_slice_given_from_one_label_to_another_leaves_what_lies_behind_it(case
     assert (found.segmentation.labels[behind] == 2).sum() < 0.1 * (labels[behind] == 1).sum()
 
 
+def test_a_slice_on_which_two_labels_meet_a_little_farther_leaves_all_others(case):
+    labels = case.labels.copy()
+    index = int(np.flatnonzero((labels == 2).sum(axis=(0, 2)) > 0.5 * (labels == 1).sum(axis=(0, 2)).max())[-1]) + 2
+    labels[:, index][labels[:, index] > 0] = 2
+    found = adapt(case.predictor, [case.volume], Corrections(labels, ((1, index),)), Wish(way="propagated"))
+    assert found.report["changed_voxels"] == 0
+
+
 def test_a_slice_emptied_in_the_middle_leaves_the_others(case):
     labels = case.labels.copy()
     labels[16] = 0
