@@ -135,5 +135,5 @@ def test_the_features_of_a_slice_that_was_corrected_say_what_is_right_there(case
         ({UNCHANGED: 5, CARRIED: 5}, CARRIED),
     ],
 )
-def test_the_way_is_the_one_that_leaves_fewest_voxels_wrong(wrong, way):
+def test_the_way_is_the_one_that_leaves_least_wrong(wrong, way):
     assert fewest(wrong) == way

@@ -18,7 +18,9 @@ def results(data, tmp_path_factory):
     dataset = make_dataset(data, folder / "raw")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "_run", plan_only)
-        return run.train_dataset(dataset, folder / "runs", configuration="2d", trainer="none", device="cpu")
+        return run.train_dataset(
+            dataset, folder / "runs", configuration="2d", trainer="nnUNetTrainerUSEMA", device="cpu"
+        )
 
 
 def test_every_trainer_of_the_experiment_takes_a_step(results):

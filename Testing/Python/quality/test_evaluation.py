@@ -160,7 +160,7 @@ REFUSED = {
     one_case_too_many: "only in .*references: other",
     a_prediction_without_reference: "only in .*predictions: other",
     the_same_case_twice: "two files of case 'case'",
-    a_moved_grid: r"predictions.case.nii.gz and .*references.case.nii.gz lie on .*origin=\(0.0, 0.0, 0.5\)",
+    a_moved_grid: r"predictions.case.nii.gz and .*references.case.nii.gz lie on .*from \(0, 0, 0.5\)",
     a_wider_grid: "different grids.*voxels lie at the same places",
     turned_a_little: "different grids",
     probabilities: r"predictions.case.nii.gz holds 0\.\d+, which is no label, among 3 different values",

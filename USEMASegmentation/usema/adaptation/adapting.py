@@ -202,7 +202,7 @@ class _Adaptation:
 
     def _choose(
         self, before: list[dict[Slice, torch.Tensor]], right: float, scores: list | None, count: int
-    ) -> tuple[str, HeldOut | None, dict[str, int] | None]:
+    ) -> tuple[str, HeldOut | None, dict[str, float] | None]:
         """The way to go, and what was found by leaving slices out, as far as that was asked for; see ``Wish``."""
         way = self._wish.way
         if way in (PROPAGATED, CARRIED):

@@ -22,7 +22,7 @@ LEARNED, PROPAGATED, CARRIED, UNCHANGED = WAYS = ("learned", "propagated", "carr
 FAR_MM = 20.0
 MOST_FAR = 0.05  # of the segments' voxels; if more would change, the user is asked
 AS_GOOD = 0.01  # Dice: a single slice does not tell less apart
-AS_FEW = 1.1  # wrong voxels: a slice that is left out lies farther from the others than most that will hear them
+AS_FEW = 1.1  # of what is wrong: a slice that is left out lies farther from the others than most that will hear them
 MOST_LEFT_OUT = 4  # slices, one after the other
 APART = 3.0  # planes: of two changed slices that lie nearer together, one does not prove that the other's change holds
 MOST_CHANGED = 0.3  # of the segments' voxels; likewise
@@ -99,8 +99,10 @@ def wrong_when_left_out(
     scores: Sequence[Mapping[int, np.ndarray]] | None = None,
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> dict[str, int]:
-    """Wrong voxels on corrected slices when each hears only what others say of it, by way.
+) -> dict[str, float]:
+    """1 less Dice of corrected slices when each hears only what others say of it, by way.
+
+    Voxels that are wrong do not tell as much: a way that finds nothing may have fewer than one that finds most.
 
     Args:
         logits: of each lesson, as ``looking.on_slices`` gives them.
@@ -112,8 +114,7 @@ def wrong_when_left_out(
         DeviceError, Cancelled: as ``Propagated.of``.
     """
     ways = (UNCHANGED, CARRIED) if scores is None else (UNCHANGED, CARRIED, PROPAGATED)
-    wrong = dict.fromkeys(ways, 0)
-    asked = []
+    overlaps, sizes, asked = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0), []
     for number, lesson in enumerate(lessons):
         shown = lesson.shown if scores is None else on_main_axis(lesson.shown)
         for one in _some(shown):
@@ -131,8 +132,10 @@ def wrong_when_left_out(
             found = Propagated.of(lesson, scores[number], outputs, others, planes, should_stop=should_stop)
             heard[PROPAGATED] = found.at(one, own)
         for way, each in heard.items():
-            wrong[way] += int(((outputs.to_labels(each).numpy() != right) & (right != UNKNOWN)).sum())
-    return wrong
+            labels = np.where(right == UNKNOWN, 0, outputs.to_labels(each).numpy())
+            overlaps[way] += 2 * int(((labels == right) & (labels > 0)).sum())
+            sizes[way] += int((labels > 0).sum() + (right > 0).sum())
+    return {way: 1 - overlaps[way] / sizes[way] if sizes[way] else 0.0 for way in ways}
 
 
 def _alike(lesson: Lesson, one: Shown, other: Shown) -> bool:
@@ -141,8 +144,8 @@ def _alike(lesson: Lesson, one: Shown, other: Shown) -> bool:
     return near and lesson.changed(one).any() and lesson.changed(other).any()
 
 
-def fewest(wrong: Mapping[str, int]) -> str:
-    """The way to go: propagating or carrying, unless another leaves clearly fewer voxels wrong."""
+def fewest(wrong: Mapping[str, float]) -> str:
+    """The way to go: propagating or carrying, unless another leaves clearly less wrong."""
     if PROPAGATED in wrong and wrong[PROPAGATED] <= AS_FEW * min(wrong.values()):
         return PROPAGATED
     return CARRIED if wrong[CARRIED] <= wrong[UNCHANGED] else UNCHANGED

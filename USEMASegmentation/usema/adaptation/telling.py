@@ -11,7 +11,7 @@ from .judging import CARRIED, LEARNED, PROPAGATED, UNCHANGED, HeldOut
 
 
 def message(
-    way: str, count: int, held: HeldOut | None, right: float, wrong: Mapping[str, int] | None, changed: int
+    way: str, count: int, held: HeldOut | None, right: float, wrong: Mapping[str, float] | None, changed: int
 ) -> str:
     slices = "1 corrected slice" if count == 1 else f"{count} corrected slices"
     if not changed and way in (PROPAGATED, CARRIED):
@@ -31,12 +31,14 @@ def message(
         best = min(its for one, its in wrong.items() if one != UNCHANGED)
         return (
             f"Nothing was changed: what you changed on one of {slices} does not hold on the others. With each left out "
-            f"in turn, {best} voxels of it come out wrong if it hears the others, and {wrong[UNCHANGED]} if not."
+            f"in turn, it comes out with Dice {1 - best:.2f} if it hears the others, and {1 - wrong[UNCHANGED]:.2f} if "
+            "not."
         )
     if wrong is not None and PROPAGATED in wrong:
         return (
             f"What you changed on {slices} was carried to the slices near them, and no farther: with each left out in "
-            f"turn, {wrong[CARRIED]} voxels of it come out wrong so, and {wrong[PROPAGATED]} if it is propagated."
+            f"turn, it comes out with Dice {1 - wrong[CARRIED]:.2f} so, and {1 - wrong[PROPAGATED]:.2f} if it is "
+            "propagated."
         )
     if wrong is not None:
         return (
