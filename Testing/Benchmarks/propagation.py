@@ -138,9 +138,9 @@ def sample(case: dict, rng: np.random.Generator):
     axis = int(case["axis"]) if rng.random() < 0.5 else int(rng.integers(3))
     image, score, right = (np.ascontiguousarray(np.moveaxis(one, axis, 0)) for one in (image, score, right))
     found = _found(case, value, score, axis)
-    labels, areas = np.moveaxis(case["right"], axis, 0), (score > 0).sum(axis=(1, 2))
+    labels = np.moveaxis(case["right"], axis, 0)
     told = [
-        told_by(value, planes, labels[planes], found[planes], areas)
+        told_by(value, planes, labels[planes], found[planes], score)
         for planes in _corrected(case, axis, score > 0, right > 0.5, int(rng.choice(COUNTS)), rng)
     ]
     if not any(one.changed.any() for one in told):

@@ -110,9 +110,8 @@ class Propagated:
         asked = []
         for value, score in scores.items():
             score = np.moveaxis(score, axis, 0)
-            areas = (score > 0).sum(axis=(1, 2))
             told = [
-                told_by(value, one.planes, labels[one.planes], np.moveaxis(lesson.found[one.slice], axis, 0), areas)
+                told_by(value, one.planes, labels[one.planes], np.moveaxis(lesson.found[one.slice], axis, 0), score)
                 for one in shown
             ]
             if not any(one.changed.any() for one in told):
@@ -184,20 +183,20 @@ def propagated(
     ]
 
 
-def told_by(value: int, planes: np.ndarray, right: np.ndarray, found: np.ndarray, areas: np.ndarray) -> Told:
+def told_by(value: int, planes: np.ndarray, right: np.ndarray, found: np.ndarray, score: np.ndarray) -> Told:
     """What a corrected slice tells of a label.
 
     Args:
         planes: that show the slice.
         right: (planes, b, c) labels of it, or UNKNOWN.
         found: labels of the same shape, the model's.
-        areas: (a,) voxels of all planes that the model has of the label.
+        score: (a, b, c) the model's log odds of the label, on all planes.
     """
     label, had = right == value, found == value
     changed = (label != had) & (right != UNKNOWN)
     given = changed & (right > 0) & (found > 0)
     exchanged = bool(2 * given.sum() > changed.sum())
-    if exchanged and meets_another(areas, planes, int(label.sum())):
+    if exchanged and meets_another((score > 0).sum(axis=(1, 2)), planes, int(label.sum())):
         return Told(planes, np.where(given, had, label), changed & ~given)
     return Told(planes, label, changed, exchanged)
 
