@@ -44,11 +44,13 @@ def test_nnunet_finds_them_by_name(results):
     import accuracy_trainers
     from nnunetv2 import __path__ as nnunet
     from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+    from usema.training.plugin import check_trainer
 
     link = accuracy_trainers.link()
     try:
         place = os.path.join(nnunet[0], "training", "nnUNetTrainer")
         found = recursive_find_python_class(place, "nnUNetTrainerMLLAUNetHalf", "nnunetv2.training.nnUNetTrainer")
         assert found.__module__ == "accuracy_trainers"
+        check_trainer("nnUNetTrainerControlPlain")  # no file of nnU-Net's or USEMA's has its text
     finally:
         link.unlink()

@@ -57,9 +57,16 @@ def check_trainer(name: str) -> None:
     """
     theirs = Path(find_spec("nnunetv2").origin).parent / "training" / "nnUNetTrainer"
     ours = _classes(Path(__file__).parent)
-    if name not in ours | _classes(theirs):
+    if name not in ours | _classes(theirs) and not _found_by_nnunet(name, theirs):
         known = ", ".join(sorted(one for one in ours if one.startswith("nnUNetTrainer")))
         raise InputError(f"There is no trainer '{name}'.", f"Those of USEMA are {known}.")
+
+
+def _found_by_nnunet(name: str, folder: Path) -> bool:
+    """Whether nnU-Net's own search finds it, which imports what lies there: a file may take trainers from elsewhere."""
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    return recursive_find_python_class(str(folder), name, "nnunetv2.training.nnUNetTrainer") is not None
 
 
 def _classes(folder: Path) -> set[str]:
