@@ -9,7 +9,7 @@ import pytest
 import torch
 from usema.measure.objects import rims
 from usema.training import averaged, further_2d, robust, robust_2d
-from usema.training.cpu_bfloat16 import spare_narrow_convolutions
+from usema.training.cpu_bfloat16 import hasten_depthwise_convolutions, spare_narrow_convolutions
 
 
 @pytest.mark.parametrize("axes", [2, 3])
@@ -26,6 +26,24 @@ def test_in_bfloat16_a_stride_that_leaves_one_column_computes_in_float32(axes):
         convolution(narrow).sum().backward()
         assert convolution(torch.cat((narrow, narrow), dim=-1)).dtype == torch.bfloat16
     torch.testing.assert_close(convolution.weight.grad, gradient)
+
+
+def test_in_bfloat16_depthwise_convolutions_of_volumes_compute_in_float32_and_others_as_they_did():
+    generator = torch.Generator().manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(4, 8, 3, padding=1), torch.nn.Conv3d(8, 8, 3, padding=1, groups=8), torch.nn.Conv3d(8, 2, 1)
+    )
+    x, seen = torch.randn(2, 4, 6, 7, 5, generator=generator), {}
+    for name, module in network.named_children():
+        module.register_forward_hook(lambda _, inputs, out, name=name: seen.update({name: (inputs[0], out)}))
+    hasten_depthwise_convolutions(network)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(x).float().sum().backward()
+    assert [seen[name][1].dtype for name in "012"] == [torch.bfloat16] * 3
+    given, found = seen["1"]
+    exact = torch.nn.functional.conv3d(given.float(), network[1].weight, network[1].bias, padding=1, groups=8)
+    torch.testing.assert_close(found.float(), exact, rtol=2**-8, atol=1e-6)
+    assert network[1].weight.grad.dtype == torch.float32
 
 
 def test_the_robust_recipe_fills_the_surroundings_and_leaves_the_image_alone():

@@ -127,6 +127,7 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         super().initialize()
         if self.cpu_bfloat16:
             cpu_bfloat16.spare_narrow_convolutions(self.network)
+            cpu_bfloat16.hasten_depthwise_convolutions(self.network)
         self.started_from = {}
         if "USEMA_START" in os.environ:
             self.start_from(os.environ["USEMA_START"])
