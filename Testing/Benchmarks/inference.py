@@ -17,7 +17,8 @@ seconds of the whole process (imports, loading, a first tile, and for OpenVINO c
 memory, labels that differ from ours by PyTorch, and the floor: what the same multiplications take at the rate of a
 large matrix product on the same thread. Processor seconds do not depend on who else computes here. All end with labels:
 ours slab by slab, which is timed; nnU-Net and MONAI from the logits that they return, which is not. "fast" is OpenVINO
-with the overlap of ``--speed fast``; what it costs in Dice is told from the cards of the models that are here.
+as with ``--speed fast``: less overlap, and bfloat16 where the processor has it; what it costs in Dice is told from the
+cards of the models that are here.
 --write puts the tables into results/inference.md.
 """
 
@@ -172,9 +173,10 @@ def _infer(
             network(torch.zeros(1, data.shape[0], *tile, device=device))
         if engine in ("openvino", FAST):
             network = CPUEngine(network, f"benchmark {name}")
-            network.prove(torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, *tile), np.float32)))
+            noise = np.random.default_rng(0).standard_normal((1, 1, *tile), np.float32)
+            network.prove(torch.from_numpy(noise), engine == FAST)
             by = str(network.choice)
-            network.expect(1)
+            network.expect(1, engine == FAST)
     if memory:
         network = answering(network)
     if engine == "nnunet":

@@ -42,7 +42,9 @@ def always_worth_it(monkeypatch):
     for name in ("COMPILING_PAYS", "LOADING_PAYS"):
         monkeypatch.setattr(cpu_engine, name, -1.0)
     trusted = cpu_engine.why_not_trusted
-    monkeypatch.setattr(cpu_engine, "why_not_trusted", lambda run, x, y, seconds: trusted(run, x, y, 1e9))
+    monkeypatch.setattr(
+        cpu_engine, "why_not_trusted", lambda run, x, y, seconds, *precision: trusted(run, x, y, 1e9, *precision)
+    )
 
 
 def network_of(name: str, config: dict) -> torch.nn.Module:
@@ -56,8 +58,8 @@ def network_of(name: str, config: dict) -> torch.nn.Module:
 
 
 @torch.inference_mode()
-def run(engine: CPUEngine, *tiles: torch.Tensor) -> list[torch.Tensor]:
-    engine.expect(len(tiles))
+def run(engine: CPUEngine, *tiles: torch.Tensor, fast: bool = False) -> list[torch.Tensor]:
+    engine.expect(len(tiles), fast)
     return [engine(x) for x in tiles]
 
 
@@ -156,6 +158,34 @@ def test_a_tile_of_one_value_is_no_test_and_other_shapes_are_pytorchs(plain):
     with torch.inference_mode():
         assert torch.equal(engine(x[:, :, :8]), network(x[:, :, :8]))
     assert engine.choice.name == "openvino"
+
+
+@needs_openvino
+def test_what_is_to_be_fast_is_computed_in_bfloat16_where_the_processor_has_it_and_the_next_exactly(plain):
+    network, x = plain
+    engine = CPUEngine(network, "a")
+    with torch.inference_mode():
+        expected = network(x)
+    for fast in (True, False, True):
+        found = run(engine, x, x, fast=fast)[1]
+        half = fast and openvino_engine.computes_half()
+        assert ("in bfloat16" in str(engine.choice)) is half
+        error = float((found - expected).norm() / expected.norm())
+        assert 1e-4 < error < 5e-2 if half else error < 1e-4
+        assert (found.argmax(1) == expected.argmax(1)).float().mean() > (0.98 if half else 0.999)
+
+
+@needs_openvino
+def test_a_network_that_bfloat16_spoils_is_computed_exactly(plain, monkeypatch):
+    monkeypatch.setattr(openvino_engine, "computes_half", lambda: True)
+    monkeypatch.setitem(cpu_engine.TOLERANCES, openvino_engine.HALF, 0.0)
+    network, x = plain
+    engine = CPUEngine(network, "a")
+    found = run(engine, x, x, fast=True)[1]
+    assert engine.choice.name == "openvino"
+    assert "in bfloat16" not in str(engine.choice)
+    with torch.inference_mode():
+        torch.testing.assert_close(found, network(x), rtol=1e-3, atol=1e-3)
 
 
 @needs_openvino

@@ -1,7 +1,8 @@
 """Chooses what computes a network on a CPU, and can say why: OpenVINO where it is here, pays and is right; or PyTorch.
 
 The first tile of a case is computed by PyTorch, and tells how long the others will take. Where that is long enough,
-OpenVINO computes the same tile, and goes on if it finds the same and is faster.
+OpenVINO computes the same tile, and goes on if it finds the same and is faster. What is to be fast is computed in
+bfloat16, where the processor has it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ..backends import Choice, forced
 from ..sema import ENVIRONMENT_VARIABLE as SEMA_VARIABLE
 from . import openvino_engine
 from .allocator import give_back
+from .openvino_engine import HALF, SINGLE
 
 ENVIRONMENT_VARIABLE = "USEMA_CPU_BACKEND"
 BACKENDS = ("pytorch", "openvino")
@@ -25,9 +27,11 @@ BACKENDS = ("pytorch", "openvino")
 # loading what was compiled before (0.3 s). Of the processor's time, which does not depend on who else computes here.
 COMPILING_PAYS, LOADING_PAYS = 10.0, 1.0
 
-# ||OpenVINO - PyTorch|| / ||PyTorch|| of a tile: 1e-7 to 2e-5 where a network is computed right, 0.5 where it is not.
-TOLERANCE = 1e-3
-LABELS_THAT_MAY_DIFFER = 1e-3  # share of a tile's voxels
+# By precision: ||OpenVINO - PyTorch|| / ||PyTorch|| of a tile, 1e-7 to 2e-5 in single precision and up to 2e-2 in
+# bfloat16 where a network is computed right, 0.5 where it is not; and the share of its voxels whose label differs, up
+# to 1.2e-2 in bfloat16 (noise in an untrained network).
+TOLERANCES = {SINGLE: 1e-3, HALF: 5e-2}
+LABELS_THAT_MAY_DIFFER = {SINGLE: 1e-3, HALF: 2e-2}
 
 
 def choose(device: torch.device | str) -> Choice:
@@ -69,21 +73,28 @@ class CPUEngine(torch.nn.Module):
         self._identity = identity
         self._run: openvino_engine.Run | None = None
         self._shape: tuple[int, ...] = ()
-        self._refused = False
+        self._precision = SINGLE  # of what runs
+        self._fast = self._refused = self._half_refused = False
         self._ahead = 0
         self._spent = 0.0
 
-    def expect(self, tiles: int) -> None:
-        """So many tiles are to come, mirrored copies included."""
-        self._ahead = tiles
+    def expect(self, tiles: int, fast: bool = False) -> None:
+        """So many tiles are to come, mirrored copies included; ``fast``: in bfloat16, if that is possible and right."""
+        self._ahead, self._fast = tiles, fast
+        if self._run is not None and self._wanted() != self._precision:
+            self._run = None
         if self._run is None and not self._refused:
             self.choice = Choice("pytorch", "too little work for OpenVINO")
 
     @torch.inference_mode()
-    def prove(self, x: torch.Tensor) -> None:
+    def prove(self, x: torch.Tensor, fast: bool = False) -> None:
         """Decides with one tile, as if there were many."""
-        self.expect(1 + math.ceil(COMPILING_PAYS * 1e6))
+        self.expect(1 + math.ceil(COMPILING_PAYS * 1e6), fast)
         self(x)
+
+    def _wanted(self) -> str:
+        """The precision to compute in."""
+        return HALF if self._fast and not self._half_refused and openvino_engine.computes_half() else SINGLE
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self._ahead -= 1
@@ -103,45 +114,53 @@ class CPUEngine(torch.nn.Module):
         if to_come <= LOADING_PAYS and self._spent + to_come <= COMPILING_PAYS:
             return  # to load OpenVINO alone takes as long as a tile or two
         give_back()  # PyTorch's: 40 MB, with a small network, that OpenVINO's buffers would come beside
+        precision, run, reason = SINGLE, None, None
         try:
-            compiler = openvino_engine.Compiler(self.network, self._identity, x.shape)
-            run = reason = None
+            precision = self._wanted()
+            compiler = openvino_engine.Compiler(self.network, self._identity, x.shape, precision)
             if compiler.is_kept and to_come > LOADING_PAYS and (run := compiler.kept()):
-                reason = why_not_trusted(run, x, logits, seconds)
+                reason = why_not_trusted(run, x, logits, seconds, precision)
                 if reason:  # perhaps a network whose code has changed since
                     compiler.forget()
             if (run is None or reason) and self._spent + to_come > COMPILING_PAYS:
                 run, keep = compiler.compiled()
-                reason = why_not_trusted(run, x, logits, seconds)
+                reason = why_not_trusted(run, x, logits, seconds, precision)
                 if not reason:
                     with suppress(Exception):  # then it is compiled again next time
                         keep()
         except Exception as error:  # whatever a compiler raises, PyTorch still works
             words = str(error).strip() or repr(error)
             run, reason = None, f"OpenVINO failed: {words.splitlines()[0][:200]}"
-        if reason:
+        if reason and precision == HALF:
+            self._half_refused = True
+            self._consider(x, logits, seconds)
+        elif reason:
             self._refused, self.choice = True, Choice("pytorch", reason)
         elif run is not None:
-            self._run, self._shape, self.choice = run, tuple(x.shape), _by_openvino()
+            self._run, self._shape, self._precision = run, tuple(x.shape), precision
+            self.choice = _by_openvino(precision)
         # What compiling or reading took. OpenVINO has its own buffers, none of which comes and goes.
         give_back(large_blocks=self._run is not None)
 
 
-def why_not_trusted(run: openvino_engine.Run, x: torch.Tensor, expected: torch.Tensor, seconds: float) -> str | None:
+def why_not_trusted(
+    run: openvino_engine.Run, x: torch.Tensor, expected: torch.Tensor, seconds: float, precision: str = SINGLE
+) -> str | None:
     """Why OpenVINO is not to be taken for a network, of which PyTorch found ``expected`` in so many seconds."""
     found = run(x)
     if found.shape != expected.shape:
         return f"OpenVINO's self-test gives {tuple(found.shape)} for {tuple(expected.shape)}"
     error = float((found - expected).norm() / expected.norm())
-    if not error < TOLERANCE:  # also when it is NaN
+    if not error < TOLERANCES[precision]:  # also when it is NaN
         return f"OpenVINO's self-test is off by {error:.1e}"
     differing = float((found.argmax(1) != expected.argmax(1)).float().mean())
-    if differing > LABELS_THAT_MAY_DIFFER:
+    if differing > LABELS_THAT_MAY_DIFFER[precision]:
         return f"OpenVINO's self-test labels {differing:.1%} of the voxels otherwise"
     started = time.process_time()
     run(x)
     return "OpenVINO is no faster here" if (time.process_time() - started) / torch.get_num_threads() > seconds else None
 
 
-def _by_openvino() -> Choice:
-    return Choice("openvino", f"{openvino_engine.version()}, compared with PyTorch on the first tile")
+def _by_openvino(precision: str = SINGLE) -> Choice:
+    how = "in bfloat16, " if precision == HALF else ""
+    return Choice("openvino", f"{openvino_engine.version()}, {how}compared with PyTorch on the first tile")

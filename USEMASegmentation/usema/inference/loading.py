@@ -27,7 +27,7 @@ from .nnunet_recipe import NnUNetRecipe, Preprocessed
 from .outputs import Outputs
 from .preprocessing import Prepared, recipe_of
 from .sliding_window import predict_logits, turned
-from .speeds import overlap_between
+from .speeds import FAST, overlap_between
 from .tiling import Tiling
 from .whole_volume import predict_whole, sees_whole_volumes, strips_of
 
@@ -129,10 +129,10 @@ class LoadedPart:
             return str(choice)
         return str(replace(self._attention, reason=f"{self._attention.reason}; {choice.reason}"))
 
-    def try_engine(self) -> Choice:
+    def try_engine(self, fast: bool = False) -> Choice:
         """What computes the network on a CPU, found with one tile of noise however little there is to do."""
         torch.manual_seed(0)
-        self._engine.prove(torch.randn(1, self.recipe.channels, *self.recipe.patch_size))
+        self._engine.prove(torch.randn(1, self.recipe.channels, *self.recipe.patch_size), fast)
         return self._engine.choice
 
     @property
@@ -183,7 +183,7 @@ class LoadedPart:
         if self._engine is not None:
             shape, mirrored = prepared.data.shape[1:], 2 ** len(self.mirror_axes(mirror))
             tiling = self.recipe.tiling.of(shape, turned(self.recipe.patch_size, along), self.overlap(overlap))
-            self._engine.expect(tiling.count * mirrored)
+            self._engine.expect(tiling.count * mirrored, fast=overlap == FAST)
         return predict_logits(
             self._engine or self.network,
             prepared.data,

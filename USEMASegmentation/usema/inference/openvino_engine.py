@@ -1,8 +1,8 @@
 """OpenVINO, which computes a network on a CPU in half of PyTorch's time or less: found at run time, never needed.
 
-Networks are traced and compiled for one shape in single precision. What is compiled is kept on disk
-(``compiled_models.py``), because tracing takes seconds. Whether it computes right is for who asks to find out
-(``cpu_engine.py``).
+Networks are traced and compiled for one shape, in single precision or, on processors that have it, in bfloat16. What is
+compiled is kept on disk (``compiled_models.py``), because tracing takes seconds. Whether it computes right is for who
+asks to find out (``cpu_engine.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import metadata, util
 
 import numpy as np
@@ -22,6 +23,8 @@ from .. import __version__
 from . import compiled_models
 
 Run = Callable[[torch.Tensor], torch.Tensor]
+
+SINGLE, HALF = "f32", "bf16"  # precisions, as OpenVINO calls them
 
 
 def why_not() -> str | None:
@@ -53,13 +56,14 @@ class Compiler:
         network: in evaluation mode, on the CPU.
         identity: of its weights and architecture.
         shape: of the input, (B, C, *tile).
+        precision: SINGLE or HALF, in which it computes.
     """
 
-    def __init__(self, network: torch.nn.Module, identity: str, shape: Sequence[int]):
+    def __init__(self, network: torch.nn.Module, identity: str, shape: Sequence[int], precision: str = SINGLE):
         self._network = network
         self._shape = tuple(shape)
         self._settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # other programs run here, too
@@ -139,6 +143,12 @@ def _runner(compiled, shape: tuple[int, ...], content: bytearray | None = None) 
     return run
 
 
+def computes_half() -> bool:
+    """Whether the processor computes bfloat16 (AMX, AVX-512 BF16); others emulate it, which pays nothing."""
+    return "BF16" in _processor()
+
+
+@cache
 def _processor() -> tuple[str, ...]:
     """What a compiled model is made for."""
     core = load().Core()

@@ -1,7 +1,8 @@
 """How fast against how smooth: one choice of three, by the overlap of the tiles. Standard library only.
 
 exact    as the model says
-fast     tiles overlap by a quarter at most: up to three times fewer of them
+fast     tiles overlap by a quarter at most: up to three times fewer of them; with OpenVINO in bfloat16, on processors
+         that compute it (``cpu_engine.py``)
 preview  exact, but first a pass with tiles that do not overlap is shown, where that takes half as long at most
 """
 
