@@ -56,7 +56,7 @@ def report_lines() -> list[tuple[str, str]]:
 
 def _cpu_engine() -> str:
     """What computes networks on this computer's CPU: tried with the bundled model."""
-    from ..inference import cpu_engine
+    from ..inference import cpu_engine, openvino_engine
     from ..inference.predictor import Predictor
     from ..models.bundle import read_bundle
     from ..resources import bundled_models
@@ -66,6 +66,8 @@ def _cpu_engine() -> str:
         if choice.name == "openvino":
             (part,) = Predictor(read_bundle(bundled_models()["hippocampus-mr"]), "cpu").parts
             choice = part.try_engine()
+            if openvino_engine.computes_half():
+                return f"{choice}; with --speed fast: {part.try_engine(fast=True)}"
     except (UsemaError, KeyError) as error:
         return str(error)
     return str(choice)
