@@ -10,7 +10,8 @@ compared with the references. Nothing is chosen by looking at those cases: the l
 A run that was interrupted goes on at its last checkpoint. A finished one leaves its scores, case by case, in
 Testing/Benchmarks/results/accuracy/, and is not trained again; the table is made anew from all that lie there. It
 gives mean Dice, surface Dice and 95 % Hausdorff distance per label, with 95 % intervals by bootstrap over the cases of
-all folds (seeds are averaged first), and the paired difference of the Dice to nnU-Net's plain U-Net.
+all folds (seeds are averaged first), and the paired difference of the Dice to nnU-Net's plain U-Net, of the seeds that
+both were trained with.
 """
 
 from __future__ import annotations
@@ -175,7 +176,8 @@ def table(rows: list[dict]) -> str:
         for label in (*labels, "mean") if len(labels) > 1 else labels:
             measured = values[name][label]
             metrics = [interval(measured[:, column], 3 if column < 2 else 2) for column in range(len(METRICS))]
-            difference = "" if name == BASELINE or BASELINE not in values else paired(values, name, label)
+            alone = name == BASELINE or BASELINE not in by_network
+            difference = "" if alone else paired(by_network, name, label)
             lines.append(f"| {cells} | {label} | {' | '.join(metrics)} | {difference} |")
             cells = " | | | | "
     if any("¹" in line for line in lines):
@@ -214,8 +216,14 @@ def interval(values: np.ndarray, digits: int) -> str:
     return f"{values.mean():.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
-def paired(values: dict[str, dict[str, np.ndarray]], name: str, label: str) -> str:
-    return interval(values[name][label][:, 0] - values[BASELINE][label][:, 0], 3)
+def paired(by_network: dict[str, list[dict]], name: str, label: str) -> str:
+    """The difference of the Dice to the plain U-Net, of the seeds that both have; empty if they share none."""
+    pair = [by_network[name], by_network[BASELINE]]
+    shared = set.intersection(*({row["seed"] for row in rows} for rows in pair))
+    if not shared:
+        return ""
+    ours, theirs = (per_case([row for row in rows if row["seed"] in shared])[label][:, 0] for rows in pair)
+    return interval(ours - theirs, 3)
 
 
 def main() -> None:

@@ -23,3 +23,12 @@ def test_networks_are_compared_on_the_folds_that_all_were_trained_on():
     both = [row("plain", 0, 0, a=0.8), row("all", 0, 0, a=0.9)]
     assert in_common([*both, row("plain", 1, 0, b=0.1)]) == both
     assert in_common([row("plain", 1, 0, b=0.1), row("all", 0, 0, a=0.9)]) == []
+
+
+def test_a_network_is_compared_with_the_plain_one_on_the_seeds_that_both_have():
+    from accuracy import paired
+
+    plain = [row("plain", 0, 0, a=0.8, b=0.6), row("plain", 0, 1, a=0.1, b=0.1)]
+    rows = {"plain": plain, "all": [row("all", 0, 0, a=0.9, b=0.7)], "residual": [row("residual", 0, 2, a=0.9)]}
+    assert paired(rows, "all", "Anterior").startswith("0.100 ")
+    assert paired(rows, "residual", "Anterior") == ""
