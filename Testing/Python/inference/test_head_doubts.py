@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from usema.errors import InputError
 from usema.inference.conform_recipe import ConformRecipe
 from usema.inference.head_doubts import head_doubts
+from usema.inference.loading import load_finder
 from usema.inference.predictor import Predictor
+from usema.inference.regions import check_lie
+from usema.inference.running import Wishes
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models
 from usema.volumes.volume import Volume, read_volume, reorient
@@ -86,3 +90,12 @@ def test_a_model_for_heads_is_run_with_the_doubt_told(head):
     small = under(head, scale=0.1)
     case = ConformRecipe({"voxel_mm": 4}).prepare(small.array[None], small.geometry)
     assert "As a head it would be too small" in " ".join(case.notes)
+
+
+def test_who_looks_for_regions_of_a_head_has_its_doubts_looked_for_once(head):
+    """Before the finder prepares it."""
+    small = under(head, scale=0.5)
+    bundle, wishes = read_bundle(bundled_models()["hippocampus-mr"]), Wishes()
+    check_lie(bundle.metadata, small, wishes)
+    assert [word[:32] for word in wishes.warnings] == ["As a head it would be too small:"]
+    assert load_finder(bundle, torch.device("cpu")).recipe.prepare(small.array[None], small.geometry).notes == []

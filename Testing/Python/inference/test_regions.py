@@ -12,7 +12,7 @@ from usema.errors import InputError
 from usema.inference.checks import meant
 from usema.inference.conform import Conformed, averaged
 from usema.inference.predictor import Predictor
-from usema.inference.regions import find_regions, only_one, segment_regions
+from usema.inference.regions import check_lie, find_regions, only_one, segment_regions
 from usema.inference.running import Found, Wishes
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, sample_volume
@@ -216,8 +216,10 @@ def test_a_volume_that_shows_nothing_like_it_is_refused_with_what_to_do(predicto
 def test_what_makes_a_head_unlike_one_is_said_where_nothing_was_found_in_it(predictor, head):
     geometry = replace(head.volume.geometry, spacing=(0.5, 0.5, 0.5))
     small = replace(head, volume=replace(head.volume, geometry=geometry), rough=np.zeros_like(head.rough))
+    wishes = Wishes()
+    check_lie(predictor.metadata, small.volume, wishes)
     with pytest.raises(InputError, match=r"nothing like .* was found\. See: As a head it would be too small") as error:
-        segmented(predictor, small)
+        segmented(predictor, small, warnings=wishes.warnings)
     assert "The file's spacing, 0.5 x 0.5 x 0.5 mm, may be wrong." in error.value.message
 
 

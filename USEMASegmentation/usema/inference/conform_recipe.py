@@ -34,6 +34,7 @@ class ConformRecipe:
     channels = 1
     tiling = Tiling
     takes_strips = True
+    tells_doubts = True  # whether the volume is a head at all; False where somebody has looked for that before
 
     def __init__(self, values: dict[str, Any]):
         values = dict(values)
@@ -77,7 +78,7 @@ class ConformRecipe:
             mask = fine if self._step == 1 else coarse.labels_from_input(previous) != 0
             image = np.where(fine, image, 0)
         notes = []
-        if previous is None:  # once for all of a model's networks
+        if previous is None and self.tells_doubts:  # once for all of a model's networks
             notes += head_doubts(Volume(array[0], geometry)).values()
         if conformed.cut_off_mm >= 1:  # less than a voxel of that grid is nothing
             notes.append(

@@ -328,7 +328,7 @@ class Predictor:
             array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
             return run_parts([self._finder], array, volumes[0].geometry, asked).labels
 
-        check_lie(self.metadata, volumes[0])
+        check_lie(self.metadata, volumes[0], wishes)
         labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
         return segment_regions(
             self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes

@@ -271,20 +271,20 @@ def _paste(labels: np.ndarray, kept: np.ndarray | None, found: Found, chosen: np
         kept[(0, *region.box)] = np.clip(1 - inside, 0, 1)
 
 
-def check_lie(metadata: ModelMetadata, volume: Volume) -> None:
+def check_lie(metadata: ModelMetadata, volume: Volume, wishes: Wishes) -> None:
     """Refuses what its file shows too large or on its side, before anything is looked for: what is found there is not
-    what it is taken for. A small one may be a part of it that somebody cut out.
+    what it is taken for. A small one may be a part of it that somebody cut out: of it the doubt is told.
 
     Raises:
         InputError: what the finder is for cannot lie so.
     """
-    doubts = _doubts(metadata, volume)
+    if metadata.find_regions["finder"]["preprocessing"]["kind"] != HEADS:
+        return
+    doubts = head_doubts(volume)
     if doubts.keys() & {LARGE, TURNED}:
         raise InputError(" ".join(doubts.values()), _what_to_do(metadata, volume))
-
-
-def _doubts(metadata: ModelMetadata, volume: Volume) -> dict[str, str]:
-    return head_doubts(volume) if metadata.find_regions["finder"]["preprocessing"]["kind"] == HEADS else {}
+    for doubt in doubts.values():
+        wishes.warn(doubt)
 
 
 def _what_to_do(metadata: ModelMetadata, volume: Volume) -> str:
@@ -306,8 +306,6 @@ def _tell(asked, found, amounts: dict[str, float], volume: Volume, metadata: Mod
     """What was not found; refuses where it is all of it."""
     missing = [says["name"] for says in asked if says["name"] not in amounts]
     if len(missing) == len(asked):
-        for doubt in _doubts(metadata, volume).values():  # the finder's result may be from before, when it told them
-            wishes.warn(doubt)
         seen = "was found but not believed" if found else "was found"
         where = " See: " + " ".join(wishes.warnings) if wishes.warnings else ""
         shows = metadata.find_regions["shows"]
