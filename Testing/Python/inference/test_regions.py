@@ -71,7 +71,7 @@ def segmented(predictor: Predictor, head: Head, wanted=(), rough=None, **wishes)
         metadata,
         [head.volume],
         meant(metadata, labels, head.volume.geometry),
-        head.rough if rough is None else rough,
+        lambda geometry: head.rough if rough is None else rough,
         lambda crops, wishes: predictor._run(crops, predictor.parts, wishes),
         asked,
     )

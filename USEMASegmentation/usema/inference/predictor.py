@@ -19,6 +19,7 @@ from ..models.delta import Delta
 from ..models.label_names import chosen
 from ..models.metadata import Label
 from ..volumes.doubts import doubts
+from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
@@ -298,8 +299,7 @@ class Predictor:
         self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], crop: dict, wishes: Wishes
     ) -> Found:
         """As ``_run``, but only where a rough result says that there is something."""
-        box = self._region(volumes, crop, wishes)
-        shape = volumes[0].array.shape
+        box, shape = self._region(volumes, crop, wishes), volumes[0].array.shape
         if box is None:
             wishes.warn("The region that the model works in was not found in this volume, so the result is empty.")
             labels = np.zeros(shape, np.uint8 if len(self.metadata.labels) <= 255 else np.uint16)
@@ -321,18 +321,19 @@ class Predictor:
     def _run_in_regions(self, volumes: Sequence[Volume], wanted: Sequence[Label], wishes: Wishes) -> Found:
         """As ``_run``, but each region alone, where the model's own finder says that it lies."""
 
-        def rough() -> np.ndarray:
+        def rough(lying: Sequence[Volume]) -> np.ndarray:
             if self._finder is None:
                 self._finder = load_finder(self._bundle, self.device)
-            asked = wishes.for_finding()
-            array = np.stack([volume.array for volume in volumes[: self._finder.recipe.channels]])
-            return run_parts([self._finder], array, volumes[0].geometry, asked).labels
+            array = np.stack([volume.array for volume in lying[: self._finder.recipe.channels]])
+            return run_parts([self._finder], array, lying[0].geometry, wishes.for_finding()).labels
+
+        def look(geometry: Geometry) -> np.ndarray:
+            lying = [replace(volume, geometry=geometry) for volume in volumes]
+            return self._rough.get(self.metadata, str(self.device), lying, lambda: rough(lying), of="finder")
 
         check_lie(self.metadata, volumes[0], wishes)
-        labels = self._rough.get(self.metadata, str(self.device), volumes, rough, of="finder")
-        return segment_regions(
-            self.metadata, volumes, wanted, labels, lambda crops, asked: self._run(crops, self.parts, asked), wishes
-        )
+        run = lambda crops, asked: self._run(crops, self.parts, asked)  # noqa: E731
+        return segment_regions(self.metadata, volumes, wanted, look, run, wishes)
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = wishes.for_finding()
@@ -372,8 +373,7 @@ class Predictor:
         return metadata.labels, self._rough.get(metadata, str(self.device), volumes, compute)
 
     def _oriented(self, volume: Volume) -> Volume:
-        orientation = self.metadata.orientation
-        return volume if orientation is None else reorient(volume, orientation)
+        return reorient(volume, self.metadata.orientation) if self.metadata.orientation else volume
 
     @staticmethod
     def _on_one_grid(volumes: list[Volume]) -> list[Volume]:

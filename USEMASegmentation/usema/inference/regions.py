@@ -25,8 +25,10 @@ from .checks import HEADS
 from .head_doubts import LARGE, TURNED, head_doubts
 from .region import Box, crop_around, cut
 from .running import Found, Wishes
+from .turned_heads import turned_text
 
 Run = Callable[[Sequence[Volume], Wishes], Found]
+Look = Callable[[Geometry], np.ndarray]
 
 _EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
 _BELIEVED = 2  # a volume beyond the expected ones by more than this factor is another structure
@@ -68,7 +70,7 @@ def segment_regions(
     metadata: ModelMetadata,
     volumes: Sequence[Volume],
     wanted: Sequence[Label],
-    rough: np.ndarray,
+    look: Look,
     run: Run,
     wishes: Wishes,
 ) -> Found:
@@ -76,17 +78,17 @@ def segment_regions(
 
     Args:
         wanted: of the regions' labels.
-        rough: (z, y, x), the finder's labels.
+        look: gives the finder's labels (z, y, x) of the volumes' voxels, as they lie by a geometry.
         run: gives the network's own labels, and their probabilities, of volumes that are crops.
 
     Raises:
         InputError: nothing in the volume may be one of the regions.
-        Cancelled, DeviceError: as ``run``.
+        Cancelled, DeviceError: as ``look`` and ``run``.
     """
     how, geometry = metadata.find_regions, volumes[0].geometry
     values = {label.value for label in wanted}
     asked = [says for says in how["regions"] if values & set(says["labels"])]
-    found = [region for region in find_regions(rough, metadata, geometry) if region.says in asked]
+    found = [region for region in find_regions(look(geometry), metadata, geometry) if region.says in asked]
     labels = np.zeros(geometry.shape, np.uint8 if len(metadata.labels) <= 255 else np.uint16)
     kept = _all_background(metadata, geometry) if wishes.probabilities else None
     highest, amounts, margins = 0.0, {}, []
@@ -103,7 +105,7 @@ def segment_regions(
         if whole.margins is not None:
             margins.append(whole.margins.renamed(dict(enumerate(region.says["labels"], 1))))
             margins[-1] = margins[-1].pasted([part.start for part in region.box], geometry.shape)
-    _tell(asked, found, amounts, volumes[0], metadata, wishes)
+    _tell(asked, found, amounts, volumes[0], metadata, wishes, look)
     said = {
         "fieldOfView": how["shows"],
         "regions": ", ".join(f"{name} {amount:.2f} ml" for name, amount in amounts.items()),
@@ -182,6 +184,13 @@ def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry)
             inside[tuple(places.T)] = True
             found.append(Region(says, box, inside))
     return found
+
+
+def _finds_all(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> bool:
+    try:
+        return len(find_regions(rough, metadata, geometry)) == len(metadata.find_regions["regions"])
+    except InputError:
+        return False
 
 
 def _pieces(mask: np.ndarray, geometry: Geometry) -> list[_Piece]:
@@ -278,13 +287,17 @@ def check_lie(metadata: ModelMetadata, volume: Volume, wishes: Wishes) -> None:
     Raises:
         InputError: what the finder is for cannot lie so.
     """
-    if metadata.find_regions["finder"]["preprocessing"]["kind"] != HEADS:
+    if not _is_of_heads(metadata):
         return
     doubts = head_doubts(volume)
     if doubts.keys() & {LARGE, TURNED}:
         raise InputError(" ".join(doubts.values()), _what_to_do(metadata, volume))
     for doubt in doubts.values():
         wishes.warn(doubt)
+
+
+def _is_of_heads(metadata: ModelMetadata) -> bool:
+    return metadata.find_regions["finder"]["preprocessing"]["kind"] == HEADS
 
 
 def _what_to_do(metadata: ModelMetadata, volume: Volume) -> str:
@@ -302,12 +315,17 @@ def _all_background(metadata: ModelMetadata, geometry: Geometry) -> np.ndarray:
     return kept
 
 
-def _tell(asked, found, amounts: dict[str, float], volume: Volume, metadata: ModelMetadata, wishes: Wishes) -> None:
-    """What was not found; refuses where it is all of it."""
+def _tell(
+    asked, found, amounts: dict[str, float], volume: Volume, metadata: ModelMetadata, wishes: Wishes, look: Look
+) -> None:
+    """What was not found; refuses where it is all of it, and says whether it would be if the volume lay otherwise."""
     missing = [says["name"] for says in asked if says["name"] not in amounts]
     if len(missing) == len(asked):
         seen = "was found but not believed" if found else "was found"
         where = " See: " + " ".join(wishes.warnings) if wishes.warnings else ""
+        if not found and _is_of_heads(metadata):
+            turned = turned_text(volume.geometry, lambda lying: _finds_all(look(lying), metadata, lying))
+            where += f" {turned}" if turned else ""
         shows = metadata.find_regions["shows"]
         raise InputError(
             f"The volume shows more than one structure with its surroundings, so a {shows} is expected, and nothing "
