@@ -191,8 +191,9 @@ class ModelStore(WorkerTask):
                     if entry.licence.open == "not stated"
                     else "does not allow commercial use"
                 )
+                where = f": {entry.licence.url}" if entry.licence.url else "."
                 raise InputError(
-                    f"The licence {entry.licence.name} of {entry.title} {said}: {entry.licence.url}",
+                    f"The licence {entry.licence.name} of {entry.title} {said}{where}",
                     "Accept it with acceptLicence=True.",
                 )
             consent = replace(question, replaces=None)

@@ -94,7 +94,7 @@ NAMED = [
     (("licence", "license"), "MIT", "licence.license is not a known key"),
     (("weights", "sha256"), "ABC", 'weights.sha256 is "ABC"'),
     (("orientation"), "LRS", 'orientation is "LRS"'),
-    (("schema_version"), 5, r"made for a newer USEMA \(schema 5, this one reads 4\). Update USEMA"),
+    (("schema_version"), 6, r"made for a newer USEMA \(schema 6, this one reads 5\). Update USEMA"),
     (("schema_version"), 1, "inference.temperature needs schema_version 2, and schema_version is 1"),
     (("inference", "temperature"), 0, "inference.temperature is 0, less than 0.01"),
     (("inference", "temperature"), 10**400, "inference.temperature is 10+.*, more than 100"),
@@ -224,6 +224,10 @@ def test_a_model_writes_the_oldest_version_that_knows_its_keys(document):
     assert least_schema_version({**document, "inference": {"mirror_axes": []}}) == 1
     assert least_schema_version({**document, "preprocessing": {"kind": "conform"}}) == 3
     assert least_schema_version({**document, "training": {**document["training"], "date": None}}) == 3
+    unknown = {**document, "licence": {**document["licence"], "url": ""}}
+    assert least_schema_version(unknown) == 5
+    with pytest.raises(BundleError, match=r"an empty licence\.url needs schema_version 5, and schema_version is 4"):
+        ModelMetadata.from_dict({**unknown, "schema_version": 4})
 
 
 def test_ten_thousand_labels_are_refused(document):

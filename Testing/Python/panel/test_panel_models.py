@@ -282,6 +282,16 @@ def test_a_licence_that_asks_is_accepted_once_for_all_its_versions(shop, openPan
     assert panel.logic.store.find("tiny").version == "1.1.0"
 
 
+def test_a_licence_that_nobody_said_is_shown_and_asked_about_without_a_link(shop, openPanel, asked):
+    shop.offer("tiny", licence={**LICENCE, "name": "unknown", "url": "", "open": "not stated"})
+    indexes.refresh()
+    asked.answer, panel = False, openPanel()
+    choose(panel, "tiny")
+    assert "<b>Licence:</b> unknown, its terms are not stated clearly" in panel.ui.modelInfoLabel.text
+    panel.ui.downloadButton.click()
+    assert "Licence: unknown, its terms are not stated clearly<" in asked[0]
+
+
 def test_an_update_leaves_the_old_version_usable_until_it_is_there(app, offered, openPanel, asked):
     panel = openPanel()
     loadSample(app)

@@ -60,7 +60,7 @@ BROKEN = {
     "not a number": (b'{"title": NaN}', "NaN is not JSON"),
     "too deep": (b"[" * 10**6, "not valid JSON"),
     "a list": ([], "is \\[\\], which is no object"),
-    "a newer schema": ({**document(), "schema_version": 3}, "made for a newer USEMA"),
+    "a newer schema": ({**document(), "schema_version": 4}, "made for a newer USEMA"),
     "no models": ({"schema_version": 1, "title": "a"}, "has no 'models'"),
     "a slip of the pen": (document(licence_url="x"), r"models\[0\].licence_url is not a known key"),
     "a name that is a path": (document(name="../../etc"), r'name is "../../etc", not of the form'),

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from nnunet_cases import planned
 from safetensors.torch import save_file
 from usema.cli import main
+from usema.cli.model_text import of_entry
 from usema.errors import BundleError, InputError
 from usema.inference.image_plans import colours_of
 from usema.inference.loading import load_finder
@@ -19,6 +20,9 @@ from usema.inference.predictor import Predictor
 from usema.models.bundle import read_bundle
 from usema.networks import ARCHITECTURES
 from usema.resources import bundled_models, sample_volume
+from usema.store.consent import about_entry
+from usema.store.index import parse
+from usema.store.publish import publish
 from usema.training.export import export_bundle, model_name
 from usema.volumes.volume import read_volume
 
@@ -335,3 +339,21 @@ def test_what_a_bundle_does_not_say_for_want_of_a_card_or_a_data_set_is_told(tmp
     said.clear()
     export_bundle(results, tmp_path / "c", card=tmp_path / "card.json", dataset=data / DATASET, report=said.append)
     assert said == []
+
+
+def test_a_model_whose_licence_nobody_said_gives_no_address_for_it_wherever_it_is_shown(tmp_path):
+    export_bundle(make_results(tmp_path / "results"), tmp_path / "b")
+    bundle = read_bundle(tmp_path / "b")
+    assert (bundle.metadata.licence["name"], bundle.metadata.licence["url"]) == ("unknown", "")
+    publish(bundle, tmp_path / "index")
+    index = parse((tmp_path / "index/models.json").read_bytes(), str(tmp_path / "index/models.json"))
+    assert index.document["schema_version"] == 3
+    assert "<dt>Licence</dt><dd>unknown.\n" in (tmp_path / "index/models.html").read_text("utf-8")
+    assert "\nlicence         unknown, not for commercial use\n" in of_entry(index.document["models"][0])
+    question = about_entry(index.entries[0], None)
+    assert question.text().startswith("Hippocampus 0.1.0: licence unknown, its terms are not stated clearly\n")
+
+
+def test_a_licence_that_the_data_set_names_is_the_models(tmp_path):
+    results = make_results(tmp_path / "results", licence="CC-BY-SA 4.0")
+    assert export_bundle(results, tmp_path / "b").metadata.licence["name"] == "CC-BY-SA 4.0"

@@ -51,7 +51,9 @@ def termsOf(model: KnownModel) -> str:
     """Where a model ends, on which terms it is given, its version, and where it comes from."""
     if model.problem:
         return ""
-    link = f'<a href="{escape(model.licence.url)}">{escape(model.licence.name)}</a>'
+    link = escape(model.licence.name)
+    if model.licence.url:
+        link = f'<a href="{escape(model.licence.url)}">{link}</a>'
     lines = []
     if model.bundle:
         lines.append(f"<b>{_('Limits')}:</b> {escape(model.bundle.metadata.limits)}")
@@ -185,9 +187,8 @@ def _agreements(question: Question | None) -> list[str]:
 
 
 def _licenceLine(licence: Licence) -> str:
-    return _("Licence: {name}, {terms} ({url})").format(
-        name=escape(licence.name), terms=ShelfTexts.terms(licence), url=escape(licence.url)
-    )
+    where = f" ({escape(licence.url)})" if licence.url else ""
+    return _("Licence: {name}, {terms}").format(name=escape(licence.name), terms=ShelfTexts.terms(licence)) + where
 
 
 def host(place: str) -> str:

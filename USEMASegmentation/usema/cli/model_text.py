@@ -56,7 +56,7 @@ def _end(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("measured", _some(_figures(document["metrics"]), _MOST_FIGURES) or "nothing reported"),
         ("made by", _made_by(document)),
-        ("licence", f"{licence['name']}{use}: {licence['url']}"),
+        ("licence", ": ".join(filter(None, (licence["name"] + use, licence["url"])))),
         ("stated in", licence.get("stated_at") or ""),
         ("citation", document["citation"]),
     ]

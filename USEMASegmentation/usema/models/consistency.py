@@ -55,6 +55,8 @@ def needed_versions(document: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yield "a list in inference.temperature", 3
     if has_images(document):
         yield "the kind image of preprocessing", 4
+    if isinstance(document.get("licence"), Mapping) and document["licence"].get("url") == "":
+        yield "an empty licence.url", 5
     training = document.get("training")
     if isinstance(training, Mapping):
         for key in ("cases", "iterations", "date"):

@@ -17,7 +17,7 @@ from .image_rules import RGB
 from .parts import IMAGE, NETWORK_KEYS, Part, finder_of, parts_of, steps_on_the_way
 from .region_rules import region_labels
 
-SCHEMA_VERSION = 4  # the newest that is read; least_schema_version is what is written
+SCHEMA_VERSION = 5  # the newest that is read; least_schema_version is what is written
 _NULLABLE = ("expected_intensity_range", "orientation")  # null is what they say; other keys are then absent
 SCHEMA = json.loads(Path(__file__).with_name("bundle.schema.json").read_text(encoding="utf-8"))
 

@@ -73,7 +73,8 @@ class Question:
             terms = (
                 "not for commercial use" if self.licence.open != "not stated" else "its terms are not stated clearly"
             )
-            lines.append(f"{self.title} {self.version}: licence {self.licence.name}{said}, {terms}: {self.licence.url}")
+            where = f": {self.licence.url}" if self.licence.url else ""
+            lines.append(f"{self.title} {self.version}: licence {self.licence.name}{said}, {terms}{where}")
             lines += [self.licence.attribution] if self.licence.attribution else []
         if self.replaces:
             lines.append(

@@ -25,7 +25,7 @@ from .faults import shown
 from .versions import newer
 
 INDEX_FILE = "models.json"
-SCHEMA_VERSION = 2  # the newest that is read; least_schema_version is what is written
+SCHEMA_VERSION = 3  # the newest that is read; least_schema_version is what is written
 SCHEMA = json.loads(Path(__file__).with_name("models.schema.json").read_text(encoding="utf-8"))
 MAX_INDEX_BYTES = 4 * 2**20  # an entry takes about 2 KB; a larger file is something else
 
@@ -182,10 +182,10 @@ def parse(data: bytes, place: str) -> Index:
 
 def least_schema_version(document: dict[str, Any]) -> int:
     """The oldest version of the schema that knows a valid document's keys, so that older USEMAs read what they can."""
-    new = ("metadata_sha256", "open", "stated_at")
-    return (
-        2 if any(key in model["file"] or key in model["licence"] for model in document["models"] for key in new) else 1
-    )
+    models, new = document["models"], ("metadata_sha256", "open", "stated_at")
+    if any(model["licence"]["url"] == "" for model in models):
+        return 3
+    return 2 if any(key in model["file"] or key in model["licence"] for model in models for key in new) else 1
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:

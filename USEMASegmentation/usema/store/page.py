@@ -44,6 +44,8 @@ result.</p>
 def _card(model: dict[str, Any]) -> str:
     licence = model["licence"]
     use = "" if licence["commercial_use"] else '<span class="warn">not for commercial use</span>'
+    named = escape(licence["name"])
+    named = f'<a href="{escape(licence["url"])}">{named}</a>' if licence["url"] else named
     picture = ""
     if "picture" in model:
         picture = f'<img src="{escape(model["picture"])}" alt="{escape(model["title"])}: a result">'
@@ -73,7 +75,7 @@ def _card(model: dict[str, Any]) -> str:
 <p><code>usema models download {escape(model["name"])}</code> {mirrors}</p>
 <details><summary>Licence, citation, hash</summary>
 <dl>
-<dt>Licence</dt><dd><a href="{escape(licence["url"])}">{escape(licence["name"])}</a>.
+<dt>Licence</dt><dd>{named}.
 {escape(licence["attribution"])}</dd>
 <dt>Citation</dt><dd>{escape(model["citation"])}</dd>
 <dt>Needs</dt><dd>USEMA {escape(model["minimum_engine"])} or newer</dd>

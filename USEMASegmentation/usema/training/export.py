@@ -215,8 +215,8 @@ def _described(dataset: dict[str, Any], labels: Labels, training: dict[str, Any]
             for value, label in enumerate(labels.names, 1)
         ],
         "licence": {
-            "name": str(dataset.get("licence") or unknown),
-            "url": "https://example.org",
+            "name": str(dataset.get("licence") or "unknown"),
+            "url": "",
             "commercial_use": False,
             "open": "not stated",
             "attribution": str(dataset.get("reference") or unknown),

@@ -354,7 +354,8 @@ def _terms(metadata: ModelMetadata) -> list[str]:
 def _licence(metadata: ModelMetadata) -> str:
     licence = metadata.licence
     use = "commercial use allowed" if licence["commercial_use"] else "no commercial use"
-    return f"[{licence['name']}]({licence['url']}), {use}. {licence['attribution']}"
+    name = f"[{licence['name']}]({licence['url']})" if licence["url"] else licence["name"]
+    return f"{name}, {use}. {licence['attribution']}"
 
 
 def _by_label(results: Results) -> Iterable[tuple[str, list[tuple[CaseResult, LabelResult]]]]:
