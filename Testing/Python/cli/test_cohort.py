@@ -170,6 +170,41 @@ def test_one_volume_into_a_folder_is_no_cohort(model, small_volume, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == [small_volume.name]
 
 
+def test_a_folder_that_holds_one_volume_is_a_cohort_of_one(model, small_volume, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(small_volume, tmp_path / "in")
+    result = run(tmp_path / "in", model, "--statistics", str(tmp_path / "s.csv"))
+    assert result.exit_code == 0
+    assert (tmp_path / "s.csv").is_file()
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["cohort.csv", small_volume.name, "status"]
+    rows = table(tmp_path / "in")
+    assert list(rows) == [small_volume.name]
+    assert rows[small_volume.name]["state"] == "done"
+    assert float(rows[small_volume.name]["Anterior hippocampus / ml"]) > 0
+    again = run(tmp_path / "in", model)
+    assert (again.exit_code, done_now(again)) == (0, [])
+    assert "1 of 1 were done before" in again.output
+    shutil.copy(small_volume, tmp_path / "in" / "b.nii.gz")
+    assert done_now(run(tmp_path / "in", model)) == ["b.nii.gz"]
+    assert list(table(tmp_path / "in")) == ["b.nii.gz", small_volume.name]
+
+
+def test_a_folder_that_holds_one_volume_becomes_the_file_that_is_named(model, small_volume, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(small_volume, tmp_path / "in")
+    command = ["segment", str(tmp_path / "in"), "-o", f"{tmp_path}/out/r.nii.gz", "--model", str(model)]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["r.nii.gz"]
+
+
+def test_a_folder_that_holds_one_volume_that_cannot_be_read_says_so_in_the_table(model, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.nii").write_text("no volume")
+    assert run(tmp_path / "in", model).exit_code == 1
+    assert table(tmp_path / "in")["broken.nii"]["state"] == "failed"
+
+
 def test_a_status_of_an_older_version_tells_what_it_has(source, model):
     run(source, model)
     for path in (source.parent / "out" / "status").iterdir():

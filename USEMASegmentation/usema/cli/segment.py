@@ -15,7 +15,7 @@ from ..models.label_names import chosen
 from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES
 from ..volumes.writing import RESULT_SUFFIXES
 from .case_run import Settings, check_channels, folders_for
-from .cases import plan_cases, refuse_clashes, targets
+from .cases import Case, Target, plan_cases, refuse_clashes, targets
 from .cohort import TABLE, Cohort, part_of
 from .device_names import check_device_name
 from .engines import Choice, engine_options
@@ -122,8 +122,9 @@ def segment(
     cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.inputs), overwrite, suffix, images)
     cases, sequences = (cases, []) if images else split_into_frames(cases, places[0], len(bundle.metadata.inputs))
     together = any(sequence.together for sequence in sequences)
-    many = len(cases) > 1 or part is not None or not choice.is_local
-    if statistics and many:
+    several = len(cases) > 1 or part is not None or not choice.is_local
+    many = several or _is_a_folder_of_volumes(inputs, cases[0], places[0])
+    if statistics and several:
         raise click.UsageError(f"--statistics is for one volume; of several, {places[0].path / TABLE} has them.")
     if statistics:
         cases = [replace(cases[0], statistics=statistics)]
@@ -157,6 +158,11 @@ def segment(
         raise SystemExit(1)
     if sample:
         compare_with_reference(cases[0])
+
+
+def _is_a_folder_of_volumes(inputs, case: Case, place: Target) -> bool:
+    """Whether the only case is a folder's, which may hold more tomorrow, and no volume that the user named himself."""
+    return not place.is_file and any(path.is_dir() and path not in case.inputs for path in inputs)
 
 
 def _check_image_options(images: bool, pixel_size: float | None, objects, table, statistics) -> None:
