@@ -17,7 +17,7 @@ import corrections as simulated
 import numpy as np
 from usema.adaptation.adapting import _Adaptation
 from usema.adaptation.corrections import Corrections
-from usema.adaptation.judging import CARRIED, UNCHANGED, wrong_when_left_out
+from usema.adaptation.judging import CARRIED, UNCHANGED, lost_when_left_out
 from usema.adaptation.wish import Wish
 
 REACHES = {"1.5 slices": (1.5, True), "1.5 voxels": (1.5, False), "1 voxel": (1.0, False)}
@@ -25,7 +25,7 @@ SETS = ("as it is", "thick slices")
 
 
 def measure(predictor, volume, reference: np.ndarray, own: np.ndarray, count: int) -> dict | None:
-    """Dice on the slices that were not corrected, and wrong voxels on those that were, by reach."""
+    """Dice on the slices that were not corrected, and by reach what the others lose of it when each is left out."""
     chosen = simulated.worst_slices(own, reference, count)
     if len(chosen) < count:
         return None
@@ -45,10 +45,10 @@ def measure(predictor, volume, reference: np.ndarray, own: np.ndarray, count: in
     row = {"paste": score(pasted), "right": one._dice(before), "reaches": {}}
     for name, (reach, grows) in REACHES.items():
         one._reach = reach * (max(1.0, thick) if grows else 1.0)
-        wrong = wrong_when_left_out(one._lessons, before, outputs, one._reach)
+        lost = lost_when_left_out(one._lessons, before, outputs, one._reach)
         row["reaches"][name] = {
             "dice": score(one._segment(CARRIED, None, None, before, None).labels),
-            "wrong": (wrong[UNCHANGED], wrong[CARRIED]),
+            "lost": (lost[UNCHANGED], lost[CARRIED]),
         }
     return row
 
@@ -87,7 +87,7 @@ def report(options) -> None:
         cells = []
         for name in REACHES:
             carried = np.array([row["reaches"][name]["dice"] for row in own])
-            helps = [row["reaches"][name]["wrong"][1] <= row["reaches"][name]["wrong"][0] for row in own]
+            helps = [row["reaches"][name]["lost"][1] <= row["reaches"][name]["lost"][0] for row in own]
             for found in (carried, np.where(helps, carried, alone)):
                 cells += [f"{found.mean():.3f}", str(int((found < alone - simulated.WORSE).sum()))]
         text.append(f"| {kind} | {count} | {len(own)} | {alone.mean():.3f} | {' | '.join(cells)} |")

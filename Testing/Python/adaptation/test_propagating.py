@@ -11,7 +11,7 @@ from robustness_cases import dice
 from usema.adaptation import adapting, propagating
 from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
-from usema.adaptation.judging import CARRIED, PROPAGATED, UNCHANGED, fewest
+from usema.adaptation.judging import CARRIED, PROPAGATED, UNCHANGED, least_lost
 from usema.adaptation.lesson import Shown
 from usema.adaptation.propagation_features import FEATURES, Told, see, signed_distance
 from usema.adaptation.wish import Wish
@@ -125,15 +125,15 @@ def test_the_features_of_a_slice_that_was_corrected_say_what_is_right_there(case
 
 
 @pytest.mark.parametrize(
-    ("wrong", "way"),
+    ("lost", "way"),
     [
-        ({UNCHANGED: 100, CARRIED: 90, PROPAGATED: 50}, PROPAGATED),
-        ({UNCHANGED: 100, CARRIED: 50, PROPAGATED: 52}, PROPAGATED),
-        ({UNCHANGED: 100, CARRIED: 50, PROPAGATED: 60}, CARRIED),
-        ({UNCHANGED: 40, CARRIED: 50, PROPAGATED: 60}, UNCHANGED),
-        ({UNCHANGED: 0, CARRIED: 0, PROPAGATED: 0}, PROPAGATED),
-        ({UNCHANGED: 5, CARRIED: 5}, CARRIED),
+        ({UNCHANGED: 1.0, CARRIED: 0.9, PROPAGATED: 0.5}, PROPAGATED),
+        ({UNCHANGED: 1.0, CARRIED: 0.5, PROPAGATED: 0.52}, PROPAGATED),
+        ({UNCHANGED: 1.0, CARRIED: 0.5, PROPAGATED: 0.6}, CARRIED),
+        ({UNCHANGED: 0.4, CARRIED: 0.5, PROPAGATED: 0.6}, UNCHANGED),
+        ({UNCHANGED: 0.0, CARRIED: 0.0, PROPAGATED: 0.0}, PROPAGATED),
+        ({UNCHANGED: 0.05, CARRIED: 0.05}, CARRIED),
     ],
 )
-def test_the_way_is_the_one_that_leaves_least_wrong(wrong, way):
-    assert fewest(wrong) == way
+def test_the_way_is_the_one_that_loses_the_least_dice(lost, way):
+    assert least_lost(lost) == way

@@ -13,7 +13,7 @@ from usema.adaptation import adapting, estimate
 from usema.adaptation.adapting import adapt
 from usema.adaptation.corrections import Corrections
 from usema.adaptation.drawn import Drawn, along, meets_another
-from usema.adaptation.judging import CARRIED, PROPAGATED, change_of, wrong_when_left_out
+from usema.adaptation.judging import CARRIED, PROPAGATED, change_of, lost_when_left_out
 from usema.adaptation.lesson import Lesson, Shown
 from usema.adaptation.places import Places
 from usema.adaptation.truth import UNKNOWN
@@ -174,8 +174,8 @@ def test_a_slice_does_not_prove_what_holds_by_one_beside_it_that_shows_the_same(
         labels[one.planes] = 1 if one is shown[0] or neighbour == "changed alike" else 0
     places = Places((0, 1, 2), tuple(np.arange(float(length)) for length in shape))
     lesson = Lesson(np.zeros((1, *shape), np.float32), labels, shown, places).seen(found)
-    wrong = wrong_when_left_out([lesson], [logits], part.outputs, 1.5)
-    assert any(wrong.values()) is counts
+    lost = lost_when_left_out([lesson], [logits], part.outputs, 1.5)
+    assert any(lost.values()) is counts
 
 
 def test_before_memory_runs_out_it_is_said_how_much_is_needed(case, monkeypatch):

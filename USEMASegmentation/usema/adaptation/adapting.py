@@ -38,9 +38,9 @@ from .judging import (
     change_of,
     changed_labels,
     dice_on,
-    fewest,
+    least_lost,
     left_out,
-    wrong_when_left_out,
+    lost_when_left_out,
 )
 from .learning import MOST_TILES, Learned, learn, recipe_for
 from .lesson import Lesson, as_network_knows
@@ -153,7 +153,7 @@ class _Adaptation:
         self._reach = SHORT_REACH if right >= RIGHT_FROM else REACH
         scores = [one.scores for one in looked] if self._propagates else None
         slices = {one for lesson in self._lessons for one in lesson.heard}
-        way, held, wrong = self._choose(before, right, scores, len(slices))
+        way, held, lost = self._choose(before, right, scores, len(slices))
         pupil, after = None, before
         if way == LEARNED:
             pupil = self._learn(LEARNING)
@@ -173,7 +173,7 @@ class _Adaptation:
             "dice_after": self._dice(after) if pupil else None,
             "held_out": held and held.report,
             **change,
-            "message": message(way, len(slices), held, right, wrong, change["changed_voxels"]),
+            "message": message(way, len(slices), held, right, lost, change["changed_voxels"]),
         }
         return Adapted(result, delta, report)
 
@@ -208,11 +208,11 @@ class _Adaptation:
         if way in (PROPAGATED, CARRIED):
             return way, None, None
         if way == AUTO and (scores is not None or right >= RIGHT_FROM):
-            wrong = wrong_when_left_out(
+            lost = lost_when_left_out(
                 self._lessons, before, self._part.outputs, self._reach, scores,
                 progress=lambda done, total: self._progress(CHECKING, done, total, None), should_stop=self._should_stop,
             )  # fmt: skip
-            return fewest(wrong), None, wrong
+            return least_lost(lost), None, lost
         checks = way == AUTO and count >= CHECKED_FROM
         self._estimate(checks)
         held = self._hold_out(before) if checks else None

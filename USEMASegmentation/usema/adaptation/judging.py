@@ -22,7 +22,7 @@ LEARNED, PROPAGATED, CARRIED, UNCHANGED = WAYS = ("learned", "propagated", "carr
 FAR_MM = 20.0
 MOST_FAR = 0.05  # of the segments' voxels; if more would change, the user is asked
 AS_GOOD = 0.01  # Dice: a single slice does not tell less apart
-AS_FEW = 1.1  # of what is wrong: a slice that is left out lies farther from the others than most that will hear them
+AS_LITTLE = 1.1  # of the Dice that is lost: a slice left out lies farther from the others than most that will hear them
 MOST_LEFT_OUT = 4  # slices, one after the other
 APART = 3.0  # planes: of two changed slices that lie nearer together, one does not prove that the other's change holds
 MOST_CHANGED = 0.3  # of the segments' voxels; likewise
@@ -91,7 +91,7 @@ def changed_labels(lesson: Lesson) -> list[int]:
     return sorted(int(one) for one in values - {0})
 
 
-def wrong_when_left_out(
+def lost_when_left_out(
     lessons: Sequence[Lesson],
     logits: Sequence[Mapping[Slice, torch.Tensor]],
     outputs: Outputs,
@@ -100,9 +100,9 @@ def wrong_when_left_out(
     progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> dict[str, float]:
-    """1 less Dice of corrected slices when each hears only what others say of it, by way.
+    """1 less Dice of corrected slices, all together, when each hears only what others say of it, by way.
 
-    Voxels that are wrong do not tell as much: a way that finds nothing may have fewer than one that finds most.
+    Dice rather than a count of wrong voxels: a way that finds nothing may have fewer of these than one that finds most.
 
     Args:
         logits: of each lesson, as ``looking.on_slices`` gives them.
@@ -144,11 +144,11 @@ def _alike(lesson: Lesson, one: Shown, other: Shown) -> bool:
     return near and lesson.changed(one).any() and lesson.changed(other).any()
 
 
-def fewest(wrong: Mapping[str, float]) -> str:
-    """The way to go: propagating or carrying, unless another leaves clearly less wrong."""
-    if PROPAGATED in wrong and wrong[PROPAGATED] <= AS_FEW * min(wrong.values()):
+def least_lost(lost: Mapping[str, float]) -> str:
+    """The way to go, of ``lost_when_left_out``: propagating or carrying, unless another loses clearly less."""
+    if PROPAGATED in lost and lost[PROPAGATED] <= AS_LITTLE * min(lost.values()):
         return PROPAGATED
-    return CARRIED if wrong[CARRIED] <= wrong[UNCHANGED] else UNCHANGED
+    return CARRIED if lost[CARRIED] <= lost[UNCHANGED] else UNCHANGED
 
 
 def _some(shown: Sequence[Shown]) -> Sequence[Shown]:

@@ -11,7 +11,7 @@ from .judging import CARRIED, LEARNED, PROPAGATED, UNCHANGED, HeldOut
 
 
 def message(
-    way: str, count: int, held: HeldOut | None, right: float, wrong: Mapping[str, float] | None, changed: int
+    way: str, count: int, held: HeldOut | None, right: float, lost: Mapping[str, float] | None, changed: int
 ) -> str:
     slices = "1 corrected slice" if count == 1 else f"{count} corrected slices"
     if not changed and way in (PROPAGATED, CARRIED):
@@ -27,20 +27,20 @@ def message(
         return f"The model learned from {slices}.{compared}"
     if way == PROPAGATED:
         return f"What you changed on {slices} was propagated to the others; the model itself stays as it was."
-    if wrong is not None and way == UNCHANGED:
-        best = min(its for one, its in wrong.items() if one != UNCHANGED)
+    if lost is not None and way == UNCHANGED:
+        best = min(its for one, its in lost.items() if one != UNCHANGED)
         return (
             f"Nothing was changed: what you changed on one of {slices} does not hold on the others. With each left out "
-            f"in turn, it comes out with Dice {1 - best:.2f} if it hears the others, and {1 - wrong[UNCHANGED]:.2f} if "
+            f"in turn, it comes out with Dice {1 - best:.2f} if it hears the others, and {1 - lost[UNCHANGED]:.2f} if "
             "not."
         )
-    if wrong is not None and PROPAGATED in wrong:
+    if lost is not None and PROPAGATED in lost:
         return (
             f"What you changed on {slices} was carried to the slices near them, and no farther: with each left out in "
-            f"turn, it comes out with Dice {1 - wrong[CARRIED]:.2f} so, and {1 - wrong[PROPAGATED]:.2f} if it is "
+            f"turn, it comes out with Dice {1 - lost[CARRIED]:.2f} so, and {1 - lost[PROPAGATED]:.2f} if it is "
             "propagated."
         )
-    if wrong is not None:
+    if lost is not None:
         return (
             f"On {slices} the model is nearly right (Dice {right:.2f}), where learning does not pay: what you changed "
             "was carried to the slices near them."
