@@ -200,6 +200,9 @@ def test_the_views_go_from_region_to_region_and_what_is_left_is_said(reviewed):
     edited[place] = 1 - edited[place]
     slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, ANTERIOR, volume)
     waitUntil(lambda: f"2 of {count} done" in ui.regionLabel.text)
+    ui.findRegionsButton.click()
+    assert f"1 of {count} done" in ui.regionLabel.text  # what was accepted stays so
+    assert controls.review.current.region != item.region
     panel.exit()
     assert view.GetFieldOfView()[:2] == (200, 100)
     assert previews() == []

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from review_cases import ANTERIOR, POSTERIOR
 from slicer_cases import statusOf
-from usema.quality.review_regions import GAP, PIECE, Region, doubts, find
+from usema.quality.review_regions import DOUBT, GAP, PIECE, Region, doubts, find
 from usema.volumes.margins import HIGHEST, LOWEST, STEP, Margins, PlacedMargins
+from usema.volumes.masks import common_box
+from USEMASegmentationLib.Review.Accepted import placeOf
 from USEMASegmentationLib.Review.GuidedReview import ACCEPTED, FIXED, OPEN, SKIPPED, GuidedReview
 from USEMASegmentationLib.Review.Threshold import apply
 
@@ -199,6 +201,66 @@ def test_the_list_and_what_was_said_survive_saving_and_loading(scene, review, tm
     assert again.searched
     assert [(one.number, one.region, one.status) for one in again.items] == before
     assert again.done == 2
+
+
+# Another search
+
+
+def test_accepted_regions_stay_so_after_another_search_and_what_else_was_said_is_forgotten(scene, review, tmp_path):
+    count, accepted = len(review.items), []
+    for said in (SKIPPED, ACCEPTED, ACCEPTED):
+        item = review.next()
+        review.say(said)
+        accepted += [item.region] if said == ACCEPTED else []
+    scene.reload(tmp_path / "scene.mrb")
+    again = GuidedReview([scene.case()])
+    for _ in range(2):
+        assert again.search() == count
+        assert [one.region for one in again.items if one.status == ACCEPTED] == accepted
+        assert {one.status for one in again.items if one.region not in accepted} == {OPEN}
+    again.next()
+    assert again.current.status == OPEN
+
+
+def test_after_another_search_an_accepted_region_is_open_where_something_in_it_was_changed(scene, review):
+    item = review.next()
+    review.say(ACCEPTED)
+    other = next(one for one in review.items if common_box(one.region.box, item.region.box) is None)
+    flip(scene, other)
+    review.search()
+    assert [one.region for one in review.items if one.status == ACCEPTED] == [item.region]
+    flip(scene, item)
+    review.search()
+    assert {one.status for one in review.items} == {OPEN}
+    scene.editor.Undo()
+    review.search()
+    assert {one.status for one in review.items} == {OPEN}, "what was said of it is gone"
+
+
+def test_after_another_search_an_accepted_region_is_open_where_a_threshold_changed_it(scene, review):
+    while (item := review.next()) is not None and item.status == OPEN:
+        review.say(ACCEPTED)
+    before = scene.voxels()
+    apply(scene.case(), 1, 24)
+    changed = scene.voxels() != before
+    assert changed.any()
+    review.search()
+    for one in review.items:
+        assert one.status == (OPEN if changed[one.region.box].any() else ACCEPTED)
+    assert {one.status for one in review.items} >= {OPEN}
+
+
+def test_one_place_is_the_box_that_is_most_alike_for_the_same_reason():
+    def region(low: int, why: str = DOUBT, side: int = 10) -> Region:
+        return Region((low,) * 3, (low + side - 1,) * 3, (low,) * 3, 0, 1.0, why, (1,))
+
+    before = [region(0), region(1), region(30, PIECE, 2)]
+    assert placeOf(region(1), before) == 1
+    assert placeOf(region(0), before) == 0
+    assert placeOf(region(30, PIECE, 2), before) == 2
+    assert placeOf(region(30, DOUBT, 2), before) is None
+    assert placeOf(region(2), before) is None, "half of it was in none of them"
+    assert placeOf(region(0), []) is None
 
 
 def test_a_state_that_is_damaged_is_no_list(scene, review):

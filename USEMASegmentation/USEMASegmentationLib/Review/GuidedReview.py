@@ -14,6 +14,7 @@ from usema.quality.review_regions import Region, find
 from usema.volumes.masks import common_box, relative
 
 from ..Steps import Working, atOnce, beside
+from .Accepted import placeOf, seenIn
 from .Port import COMPLETED, FLAGGED, IN_PROGRESS, Edits, Port
 
 OPEN, SKIPPED, ACCEPTED, FIXED = "open", "skipped", "accepted", "fixed"
@@ -48,7 +49,8 @@ class GuidedReview:
         self.update()
 
     def search(self) -> int:
-        """Find the regions anew; what was said of earlier ones is forgotten. Gives how many there are."""
+        """Find the regions anew. Those that were accepted stay so where no segment was changed since; what else was
+        said is forgotten. Gives how many there are."""
         return atOnce(self.searching())
 
     def searching(self) -> Working:
@@ -59,7 +61,9 @@ class GuidedReview:
         for port, found in zip(ports, results, strict=True):
             edits = port.edits()
             regions = [{**one.to_dict(), "edited": _edited(edits, one)} for one in found]
-            port.state = {**port.state, "regions": regions, "said": {}}
+            seen = _stillAccepted(port, found, edits)
+            said = dict.fromkeys(seen, ACCEPTED)
+            port.state = {**port.state, "regions": regions, "said": said, "seen": seen}
         self.index = -1
         self.update()
         return len(self.items)
@@ -107,9 +111,12 @@ class GuidedReview:
         """ACCEPTED, SKIPPED or OPEN: of the region that is looked at."""
         item = self.current
         if item is not None:
-            state = item.port.state
-            said = {**state.get("said", {}), str(item.number): status}
-            item.port.state = {**state, "said": said}
+            state, number = item.port.state, str(item.number)
+            said = {**state.get("said", {}), number: status}
+            seen = {key: text for key, text in state.get("seen", {}).items() if key != number}
+            if status == ACCEPTED:
+                seen[number] = seenIn(item.port.edits(), item.region.box)
+            item.port.state = {**state, "said": said, "seen": seen}
             self.update()
             self._mark(item)
 
@@ -138,6 +145,19 @@ def _itemsOf(port: Port) -> Iterator[Item]:
         if _edited(edits, region) != document.get("edited", 0):
             status = FIXED
         yield Item(port, number, region, status)
+
+
+def _stillAccepted(port: Port, found: Sequence[Region], edits: Mapping[int, Edits]) -> dict[str, str]:
+    """Of regions that were found anew, by number: what the segments are like where the user accepted them before."""
+    before, seen = list(_itemsOf(port)), port.state.get("seen", {})
+    still = {}
+    for number, region in enumerate(found):
+        place = placeOf(region, [item.region for item in before])
+        if place is None or before[place].status != ACCEPTED:
+            continue
+        if seen.get(str(before[place].number)) == seenIn(edits, before[place].region.box):
+            still[str(number)] = seenIn(edits, region.box)
+    return still
 
 
 def _edited(edits: Mapping[int, Edits], region: Region) -> int:
