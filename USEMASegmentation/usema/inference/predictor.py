@@ -309,8 +309,7 @@ class Predictor:
                 nowhere[0] = 1
             return Found(labels, nowhere, 0.0, margins=Margins(shape, {}) if wishes.margins else None)
         found = self._run([cut(volume, box) for volume in volumes], parts, wishes)
-        kept = found.probabilities
-        if kept is not None:
+        if (kept := found.probabilities) is not None:
             kept = pasted(kept, box, shape)
             outside = np.ones(shape, bool)
             outside[box] = False
@@ -332,8 +331,9 @@ class Predictor:
             return self._rough.get(self.metadata, str(self.device), lying, lambda: rough(lying), of="finder")
 
         check_lie(self.metadata, volumes[0], wishes)
-        run = lambda crops, asked: self._run(crops, self.parts, asked)  # noqa: E731
-        return segment_regions(self.metadata, volumes, wanted, look, run, wishes)
+        return segment_regions(
+            self.metadata, volumes, wanted, look, lambda crops, asked: self._run(crops, self.parts, asked), wishes
+        )
 
     def _region(self, volumes: Sequence[Volume], crop: dict, wishes: Wishes) -> Box | None:
         rough = wishes.for_finding()
