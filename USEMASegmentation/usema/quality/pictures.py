@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -118,6 +122,7 @@ def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentatio
 def check_preview(path: Path, overwrite: bool) -> None:
     """Refuse before a long run what would fail after it. Raises as :func:`write_preview`."""
     try:
+        _let_matplotlib_do_without_a_home()
         import matplotlib  # noqa: F401
     except ImportError:
         hint = "Install it with: pip install 'usema[preview]'"
@@ -127,6 +132,16 @@ def check_preview(path: Path, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
     refuse_existing(path, overwrite)
+
+
+def _let_matplotlib_do_without_a_home() -> None:
+    """Before 3.11, which Python 3.10 does not have, its import fails for a user without a home folder."""
+    try:
+        Path.home()
+    except RuntimeError:
+        if "MPLCONFIGDIR" not in os.environ:
+            os.environ["MPLCONFIGDIR"] = tempfile.mkdtemp(prefix="usema-")
+            atexit.register(shutil.rmtree, os.environ["MPLCONFIGDIR"], ignore_errors=True)
 
 
 def _draw(
