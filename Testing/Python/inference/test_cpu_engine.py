@@ -165,25 +165,25 @@ def test_a_tile_of_one_value_is_no_test_and_other_shapes_are_pytorchs(plain):
 def test_what_is_to_be_fast_is_computed_in_bfloat16_where_the_processor_has_it_and_the_next_exactly(
     plain, monkeypatch, processor_has_it
 ):
-    really = openvino_engine.computes_half()  # where it is only said, OpenVINO computes in single precision
-    monkeypatch.setattr(openvino_engine, "computes_half", lambda: processor_has_it)
+    really = openvino_engine.computes_bfloat16()  # where it is only said, OpenVINO computes in single precision
+    monkeypatch.setattr(openvino_engine, "computes_bfloat16", lambda: processor_has_it)
     network, x = plain
     engine = CPUEngine(network, "a")
     with torch.inference_mode():
         expected = network(x)
     for fast in (True, False, True):
         found = run(engine, x, x, fast=fast)[1]
-        half = fast and processor_has_it
-        assert ("in bfloat16" in str(engine.choice)) is half
+        expects = fast and processor_has_it
+        assert ("in bfloat16" in str(engine.choice)) is expects
         error = float((found - expected).norm() / expected.norm())
-        assert 1e-4 < error < 5e-2 if half and really else error < 1e-4
-        assert (found.argmax(1) == expected.argmax(1)).float().mean() > (0.98 if half else 0.999)
+        assert 1e-4 < error < 5e-2 if expects and really else error < 1e-4
+        assert (found.argmax(1) == expected.argmax(1)).float().mean() > (0.98 if expects else 0.999)
 
 
 @needs_openvino
 def test_a_network_that_bfloat16_spoils_is_computed_exactly(plain, monkeypatch):
-    monkeypatch.setattr(openvino_engine, "computes_half", lambda: True)
-    monkeypatch.setitem(cpu_engine.TOLERANCES, openvino_engine.HALF, 0.0)
+    monkeypatch.setattr(openvino_engine, "computes_bfloat16", lambda: True)
+    monkeypatch.setitem(cpu_engine.TOLERANCES, openvino_engine.BFLOAT16, 0.0)
     network, x = plain
     engine = CPUEngine(network, "a")
     found = run(engine, x, x, fast=True)[1]

@@ -150,12 +150,12 @@ def _itemsOf(port: Port) -> Iterator[Item]:
 def _stillAccepted(port: Port, found: Sequence[Region], edits: Mapping[int, Edits]) -> dict[str, str]:
     """Of regions that were found anew, by number: what the segments are like where the user accepted them before."""
     before, seen = list(_itemsOf(port)), port.state.get("seen", {})
-    still = {}
+    places, still = [item.region for item in before], {}
     for number, region in enumerate(found):
-        place = placeOf(region, [item.region for item in before])
+        place = placeOf(region, places)
         if place is None or before[place].status != ACCEPTED:
             continue
-        if seen.get(str(before[place].number)) == seenIn(edits, before[place].region.box):
+        if seen.get(str(before[place].number)) == seenIn(edits, places[place].box):
             still[str(number)] = seenIn(edits, region.box)
     return still
 

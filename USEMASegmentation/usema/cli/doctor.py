@@ -66,7 +66,7 @@ def _cpu_engine() -> str:
         if choice.name == "openvino":
             (part,) = Predictor(read_bundle(bundled_models()["hippocampus-mr"]), "cpu").parts
             choice = part.try_engine()
-            if openvino_engine.computes_half():
+            if openvino_engine.computes_bfloat16():
                 return f"{choice}; with --speed fast: {part.try_engine(fast=True)}"
     except (UsemaError, KeyError) as error:
         return str(error)

@@ -18,7 +18,7 @@ from ..backends import Choice, forced
 from ..sema import ENVIRONMENT_VARIABLE as SEMA_VARIABLE
 from . import openvino_engine
 from .allocator import give_back
-from .openvino_engine import HALF, SINGLE
+from .openvino_engine import BFLOAT16, FLOAT32
 
 ENVIRONMENT_VARIABLE = "USEMA_CPU_BACKEND"
 BACKENDS = ("pytorch", "openvino")
@@ -30,8 +30,8 @@ COMPILING_PAYS, LOADING_PAYS = 10.0, 1.0
 # By precision: ||OpenVINO - PyTorch|| / ||PyTorch|| of a tile, 1e-7 to 2e-5 in single precision and up to 2e-2 in
 # bfloat16 where a network is computed right, 0.5 where it is not; and the share of its voxels whose label differs, up
 # to 1.2e-2 in bfloat16 (noise in an untrained network).
-TOLERANCES = {SINGLE: 1e-3, HALF: 5e-2}
-LABELS_THAT_MAY_DIFFER = {SINGLE: 1e-3, HALF: 2e-2}
+TOLERANCES = {FLOAT32: 1e-3, BFLOAT16: 5e-2}
+LABELS_THAT_MAY_DIFFER = {FLOAT32: 1e-3, BFLOAT16: 2e-2}
 
 
 def choose(device: torch.device | str) -> Choice:
@@ -73,8 +73,8 @@ class CPUEngine(torch.nn.Module):
         self._identity = identity
         self._run: openvino_engine.Run | None = None
         self._shape: tuple[int, ...] = ()
-        self._precision = SINGLE  # of what runs
-        self._fast = self._refused = self._half_refused = False
+        self._precision = FLOAT32  # of what runs
+        self._fast = self._refused = self._bfloat16_refused = False
         self._ahead = 0
         self._spent = 0.0
 
@@ -94,7 +94,8 @@ class CPUEngine(torch.nn.Module):
 
     def _wanted(self) -> str:
         """The precision to compute in."""
-        return HALF if self._fast and not self._half_refused and openvino_engine.computes_half() else SINGLE
+        in_bfloat16 = self._fast and not self._bfloat16_refused and openvino_engine.computes_bfloat16()
+        return BFLOAT16 if in_bfloat16 else FLOAT32
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self._ahead -= 1
@@ -114,7 +115,7 @@ class CPUEngine(torch.nn.Module):
         if to_come <= LOADING_PAYS and self._spent + to_come <= COMPILING_PAYS:
             return  # to load OpenVINO alone takes as long as a tile or two
         give_back()  # PyTorch's: 40 MB, with a small network, that OpenVINO's buffers would come beside
-        precision, run, reason = SINGLE, None, None
+        precision, run, reason = FLOAT32, None, None
         try:
             precision = self._wanted()
             compiler = openvino_engine.Compiler(self.network, self._identity, x.shape, precision)
@@ -131,8 +132,8 @@ class CPUEngine(torch.nn.Module):
         except Exception as error:  # whatever a compiler raises, PyTorch still works
             words = str(error).strip() or repr(error)
             run, reason = None, f"OpenVINO failed: {words.splitlines()[0][:200]}"
-        if reason and precision == HALF:
-            self._half_refused = True
+        if reason and precision == BFLOAT16:
+            self._bfloat16_refused = True
             self._consider(x, logits, seconds)
         elif reason:
             self._refused, self.choice = True, Choice("pytorch", reason)
@@ -144,7 +145,7 @@ class CPUEngine(torch.nn.Module):
 
 
 def why_not_trusted(
-    run: openvino_engine.Run, x: torch.Tensor, expected: torch.Tensor, seconds: float, precision: str = SINGLE
+    run: openvino_engine.Run, x: torch.Tensor, expected: torch.Tensor, seconds: float, precision: str = FLOAT32
 ) -> str | None:
     """Why OpenVINO is not to be taken for a network, of which PyTorch found ``expected`` in so many seconds."""
     found = run(x)
@@ -161,6 +162,6 @@ def why_not_trusted(
     return "OpenVINO is no faster here" if (time.process_time() - started) / torch.get_num_threads() > seconds else None
 
 
-def _by_openvino(precision: str = SINGLE) -> Choice:
-    how = "in bfloat16, " if precision == HALF else ""
+def _by_openvino(precision: str = FLOAT32) -> Choice:
+    how = "in bfloat16, " if precision == BFLOAT16 else ""
     return Choice("openvino", f"{openvino_engine.version()}, {how}compared with PyTorch on the first tile")

@@ -24,7 +24,7 @@ from . import compiled_models
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 
-SINGLE, HALF = "f32", "bf16"  # precisions, as OpenVINO calls them
+FLOAT32, BFLOAT16 = "f32", "bf16"  # precisions, as OpenVINO calls them
 
 
 def why_not() -> str | None:
@@ -56,10 +56,10 @@ class Compiler:
         network: in evaluation mode, on the CPU.
         identity: of its weights and architecture.
         shape: of the input, (B, C, *tile).
-        precision: SINGLE or HALF, in which it computes.
+        precision: FLOAT32 or BFLOAT16, in which it computes.
     """
 
-    def __init__(self, network: torch.nn.Module, identity: str, shape: Sequence[int], precision: str = SINGLE):
+    def __init__(self, network: torch.nn.Module, identity: str, shape: Sequence[int], precision: str = FLOAT32):
         self._network = network
         self._shape = tuple(shape)
         self._settings = {
@@ -143,7 +143,7 @@ def _runner(compiled, shape: tuple[int, ...], content: bytearray | None = None) 
     return run
 
 
-def computes_half() -> bool:
+def computes_bfloat16() -> bool:
     """Whether the processor computes bfloat16 (AMX, AVX-512 BF16); others emulate it, which pays nothing."""
     return "BF16" in _processor()
 
