@@ -6,14 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from usema import converters
 from usema.errors import InputError
-from usema.inference.conform_recipe import ConformRecipe
 from usema.inference.head_doubts import head_doubts
-from usema.inference.loading import load_finder
 from usema.inference.predictor import Predictor
-from usema.inference.regions import check_lie
-from usema.inference.running import Wishes
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models
 from usema.volumes.volume import Volume, read_volume, reorient
@@ -86,16 +82,16 @@ def test_no_hippocampus_is_looked_for_in_a_head_on_its_side_or_of_double_size(he
     assert "Else correct the file, or cut it to the structure first" in error.value.hint
 
 
-def test_a_model_for_heads_is_run_with_the_doubt_told(head):
-    small = under(head, scale=0.1)
-    case = ConformRecipe({"voxel_mm": 4}).prepare(small.array[None], small.geometry)
-    assert "As a head it would be too small" in " ".join(case.notes)
+def test_a_model_for_heads_tells_the_doubt_before_it_runs(head, data, tmp_path):
+    bundle = converters.convert(data / "public_models/brainchop/weights/model18cls", tmp_path / "model")
+    predictor = Predictor(bundle, "cpu")
+    assert "As a head it would be too small" in " ".join(predictor.check([under(head, scale=0.1)]))
+    assert "As a head" not in " ".join(predictor.check([head]))
 
 
-def test_who_looks_for_regions_of_a_head_has_its_doubts_looked_for_once(head):
-    """Before the finder prepares it."""
-    small = under(head, scale=0.5)
-    bundle, wishes = read_bundle(bundled_models()["hippocampus-mr"]), Wishes()
-    check_lie(bundle.metadata, small, wishes)
-    assert [word[:32] for word in wishes.warnings] == ["As a head it would be too small:"]
-    assert load_finder(bundle, torch.device("cpu")).recipe.prepare(small.array[None], small.geometry).notes == []
+def test_who_looks_for_regions_of_a_head_tells_its_doubts_once(head):
+    """And not again where the finder runs."""
+    predictor, small = Predictor(read_bundle(bundled_models()["hippocampus-mr"]), "cpu"), under(head, scale=0.5)
+    with pytest.raises(InputError) as error:
+        predictor.segment(small)
+    assert error.value.message.count("As a head it would be too small:") == 1

@@ -12,7 +12,8 @@ from usema.errors import InputError
 from usema.inference.checks import meant
 from usema.inference.conform import Conformed, averaged
 from usema.inference.predictor import Predictor
-from usema.inference.regions import check_lie, find_regions, only_one, segment_regions
+from usema.inference.region_search import find_regions
+from usema.inference.regions import check_lie, only_one, segment_regions
 from usema.inference.running import Found, Wishes
 from usema.models.bundle import read_bundle
 from usema.resources import bundled_models, sample_volume

@@ -9,10 +9,8 @@ import numpy as np
 
 from ..errors import BundleError, InputError
 from ..volumes.geometry import Geometry
-from ..volumes.volume import Volume
 from .conform import SIDE, Conformed, averaged, conform, hounsfield_to_cormack, normalised_by_quantiles
 from .grid_collector import GridCollector
-from .head_doubts import head_doubts
 from .outputs import Outputs
 from .postprocessing import keep_components
 from .tiling import Tiling
@@ -34,7 +32,6 @@ class ConformRecipe:
     channels = 1
     tiling = Tiling
     takes_strips = True
-    tells_doubts = True  # whether the volume is a head at all; False where somebody has looked for that before
 
     def __init__(self, values: dict[str, Any]):
         values = dict(values)
@@ -78,8 +75,6 @@ class ConformRecipe:
             mask = fine if self._step == 1 else coarse.labels_from_input(previous) != 0
             image = np.where(fine, image, 0)
         notes = []
-        if previous is None and self.tells_doubts:  # once for all of a model's networks
-            notes += head_doubts(Volume(array[0], geometry)).values()
         if conformed.cut_off_mm >= 1:  # less than a voxel of that grid is nothing
             notes.append(
                 f"The volume is {conformed.cut_off_mm:.0f} mm larger than the {SIDE} mm around its middle that the "

@@ -21,7 +21,6 @@ from ..networks.mamba import SelectiveSSM
 from ..scan import choose as choose_scan
 from ..sema import Layer, choose
 from ..volumes.geometry import Geometry
-from .conform_recipe import ConformRecipe
 from .cpu_engine import CPUEngine
 from .cpu_engine import choose as choose_engine
 from .nnunet_recipe import NnUNetRecipe, Preprocessed
@@ -247,10 +246,7 @@ def load_finder(bundle: Bundle, device: torch.device) -> LoadedPart:
     """
     finder, weights = bundle.metadata.finder, bundle.load_weights()
     identity = bundle.metadata.weights["sha256"]
-    part = _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device, identity)[0]
-    if isinstance(part.recipe, ConformRecipe):
-        part.recipe.tells_doubts = False  # `regions.check_lie` does, before anything is looked for
-    return part
+    return _loaded_parts(bundle, (finder,), len(finder.values) - 1, weights, device, identity)[0]
 
 
 def _loaded_parts(

@@ -23,8 +23,9 @@ from ..volumes.geometry import Geometry
 from ..volumes.margins import Margins
 from ..volumes.outside import fill_outside
 from ..volumes.volume import Volume, reorient, resample_onto, restore
-from .checks import check_case, meant, refuse_separate_probabilities, shows_more_than_a_crop, why_empty
+from .checks import HEADS, check_case, meant, refuse_separate_probabilities, shows_more_than_a_crop, why_empty
 from .device import choose_device, describe
+from .head_doubts import head_doubts
 from .image_checks import channels_of
 from .image_results import image_result, with_rims
 from .images import run_frames
@@ -267,11 +268,13 @@ class Predictor:
         found = [finding.message for finding in check_case(self.metadata, volumes, probabilities)]
         if self.metadata.takes_images:
             return found
-        return found + doubts(volumes, [channel["name"] for channel in self.metadata.channels])
+        found += doubts(volumes, [channel["name"] for channel in self.metadata.channels])
+        return found + (list(head_doubts(volumes[0]).values()) if self.metadata.networks[0].kind == HEADS else [])
 
     def _run(self, volumes: Sequence[Volume], parts: Sequence[LoadedPart], wishes: Wishes) -> Found:
         """Labels on the grid that the volumes share."""
-        oriented = [self._oriented(volume) for volume in volumes]
+        axes = self.metadata.orientation
+        oriented = [reorient(volume, axes) for volume in volumes] if axes else volumes
         geometry = grid = oriented[0].geometry
         array = np.stack([volume.array for volume in oriented]) if len(oriented) > 1 else oriented[0].array[None]
         del oriented
@@ -371,9 +374,6 @@ class Predictor:
             return self._finders[name]._find(volumes, wishes, metadata.labels).labels
 
         return metadata.labels, self._rough.get(metadata, str(self.device), volumes, compute)
-
-    def _oriented(self, volume: Volume) -> Volume:
-        return reorient(volume, self.metadata.orientation) if self.metadata.orientation else volume
 
     @staticmethod
     def _on_one_grid(volumes: list[Volume]) -> list[Volume]:

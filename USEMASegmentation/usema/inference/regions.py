@@ -8,7 +8,7 @@ with the most probability near what was found -> its labels, as those of the reg
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,47 +23,17 @@ from ..volumes.sides import asymmetry, asymmetry_text, pairs
 from ..volumes.volume import Volume
 from .checks import HEADS
 from .head_doubts import LARGE, TURNED, head_doubts
-from .region import Box, crop_around, cut
+from .region import Box, cut
+from .region_search import BELIEVED, EVERY_NEIGHBOUR, Region, find_regions, finds_all
 from .running import Found, Wishes
 from .turned_heads import turned_text
 
 Run = Callable[[Sequence[Volume], Wishes], Found]
 Look = Callable[[Geometry], np.ndarray]
 
-_EVERY_NEIGHBOUR = np.ones((3, 3, 3), bool)
-_BELIEVED = 2  # a volume beyond the expected ones by more than this factor is another structure
-_LEAST_ROUGH = 0.2  # of the least expected volume: what a rough network leaves of a structure, at the least
-_APART_MM = 20.0  # left from right, between the middles of what was found, at the least
-_OPPOSITE_MM = 35.0  # ... and along the other axes, at the most
-_SAME_MM = 25.0  # pieces of one region lie nearer to its largest one than this
 _NEAR_MM = 3.0  # the result is looked for this near to the rough one
-_MEDIAL_MM = 4.0  # what lies in the middle lies nearer to it than a region on one side by this, at the least
 _UNLIKE = 0.25  # a difference of two sides, over their mean, that is more often an error than the patient's
 _ISLAND = 0.1  # of the largest component in a crop: smaller ones are none of the structure
-
-
-@dataclass(frozen=True, eq=False)
-class Region:
-    """Where one region lies.
-
-    Attributes:
-        says: its entry in ``find_regions.regions``.
-        box: (z, y, x), of a crop's size.
-        rough: bool, in the box: what the finder took for it.
-    """
-
-    says: dict[str, Any]
-    box: Box
-    rough: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """A component: its voxels (n, 3) as indices z, y, x; its volume; its middle in LPS millimetres."""
-
-    voxels: np.ndarray
-    ml: float
-    middle: np.ndarray
 
 
 def segment_regions(
@@ -89,6 +59,9 @@ def segment_regions(
     values = {label.value for label in wanted}
     asked = [says for says in how["regions"] if values & set(says["labels"])]
     found = [region for region in find_regions(look(geometry), metadata, geometry) if region.says in asked]
+    names = [says["name"] for says in asked]
+    if not found:
+        raise _nothing(metadata, volumes[0], names, "was found", wishes.warnings, _turned(metadata, geometry, look))
     labels = np.zeros(geometry.shape, np.uint8 if len(metadata.labels) <= 255 else np.uint16)
     kept = _all_background(metadata, geometry) if wishes.probabilities else None
     highest, amounts, margins = 0.0, {}, []
@@ -105,7 +78,11 @@ def segment_regions(
         if whole.margins is not None:
             margins.append(whole.margins.renamed(dict(enumerate(region.says["labels"], 1))))
             margins[-1] = margins[-1].pasted([part.start for part in region.box], geometry.shape)
-    _tell(asked, found, amounts, volumes[0], metadata, wishes, look)
+    if not amounts:
+        raise _nothing(metadata, volumes[0], names, "was found but not believed", wishes.warnings)
+    for name in names:
+        if name not in amounts:
+            wishes.warn(f"The {name} was not found.")
     said = {
         "fieldOfView": how["shows"],
         "regions": ", ".join(f"{name} {amount:.2f} ml" for name, amount in amounts.items()),
@@ -119,7 +96,7 @@ def segment_regions(
 
 def only_one(found: Found, metadata: ModelMetadata, geometry: Geometry, wishes: Wishes) -> Found:
     """What was found in a crop, without islands; tells where it is hardly the one region that a crop shows."""
-    components, count = scipy.ndimage.label(found.labels != 0, _EVERY_NEIGHBOUR)
+    components, count = scipy.ndimage.label(found.labels != 0, EVERY_NEIGHBOUR)
     if not count:
         return found
     amounts = np.bincount(components.ravel())[1:] * millilitres(1, geometry.spacing)
@@ -144,91 +121,6 @@ def only_one(found: Found, metadata: ModelMetadata, geometry: Geometry, wishes: 
     return found
 
 
-def find_regions(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> list[Region]:
-    """The regions that a rough result shows, in the order of ``find_regions.regions``.
-
-    Args:
-        rough: (z, y, x) on ``geometry``, the finder's labels.
-
-    Raises:
-        InputError: there is one that may be left or right.
-    """
-    how = metadata.find_regions
-
-    def of(labels: Sequence[str]) -> np.ndarray:
-        return np.isin(rough, [1 + how["finder"]["labels"].index(name) for name in labels])
-
-    pieces = _pieces(of(how["labels"]), geometry)
-    least, most = (how["regions"][0]["expected_ml"][end] for end in (0, 1))
-    anchors = [piece for piece in pieces if _LEAST_ROUGH * least <= piece.ml <= _BELIEVED * most]
-    if not anchors:
-        return []
-    sides = [says.get("side") for says in how["regions"]]
-    chosen = {None: anchors[0]} if sides == [None] else _sided(anchors, of(how.get("medial", ())), geometry)
-    if not chosen:
-        raise InputError(
-            "One side alone was found, and what else the volume shows does not tell which one it is.",
-            "Give a volume that shows more, or cut this one to the structure: of a crop, no side is said.",
-        )
-    found = []
-    for says in how["regions"]:
-        anchor = chosen.get(says.get("side"))
-        if anchor is not None:
-            near = [one for one in pieces if np.linalg.norm(one.middle - anchor.middle) <= _SAME_MM]
-            voxels = np.concatenate([one.voxels for one in near])
-            whole = millilitres(len(voxels), geometry.spacing) >= least
-            box = crop_around(voxels, metadata, geometry, largest=not whole)
-            inside = np.zeros([part.stop - part.start for part in box], bool)
-            places = voxels - [part.start for part in box]
-            places = places[((places >= 0) & (places < inside.shape)).all(axis=1)]
-            inside[tuple(places.T)] = True
-            found.append(Region(says, box, inside))
-    return found
-
-
-def _finds_all(rough: np.ndarray, metadata: ModelMetadata, geometry: Geometry) -> bool:
-    try:
-        return len(find_regions(rough, metadata, geometry)) == len(metadata.find_regions["regions"])
-    except InputError:
-        return False
-
-
-def _pieces(mask: np.ndarray, geometry: Geometry) -> list[_Piece]:
-    """The components of a mask (26 neighbours), the largest first."""
-    components, _ = scipy.ndimage.label(mask, _EVERY_NEIGHBOUR)
-    pieces = []
-    for number, place in enumerate(scipy.ndimage.find_objects(components), 1):
-        voxels = np.argwhere(components[place] == number) + [part.start for part in place]
-        pieces.append(_Piece(voxels, millilitres(len(voxels), geometry.spacing), _middle(voxels, geometry)))
-    return sorted(pieces, key=lambda piece: -piece.ml)
-
-
-def _middle(voxels: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """(3,) in LPS millimetres, of indices (n, 3) z, y, x."""
-    return geometry.affine[:3, :3] @ voxels.mean(axis=0)[::-1] + geometry.origin
-
-
-def _sided(anchors: Sequence[_Piece], medial: np.ndarray, geometry: Geometry) -> dict[str, _Piece]:
-    """The left and the right one, by the patient's axes; empty where a single one may be either.
-
-    Two that lie opposite each other show the middle between them. One alone, as in half a head, lies farther from the
-    middle than what is medial on the same side, or around the middle itself.
-
-    Args:
-        medial: bool (z, y, x), such structures.
-    """
-    first = anchors[0]
-    for other in anchors[1:]:
-        away = np.abs(other.middle - first.middle)
-        if away[0] >= _APART_MM and away[1:].max() <= _OPPOSITE_MM:
-            left, right = sorted((first, other), key=lambda piece: -piece.middle[0])
-            return {"left": left, "right": right}
-    if not medial.any():
-        return {}
-    beyond = first.middle[0] - _middle(np.argwhere(medial), geometry)[0]
-    return {"left" if beyond > 0 else "right": first} if abs(beyond) >= _MEDIAL_MM else {}
-
-
 def _tell_of_border(what: str, mask: np.ndarray, box: Box, geometry: Geometry, wishes: Wishes) -> None:
     """Warns where a mask (z, y, x) touches a face of its box, be it the volume's face too or not."""
     faces = [
@@ -245,7 +137,7 @@ def _tell_of_border(what: str, mask: np.ndarray, box: Box, geometry: Geometry, w
 
 def _likeliest(found: Found, region: Region, geometry: Geometry) -> np.ndarray:
     """Bool (z, y, x) in the region's box: the component with the most probability near what the finder found."""
-    components, count = scipy.ndimage.label(found.labels != 0, _EVERY_NEIGHBOUR)
+    components, count = scipy.ndimage.label(found.labels != 0, EVERY_NEIGHBOUR)
     if not count or not region.rough.any():
         return components > 0
     near = scipy.ndimage.distance_transform_edt(~region.rough, geometry.spacing_zyx) <= _NEAR_MM
@@ -256,7 +148,7 @@ def _likeliest(found: Found, region: Region, geometry: Geometry) -> np.ndarray:
 
 def _is_believed(amount: float, says: dict[str, Any], wishes: Wishes) -> bool:
     least, most = says["expected_ml"]
-    if not least / _BELIEVED <= amount <= most * _BELIEVED:
+    if not least / BELIEVED <= amount <= most * BELIEVED:
         if amount:
             wishes.warn(
                 f"What looked like the {says['name']} has {amount:.2f} ml, and usual are {least:g} to {most:g} ml: it "
@@ -315,22 +207,28 @@ def _all_background(metadata: ModelMetadata, geometry: Geometry) -> np.ndarray:
     return kept
 
 
-def _tell(
-    asked, found, amounts: dict[str, float], volume: Volume, metadata: ModelMetadata, wishes: Wishes, look: Look
-) -> None:
-    """What was not found; refuses where it is all of it, and says whether it would be if the volume lay otherwise."""
-    missing = [says["name"] for says in asked if says["name"] not in amounts]
-    if len(missing) == len(asked):
-        seen = "was found but not believed" if found else "was found"
-        where = " See: " + " ".join(wishes.warnings) if wishes.warnings else ""
-        if not found and _is_of_heads(metadata):
-            turned = turned_text(volume.geometry, lambda lying: _finds_all(look(lying), metadata, lying))
-            where += f" {turned}" if turned else ""
-        shows = metadata.find_regions["shows"]
-        raise InputError(
-            f"The volume shows more than one structure with its surroundings, so a {shows} is expected, and nothing "
-            f"like {' or '.join(f'the {name}' for name in missing)} {seen}.{where}",
-            _what_to_do(metadata, volume),
-        )
-    for name in missing:
-        wishes.warn(f"The {name} was not found.")
+def _turned(metadata: ModelMetadata, geometry: Geometry, look: Look) -> str:
+    """See ``turned_text``; only of a head is known how it lies."""
+    if not _is_of_heads(metadata):
+        return ""
+    return turned_text(geometry, lambda lying: finds_all(look(lying), metadata, lying))
+
+
+def _nothing(
+    metadata: ModelMetadata, volume: Volume, names: Sequence[str], found: str, warnings: Sequence[str], why: str = ""
+) -> InputError:
+    """None of the regions of these names is there, in a volume that is no crop.
+
+    Args:
+        found: "was found", which nothing like them was, or what else is to be said of it.
+        warnings: what was said until now.
+        why: a sentence.
+    """
+    shows, like = metadata.find_regions["shows"], " or ".join(f"the {name}" for name in names)
+    sentences = [
+        f"The volume shows more than one structure with its surroundings, so a {shows} is expected, and nothing like "
+        f"{like} {found}."
+    ]
+    sentences += ["See:", *warnings] if warnings else []
+    sentences += [why] if why else []
+    return InputError(" ".join(sentences), _what_to_do(metadata, volume))
