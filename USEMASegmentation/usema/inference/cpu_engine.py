@@ -74,7 +74,8 @@ class CPUEngine(torch.nn.Module):
         self._run: openvino_engine.Run | None = None
         self._shape: tuple[int, ...] = ()
         self._precision = FLOAT32  # of what runs
-        self._fast = self._refused = self._bfloat16_refused = False
+        self._fast = self._refused = False
+        self._not_in_bfloat16 = ""  # why this network is not, once it was tried
         self._ahead = 0
         self._spent = 0.0
 
@@ -83,7 +84,9 @@ class CPUEngine(torch.nn.Module):
         self._ahead, self._fast = tiles, fast
         if self._run is not None and self._wanted() != self._precision:
             self._run = None
-        if self._run is None and not self._refused:
+        if self._run is not None:
+            self.choice = self._running()
+        elif not self._refused:
             self.choice = Choice("pytorch", "too little work for OpenVINO")
 
     @torch.inference_mode()
@@ -94,8 +97,11 @@ class CPUEngine(torch.nn.Module):
 
     def _wanted(self) -> str:
         """The precision to compute in."""
-        in_bfloat16 = self._fast and not self._bfloat16_refused and openvino_engine.computes_bfloat16()
+        in_bfloat16 = self._fast and not self._not_in_bfloat16 and openvino_engine.computes_bfloat16()
         return BFLOAT16 if in_bfloat16 else FLOAT32
+
+    def _running(self) -> Choice:
+        return _by_openvino(self._precision, self._not_in_bfloat16 if self._fast else "")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self._ahead -= 1
@@ -133,13 +139,13 @@ class CPUEngine(torch.nn.Module):
             words = str(error).strip() or repr(error)
             run, reason = None, f"OpenVINO failed: {words.splitlines()[0][:200]}"
         if reason and precision == BFLOAT16:
-            self._bfloat16_refused = True
+            self._not_in_bfloat16 = reason
             self._consider(x, logits, seconds)
         elif reason:
             self._refused, self.choice = True, Choice("pytorch", reason)
         elif run is not None:
             self._run, self._shape, self._precision = run, tuple(x.shape), precision
-            self.choice = _by_openvino(precision)
+            self.choice = self._running()
         # What compiling or reading took. OpenVINO has its own buffers, none of which comes and goes.
         give_back(large_blocks=self._run is not None)
 
@@ -162,6 +168,7 @@ def why_not_trusted(
     return "OpenVINO is no faster here" if (time.process_time() - started) / torch.get_num_threads() > seconds else None
 
 
-def _by_openvino(precision: str = FLOAT32) -> Choice:
+def _by_openvino(precision: str = FLOAT32, not_in_bfloat16: str = "") -> Choice:
     how = "in bfloat16, " if precision == BFLOAT16 else ""
-    return Choice("openvino", f"{openvino_engine.version()}, {how}compared with PyTorch on the first tile")
+    why = f"; not in bfloat16: {not_in_bfloat16}" if not_in_bfloat16 else ""
+    return Choice("openvino", f"{openvino_engine.version()}, {how}compared with PyTorch on the first tile{why}")
