@@ -304,3 +304,15 @@ def test_a_case_has_the_labels_of_pytorch_and_its_provenance_tells_what_computed
     exact = Predictor(bundle, "cpu").segment(volume)
     assert exact.provenance["attention"] == "PyTorch (no NVIDIA GPU)"
     assert np.mean(fast.labels == exact.labels) > 0.999
+
+
+@needs_openvino
+def test_a_run_in_bfloat16_does_not_say_what_an_exact_one_would_take(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(openvino_engine, "computes_bfloat16", lambda: True)
+    volume = read_volume(data / "volumes/spine_mr/t2.nii.gz")
+    bundle = write_tiny_bundle(tmp_path / "tiny", preprocessing={**plan(), "spacing": [2.0, 3.0, 3.0]})
+    predictor = Predictor(bundle, "cpu")
+    for speed, known in (("fast", {"fast"}), ("exact", {"fast", "exact"})):
+        result = predictor.segment(volume, speed=speed)
+        assert ("in bfloat16" in result.provenance["attention"]) is (speed == "fast")
+        assert set(result.seconds_by_speed) == known

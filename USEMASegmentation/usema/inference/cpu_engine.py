@@ -100,6 +100,11 @@ class CPUEngine(torch.nn.Module):
         in_bfloat16 = self._fast and not self._not_in_bfloat16 and openvino_engine.computes_bfloat16()
         return BFLOAT16 if in_bfloat16 else FLOAT32
 
+    @property
+    def in_bfloat16(self) -> bool:
+        """Whether that is what computes now."""
+        return self._run is not None and self._precision == BFLOAT16
+
     def _running(self) -> Choice:
         return _by_openvino(self._precision, self._not_in_bfloat16 if self._fast else "")
 

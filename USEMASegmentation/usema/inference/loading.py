@@ -136,6 +136,11 @@ class LoadedPart:
         return self._engine.choice
 
     @property
+    def in_bfloat16(self) -> bool:
+        """Whether the last tiles were computed so."""
+        return self._engine is not None and self._engine.in_bfloat16
+
+    @property
     def name(self) -> str:
         """The part's; "" in a model without parts."""
         return self.part.name

@@ -26,7 +26,8 @@ class Segmentation:
         max_foreground_probability: the largest probability of any label in any voxel; says why a result is empty.
         provenance: how the result was made, text by name, for files and scenes.
         warnings: what the user should know, in sentences.
-        seconds_by_speed: about how long this case takes here with each speed; empty where there is no choice.
+        seconds_by_speed: about how long this case takes here with each speed, by the number of tiles; empty where there
+            is no choice. Without "exact" after a run in bfloat16; "fast" may take less where a processor has that.
         margins: agreeing with ``labels``; None unless they were asked for, and where networks for different labels have
             no logits in common.
         image: what there is of an image beside its labels; None of a volume.

@@ -20,7 +20,7 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
               -> preview: labels, a first look at them, where the speed asks for it and it pays; progress begins anew
               -> result: labels, objects (their numbers, or null), names (of those that there can be), probabilities,
                  margins, geometry, provenance, warnings, max_foreground_probability, seconds, seconds_by_speed (what
-                 this case takes here with "exact" and "fast", by the number of tiles)
+                 this case takes here with "exact" and "fast", as far as it is known)
     adapt     as segment without delta, and corrections: labels, slices as pairs of axis and index, edited or null; as
               it likes way ("auto", "propagated", "learned", "carried"), deep, seconds_allowed, seed
               (``adaptation.wish.Wish``)
