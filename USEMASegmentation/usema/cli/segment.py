@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from .cases import Case, Target, plan_cases, refuse_clashes, targets
 from .cohort import TABLE, Cohort, part_of
 from .device_names import check_device_name
 from .engines import Choice, engine_options
-from .frames import split_into_frames
+from .frames import Sequence4D, split_into_frames
 from .interrupt import stop_on_interrupt
 from .progress import RunProgress
 from .sample import compare_with_reference, sample_arguments
@@ -108,9 +109,7 @@ def segment(
         raise click.UsageError("Give a volume to segment, or --sample.")
     if output is None:
         raise click.UsageError("Say where the result goes: -o FILE or -o FOLDER.")
-    if overlap is not None and not 0 <= overlap <= 0.9:
-        raise InputError(f"The overlap {overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
-    overlap_of(speed, overlap)
+    _check_speed(speed, overlap)
     check_device_name(device)
     choice = Choice(**engine)
     bundle = _find_bundle(model or DEFAULT_MODEL)
@@ -147,18 +146,30 @@ def segment(
     with stop_on_interrupt() as stop, RunProgress(console) as progress, folders_for(to_do):
         try:
             failed = choice.run(to_do, bundle, settings, cohort, folder, stop, progress)
-            for sequence in sequences:
-                if made := sequence.finish(cohort):
-                    say(console, f"{sequence.source.name}: all frames -> {', '.join(map(str, made))}")
+            _join_frames(sequences, cohort, console)
         finally:
-            if cohort and (table := cohort.write_table()):
-                say(console, f"Table of all cases: {table}")
+            if cohort and (written := cohort.write_table()):
+                say(console, f"Table of all cases: {written}")
     if failed:
         if len(wanted) > 1:
             click.echo(f"{failed} of {len(wanted)} failed.", err=True)
         raise SystemExit(1)
     if sample:
         compare_with_reference(cases[0])
+
+
+def _join_frames(sequences: Sequence[Sequence4D], cohort: Cohort | None, console: Console) -> None:
+    """Tells of each 4D file whose frames are all done where its results are."""
+    for sequence in sequences:
+        if made := sequence.finish(cohort):
+            say(console, f"{sequence.source.name}: all frames -> {', '.join(map(str, made))}")
+
+
+def _check_speed(speed: str, overlap: float | None) -> None:
+    """Raises InputError."""
+    if overlap is not None and not 0 <= overlap <= 0.9:
+        raise InputError(f"The overlap {overlap} is not between 0 and 0.9.", "0.5 is the usual value.")
+    overlap_of(speed, overlap)
 
 
 def _is_a_folder_of_volumes(inputs, case: Case, place: Target) -> bool:
