@@ -17,7 +17,9 @@ import SimpleITK as sitk
 from bundles import METADATA, plan, write_tiny_bundle
 from cli_cases import usema
 from usema.cli import main
+from usema.cli.first_look import NOTE
 from usema.resources import sample_volume
+from usema.volumes import writing
 from usema.volumes.volume import load_volume
 
 COMMAND = [sys.executable, "-c", "from usema.cli import main; main()"]
@@ -187,8 +189,6 @@ def test_any_name_that_the_disk_takes_is_written(model, small_volume, tmp_path, 
 
 
 def test_a_first_look_lies_beside_the_result_until_that_is_there(model, tmp_path, monkeypatch):
-    from usema.volumes import writing
-
     seen = []
     write = writing.write_segmentation
     monkeypatch.setattr(
@@ -212,6 +212,15 @@ def test_a_first_look_lies_beside_the_result_until_that_is_there(model, tmp_path
     found = [load_volume(tmp_path / f"{speed}.seg.nrrd").array for speed in ("preview", "exact")]
     np.testing.assert_array_equal(*found)
     assert looks[0].shape == found[0].shape
+
+
+def test_a_first_look_that_a_killed_run_left_goes_and_a_file_of_its_name_stays(model, small_volume, tmp_path):
+    volume = load_volume(small_volume)
+    for name, note in (("killed", NOTE), ("own", "")):
+        writing.write_label_map(tmp_path / f"{name}.preview.nii.gz", volume.array > 0, volume.geometry, note=note)
+        result = usema("segment", small_volume, "-o", tmp_path / f"{name}.nii.gz", "--model", model)
+        assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.nii.gz", "own.nii.gz", "own.preview.nii.gz"]
 
 
 def test_a_failed_picture_leaves_the_segmentation_and_says_so(model, small_volume, tmp_path, monkeypatch):

@@ -22,12 +22,11 @@ from ..store import expected
 from ..volumes.segments import millilitres
 from .case_images import columns, image_writers, read_images, told, write_labels
 from .cases import Case
+from .first_look import first_look
 from .progress import RunProgress
 from .statistics import check_statistics, write_statistics
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..inference.predictor import Predictor
     from ..inference.result import Segmentation
     from ..volumes.measures import Measures
@@ -161,7 +160,7 @@ def predict_case(
         Cancelled: ``should_stop`` said so.
     """
     settings = engine.settings
-    with _preview_beside(case, volumes[0], engine) as preview:
+    with first_look(case, volumes[0], engine.progress) as preview:
         result = engine.predictor.segment(
             volumes,
             overlap=settings.overlap,
@@ -224,30 +223,6 @@ def write_case(
     offered = offer(result.seconds_by_speed, engine.settings.speed)
     times = "; ".join(filter(None, (result.provenance["times"], offered)))
     engine.progress.say(f"{case.name}: {times}", "dim")
-
-
-@contextmanager
-def _preview_beside(case: Case, volume: Volume, engine: Engine) -> Iterator[Callable[[np.ndarray], None]]:
-    """Writes a first look at the labels beside where the result will be, and takes it away once that is known."""
-    from ..volumes.writing import write_label_map
-
-    path = case.output.with_name(f"{case.output.name.split('.')[0]}.preview.nii.gz")
-    written = []
-
-    def write(labels: np.ndarray) -> None:
-        try:
-            write_label_map(path, labels, volume.geometry, False)
-        except OutputError as error:  # the result may still be written
-            engine.progress.say(f"{case.name}: no preview. {error}", "yellow")
-        else:
-            written.append(path)
-            engine.progress.say(f"{case.name}: preview, until the result is there -> {path}")
-
-    try:
-        yield write
-    finally:
-        for one in written:
-            one.unlink(missing_ok=True)
 
 
 def check_channels(bundle: Bundle, given: int) -> None:

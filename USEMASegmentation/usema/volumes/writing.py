@@ -55,20 +55,36 @@ def check_writable(path: str | Path, overwrite: bool = False, suffixes: tuple[st
         raise OutputError(f"Nothing can be written to {path.parent}: {error.strerror}.") from error
 
 
-def write_label_map(path: str | Path, labels: np.ndarray, geometry: Geometry, overwrite: bool = False) -> None:
+def write_label_map(
+    path: str | Path, labels: np.ndarray, geometry: Geometry, overwrite: bool = False, note: str = ""
+) -> None:
     """Write labels as one image of integers.
 
     Args:
         path: .nii.gz, .nii, .nrrd or .mha.
         labels: integers (z, y, x) from 0 to 65535; written as uint8 where they fit, else as uint16.
         geometry: the grid of ``labels``. NIfTI rounds it to float32.
+        note: for :func:`note_in`, up to 79 characters; of NIfTI alone.
 
     Raises:
         OutputError: as :func:`check_writable`, or writing failed.
     """
     image = Volume(_compact(labels, geometry), geometry).to_image()
+    if note:
+        image.SetMetaData("ITK_FileNotes", note)
     with complete_file(path, IMAGE_SUFFIXES, overwrite) as temporary:
         _write(image, temporary, path)
+
+
+def note_in(path: str | Path) -> str:
+    """What :func:`write_label_map` noted in a NIfTI file (its field ``descrip``); empty where that cannot be read."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        return reader.GetMetaData("ITK_FileNotes") if reader.HasMetaDataKey("ITK_FileNotes") else ""
+    except RuntimeError:
+        return ""
 
 
 def write_label_frames(

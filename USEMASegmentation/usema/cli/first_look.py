@@ -1,0 +1,48 @@
+"""A first look at the labels, in a file beside where the result will be, until that is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+from .cases import Case
+from .progress import RunProgress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..volumes.volume import Volume
+
+NOTE = "A first look by USEMA, until the result is there."  # in the file: it is no result, and nobody else's
+
+
+@contextmanager
+def first_look(case: Case, volume: Volume, progress: RunProgress) -> Iterator[Callable[[np.ndarray], None]]:
+    """Gives what writes it. It goes in the end, also one that a killed run left."""
+    from ..volumes.writing import write_label_map
+
+    path = case.output.with_name(f"{case.output.name.split('.')[0]}.preview.nii.gz")
+
+    def write(labels: np.ndarray) -> None:
+        try:
+            write_label_map(path, labels, volume.geometry, _is_ours(path), NOTE)
+        except OutputError as error:  # the result may still be written
+            progress.say(f"{case.name}: no preview. {error}", "yellow")
+        else:
+            progress.say(f"{case.name}: preview, until the result is there -> {path}")
+
+    try:
+        yield write
+    finally:
+        if _is_ours(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    from ..volumes.writing import note_in
+
+    return os.path.isfile(path) and note_in(path) == NOTE  # also where the name is longer than the disk takes
