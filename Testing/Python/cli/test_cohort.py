@@ -109,6 +109,44 @@ def test_a_corrected_result_of_a_done_case_stays(source, model):
     assert corrected.read_bytes() == b"corrected by a person"
 
 
+@pytest.mark.parametrize("changed", ["settings", "an input that cannot be read"])
+def test_a_run_that_another_one_refuses_or_breaks_leaves_done_what_was_done(source, model, changed):
+    run(source, model)
+    before = table(source)
+    volume, more = source / "x" / "a.nii.gz", []
+    whole, times = volume.read_bytes(), volume.stat()
+    if changed == "settings":
+        more = ["--overlap", "0.25"]
+    else:
+        volume.write_bytes(whole[:200])
+    assert run(source, model, *more).exit_code == 1
+    told = table(source)["x/a.nii.gz"]
+    assert told["error"]
+    assert {**told, "error": ""} == before["x/a.nii.gz"]
+    volume.write_bytes(whole)
+    os.utime(volume, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "3 of 4 were done before" in run(source, model).output
+    assert table(source) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_name_that_is_no_text_is_a_case_as_others(model, small_volume, tmp_path):
+    for name in (b"lat\xe9.nii.gz", b"z.nii.gz"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(small_volume, os.fsencode(tmp_path / "in") + b"/" + name)
+    assert run(tmp_path / "in", model).exit_code == 0
+    assert {row["state"] for row in table(tmp_path / "in").values()} == {"done"}
+    assert "2 of 2 were done before" in run(tmp_path / "in", model).output
+
+
+def test_results_among_the_inputs_are_no_inputs_of_the_next_run(source, model):
+    command = ["segment", str(source / "x"), "-o", str(source / "x"), "--model", str(model), "--format"]
+    for suffix in (".nrrd", ".nrrd", ".mha"):
+        result = CliRunner().invoke(main, [*command, suffix])
+        assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (source / "x").glob("a.*")) == ["a.mha", "a.nii.gz", "a.nrrd"]
+
+
 def test_what_a_killed_run_left_is_done_again_unless_somebody_changed_it(source, model, monkeypatch):
     """Killed between the segmentation and the picture of the first case."""
     program = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +92,7 @@ def test_a_case_whose_process_is_lost_is_told_as_failed_but_not_one_that_was_don
         (("--ray-address", "ray://x:1"), "--ray-address is of no use to the engine local"),
         (("--workers", "2"), "--workers is of no use to the engine local"),
         (("--slurm", "slurm_partition=gpu"), "--slurm is of no use to the engine local"),
+        (("--chunk", "3"), "--chunk is of no use to the engine local"),
         (("--engine", "slurm", "--slurm", "gpu"), "--slurm gpu is no NAME=VALUE"),
     ],
 )
@@ -100,6 +101,27 @@ def test_options_of_another_engine_are_refused(source, model, options, words):
     assert result.exit_code == 1
     assert words in said(result)
     assert not (source.parent / "out").exists()
+
+
+@pytest.mark.parametrize("options", [("--part", "1/1"), ("--engine", "slurm", "--slurm", "cluster=local")])
+def test_results_of_parts_and_of_other_engines_go_into_a_folder(source, model, options):
+    file = source.parent / "r.nii.gz"
+    result = usema("segment", source / "a.nii.gz", "-o", file, "--model", model, *options)
+    assert result.exit_code == 2
+    assert "--part and --engine are for results in a folder" in said(result)
+    assert not file.exists()
+
+
+def test_a_case_of_other_settings_that_is_refused_elsewhere_is_told_with_its_reason(source, job):
+    case = cases_of(source)[0]
+    remote.CaseRunner(job).run(case)
+    other = remote.Job(job.model, job.folder, replace(job.settings, overlap=0.25))
+    remote.CaseRunner(other).run(case)
+    told = remote.Told(other.cohort(), lambda line: None)
+    told.tell(case, 1)
+    assert told.failed == 1
+    assert "exists already" in other.cohort().error(case)
+    assert job.cohort().left_to_do([case]) == []
 
 
 @pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])

@@ -217,6 +217,7 @@ def test_the_other_kind_of_input_is_refused_before_torch_is_loaded(model, image,
         (["--pixel-size", "nan"], "A pixel of nan mm is none"),
         (["--statistics", "s.csv"], "--statistics is for volumes"),
         (["--objects", "o.seg.nrrd"], "none of the suffixes"),
+        (["--format", ".png"], "a.png is a file: leave out one of the two"),
         (["--only", "Rim"], "Rim"),
     ],
 )
@@ -225,6 +226,22 @@ def test_options_that_do_not_fit_are_refused(model, image, tmp_path, options, me
     assert result.exit_code != 0
     assert message in " ".join(result.output.split())
     assert not (tmp_path / "a.png").exists()
+
+
+def test_results_of_images_are_no_dicom_and_objects_are_of_models_that_find_some(model, image, tmp_path):
+    for output, more, message in (
+        ("a.dcm", (), "'a.dcm' has none of the suffixes that can be written"),
+        ("a.rtstruct.dcm", (), "'a.rtstruct.dcm' has none of the suffixes that can be written"),
+        ("out/", ("--format", ".dcm"), "--format .dcm is for volumes"),
+    ):
+        result = segment(image, "-o", f"{tmp_path}/{output}", "--model", model, *more)
+        assert result.exit_code != 0
+        assert message in " ".join(result.output.split())
+    write_image_bundle(tmp_path / "discs")
+    labels = tmp_path / "a.png"
+    result = segment(image, "-o", labels, "--objects", tmp_path / "o.png", "--model", tmp_path / "discs")
+    assert "does not split what it finds into objects" in " ".join(result.output.split())
+    assert not labels.exists()
 
 
 def test_options_for_images_are_refused_with_a_model_for_volumes(image, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import InputError, OutputError
 from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, OBJECT_SUFFIXES, PNG_SUFFIX
 from ..volumes.paths import PICTURE_SUFFIXES, picture_suffix, volume_suffix
-from ..volumes.writing import IMAGE_SUFFIXES, RESULT_SUFFIXES, SEGMENTATION_SUFFIX
+from ..volumes.writing import DICOM_SUFFIX, IMAGE_SUFFIXES, RESULT_SUFFIXES, SEGMENTATION_SUFFIX
 from .finding import Found, find
 
 # Formats of two files are written as their one-file sister.
@@ -120,12 +120,19 @@ def targets(
         return None if text is None else Target(text, suffixes)
 
     return (
-        Target(output, (*RESULT_SUFFIXES, *(LABEL_PICTURE_SUFFIXES if images else ()))),
+        Target(output, result_suffixes(images)),
         target(probabilities, *IMAGE_SUFFIXES),
         target(preview, ".png"),
         target(objects, *OBJECT_SUFFIXES),
         target(table, ".csv"),
     )
+
+
+def result_suffixes(images: bool) -> tuple[str, ...]:
+    """What results of volumes, or of images, can be written as; results of DICOM belong to a series."""
+    if not images:
+        return RESULT_SUFFIXES
+    return (*(one for one in RESULT_SUFFIXES if not one.endswith(DICOM_SUFFIX)), *LABEL_PICTURE_SUFFIXES)
 
 
 def plan_cases(
@@ -136,6 +143,7 @@ def plan_cases(
     overwrite: bool = False,
     suffix: str | None = None,
     images: bool = False,
+    earlier: Sequence[Path] = (),
 ) -> tuple[list[Case], list[str]]:
     """One case per volume that lies in the inputs, or per group of channels in nnU-Net's naming.
 
@@ -150,6 +158,7 @@ def plan_cases(
         overwrite: replace results that exist.
         suffix: of results in a folder; None: the input's.
         images: two-dimensional images are wanted, not volumes.
+        earlier: results of earlier runs, which are no inputs where they lie in a folder of them.
 
     Returns:
         the cases, and sentences about what was left out.
@@ -160,7 +169,7 @@ def plan_cases(
     """
     found, left_out = [], []
     for path in inputs:
-        more, words = find(path, [place.path for place in places if place is not None], images)
+        more, words = find(path, [*earlier, *(place.path for place in places if place is not None)], images)
         found += more
         left_out += words
     if channels and len(found) != 1:

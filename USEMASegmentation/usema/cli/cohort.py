@@ -6,7 +6,8 @@
 
 A case is done if its inputs (paths, sizes, times), the model (hash of its model.json, which holds that of the weights)
 and the settings are those that its status tells, and its results are there. Then it is not done again, and what a
-person has corrected in a result meanwhile stays. What a stopped run left is replaced only if nobody changed it.
+person has corrected in a result meanwhile stays. What a stopped run left is replaced only if nobody changed it. A run
+that fails before it writes anything, because its settings are others for example, leaves a case done that was.
 """
 
 from __future__ import annotations
@@ -69,10 +70,18 @@ class Cohort:
         """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""
         for folder in (self._folder, self._folder / STATUS_FOLDER):
             remove_abandoned(folder)
-        return [self._replaceable(case) for case in cases if not self._is_done(case)]
+        left = [case for case in cases if not self._is_done(case)]
+        for case in cases:
+            if case not in left and (told := self.told(case))["error"]:
+                self._write(case, {**told, "error": ""})  # of a run that was another one
+        return [self._replaceable(case) for case in left]
 
     def record(self, case: Case, outcome: Outcome, state: str, error: UsemaError | None = None) -> None:
-        """Writes the status of a case, whole."""
+        """Writes the status of a case, whole; of one that is done, and of which nothing was written now, the error."""
+        before = _read(self._status(case))
+        if state == FAILED and not outcome.written and before and before["state"] == DONE and case.output.is_file():
+            self._write(case, {**before, "error": str(error)})
+            return
         document = {
             "case": case.name,
             "state": state,
@@ -87,7 +96,11 @@ class Cohort:
             "usema": __version__,
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        replace_file(self._status(case), json.dumps(document, indent=1, ensure_ascii=False).encode("utf-8"))
+        self._write(case, document)
+
+    def _write(self, case: Case, document: dict[str, Any]) -> None:
+        # In ASCII, which can tell of names of files that are no text.
+        replace_file(self._status(case), json.dumps(document, indent=1).encode("ascii"))
 
     def write_table(self) -> Path | None:
         """One line a case, of all that have a status, with what its segments measure.
@@ -116,7 +129,7 @@ class Cohort:
             table.append([*(told[column] for column in _COLUMNS), *volumes, *cells(row["measures"], labels), *own])
         path = self._folder / TABLE
         header = [*_COLUMNS, *(f"{name} / ml" for name in labels), *columns(labels), *numbers]
-        replace_file(path, as_csv(header, table).encode("utf-8"))
+        replace_file(path, as_csv(header, table).encode("utf-8", "replace"))
         return path
 
     def _identity(self, case: Case) -> dict[str, Any]:
@@ -144,6 +157,11 @@ class Cohort:
         document, identity = _read(self._status(case)), self._identity(case)
         return document if document and all(document[key] == value for key, value in identity.items()) else None
 
+    def error(self, case: Case) -> str:
+        """Why it failed last, whatever the settings; empty if it did not."""
+        document = _read(self._status(case))
+        return document["error"] if document else ""
+
     def _is_done(self, case: Case) -> bool:
         told = self.told(case)
         return bool(told) and told["state"] == DONE and not case.overwrite and all(map(Path.is_file, case.outputs))
@@ -163,6 +181,12 @@ class Cohort:
         digest = hashlib.sha256(os.fsencode(self._place(case.output))).hexdigest()[:12]
         name = case.output.name.encode("utf-8", "replace")[:80].decode("utf-8", "ignore")
         return self._folder / STATUS_FOLDER / f"{name}-{digest}.json"
+
+
+def results_in(folder: Path) -> list[Path]:
+    """The files that the statuses in a folder of results tell of: results of earlier runs."""
+    documents = filter(None, map(_read, (folder / STATUS_FOLDER).glob("*.json")))
+    return [folder / place for document in documents for place in document["outputs"]]
 
 
 def part_of(cases: Sequence[Case], part: str) -> list[Case]:

@@ -62,6 +62,7 @@ class Choice:
             ("--ray-address", self.ray_address, "ray"),
             ("--slurm", self.slurm, "slurm"),
             ("--workers", self.workers and self.is_local, "ray or slurm"),
+            ("--chunk", self.chunk != CHUNK, "slurm"),
         ):
             if given and self.engine not in engine:
                 raise InputError(f"{name} is of no use to the engine {self.engine}.", f"Say --engine {engine}, too.")

@@ -85,7 +85,7 @@ class Sequence4D:
         ]
         text = as_csv(["frame", "at", *(f"{label} / ml" for label in labels)], rows)
         try:
-            replace_file(self.table, text.encode("utf-8"))
+            replace_file(self.table, text.encode("utf-8", "replace"))
         except OSError as error:
             raise OutputError(f"{self.table} cannot be written: {error.strerror}.") from error
         if not self.together:

@@ -13,11 +13,12 @@ from ..errors import InputError
 from ..inference.speeds import EXACT, SPEEDS, overlap_of
 from ..models.delta import Delta
 from ..models.label_names import chosen
+from ..models.metadata import ModelMetadata
 from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES
 from ..volumes.writing import RESULT_SUFFIXES
 from .case_run import Settings, check_channels, folders_for
-from .cases import Case, Target, plan_cases, refuse_clashes, targets
-from .cohort import TABLE, Cohort, part_of
+from .cases import Case, Target, plan_cases, refuse_clashes, result_suffixes, targets
+from .cohort import TABLE, Cohort, part_of, results_in
 from .device_names import check_device_name
 from .engines import Choice, engine_options
 from .frames import Sequence4D, split_into_frames
@@ -114,18 +115,25 @@ def segment(
     choice = Choice(**engine)
     bundle = _find_bundle(model or DEFAULT_MODEL)
     images = bundle.metadata.takes_images
-    _check_image_options(images, pixel_size, objects, table, statistics)
+    _check_image_options(bundle.metadata, suffix, pixel_size, objects, table, statistics)
     places = targets(output, probabilities, preview, objects, table, images)
+    if suffix and places[0].is_file:
+        raise click.UsageError(f"--format is of results in a folder, and {output} is a file: leave out one of the two.")
     chosen(only, bundle.metadata.result_labels)
     if channels:
         check_channels(bundle, 1 + len(channels))
-    cases, left_out = plan_cases(inputs, channels, places, len(bundle.metadata.inputs), overwrite, suffix, images)
-    cases, sequences = (cases, []) if images else split_into_frames(cases, places[0], len(bundle.metadata.inputs))
+    earlier = () if places[0].is_file else results_in(places[0].path)
+    expected = len(bundle.metadata.inputs)
+    cases, left_out = plan_cases(inputs, channels, places, expected, overwrite, suffix, images, earlier)
+    cases, sequences = (cases, []) if images else split_into_frames(cases, places[0], expected)
     together = any(sequence.together for sequence in sequences)
+    folder = sequences[0].folder if together else places[0].path
+    if places[0].is_file and not together and not (part is None and choice.is_local):
+        raise click.UsageError(f"--part and --engine are for results in a folder, and {output} is a file.")
     several = len(cases) > 1 or part is not None or not choice.is_local
     many = several or _is_a_folder_of_volumes(inputs, cases[0], places[0])
     if statistics and several:
-        raise click.UsageError(f"--statistics is for one volume; of several, {places[0].path / TABLE} has them.")
+        raise click.UsageError(f"--statistics is for one volume; of several, {folder / TABLE} has them.")
     if statistics:
         cases = [replace(cases[0], statistics=statistics)]
         refuse_clashes(cases)
@@ -137,7 +145,6 @@ def segment(
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)
-    folder = sequences[0].folder if together else places[0].path
     cohort = Cohort(folder, bundle, settings) if many else None
     wanted = cases if part is None else part_of(cases, part)
     to_do = cohort.left_to_do(wanted) if cohort else wanted
@@ -177,10 +184,19 @@ def _is_a_folder_of_volumes(inputs, case: Case, place: Target) -> bool:
     return not place.is_file and any(path.is_dir() and path not in case.inputs for path in inputs)
 
 
-def _check_image_options(images: bool, pixel_size: float | None, objects, table, statistics) -> None:
+def _check_image_options(
+    metadata: ModelMetadata, suffix: str | None, pixel_size: float | None, objects, table, statistics
+) -> None:
     """Refuses options that belong to models of the other kind. Raises InputError."""
+    images = metadata.takes_images
     if images and statistics:
         raise InputError("--statistics is for volumes.", "Of images, --table writes what was measured.")
+    if images and suffix and suffix not in result_suffixes(images):
+        raise InputError(f"--format {suffix} is for volumes.", f"Of images: {', '.join(result_suffixes(images))}.")
+    if images and objects and metadata.instances is None:
+        raise InputError(
+            f"The model '{metadata.name}' does not split what it finds into objects.", "Leave out --objects."
+        )
     if not images:
         for name, value in (("--objects", objects), ("--table", table), ("--pixel-size", pixel_size)):
             if value is not None:
