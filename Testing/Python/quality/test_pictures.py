@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from usema.inference.result import Segmentation
@@ -42,3 +46,47 @@ def test_the_legend_lies_below_the_slices_whole(count, name, tmp_path, monkeypat
     assert legend.y0 >= 0
     assert len(name) > 60 or (legend.x0 >= 0 and legend.x1 <= figure.bbox.width)
     assert min(one.height for one in slices) == pytest.approx(240.7, abs=0.1)  # whatever the legend takes
+
+
+def run_with(backend: str, code: str, *arguments) -> str:
+    """What a new process prints whose environment names this backend, as that of a notebook does."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "not_installed_here"])
+@pytest.mark.parametrize("picture", ["preview", "plot"])
+def test_a_picture_is_drawn_whatever_backend_a_notebook_names(picture, backend, tmp_path):
+    pytest.importorskip("matplotlib")
+    code = """
+import sys
+from test_calibration import calibrated_voxels
+from test_pictures import case
+from usema.quality.calibration import calibrate, write_plot
+from usema.quality.pictures import write_preview
+
+if sys.argv[1] == "preview":
+    write_preview(sys.argv[2], *case(2, "Liver"))
+else:
+    write_plot(sys.argv[2], calibrate([calibrated_voxels(seed, 500) for seed in range(4)]), "title")
+"""
+    run_with(backend, code, picture, tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_who_plots_after_a_preview_has_the_backend_that_was_named(tmp_path):
+    pytest.importorskip("matplotlib")
+    code = """
+import os
+import sys
+from pathlib import Path
+from usema.quality import pictures
+
+pictures.check_preview(Path(sys.argv[1]), False)
+import matplotlib.pyplot
+print(os.environ["MPLBACKEND"], matplotlib.get_backend())
+"""
+    assert run_with("svg", code, tmp_path / "p.png").split() == ["svg", "svg"]

@@ -178,9 +178,10 @@ def write_plot(path: str | Path, calibration: Calibration, title: str) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from matplotlib.figure import Figure
+    from .pictures import load_matplotlib, write_png
 
-    from .pictures import write_png
+    load_matplotlib()
+    from matplotlib.figure import Figure
 
     states = (
         ("without temperature", calibration.before),

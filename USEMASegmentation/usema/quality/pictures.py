@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -122,8 +124,7 @@ def write_comparison(path: str | Path, volume: Volume, segmentation: Segmentatio
 def check_preview(path: Path, overwrite: bool) -> None:
     """Refuse before a long run what would fail after it. Raises as :func:`write_preview`."""
     try:
-        _let_matplotlib_do_without_a_home()
-        import matplotlib  # noqa: F401
+        load_matplotlib()
     except ImportError:
         hint = "Install it with: pip install 'usema[preview]'"
         raise MissingDependencyError("Pictures need matplotlib, which is not installed.", hint) from None
@@ -132,6 +133,28 @@ def check_preview(path: Path, overwrite: bool) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
     refuse_existing(path, overwrite)
+
+
+def load_matplotlib() -> None:
+    """Imports it whatever MPLBACKEND names, which need not be installed here: a notebook hands its own to what it runs.
+
+    Pictures go into files only. Whoever shows some later in this process still gets the backend that he named.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    _let_matplotlib_do_without_a_home()
+    named = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if named is not None:
+            os.environ["MPLBACKEND"] = named
+    if named:
+        with suppress(ValueError):  # it cannot show anything anyway
+            matplotlib.rcParams["backend"] = named
 
 
 def _let_matplotlib_do_without_a_home() -> None:
