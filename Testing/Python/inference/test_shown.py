@@ -9,8 +9,12 @@ from dataclasses import replace
 import pytest
 from bundles import METADATA, plan
 from dicom_files import write_series
+from image_files import dicom_image, save_dicom
 from usema.inference import checks
+from usema.models.bundle import read_bundle
 from usema.models.metadata import ModelMetadata
+from usema.resources import resources_folder
+from usema.volumes.picture_files import read_picture
 from usema.volumes.told import Told
 from usema.volumes.volume import read_volume
 
@@ -124,3 +128,59 @@ def test_a_series_says_its_body_part_and_a_file_what_lies_beside_it(data, tmp_pa
     for other in ("[1, 2]", "{", '{"Modality": 3}'):
         (tmp_path / "a.b.json").write_text(other)
         assert read_volume(copy).told == Told("", ("a.b",))
+
+
+def image_model(name: str) -> ModelMetadata:
+    """One of those that the repository offers."""
+    (path,) = (resources_folder() / "Releases").glob(f"{name}-*.usema")
+    return read_bundle(path).metadata
+
+
+def words(described: ModelMetadata, *pictures) -> list[str]:
+    return [one.message for one in checks.check_case(described, pictures)]
+
+
+def test_an_image_of_another_modality_or_body_part_brings_a_word(data, tmp_path):
+    fetal, lungs = image_model("fetal-head-us"), image_model("lungs-cxr")
+    pixels = read_picture(data / "images2d/cxr_lungs/images/CHNCXR_0001_0.png").array[0]
+    fields = {"Modality": "DX", "BodyPartExamined": "CHEST"}
+    chest = read_picture(save_dicom(tmp_path / "chest.dcm", dicom_image(pixels, **fields)))
+    assert words(lungs, chest) == []
+    modality, region = words(fetal, chest)
+    assert modality == "The image is DX; the model was made for US."
+    assert region.startswith("The image is called 'CHEST'; the model is for: one fetal head")
+    leg = read_picture(sorted((data / "volumes/sarcoma_ct_dicom/MR_T1/image").iterdir())[9])
+    assert words(lungs, leg) == ["The image is MR; the model was made for DX."]
+
+
+def test_a_slice_that_is_no_picture_yet_keeps_what_is_said_of_it(data):
+    volume = read_volume(data / "volumes/sarcoma_ct_dicom/MR_T1/image")
+    one = replace(
+        volume, array=volume.array[9:10], geometry=replace(volume.geometry, size=(*volume.geometry.size[:2], 1))
+    )
+    assert words(image_model("lungs-cxr"), one) == ["The image is MR; the model was made for DX."]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("lungs-cxr", {"Modality": "CR", "SeriesDescription": "Thorax p.a."}),
+        ("lungs-cxr", {"Modality": "OT"}),  # a picture that was made DICOM
+        ("fetal-head-us", {"Modality": "US", "BodyPartExamined": "ABDOMEN"}),  # the mother's
+        ("fetal-head-us", {"Modality": "US", "BodyPartExamined": "PELVIS", "StudyDescription": "Obstetric"}),
+        ("fetal-head-us", {"Modality": "US", "BodyPartExamined": "FETUS"}),
+        ("nuclei-fluo", {"Modality": "SM"}),
+    ],
+)
+def test_an_image_that_fits_brings_none_whatever_its_scanner_calls_it(name, fields, data, tmp_path):
+    pixels = read_picture(data / "images2d/cxr_lungs/images/CHNCXR_0001_0.png").array[0]
+    assert words(image_model(name), read_picture(save_dicom(tmp_path / "a.dcm", dicom_image(pixels, **fields)))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("lungs-cxr", "cxr_lungs"), ("fetal-head-us", "hc18"), ("nuclei-fluo", "dsb2018_nuclei")]
+)
+def test_pictures_like_those_of_the_training_bring_none(name, folder, data):
+    described = image_model(name)
+    for path in sorted((data / "images2d" / folder / "images").iterdir())[::40]:
+        assert words(described, read_picture(path)) == [], path

@@ -60,7 +60,8 @@ def findings(
     if metadata.orientation is not None:
         geometry = geometry.moved(geometry.moves_to(metadata.orientation))
     modality = modality_doubt(metadata, told)
-    scale = "" if modality else scale_doubt(metadata, intensities[0])  # another modality explains it
+    # Another modality explains it, and a picture of a CT has the greys of a window.
+    scale = "" if modality or metadata.takes_images else scale_doubt(metadata, intensities[0])
     found = [
         (MODALITY, modality),
         (REGION, region_doubt(metadata, told)),
@@ -94,8 +95,8 @@ def check_case(metadata: ModelMetadata, volumes: Sequence[Volume], probabilities
             is too thin, or memory does not suffice.
     """
     if metadata.takes_images:
-        intensity = _intensity(metadata, check_images(metadata, volumes, probabilities))
-        return [Finding(INTENSITY, intensity)] if intensity else []
+        intensities = check_images(metadata, volumes, probabilities)
+        return findings(metadata, volumes[0].geometry, intensities, volumes[0].told)
     refuse_images(volumes, metadata)
     expected = [channel["name"] for channel in metadata.channels]
     if len(volumes) != len(expected):

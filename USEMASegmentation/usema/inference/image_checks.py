@@ -99,4 +99,4 @@ def _picture(volume: Volume, metadata: ModelMetadata) -> Picture:
             "two-dimensional images.",
             "Choose a model for volumes, or give one image (`usema models list`).",
         )
-    return Picture(volume.array, volume.geometry)
+    return Picture(volume.array, volume.geometry, told=volume.told)

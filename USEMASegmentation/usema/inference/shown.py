@@ -1,4 +1,4 @@
-"""Whether a volume shows what a model is for, by what is said of it and by what its numbers cannot be.
+"""Whether a volume or image shows what a model is for, by what is said of it and by what its numbers cannot be.
 
 Doubts, no proofs: descriptions are typed by hand, and a body part may be what the scanner was last set to. So one word
 that fits is enough, and neighbouring regions fit each other. Standard library only.
@@ -26,6 +26,7 @@ _WORDS = {
     "trunk": "trunk torso aorta",
     "limbs": "knee knie ankle foot fuss fuß hand wrist elbow ellenbogen leg legs arm extremity thigh calf femur "
     "humerus tibia finger toe shoulder schulter hip hüfte huefte",
+    "fetus": "fetus foetus fetal foetal obstetric obstetrics",
     "all": "body wholebody ganzkörper ganzkoerper",
 }
 _REGION = {word: region for region, words in _WORDS.items() for word in words.split()}
@@ -35,20 +36,34 @@ _SEEN_WITH = {
     "neck": {"neck", "head", "spine", "chest"},
     "spine": {"spine", "neck", "chest", "abdomen", "pelvis", "trunk"},
     "chest": {"chest", "neck", "spine", "abdomen", "trunk"},
-    "abdomen": {"abdomen", "chest", "spine", "pelvis", "trunk"},
-    "pelvis": {"pelvis", "abdomen", "spine", "trunk", "limbs"},
+    "abdomen": {"abdomen", "chest", "spine", "pelvis", "trunk", "fetus"},
+    "pelvis": {"pelvis", "abdomen", "spine", "trunk", "limbs", "fetus"},
     "trunk": {"trunk", "chest", "abdomen", "pelvis", "spine"},
     "limbs": {"limbs", "pelvis", "chest"},  # hip and shoulder
+    "fetus": {
+        "fetus",
+        "head",
+        "neck",
+        "spine",
+        "chest",
+        "abdomen",
+        "pelvis",
+        "trunk",
+        "limbs",
+    },  # whole or a part of it
 }
-_RADIOGRAPHS = {"CR", "DX", "RG", "PX"}  # by plate, detector or film: the same image
+# The same image: radiographs by plate, detector or film; microscopy of a field or of a slide.
+_ALIKE = ({"CR", "DX", "RG", "PX"}, {"GM", "SM"})
+_UNKNOWN = {"", "OT"}  # "other", as pictures made DICOM and models without a card have it
 _LEAST_OF_CT = ((-1100, -900), (-1500, -1500), (-2048, -2000), (-3100, -3000))  # air, and what pads the image
 
 
 def modality_doubt(metadata: ModelMetadata, told: Told) -> str:
     """A sentence where a volume is said to be of another modality; else empty."""
-    if told.modality in ("", metadata.modality) or {told.modality, metadata.modality} <= _RADIOGRAPHS:
+    both = {told.modality, metadata.modality}
+    if both & _UNKNOWN or len(both) == 1 or any(both <= alike for alike in _ALIKE):
         return ""
-    return f"The volume is {told.modality}; the model was made for {metadata.modality}."
+    return f"The {_what(metadata)} is {told.modality}; the model was made for {metadata.modality}."
 
 
 def region_doubt(metadata: ModelMetadata, told: Told) -> str:
@@ -59,7 +74,7 @@ def region_doubt(metadata: ModelMetadata, told: Told) -> str:
     if wanted & set().union(*(_SEEN_WITH[region] for region in said)):
         return ""
     naming = ", ".join(repr(text) for text in told.texts if _regions([text]))
-    return f"The volume is called {naming}; the model is for: {metadata.anatomy}. Is it the right one?"
+    return f"The {_what(metadata)} is called {naming}; the model is for: {metadata.anatomy}. Is it the right one?"
 
 
 def scale_doubt(metadata: ModelMetadata, lowest: float) -> str:
@@ -72,6 +87,10 @@ def scale_doubt(metadata: ModelMetadata, lowest: float) -> str:
     if metadata.modality == "MR" and any(least <= lowest <= most for least, most in _LEAST_OF_CT):
         return f"The least value is {lowest:g}, as in a CT; the model is for MR. Is it the right one?"
     return ""
+
+
+def _what(metadata: ModelMetadata) -> str:
+    return "image" if metadata.takes_images else "volume"
 
 
 def _regions(texts: Iterable[str]) -> set[str]:

@@ -20,6 +20,7 @@ from .dicom_pixels import decoded
 from .file_grid import COPY_AGAIN
 from .geometry import Geometry
 from .pictures import Picture
+from .told import told_by
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def read_dicom_picture(path: Path) -> Picture:
     frames, height, width = array.shape[:3]
     origin, direction = _place(header)
     geometry = Geometry((width, height, frames), (*(spacing or (1.0, 1.0)), 1.0), origin, direction)
-    return Picture(array, geometry, pixel_size_known=spacing is not None)
+    return Picture(array, geometry, told=told_by(header), pixel_size_known=spacing is not None)
 
 
 def pixel_size(header: Dataset) -> tuple[tuple[float, float] | None, str]:

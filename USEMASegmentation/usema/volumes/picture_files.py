@@ -16,6 +16,7 @@ from .itk_reading import IMAGE_IO, itk_reader
 from .outside import fill_outside
 from .paths import PICTURE_SUFFIXES, SEGMENTATION_SUFFIXES, check_path, picture_suffix, volume_suffix
 from .pictures import Picture, check_picture, turned_upright
+from .told import told_of_file
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def load_picture(path: Path, numbers: bool = False) -> Picture:
 
         array = read_format(path, numbers)
         frames, height, width = array.shape[:3]
-        return Picture(array, nominal_geometry(width, height, frames), pixel_size_known=False)
+        geometry = nominal_geometry(width, height, frames)
+        return Picture(array, geometry, told=told_of_file(path), pixel_size_known=False)
     if is_dicom(path):
         from .picture_dicom import read_dicom_picture
 
@@ -104,7 +106,7 @@ def _one_slice(path: Path) -> Picture:
     array = sitk.GetArrayFromImage(image)
     array = array.reshape(*size[::-1], components)[..., :3] if components > 1 else array.reshape(size[::-1])
     geometry = _geometry(image, size)
-    picture = turned_upright(Picture(np.ascontiguousarray(array), geometry))
+    picture = turned_upright(Picture(np.ascontiguousarray(array), geometry, told=told_of_file(path)))
     # Programs write 1 where they do not know better, 3D Slicer's loader of images among them.
     return replace(picture, pixel_size_known=picture.geometry.spacing[:2] != (1.0, 1.0))
 
