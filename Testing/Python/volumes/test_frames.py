@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import nibabel
 import numpy as np
 import pytest
@@ -49,6 +51,29 @@ def slicers_sequence(path, phases):
     path.write_bytes(text.replace(b"\n\n", b"\naxis 0 index type:=numeric\naxis 0 index values:=0 40 80\n\n", 1))
 
 
+# Of an image that lies askew: its axes x, y and z, and its first voxel.
+DIRECTIONS, ORIGIN = ["(0.768,0,0.224)", "(0,1.1,0)", "(-0.56,0,1.92)"], (3.5, -4, 5)
+
+
+def nrrd(path, phases, kind, axis, encoding="raw", data=None, ending="\n"):
+    """With the frames along any axis; pynrrd writes them last, with a direction of none."""
+    array, directions, kinds = np.moveaxis(phases.T, -1, axis), list(DIRECTIONS), ["domain"] * 3
+    directions.insert(axis, "none")
+    kinds.insert(axis, kind)
+    lines = [
+        "NRRD0005", "# a comment: of somebody", "type: int16", "dimension: 4", "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, array.shape))}", f"space directions: {' '.join(directions)}",
+        f"kinds: {' '.join(kinds)}", "endian: little", f"encoding: {encoding}", f"space origin: {ORIGIN}",
+        f"axis {axis} index values:=0 40 80", *([f"data file: {data}"] if data else []), "", "",
+    ]  # fmt: skip
+    voxels = array.astype("<i2").tobytes(order="F")
+    voxels = gzip.compress(voxels) if encoding == "gzip" else voxels
+    head = ending.join(lines).encode()
+    path.write_bytes(head if data else head + voxels)
+    if data:
+        path.with_name(data).write_bytes(voxels)
+
+
 FILES = {
     "a.nii.gz": (nifti, ["0 s", "0.04 s", "0.08 s"]),
     "a.nii": (nifti, ["0 s", "0.04 s", "0.08 s"]),
@@ -71,6 +96,68 @@ def test_each_frame_of_a_file_is_a_volume(name, phases, tmp_path):
         assert volume.geometry.spacing == pytest.approx((0.8, 1.1, 2.0), abs=0.01)
     with pytest.raises(InputError):
         read_volume(path)  # where one volume is needed
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("kind", ["list", "time"])
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_frames_of_nrrd_lie_along_any_axis(encoding, kind, axis, phases, tmp_path):
+    nrrd(tmp_path / "a.nrrd", phases, kind, axis, encoding)
+    nrrd(tmp_path / "ä.nhdr", phases, kind, axis, encoding, data="voxels of a.raw", ending="\r\n")
+    for path in (tmp_path / "a.nrrd", tmp_path / "ä.nhdr"):
+        assert find_frames(path).names == ("0", "40", "80")
+        for number in (0, 1, 2, 1):
+            volume = read_frame(path, number, 3)
+            np.testing.assert_array_equal(volume.array, phases[number])
+            assert volume.geometry.spacing == pytest.approx((0.8, 1.1, 2.0))
+            assert volume.geometry.origin == ORIGIN
+            turned = np.array([[0.96, 0, -0.28], [0, 1, 0], [0.28, 0, 0.96]])
+            assert volume.geometry.axes == pytest.approx(turned)
+        with pytest.raises(InputError):
+            read_volume(path)  # where one volume is needed
+
+
+@pytest.mark.parametrize("axis", [0, 3])
+def test_frames_of_nrrd_without_directions_are_not_cut_across_another_axis(axis, phases, tmp_path):
+    nrrd(tmp_path / "a.nrrd", phases, "time", axis)
+    spacings = ["0.8", "1.1", "2"]
+    spacings.insert(axis, "40")
+    told, space = tmp_path.joinpath("a.nrrd").read_bytes(), b"space: left-posterior-superior\n"
+    start, end = told.index(b"space directions"), told.index(b"kinds")
+    told = told[:start] + f"spacings: {' '.join(spacings)}\n".encode() + told[end:]
+    told = told.replace(space, b"").replace(f"space origin: {ORIGIN}\n".encode(), b"")
+    (tmp_path / "b.nrrd").write_bytes(told)
+    assert len(find_frames(tmp_path / "b.nrrd")) == 3
+    volume = read_frame(tmp_path / "b.nrrd", 1, 3)
+    np.testing.assert_array_equal(volume.array, phases[1])
+    assert volume.geometry.spacing == pytest.approx((0.8, 1.1, 2.0))
+
+
+def test_an_axis_of_which_nrrd_says_too_little_is_named_with_what_to_write(phases, tmp_path):
+    path = tmp_path / "a.nrrd"
+    nrrd(path, phases, "domain", 3)
+    assert find_frames(path) is None
+    for kinds in (b"kinds: domain domain domain domain\n", b""):
+        path.write_bytes(path.read_bytes().replace(b"kinds: domain domain domain domain\n", kinds))
+        with pytest.raises(InputError, match=r"what its axis 4 is.*'kinds: domain domain domain list'"):
+            read_volume(path)
+    nrrd(path, phases, "time", 0)
+    content = path.read_bytes()
+    start, end = content.index(b"space directions"), content.index(b"kinds")
+    directions = b"space directions: (0,0,0,40) (0.8,0,0,0) (0,1.1,0,0) (0,0,2,0)\n"
+    content = (content[:start] + directions + content[end:]).replace(b"-superior", b"-superior-time")
+    path.write_bytes(content.replace(f"space origin: {ORIGIN}".encode(), b"space origin: (3,4,5,0)"))
+    with pytest.raises(InputError, match=r"time as axis 1 of 4.*axis of time last"):
+        read_volume(path)
+
+
+def test_time_of_nrrd_in_several_files_is_refused_with_what_to_write(phases, tmp_path):
+    nrrd(tmp_path / "a.nhdr", phases, "time", 3, data="a.raw")
+    content = (tmp_path / "a.nhdr").read_bytes()
+    (tmp_path / "b.raw").write_bytes(b"")
+    (tmp_path / "a.nhdr").write_bytes(content.replace(b"data file: a.raw\n\n", b"data file: LIST\na.raw\nb.raw\n"))
+    with pytest.raises(InputError, match=r"in 2 files.*Write 'list' in place of 'time'"):
+        read_volume(tmp_path / "a.nhdr")
 
 
 def test_the_header_says_the_step_in_its_own_unit(phases, tmp_path):

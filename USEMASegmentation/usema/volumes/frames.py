@@ -1,7 +1,7 @@
 """Several volumes in one file or series, such as the phases of a heartbeat: how many, and one after the other.
 
-A fourth dimension (NIfTI, MetaImage, NRRD as ITK writes it), a list of values in each voxel (NRRD as 3D Slicer writes a
-sequence), or DICOM images that lie at the same places and differ in phase, echo or time.
+A fourth dimension (NIfTI, MetaImage, NRRD as ITK writes it), an axis of kind "list" or "time" (NRRD as 3D Slicer writes
+a sequence, or pynrrd), or DICOM images that lie at the same places and differ in phase, echo or time.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from .nrrd import NrrdHeader
 from .paths import SEGMENTATION_SUFFIXES, check_path
 from .told import told_of_file
 from .volume import Volume, checked_volume
-
-_LISTS = ("list", "time")  # NRRD's kinds of an axis along which whole volumes lie
 
 
 @dataclass(frozen=True)
@@ -142,12 +140,12 @@ def _file_names(path: Path) -> list[str]:
         return []
     if reader.GetDimension() == 4 and reader.GetNumberOfComponents() == 1:
         return [str(i + 1) for i in range(reader.GetSize()[3])]
-    kinds = NrrdHeader(path).fields.get("kinds", "").split() if kind != METAIMAGE else []
-    if reader.GetDimension() != 3 or not kinds or kinds[0] not in _LISTS:
+    axis = NrrdHeader(path).frame_axis if kind != METAIMAGE else None
+    if reader.GetDimension() != 3 or axis is None:
         return []
     count = reader.GetNumberOfComponents()
-    values = _told(reader, "axis 0 index values").split()
-    unit = _told(reader, "axis 0 index unit")
+    values = _told(reader, f"axis {axis} index values").split()
+    unit = _told(reader, f"axis {axis} index unit")
     named = [f"{value} {unit}".strip() for value in values]
     return named if len(set(named)) == count else [str(i + 1) for i in range(count)]
 

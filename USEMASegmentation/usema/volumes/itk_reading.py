@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from .integrity import METAIMAGE, NIFTI, NRRD
 from .itk_messages import itk_reason, itk_warnings_logged
+from .nrrd import NrrdHeader
 from .paths import readable_by_itk
 
 # Which of ITK's readers a format has: by itself ITK goes by the ending of the name.
@@ -35,7 +36,12 @@ def itk_reader(
     reader = sitk.ImageFileReader()
     if image_io:
         reader.SetImageIO(image_io)
-    with readable_by_itk(path) as name, itk_warnings_logged(path):
+    nrrd = image_io == IMAGE_IO[NRRD]
+    with (
+        NrrdHeader(path).readable_by_itk() if nrrd else nullcontext(path) as file,
+        readable_by_itk(file) as name,
+        itk_warnings_logged(path),
+    ):
         reader.SetFileName(name)
         try:
             yield reader

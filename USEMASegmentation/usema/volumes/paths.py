@@ -66,11 +66,11 @@ def readable_by_itk(path: Path) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="usema-") as folder:
         link = Path(folder) / f"volume{volume_suffix(path) or path.suffix.lower()}"
-        _link(path, link)
+        link_to(path, link)
         if link.suffix in _HEADERS:
             for beside in path.parent.iterdir():
                 if beside.is_file() and not (Path(folder) / beside.name).exists():
-                    _link(beside, Path(folder) / beside.name)
+                    link_to(beside, Path(folder) / beside.name)
         yield str(link)
 
 
@@ -96,7 +96,8 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _link(path: Path, link: Path) -> None:
+def link_to(path: Path, link: Path) -> None:
+    """A file under another name; a copy where there can be no link."""
     for way in (os.symlink, os.link):  # Windows lets only some users make the first kind
         with suppress(OSError, NotImplementedError):
             way(path.resolve(), link)
