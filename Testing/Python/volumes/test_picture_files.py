@@ -187,6 +187,14 @@ def test_the_size_of_a_pixel_comes_from_whichever_tag_has_it(tmp_path, fields, s
     assert picture.geometry.spacing == pytest.approx((*(spacing or (1, 1)), 1))
 
 
+def test_the_size_of_a_pixel_that_the_user_gives_is_not_doubted(tmp_path, caplog):
+    path = save_dicom(tmp_path / "a.dcm", dicom_image(IMAGE, Modality="DX", ImagerPixelSpacing=[0.2, 0.3]))
+    assert read_picture(path, 0.5).geometry.spacing == (0.5, 0.5, 1)
+    assert caplog.text == ""
+    read_picture(path)
+    assert "at the detector" in caplog.text
+
+
 def test_spacings_of_volume_formats_are_believed_unless_they_are_one(tmp_path):
     image = sitk.GetImageFromArray(IMAGE)
     image.SetSpacing((0.5, 0.25))

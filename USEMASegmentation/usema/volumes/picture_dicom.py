@@ -28,8 +28,11 @@ _CENTIMETRES, _TISSUE = 3, 1  # of ultrasound regions: PhysicalUnits, and the fo
 _EQUAL = 1e-3  # of each other: spacings that say the same
 
 
-def read_dicom_picture(path: Path) -> Picture:
+def read_dicom_picture(path: Path, sized: bool = False) -> Picture:
     """Read one DICOM image.
+
+    Args:
+        sized: the size of a pixel is known from elsewhere, and no word is lost on it.
 
     Raises:
         InputError: it is damaged, no image, or a volume.
@@ -54,7 +57,7 @@ def read_dicom_picture(path: Path) -> Picture:
         )
     array = _by_pydicom(path) if _gdcm_mistakes(header) else _by_gdcm(path)
     spacing, said = pixel_size(header)
-    if said:
+    if said and not sized:
         log.warning("%s: %s", path, said)
     frames, height, width = array.shape[:3]
     origin, direction = _place(header)

@@ -38,7 +38,7 @@ def read_picture(path: str | Path, pixel_size: float | None = None) -> Picture:
         InputError: there is no such file, it is of another kind, damaged, a volume, or ``check_picture`` refuses it.
     """
     path = Path(path)
-    picture = load_picture(path)
+    picture = load_picture(path, sized=pixel_size is not None)
     array, said = fill_outside(picture.array, str(path)) if not picture.in_colour else (picture.array, "")
     if said:
         log.warning("%s", said)
@@ -50,11 +50,12 @@ def read_picture(path: str | Path, pixel_size: float | None = None) -> Picture:
     return picture
 
 
-def load_picture(path: Path, numbers: bool = False) -> Picture:
+def load_picture(path: Path, numbers: bool = False, sized: bool = False) -> Picture:
     """As ``read_picture``, but whatever its values are: a label map may be empty.
 
     Args:
         numbers: of a picture with a palette, the numbers of its colours.
+        sized: the user says how large a pixel is, and nothing is said of how sure the file is of it.
 
     Raises:
         InputError: there is no such file, it is of another kind, damaged, or a volume.
@@ -76,7 +77,7 @@ def load_picture(path: Path, numbers: bool = False) -> Picture:
     if is_dicom(path):
         from .picture_dicom import read_dicom_picture
 
-        return read_dicom_picture(path)
+        return read_dicom_picture(path, sized)
     if not volume_suffix(path):
         raise InputError(
             f"{path} is no kind of image that USEMA reads.",
