@@ -66,6 +66,16 @@ def test_there_is_no_look_where_it_would_take_as_long_as_the_result(predictor, s
     assert totals == [1]
 
 
+def test_whether_a_look_pays_is_a_matter_of_the_overlap_that_was_asked_for(predictor, spine):
+    part = Volume(spine.array[:14, :14, :60], replace(spine.geometry, size=(60, 14, 14)))
+    seen = []
+    assert tiles_of(predictor, part, speed="preview", preview=seen.append)[0] == [3]  # of which a look would take two
+    assert tiles_of(predictor, part, speed="preview", overlap=0.0, preview=seen.append)[0] == [2]
+    assert seen == []
+    assert tiles_of(predictor, part, speed="preview", overlap=0.75, preview=seen.append)[0] == [2, 5]
+    assert len(seen) == 1
+
+
 def test_a_speed_that_is_none_and_two_overlaps_are_refused(predictor, spine):
     with pytest.raises(InputError, match="'turbo'"):
         predictor.segment(spine, speed="turbo")

@@ -40,7 +40,7 @@ from .regions import check_lie, only_one, segment_regions
 from .result import Segmentation
 from .rough import RoughResults
 from .running import Found, NoFirstPass, Teacher, Wishes, run_parts
-from .speeds import EXACT, FIRST_PASS, PREVIEW, overlap_of
+from .speeds import EXACT, PREVIEW, overlap_of
 from .spoilt_thread import spared
 
 
@@ -163,9 +163,8 @@ class Predictor:
 
         self._found_by = ""
         if preview is not None and speed == PREVIEW and not self.metadata.takes_images:
-            first = replace(wishes, overlap=FIRST_PASS, probabilities=False, margins=False)
             with suppress(NoFirstPass):
-                preview(self._find(volumes, first, wanted).labels)
+                preview(self._find(volumes, wishes.for_first_pass(), wanted).labels)
         begun = time.monotonic()
         found = self._find(volumes, wishes, wanted)
         seconds = time.monotonic() - begun

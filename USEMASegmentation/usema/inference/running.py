@@ -40,8 +40,8 @@ Teacher = Callable[["LoadedPart", Any, Geometry], "Taught | None"]
 class Wishes:
     """How a case is to be run; see ``Predictor.segment``. ``warnings`` receives sentences for the user.
 
-    ``overlap`` may also be one of ``speeds``. ``spent`` receives seconds, by what they were spent on. ``teacher`` is
-    for ``usema.adaptation``.
+    ``overlap`` may also be one of ``speeds``; ``overlap_after`` is that of the run which comes after a first pass.
+    ``spent`` receives seconds, by what they were spent on. ``teacher`` is for ``usema.adaptation``.
     """
 
     overlap: float | str | None = None
@@ -53,6 +53,11 @@ class Wishes:
     warnings: list[str] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
     teacher: Teacher | None = None
+    overlap_after: float | None = None
+
+    def for_first_pass(self) -> Wishes:
+        """How a first look at this run is made."""
+        return replace(self, overlap=FIRST_PASS, overlap_after=self.overlap, probabilities=False, margins=False)
 
     def for_finding(self) -> Wishes:
         """How the region is found that a case is then run in."""
@@ -117,8 +122,9 @@ def run_parts(
     steps = {part.part.previous for part in parts} | set(aside)
     results = [part for part in parts if part.name not in steps]
     count = [part.tiles(array, geometry) for part in parts]
-    tiles = {wish: sum(each(wish) for each in count) for wish in (wishes.overlap, None, FAST)}
-    if wishes.overlap == FIRST_PASS and tiles[FIRST_PASS] > PAYS * tiles[None]:
+    asked = {wishes.overlap, wishes.overlap_after, None, FAST}
+    tiles = {wish: sum(each(wish) for each in count) for wish in asked}
+    if wishes.overlap == FIRST_PASS and tiles[FIRST_PASS] > PAYS * tiles[wishes.overlap_after]:
         raise NoFirstPass
     counter = _Counter(wishes.progress, [each(wishes.overlap) for each in count])
     averaged = combine == "probabilities" and len(results) > 1

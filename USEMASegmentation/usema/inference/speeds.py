@@ -16,7 +16,7 @@ EXACT, FAST, PREVIEW = SPEEDS = ("exact", "fast", "preview")
 
 MOST_OVERLAP = {FAST: 0.25}
 FIRST_PASS = "first pass"  # of a preview; nobody asks for it by name
-PAYS = 0.5  # of the tiles of an exact run: a first pass with more is left out
+PAYS = 0.5  # of the tiles of the run itself: a first pass with more is left out
 
 
 def overlap_of(speed: str, overlap: float | None) -> float | str | None:
