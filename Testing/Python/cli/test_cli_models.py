@@ -228,6 +228,18 @@ def test_a_licence_that_is_not_for_everybody_is_asked_about_once(department):
     assert (again.exit_code, "Do you accept" in again.output) == (0, False)
 
 
+def test_a_model_that_is_named_twice_is_asked_about_and_downloaded_once(department):
+    usema("models", "index", "add", department)
+    result = usema("models", "download", "brain-mr", "brain-mr", input="y\n")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("not for commercial use") == 1
+    assert [model.name for model in cache.installed()] == ["brain-mr"]
+
+
+def test_the_help_says_which_licences_an_option_accepts():
+    assert "commercial use, and those that are not stated clearly" in said(usema("models", "download", "--help"))
+
+
 def test_a_script_accepts_the_licence_by_an_option(department):
     usema("models", "index", "add", department)
     assert usema("models", "download", "brain-mr", "liver-ct", "--accept-licence", input="").exit_code == 0
@@ -361,9 +373,9 @@ def test_a_model_is_removed_when_the_user_says_so(installed):
     kept = usema("models", "remove", "liver-ct", input="n\n")
     assert kept.exit_code == 1
     assert installed.is_dir()
-    removed = usema("models", "remove", "liver-ct", input="y\n")
-    assert removed.exit_code == 0
-    assert str(installed) in removed.output
+    removed = usema("models", "remove", "liver-ct", "liver-ct", input="y\n")  # a name given twice counts once
+    assert removed.exit_code == 0, removed.output
+    assert removed.output.count(str(installed)) == 1
     assert cache.installed() == []
     assert not installed.parent.exists()
 

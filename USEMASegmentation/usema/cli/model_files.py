@@ -24,7 +24,9 @@ from . import model_text, report
 from .interrupt import stop_on_interrupt
 
 _accept = click.option(
-    "--accept-licence", is_flag=True, help="Accept licences that forbid commercial use, without a question."
+    "--accept-licence",
+    is_flag=True,
+    help="Accept licences that forbid commercial use, and those that are not stated clearly, without a question.",
 )
 _replace = click.option(
     "--replace", is_flag=True, help="Replace another model of the same name and version, without a question."
@@ -41,7 +43,7 @@ def download(names: tuple[str, ...], accept_licence: bool, replace: bool) -> Non
 
     for problem in indexes.refresh():
         report(UsemaError(problem))
-    wanted = [entry for entry in map(_offered, names) if entry]
+    wanted = [entry for entry in map(_offered, dict.fromkeys(names)) if entry]
     agree = partial(_agree, accept_licence=accept_licence, replace=replace)
     agreed = [agree(question_of_entry(entry)) for entry in wanted]  # all questions before the first download
     for entry, consent in zip(wanted, agreed, strict=True):

@@ -132,7 +132,7 @@ def remove(names: tuple[str, ...], version: str | None, interrupted: bool, yes: 
     if not names and not interrupted:
         raise click.UsageError("Give the name of a model, or --interrupted.")
     chosen = []
-    for name in names:
+    for name in dict.fromkeys(names):  # one given twice counts once
         found = [one for one in cache.installed() if one.name == name and version in (None, one.version)]
         if not found:
             _refuse_to_remove(name, version)
