@@ -38,6 +38,13 @@ def test_a_series_becomes_a_dicom_segmentation_with_the_models_codes(series, mod
     assert found > 0
 
 
+def test_a_segmentation_beside_its_series_is_left_out_with_one_word(series, model, tmp_path):
+    usema("segment", series / "one", "-o", series / "one" / "r.dcm", "--model", model)
+    result = usema("segment", series / "one", "-o", tmp_path / "r.nii.gz", "--model", model)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("left out: r.dcm (Segmentation)") == 1
+
+
 def test_results_in_a_folder_are_of_the_format_that_is_asked_for(series, model, tmp_path):
     result = usema("segment", series, "-o", f"{tmp_path}/out/", "--model", model, "--format", ".rtstruct.dcm")
     assert result.exit_code == 0, result.output

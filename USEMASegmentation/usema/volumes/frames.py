@@ -7,6 +7,7 @@ a sequence, or pynrrd), or DICOM images that lie at the same places and differ i
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,10 +157,19 @@ def _told(reader: sitk.ImageFileReader, key: str) -> str:
 
 @contextmanager
 def _unsaid() -> Iterator[None]:
-    """What is odd about a file is told when it is read."""
-    logger, handler = logging.getLogger("usema"), logging.NullHandler()
-    logger.addHandler(handler)
+    """What is odd about a file is told when it is read: nothing is said of it in this thread before."""
+    own, nobody, thread = logging.getLogger("usema"), logging.NullHandler(), threading.get_ident()
+    own.addHandler(nobody)  # else Python prints what no other handler takes
+    handlers = [*own.handlers, *logging.getLogger().handlers]
+
+    def elsewhere(record: logging.LogRecord) -> bool:
+        return record.thread != thread or not record.name.startswith("usema")
+
+    for handler in handlers:
+        handler.addFilter(elsewhere)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for handler in handlers:
+            handler.removeFilter(elsewhere)
+        own.removeHandler(nobody)
