@@ -63,21 +63,30 @@ def refuse_existing(path: Path, overwrite: bool, kind: str = "file") -> None:
 
     Raises:
         OutputError: there is something of this name, and it shall not or, a folder in place of a file, cannot be
-            overwritten.
+            overwritten; or it is a link that leads to nothing.
     """
+    if path.is_symlink() and not path.exists():
+        raise OutputError(
+            f"{path} is a link to {os.readlink(path)}, which leads to no file.", f"Delete it, or name another {kind}."
+        )
     if kind == "file" and path.is_dir():
         raise OutputError(f"{path} is a folder.", "Give the name of a file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already.", f"Name another {kind}, or ask to overwrite it (--overwrite).")
 
 
+def through_links(path: Path) -> Path:
+    """The file that is meant by a link to it, which is written in place of the link; other paths as they are."""
+    return Path(os.path.realpath(path)) if path.is_symlink() and not path.is_dir() else path
+
+
 def temporary_beside(path: Path, suffix: str = "") -> Path:
     """A name that nothing has, on the same disk, for what shall be called ``path`` when it is whole.
 
-    It tells whose it is, so that what a killed process left can go. It is shorter than a name may be, however long that
-    of ``path`` is.
+    Of a link, it lies beside the file that the link leads to. It tells whose it is, so that what a killed process left
+    can go. It is shorter than a name may be, however long that of ``path`` is.
     """
-    return path.with_name(f".usema-{_numbering()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
+    return through_links(path).with_name(f".usema-{_numbering()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -102,13 +111,15 @@ def remove_abandoned(folder: Path) -> None:
 def whole_file(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """A file to be written, which is called ``path`` once the block ends well; else what stood there stays.
 
+    A link stays, too: the file that it leads to is replaced.
+
     Args:
         temporary: its name until then, on the same disk; by default one that nothing has.
     """
     temporary = temporary or temporary_beside(path)
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(through_links(path))
     finally:
         with suppress(OSError):  # on a read-only file system this fails too, and would hide why
             temporary.unlink(missing_ok=True)

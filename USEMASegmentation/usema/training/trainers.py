@@ -30,7 +30,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from safetensors.torch import save_file
 
 from ..errors import InputError
-from ..files import whole_file
+from ..files import through_links, whole_file
 from ..models.bundle import read_bundle
 from ..models.region_rules import FINDER_PREFIX
 from ..networks import ARCHITECTURES
@@ -44,7 +44,8 @@ _numpy_scalar = np.float32(0).__reduce__()[0]
 
 def checkpoint_file(path: Path) -> AbstractContextManager[Path]:
     """``whole_file`` under one name: what a killed training left is written over by the next, and does not gather."""
-    return whole_file(path, path.with_name(f"{path.name}.part"))
+    file = through_links(path)
+    return whole_file(file, file.with_name(f"{file.name}.part"))
 
 
 class PolynomialDecay:

@@ -15,7 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
-from ..files import refuse_existing, remove_abandoned, temporary_beside, whole_file
+from ..files import refuse_existing, remove_abandoned, temporary_beside, through_links, whole_file
 from .geometry import Geometry
 from .integrity import check_file
 from .itk_messages import itk_reason
@@ -46,13 +46,14 @@ def check_writable(path: str | Path, overwrite: bool = False, suffixes: tuple[st
     refuse_existing(path, overwrite)
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist.", "Create it first.")
-    remove_abandoned(path.parent)
+    folder = through_links(path).parent
+    remove_abandoned(folder)
     probe = temporary_beside(path, ".tmp")
     try:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OutputError(f"Nothing can be written to {path.parent}: {error.strerror}.") from error
+        raise OutputError(f"Nothing can be written to {folder}: {error.strerror}.") from error
 
 
 def write_label_map(
