@@ -47,6 +47,19 @@ def test_a_script_imports_with_an_option(restricted):
     assert installed() == ["brain-mr 1.2.0"]
 
 
+def test_the_help_says_which_licences_an_option_accepts():
+    assert "commercial use, and those that are not stated clearly" in said(usema("models", "download", "--help"))
+
+
+def test_a_model_that_is_named_twice_is_asked_about_and_downloaded_once(restricted, tmp_path):
+    publish.publish(read_bundle(restricted), tmp_path / "share")
+    usema("models", "index", "add", tmp_path / "share")
+    result = usema("models", "download", "brain-mr", "brain-mr", input="y\n")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("not for commercial use") == 1
+    assert installed() == ["brain-mr 1.2.0"]
+
+
 @pytest.mark.parametrize(("answer", "there"), [("y\n", ["brain-mr 1.2.0"]), ("n\n", [])])
 def test_a_file_with_other_terms_than_the_index_is_asked_about_after_the_download(answer, there, restricted, tmp_path):
     share = tmp_path / "share"

@@ -228,18 +228,6 @@ def test_a_licence_that_is_not_for_everybody_is_asked_about_once(department):
     assert (again.exit_code, "Do you accept" in again.output) == (0, False)
 
 
-def test_a_model_that_is_named_twice_is_asked_about_and_downloaded_once(department):
-    usema("models", "index", "add", department)
-    result = usema("models", "download", "brain-mr", "brain-mr", input="y\n")
-    assert result.exit_code == 0, result.output
-    assert result.output.count("not for commercial use") == 1
-    assert [model.name for model in cache.installed()] == ["brain-mr"]
-
-
-def test_the_help_says_which_licences_an_option_accepts():
-    assert "commercial use, and those that are not stated clearly" in said(usema("models", "download", "--help"))
-
-
 def test_a_script_accepts_the_licence_by_an_option(department):
     usema("models", "index", "add", department)
     assert usema("models", "download", "brain-mr", "liver-ct", "--accept-licence", input="").exit_code == 0

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from usema.errors import OutputError
-from usema.files import replace_file
 from usema.volumes.geometry import Geometry
 from usema.volumes.label_pictures import write_objects
 from usema.volumes.volume import load_volume, read_volume
@@ -281,59 +280,6 @@ def test_an_existing_file_is_replaced_only_when_asked(small, tmp_path, suffix):
     write_any(path, small, overwrite=True)
     assert np.array_equal(load_volume(path).array, some_labels(small))
     assert entries(tmp_path) == [path.name]
-
-
-def linked(tmp_path: Path, name: str) -> tuple[Path, Path]:
-    """A link, and the file in another folder that it leads to by a second one."""
-    for folder in ("archive", "here"):
-        (tmp_path / folder).mkdir()
-    file, link = tmp_path / "archive" / name, tmp_path / "here" / name
-    file.write_bytes(b"old")
-    (tmp_path / "archive" / "latest").symlink_to(name)
-    link.symlink_to("../archive/latest")
-    return link, file
-
-
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".seg.nrrd"])
-def test_a_result_is_written_through_a_link_to_the_file_that_it_leads_to(small, tmp_path, suffix):
-    link, file = linked(tmp_path, f"r{suffix}")
-    with pytest.raises(OutputError, match="exists"):
-        write_any(link, small)
-    assert file.read_bytes() == b"old"
-    write_any(link, small, overwrite=True)
-    assert link.is_symlink()
-    assert np.array_equal(load_volume(file).array, some_labels(small))
-    assert [entries(tmp_path / one) for one in ("archive", "here")] == [sorted(["latest", file.name]), [link.name]]
-
-
-@pytest.mark.parametrize("what", ["a table", "a training's state"])
-def test_whatever_else_is_written_goes_through_links_too(what, tmp_path):
-    link, file = linked(tmp_path, "table.csv")
-    if what == "a table":
-        replace_file(link, b"new")
-    else:
-        pytest.importorskip("nnunetv2")
-        from usema.training.trainers import checkpoint_file
-
-        with checkpoint_file(link) as temporary:
-            temporary.write_bytes(b"new")
-            assert temporary.parent == file.parent  # the link may lead to another disk
-    assert link.is_symlink()
-    assert file.read_bytes() == b"new"
-    assert [entries(tmp_path / one) for one in ("archive", "here")] == [["latest", "table.csv"], ["table.csv"]]
-
-
-def test_a_link_that_leads_to_nothing_or_in_a_circle_is_refused_before_the_work(small, tmp_path):
-    (tmp_path / "lost.nii.gz").symlink_to("gone/file.nii.gz")
-    (tmp_path / "a.nii.gz").symlink_to("b.nii.gz")
-    (tmp_path / "b.nii.gz").symlink_to("a.nii.gz")
-    for name, target in (("lost.nii.gz", "gone/file.nii.gz"), ("a.nii.gz", "b.nii.gz")):
-        for overwrite in (False, True):
-            with pytest.raises(OutputError, match=rf"{name} is a link to {target}, which leads to no file.*Delete it"):
-                check_writable(tmp_path / name, overwrite)
-            with pytest.raises(OutputError, match="leads to no file"):
-                write_any(tmp_path / name, small, overwrite)
-    assert entries(tmp_path) == ["a.nii.gz", "b.nii.gz", "lost.nii.gz"]
 
 
 def test_a_file_that_appears_while_writing_is_not_overwritten(tmp_path):
