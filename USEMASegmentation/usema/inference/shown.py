@@ -40,17 +40,8 @@ _SEEN_WITH = {
     "pelvis": {"pelvis", "abdomen", "spine", "trunk", "limbs", "fetus"},
     "trunk": {"trunk", "chest", "abdomen", "pelvis", "spine"},
     "limbs": {"limbs", "pelvis", "chest"},  # hip and shoulder
-    "fetus": {
-        "fetus",
-        "head",
-        "neck",
-        "spine",
-        "chest",
-        "abdomen",
-        "pelvis",
-        "trunk",
-        "limbs",
-    },  # whole or a part of it
+    # Whole, or a part of it; and what scanners call it is often the mother's.
+    "fetus": {"fetus", "head", "neck", "spine", "chest", "abdomen", "pelvis", "trunk", "limbs"},
 }
 # The same image: radiographs by plate, detector or film; microscopy of a field or of a slide.
 _ALIKE = ({"CR", "DX", "RG", "PX"}, {"GM", "SM"})
