@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from cli_cases import said, usema
 from usema.cli.cases import Target, plan_cases, targets
 from usema.cli.finding import find
 from usema.errors import InputError, OutputError
@@ -88,6 +89,14 @@ def test_results_of_an_earlier_run_are_no_inputs_of_the_next(tmp_path):
     places = targets(f"{tmp_path / 'results'}/", f"{tmp_path / 'p'}", f"{tmp_path / 'pictures'}")
     cases, _ = plan_cases([tmp_path], (), places)
     assert [case.name for case in cases] == ["a.nii.gz"]
+
+
+def test_a_result_that_is_a_link_in_a_circle_is_refused_in_words(model, small_volume, tmp_path):
+    (tmp_path / "r.nii").symlink_to("r.nii")
+    result = usema("segment", small_volume, "-o", tmp_path / "r.nii", "--model", model)
+    assert result.exit_code == 1
+    assert "r.nii" in said(result)
+    assert "Please report it" not in said(result)
 
 
 def test_a_link_to_a_folder_above_is_not_walked_for_ever(tmp_path):

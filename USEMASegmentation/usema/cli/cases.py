@@ -13,7 +13,7 @@ from ..errors import InputError, OutputError
 from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, OBJECT_SUFFIXES, PNG_SUFFIX
 from ..volumes.paths import PICTURE_SUFFIXES, picture_suffix, volume_suffix
 from ..volumes.writing import DICOM_SUFFIX, IMAGE_SUFFIXES, RESULT_SUFFIXES, SEGMENTATION_SUFFIX
-from .finding import Found, find
+from .finding import Found, find, real
 
 # Formats of two files are written as their one-file sister.
 _WRITTEN = {
@@ -221,7 +221,7 @@ def _by_channel(found: Sequence[Found]) -> list[tuple[Found, tuple[Path, ...]]]:
 
 def _from_common_folder(found: Sequence[Found]) -> list[Path]:
     """The inputs' paths from the folder that holds them all; as they were if there is none (other drives)."""
-    full = [one.path.resolve().with_name(one.relative.name) for one in found]
+    full = [real(one.path).with_name(one.relative.name) for one in found]
     try:
         common = os.path.commonpath([path.parent for path in full])
     except ValueError:
@@ -233,25 +233,25 @@ def refuse_replacing(output: Path, inputs: Set[Path]) -> None:
     """Raises OutputError where a file that is to be written, also with --overwrite, is one of those that are read.
 
     Args:
-        inputs: resolved.
+        inputs: as ``finding.real`` gives them.
     """
-    if output.resolve() in inputs:
+    if real(output) in inputs:
         raise OutputError(f"The result {output} would replace its input.", "Choose another name or folder.")
 
 
 def refuse_clashes(cases: Sequence[Case]) -> None:
     """No result may replace an input of any case, or another result."""
-    inputs = {path.resolve() for case in cases for path in case.inputs}
+    inputs = {real(path) for case in cases for path in case.inputs}
     seen: dict[Path, Path] = {}
     for case in cases:
         for path in case.outputs:
             refuse_replacing(path, inputs)
-            if path.resolve() in seen:
+            if real(path) in seen:
                 raise OutputError(
-                    f"Two results would be written to {path}, of {seen[path.resolve()]} and {case.inputs[0]}.",
+                    f"Two results would be written to {path}, of {seen[real(path)]} and {case.inputs[0]}.",
                     "Choose different names or folders.",
                 )
-            seen[path.resolve()] = case.inputs[0]
+            seen[real(path)] = case.inputs[0]
 
 
 def _stem(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ class Found:
     relative: Path
 
 
+def real(path: Path) -> Path:
+    """Where a path leads; of links in a circle as far as they go, where ``resolve`` raises."""
+    return Path(os.path.realpath(path))
+
+
 def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tuple[list[Found], list[str]]:
     """A file itself, or the volumes in a folder and below it; the folder itself where nothing is found.
 
@@ -41,12 +47,12 @@ def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tupl
     """
     if not root.exists():
         raise InputError(f"{root} does not exist.", "Check the path.")
-    own_name = Path(root.name or root.resolve().name)
+    own_name = Path(root.name or real(root).name)
     if not root.is_dir():
         return [Found(root, own_name)], []
-    skipped = {path.resolve() for path in without if path.resolve() != root.resolve()}
+    skipped = {real(path) for path in without if real(path) != real(root)}
     found = (find_pictures if images else find_volumes)(root, skipped)
-    volumes = [path for path in found.volumes if path.resolve() not in skipped]
+    volumes = [path for path in found.volumes if real(path) not in skipped]
     no_images = {folder for path in volumes if (folder := _folder_of_no_images(path, root))}
     words = [f"{path} is left out: {reason}." for path, reason in found.left_out]
     words += [f"{folder} is left out: it holds labels or derivatives, not images." for folder in sorted(no_images)]

@@ -96,8 +96,8 @@ def segment(
     phases, is a case: OUTPUT becomes a 4D label map or, a folder, gets a file a frame.
 
     --speed fast lets tiles overlap by a quarter at most: fewer of them, and seams may show where they meet; with
-    OpenVINO, a processor that has bfloat16 computes in it. --speed preview writes a first look beside the result, which
-    is the same as with exact and replaces it.
+    OpenVINO, a processor that has bfloat16 computes in it. --speed preview writes a first look beside the result,
+    where that takes half as long at most; the result is the same as with exact and replaces it.
 
     Without --model, an input that the default model was not made for is refused, unless you say --anyway.
     """
