@@ -213,6 +213,22 @@ def test_it_stops_in_each_phase(case, phase, request):
     assert all(one.grad is None for one in case.predictor.parts[0].network.parameters())
 
 
+def test_corrections_across_an_axis_are_told_along_it_also_if_those_named_lie_along_another(case):
+    labels = case.labels.copy()
+    labels[:, :, [10, 25]] = np.where(labels[:, :, [10, 25]] == 1, 2, labels[:, :, [10, 25]])
+    assert (labels != case.labels)[:, :, 10].any()
+    with pytest.raises(InputError, match=r"on slices 1, y:2 all is as .* lies on slices? x:"):
+        adapt(case.predictor, [case.volume], Corrections(labels, ((0, 1), (1, 2))), Wish(way=CARRIED))
+
+
+def test_what_was_changed_anywhere_is_not_told_again_where_the_caller_told_it(case):
+    labels = case.corrected(9, 18)
+    drawn = labels != case.labels
+    adapted = adapt(case.predictor, [case.volume], Corrections(labels, ((0, 12),), drawn), Wish(way=CARRIED))
+    np.testing.assert_array_equal(adapted.segmentation.labels[drawn], labels[drawn])
+    assert not any("did not name" in line for line in adapted.segmentation.warnings)
+
+
 def test_too_little_time_is_refused_with_the_estimate(case):
     corrections = Corrections(case.corrected(9), ((0, 9),))
     with pytest.raises(InputError, match=r"would take about .* are allowed"):
@@ -223,7 +239,7 @@ def test_too_little_time_is_refused_with_the_estimate(case):
     ("change", "message"),
     [
         (lambda labels: Corrections(labels, ()), "No slice is marked"),
-        (lambda labels: Corrections(labels, ((0, 99),)), "no slice 99 along axis 0"),
+        (lambda labels: Corrections(labels, ((0, 99),)), "no slice 99 along z"),
         (lambda labels: Corrections(labels, ((3, 1),)), "no slice 1 along axis 3"),
         (lambda labels: Corrections(labels.astype(float), ((0, 1),)), "type float64"),
         (lambda labels: Corrections(labels, ((0, 1),), np.zeros((2, 2, 2), bool)), r"the shape \(2, 2, 2\)"),

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from bundles import write_tiny_bundle
 from cli_cases import said, usema
+from usema.resources import sample_volume
 from usema.volumes.volume import load_volume
 
 
@@ -84,7 +85,9 @@ def test_what_changed_since_the_models_own_result_stays(tmp_path, small_volume, 
     ("change", "message"),
     [
         (["--slices", "4;5"], "'4;5' is no slice"),
-        (["--slices", "99"], "There is no slice 99 along axis 0"),
+        (["--slices", "4,99"], "There is no slice 99 along z. Along z there are 24: 0 to 23."),
+        (["--slices", "4,x:99"], "There is no slice 99 along x. Along x there are "),
+        (["--slices", "4,y:99"], "There is no slice 99 along y. Along y there are "),
         (["--slices", "4", "-o", "result.dcm"], "is no label map or segmentation"),
         (["--slices", "4", "--minutes", "0", "--way", "learned"], "would take about"),
         (["--slices", "4", "--device", "abacus"], "'abacus' is not a device"),
@@ -107,6 +110,44 @@ def test_what_the_user_drew_is_never_replaced_also_not_with_overwrite(tmp_path, 
     assert result.exit_code == 1
     assert "would replace its input" in said(result)
     assert corrected.read_bytes() == before.read_bytes() == drawn
+
+
+@pytest.fixture
+def two_slices(tmp_path):
+    """The sample as the bundled model has it, with corrections on the slices 12 and 20; and without them."""
+    own, corrected = tmp_path / "own.nii.gz", tmp_path / "two.nii.gz"
+    assert usema("segment", sample_volume(), "-o", own).exit_code == 0
+    image = sitk.ReadImage(str(own))
+    for index in (12, 20):
+        image[:, :, index] = sitk.BinaryDilate(image[:, :, index] > 0, (1, 1))
+    sitk.WriteImage(image, str(corrected))
+    return corrected, own
+
+
+@pytest.mark.parametrize("way", ["auto", "learned"])
+def test_corrections_on_other_slices_than_those_named_are_never_lost_without_a_word(tmp_path, two_slices, way):
+    corrected, own = two_slices
+    output = tmp_path / "result.nii.gz"
+
+    def adapted(*arguments):
+        return usema("adapt", sample_volume(), corrected, "-o", output, "--way", way, *arguments)
+
+    wrong = adapted("--slices", "13,21")
+    assert wrong.exit_code == 1
+    assert "on slices 13, 21 all is as the model has it, and what is not lies on slices 12, 20." in said(wrong)
+    assert "Name the slices that you corrected" in said(wrong)
+    assert not output.exists()
+
+    one = adapted("--slices", "12")
+    assert one.exit_code == 0, one.output
+    assert "On slice 20, which you did not name" in said(one)
+
+    for arguments in (["--slices", "12,20"], ["--slices", "13,21", "--before", own]):
+        result = adapted(*arguments, "--overwrite")
+        assert result.exit_code == 0, result.output
+        assert "did not name" not in said(result)
+        kept, drawn = load_volume(output).array, load_volume(corrected).array
+        np.testing.assert_array_equal(kept[[12, 20]][drawn[[12, 20]] > 0], drawn[[12, 20]][drawn[[12, 20]] > 0])
 
 
 def test_a_delta_that_is_none_is_refused_before_anything_is_read(tmp_path, small_volume, corrected, model):

@@ -28,7 +28,7 @@ from ..volumes.volume import Volume
 from .beside import Faded, both
 from .carrying import REACH, SHORT_REACH, Carried
 from .corrections import Corrections, Slice
-from .estimate import STEP, Estimate, memory_of, refuse_without, size_of
+from .estimate import STEP, Estimate, memory_of, refuse_longer, refuse_without, size_of
 from .judging import (
     CARRIED,
     LEARNED,
@@ -48,7 +48,7 @@ from .looking import MOST_KEPT, Looked, on_slices, tiles_in, windows
 from .parameters import learned
 from .places import Places
 from .propagating import Propagated, can_propagate, on_main_axis, propagated
-from .telling import delta_said, message, minutes
+from .telling import delta_said, message
 from .wish import AUTO, CHECKED_FROM, RIGHT_FROM, WISHES, Wish
 
 PHASES = LOOKING, CHECKING, LEARNING, PROPAGATING, SEGMENTING = (
@@ -102,7 +102,7 @@ def adapt(
         should_stop: asked at every step; when it says so, Cancelled is raised.
 
     Raises:
-        InputError: the model cannot learn, nothing was corrected where it looks, or it would take too long.
+        InputError: the model cannot learn, nothing was corrected where it looks or is told, or it would take too long.
         DeviceError: there is not enough memory.
         Cancelled: ``should_stop`` said so.
         UsemaError: as ``Predictor.segment``.
@@ -137,6 +137,7 @@ class _Adaptation:
         self._recipe = recipe_for(self._part.network, wish.recipe)
         self._overlap = self._part.overlap(overlap_of(wish.speed, wish.overlap))
         self._lessons: list[Lesson] = []
+        self._lost = ""  # what the user is told of changes that are not kept
         self._tile_seconds = 0.0
         self._reach = REACH
 
@@ -181,6 +182,7 @@ class _Adaptation:
         """The logits on corrected slices, and what the network says everywhere; lessons hear where that was changed."""
         outputs, looked, sizes = self._part.outputs, None, sum(one.labels.size for one in self._lessons)
         everywhere = self._wish.way != LEARNED  # learning takes the slices as they are, whatever was changed on them
+        untold = self._corrections.edited is None  # what was changed; the model's own result tells
         if keep := everywhere and self._device.type == "cpu" and 4 * outputs.count * sizes <= MOST_KEPT:
             own, looked = self._look_everywhere(None)
             before = [one.on_slices(lesson.shown) for one, lesson in zip(looked, self._lessons, strict=True)]
@@ -194,8 +196,10 @@ class _Adaptation:
         if keep:
             for one, its in zip(looked, values, strict=True):
                 one.score(its)
-        elif everywhere:
+        elif everywhere or untold:
             own, looked = self._look_everywhere(values)
+        if untold:
+            self._lost = self._corrections.beside(own)
         if everywhere:
             self._lessons = [lesson.only_where(own != self._corrections.labels) for lesson in self._lessons]
         return before, looked
@@ -285,7 +289,8 @@ class _Adaptation:
             return Taught(found[-1])
 
         def tell(done: int, total: int, left: float | None) -> None:
-            self._tile_seconds = (time.monotonic() - begun) / max(1, done)
+            if self._wish.way != LEARNED:  # else it is known without the time that getting ready takes
+                self._tile_seconds = (time.monotonic() - begun) / max(1, done)
             self._progress(LOOKING, done, total, left)
 
         return self._run(self._predictor, teacher, False, tell).labels, found
@@ -305,12 +310,7 @@ class _Adaptation:
         found = Estimate(seconds, needed, size_of(learned(network, deep)))
         self._estimated(found)
         refuse_without("Learning from corrections", found.memory_bytes, str(self._device))
-        if seconds > self._wish.seconds_allowed:
-            raise InputError(
-                f"Learning from corrections would take about {minutes(seconds)} here, and "
-                f"{minutes(self._wish.seconds_allowed)} are allowed.",
-                "Allow more time, use a GPU, or let the corrections be carried to the next slices only.",
-            )
+        refuse_longer("Learning from corrections", seconds, self._wish.seconds_allowed)
 
     def _learn(self, phase: str, without: Slice | None = None) -> Learned:
         recipe, begun = self._recipe, time.monotonic()
@@ -389,7 +389,8 @@ class _Adaptation:
         labels[kept] = corrections.labels[kept]
         provenance = {**result.provenance, "adaptation": way, "adaptedFrom": corrections.told}
         margins = result.margins and result.margins.agreeing(labels)
-        return replace(result, labels=labels, provenance=provenance, margins=margins)
+        warnings = result.warnings + [self._lost] * (self._lost != "" and way != UNCHANGED)
+        return replace(result, labels=labels, provenance=provenance, margins=margins, warnings=warnings)
 
     def _dice(self, logits: list[dict[Slice, torch.Tensor]]) -> float:
         """Mean over the regions, on the corrected slices."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import DeviceError
+from ..errors import DeviceError, InputError
 from ..inference.memory import free_memory, way_to_more
 
 STEP = 3.5  # times what a tile takes forward, generously: forward, backward and the step are about three
@@ -65,3 +65,16 @@ def refuse_without(what: str, needed: int, device: str) -> None:
             f"{what} needs about {needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free.",
             f"{way_to_more(device)}, or let the corrections be carried to the next slices only.",
         )
+
+
+def refuse_longer(what: str, seconds: float, allowed: float) -> None:
+    """Raises InputError where it would take longer than is allowed."""
+    if seconds > allowed:
+        raise InputError(
+            f"{what} would take about {_minutes(seconds)} here, and {_minutes(allowed)} are allowed.",
+            "Allow more time, use a GPU, or let the corrections be carried to the next slices only.",
+        )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -61,7 +61,3 @@ def delta_said(metadata: ModelMetadata, corrections: Corrections, steps: int, se
         "steps": str(steps),
         "seed": str(seed),
     }
-
-
-def minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
