@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -88,7 +90,12 @@ def test_what_changed_since_the_models_own_result_stays(tmp_path, small_volume, 
         (["--slices", "4,99"], "There is no slice 99 along z. Along z there are 24: 0 to 23."),
         (["--slices", "4,x:99"], "There is no slice 99 along x. Along x there are "),
         (["--slices", "4,y:99"], "There is no slice 99 along y. Along y there are "),
-        (["--slices", "4", "-o", "result.dcm"], "is no label map or segmentation"),
+        (["--slices", "4", "-o", "result.dcm"], "Name it .seg.nrrd, .nii.gz, .nii, .nrrd or .mha."),
+        (["--slices", "4", "-o", "result"], "Name it .seg.nrrd, .nii.gz, .nii, .nrrd or .mha."),
+        (["--slices", "4", "--minutes", "nan"], "nan minutes are no time to learn in"),
+        (["--slices", "4", "--minutes", "-1"], "-1 minutes are no time to learn in"),
+        (["--slices", "4", "--seed", "99999999999999999999"], "99999999999999999999 is no seed"),
+        (["--slices", "4", "--seed", "-1"], "-1 is no seed"),
         (["--slices", "4", "--minutes", "0", "--way", "learned"], "would take about"),
         (["--slices", "4", "--device", "abacus"], "'abacus' is not a device"),
     ],
@@ -110,6 +117,19 @@ def test_what_the_user_drew_is_never_replaced_also_not_with_overwrite(tmp_path, 
     assert result.exit_code == 1
     assert "would replace its input" in said(result)
     assert corrected.read_bytes() == before.read_bytes() == drawn
+
+
+@pytest.mark.parametrize("name", ["corrected.nii.gz", "result.nii.gz", "model/weights.safetensors"])
+def test_what_was_learned_never_replaces_a_volume_a_result_or_the_model(tmp_path, small_volume, corrected, model, name):
+    shutil.copytree(model, tmp_path / "model")
+    delta = tmp_path / name
+    before = delta.read_bytes() if delta.exists() else None
+    arguments = ["--model", tmp_path / "model", "--way", "learned", "--save-delta", delta, "--overwrite"]
+    result = usema("adapt", small_volume, corrected, "--slices", "4", "-o", tmp_path / "result.nii.gz", *arguments)
+    assert result.exit_code == 1
+    assert "Let it end with .safetensors" in said(result) or "would replace its input" in said(result)
+    assert not (tmp_path / "result.nii.gz").exists()
+    assert before is None or delta.read_bytes() == before
 
 
 @pytest.fixture

@@ -215,6 +215,19 @@ def test_evaluate_prints_a_table_and_writes_rows(data, tmp_path):
     assert "scores.csv exists" in again.output
 
 
+def test_the_rows_of_evaluate_never_replace_a_label_map(tmp_path, small_volume):
+    for name in ("predictions", "references"):
+        (tmp_path / name).mkdir()
+        shutil.copy(small_volume, tmp_path / name / "a.nii.gz")
+    prediction = tmp_path / "predictions" / "a.nii.gz"
+    before = prediction.read_bytes()
+    arguments = ["evaluate", tmp_path / "predictions", tmp_path / "references", "--overwrite", "--csv"]
+    result = usema(*arguments, prediction)
+    assert result.exit_code == 1
+    assert "Let it end with .csv" in result.output
+    assert prediction.read_bytes() == before
+
+
 def test_doctor_reports_what_runs_without_naming_the_user():
     result = usema("doctor")
     assert result.exit_code == 0

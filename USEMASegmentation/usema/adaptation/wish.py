@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..errors import InputError
 from ..inference.speeds import EXACT
 from .fitting import HEADS, Recipe
 from .judging import CARRIED, LEARNED, PROPAGATED
@@ -16,6 +17,7 @@ CHECKED_FROM = 3  # corrected slices, with which one is left out to see whether 
 # as in sarcomas and in hippocampi of a side that a model had never seen, learning was.
 RIGHT_FROM = 0.75
 SECONDS_ALLOWED = 600.0
+MOST_SEED = 2**63 - 1  # that PyTorch takes
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,11 @@ class Wish:
             slices, LEARNED.
         overlap, speed, mirror, probabilities, margins, labels: of the result, see ``Predictor.segment``.
         seconds_allowed: if the estimate is above, nothing is learned.
-        seed: the same one gives the same result.
+        seed: the same one gives the same result; a whole number from 0 to MOST_SEED.
         recipe: of learning.
+
+    Raises:
+        InputError: no such time or seed can be.
     """
 
     way: str = AUTO
@@ -44,3 +49,9 @@ class Wish:
     seconds_allowed: float = SECONDS_ALLOWED
     seed: int = 0
     recipe: Recipe = HEADS
+
+    def __post_init__(self):
+        if not self.seconds_allowed >= 0:  # nor is NaN
+            raise InputError(f"{self.seconds_allowed} seconds are no time to learn in.", "Give 0 or more.")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise InputError(f"{self.seed!r:.40} is no seed.", f"Give a whole number from 0 to {MOST_SEED}.")

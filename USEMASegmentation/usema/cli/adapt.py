@@ -18,6 +18,7 @@ from .segment import DEFAULT_MODEL
 from .tables import say
 
 _AXES = {"z": 0, "y": 1, "x": 2}
+_DELTA_SUFFIX = ".safetensors"
 _WAYS = ("auto", "propagated", "learned", "carried")
 _DOING = {
     "looking": "looking at the slices",
@@ -62,22 +63,30 @@ def adapt(
     """
     from ..files import refuse_existing
     from ..models.adaptable import why_not
-    from ..models.bundle import read_bundle
+    from ..models.bundle import WEIGHTS_FILE, read_bundle
     from ..quality.labelled_cases import LabelledCase, read_case, read_labels
     from ..store.library import find_model
     from ..volumes import writing
 
     wanted = slices_of(slices)
+    if not minutes >= 0:  # nor is NaN
+        raise InputError(f"{minutes:g} minutes are no time to learn in.", "Give --minutes 0 or more.")
     check_device_name(device)
     bundle = read_bundle(find_model(model))
     if reason := why_not(bundle.metadata):
         raise InputError(reason, "Correct by hand, or segment with another model.")
+    kinds = (writing.SEGMENTATION_SUFFIX, *writing.IMAGE_SUFFIXES)
+    if writing.result_suffix(output) not in kinds:
+        raise InputError(
+            f"{output} is no label map or segmentation.", f"Name it {', '.join(kinds[:-1])} or {kinds[-1]}."
+        )
     if output.parent.is_dir():  # else it is made when there is something to be written
         writing.check_writable(output, overwrite)
-    if writing.result_suffix(output) not in (writing.SEGMENTATION_SUFFIX, *writing.IMAGE_SUFFIXES):
-        raise InputError(f"{output} is no label map or segmentation.", "Name it .seg.nrrd, .nii.gz, .nrrd or .mha.")
     refuse_replacing(output, {path.resolve() for path in (image, corrected, before, *channels) if path is not None})
     if save_delta is not None:
+        if save_delta.suffix.lower() != _DELTA_SUFFIX:  # so it replaces no volume and no segmentation either
+            raise InputError(f"{save_delta} is no name of what was learned.", f"Let it end with {_DELTA_SUFFIX}.")
+        refuse_replacing(save_delta, {(Path(bundle.path) / WEIGHTS_FILE).resolve()})
         refuse_existing(save_delta, overwrite)
     images = (image, *channels)
     volumes, labels = read_case(LabelledCase(image.name, images, corrected), bundle.metadata)

@@ -42,6 +42,8 @@ def evaluate(predictions, references, model, tolerances, csv_file, overwrite) ->
     from ..store.library import find_model
 
     if csv_file is not None:
+        if csv_file.suffix.lower() != ".csv":  # so it replaces no label map either
+            raise InputError(f"{csv_file} is no name of a CSV file.", "Let it end with .csv.")
         refuse_existing(csv_file, overwrite)
     labels = None
     if model is not None:
