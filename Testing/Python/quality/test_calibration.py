@@ -22,6 +22,7 @@ from usema.models.bundle_writing import change_metadata, write_bundle
 from usema.quality.calibration import BINS, Reliability, Voxels, calibrate, fit_temperature, write_plot
 from usema.quality.calibration_voxels import LOGIT_TEMPERATURE, near_foreground, read_voxels
 from usema.quality.labelled_cases import find_cases
+from usema.store.install import install_file
 from usema.volumes.volume import load_volume, read_volume
 
 
@@ -320,3 +321,23 @@ def test_bad_input_is_refused_by_name_and_the_bundle_stays(what, folders):
     assert result.exit_code == 1
     assert re.search(message, result.output), result.output
     assert (model / METADATA_FILE).read_bytes() == before
+
+
+def test_a_model_by_its_name_is_measured_and_not_changed_and_its_copy_is(folders, old_model, tmp_path, monkeypatch):
+    _, images, labels = folders
+    installed = install_file(change_metadata(read_bundle(old_model), name="mine").path).path
+    before = {path.name: path.read_bytes() for path in installed.iterdir()}
+    cases = ("--images", images, "--labels", labels)
+    for command in (("calibrate", "mine", images, labels), ("card", "mine", *cases), ("card", "mine")):
+        result = usema(*command)
+        assert result.exit_code == 1
+        assert f"Copy {installed} to a folder of your own" in result.output
+    measured = usema("calibrate", "mine", images, labels, "--device", "cpu", "--dry-run")
+    assert f"Would change in {installed}" in measured.output
+    assert {path.name: path.read_bytes() for path in installed.iterdir()} == before
+    assert usema("models", "verify").exit_code == 0
+
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(installed, "mine")
+    copied = usema("calibrate", "./mine", images, labels, "--device", "cpu")
+    assert "Changed in mine: inference.temperature" in copied.output

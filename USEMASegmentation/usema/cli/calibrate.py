@@ -21,26 +21,27 @@ from rich.table import Table
 @click.option("--overwrite", is_flag=True, help="Replace the plot if it exists.")
 @click.option("--dry-run", is_flag=True, help="Only measure: leave the bundle as it is.")
 def calibrate(bundle, images, labels, split, fold, device, plot, overwrite, dry_run) -> None:
-    """Fit the temperature of BUNDLE (a model's folder, or its name) on labelled cases, and write it into model.json.
+    """Fit the temperature of BUNDLE (a model's folder) on labelled cases, and write it into model.json.
 
     Give cases that training left out: of those that it saw, a model is right too often. IMAGES and LABELS are folders
     in nnU-Net's layout (CASE_0000.nii.gz, one per channel, and CASE.nii.gz). Labels stay what they are; probabilities
     change. What is said of the fitted temperature is measured on cases that it was not fitted on: each half of the
     cases with the temperature of the other half. The bundle gets that of all; a model card that it has is made again,
-    with the plot.
+    with the plot. A model that came with USEMA or was installed, given by its name, is only measured: --dry-run.
     """
     from ..inference.predictor import Predictor
+    from ..models.bundle import read_bundle
     from ..models.bundle_writing import change_metadata
     from ..models.card_files import CASES_FILE, RELIABILITY_PICTURE
     from ..quality import calibration, calibration_voxels
     from ..quality.card.text import write_card
     from ..quality.labelled_cases import describe_cases, find_cases
     from ..quality.pictures import check_preview
-    from ..store.library import find_folder
+    from ..store.library import find_folder, find_model
 
     if plot is not None:
         check_preview(plot, overwrite)
-    model = find_folder(bundle)
+    model = read_bundle(find_model(bundle)) if dry_run else find_folder(bundle)
     metadata = model.metadata
     cases = find_cases(images, labels, len(metadata.channels), split, fold)
     predictor = Predictor(model, device)

@@ -18,7 +18,7 @@ from rich.progress import Progress
 @click.option("--fold", default=0, show_default=True, help="The fold of --split.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ... or mps.")
 def card(bundle, images, labels, split, fold, device) -> None:
-    """Write the model card of BUNDLE (a model's folder, or its name): card.md, and card/ with pictures and figures.
+    """Write the model card of BUNDLE (a model's folder): card.md, and card/ with pictures and figures.
 
     With --images and --labels, the model is measured on these cases first, at every speed, which should be some that
     training left out, and metrics.validation and metrics.speeds of its model.json are replaced. Without, the card is

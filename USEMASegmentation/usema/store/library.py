@@ -191,13 +191,20 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def find_folder(name_or_path: str | os.PathLike) -> Bundle:
-    """The bundle of a name or a path, as ``find_model`` finds it, to be changed: in a folder that can be written.
+def find_folder(path: str | os.PathLike) -> Bundle:
+    """A bundle that is to be changed: in a folder of the user's own, named by its path.
 
     Raises:
-        BundleError: it is not here, is one file, or its folder cannot be written.
+        BundleError: it is not here, is one file, or its folder cannot be written. Or it was given by its name: what
+            came with USEMA or was installed stays as it was published, else nobody could tell whether it is damaged.
     """
-    bundle = read_bundle(find_model(name_or_path))
+    here = _newest_here(os.fspath(path))
+    if here is not None:
+        raise BundleError(
+            f"{str(path)!r} is the name of a model that came with USEMA or was installed, which stays as it is.",
+            f"Copy {here} to a folder of your own, and give that folder's path: {os.path.join(os.curdir, path)}.",
+        )
+    bundle = read_bundle(find_model(path))
     if not Path(bundle.path).is_dir():
         raise BundleError(f"{bundle.path} is no folder, and what is measured is written into one.", "Unpack it first.")
     if not os.access(bundle.path, os.W_OK):
