@@ -9,6 +9,7 @@ from aiohttp import web
 
 COOKIE = "usema_token"
 PARAMETER = "token"
+SOCKET = "/ws"  # trame's
 
 # trame's pages compile templates ('unsafe-eval') and carry styles inside. Nothing may be fetched from elsewhere.
 _POLICY = (
@@ -33,6 +34,8 @@ def protect(application: web.Application, token: str) -> None:
             raise answer
         if not _same(request.cookies.get(name, ""), token) or not _own_page(request):
             raise web.HTTPForbidden(text="Open the address that `usema web` printed: it holds the token.")
+        if request.path == SOCKET and not web.WebSocketResponse().can_prepare(request):
+            raise web.HTTPBadRequest(text="Only the page opens this socket.")  # wslink would count it as a client
         response = await handler(request)
         if not response.prepared:
             response.headers.setdefault("Content-Security-Policy", _POLICY)

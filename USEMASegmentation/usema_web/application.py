@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
+import socket
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from trame_slicer.app.logic.mpr_interaction_button_logic import MprInteractionBu
 from trame_slicer.app.logic.segmentation import SegmentEditorLogic
 from trame_slicer.app.logic.volume_property_logic import VolumePropertyLogic
 from trame_slicer.rca_view import register_rca_factories
-from usema.errors import UsemaError
+from usema.errors import InputError, UsemaError
 from usema.resources import resources_folder
 
 from . import files
@@ -161,11 +163,19 @@ class Application(TrameApp):
     # The server
 
     def serve(self, host: str, port: int, browser: bool) -> None:
-        """Serve until the process is stopped."""
+        """Serve until the process is stopped.
+
+        Raises:
+            InputError: nobody can listen there.
+        """
         self.server.controller.on_server_bind.add(lambda server: protect(server.app, self._token))
         self.server.controller.on_server_ready.add(lambda **_: self._ready(host, browser))
         try:
             self.server.start(port=port, host=host, open_browser=False, show_connection_info=False)
+        except OSError as error:
+            if (reason := _why_not_listening(error, host, port)) is None:
+                raise
+            raise reason from error
         finally:
             self.flow.close()
             self.host.close()
@@ -187,3 +197,23 @@ class Application(TrameApp):
         if paths:
             with self.server.state:
                 self._add(paths)
+
+
+def _why_not_listening(error: OSError, host: str, port: int) -> InputError | None:
+    """What an address that cannot be listened on is told; None: the error is another one."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return InputError(
+            f"{host} is no address of this computer, so nobody can listen there.",
+            "Leave out --host to listen to this computer alone, or give one of its addresses.",
+        )
+    if error.errno == errno.EADDRINUSE:
+        return InputError(
+            f"Port {port} of {host} is in use by another program.",
+            "Give another one as --port, or leave it out: then a free one is taken.",
+        )
+    if error.errno == errno.EACCES:
+        return InputError(
+            f"This user may not listen on port {port} of {host}.",
+            "Give a --port from 1024 on, or leave it out: then a free one is taken.",
+        )
+    return None

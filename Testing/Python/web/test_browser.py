@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -194,6 +195,38 @@ def test_without_the_token_there_is_nothing(server, path):
     with pytest.raises(HTTPError) as refused:
         urlopen(Request(address), timeout=20)
     assert refused.value.code == 403
+
+
+def test_who_asks_the_socket_for_a_page_is_told_that_it_is_none(server):
+    address, _, token = server[1].partition("?token=")
+    cookie = f"usema_token_{address.split(':')[2].strip('/')}={token}"
+    with pytest.raises(HTTPError) as refused:
+        urlopen(Request(f"{address}ws", headers={"Cookie": cookie}), timeout=20)
+    assert refused.value.code == 400
+
+
+@pytest.fixture
+def taken():
+    """A port that another program listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["--port", "{taken}"], ["Port {taken} of 127.0.0.1 is in use by another program.", "Give another one"]),
+        (["--host", "999.1.1.1"], ["999.1.1.1 is no address of this computer", "Leave out --host"]),
+        (["--host", "192.0.2.1"], ["192.0.2.1 is no address of this computer", "Leave out --host"]),  # nobody's
+    ],
+)
+def test_where_nobody_can_listen_is_told_with_what_to_do(taken, arguments, messages):
+    given = [one.format(taken=taken) for one in arguments]
+    command = [sys.executable, "-c", "from usema.cli import main; main()", "web", "--no-browser", *given]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert all(message.format(taken=taken) in ended.stderr for message in messages), ended.stderr
 
 
 def test_a_page_of_another_site_opens_no_socket_even_with_the_cookie(server):
