@@ -83,6 +83,16 @@ def test_a_request_that_makes_no_sense_gets_an_error_of_its_own(root, line, code
     assert second["id"] == 6
 
 
+@pytest.mark.parametrize("minutes", [b"1e300", b"1e999", b"9" * 4000, b"NaN"])
+def test_a_request_to_wait_for_ever_is_heard_and_the_next_one_works(root, minutes):
+    with started(root) as worker:
+        tell(worker, b'{"id": 5, "command": "sing", "idle_minutes": %s}' % minutes)
+        assert hear(worker)["id"] == 5
+        time.sleep(0.2)  # it waits meanwhile
+        tell(worker, b'{"id": 6, "command": "sing"}')
+        assert hear(worker)["id"] == 6
+
+
 def test_a_request_that_is_cancelled_while_it_waits_is_never_done(root):
     script = """
 import time

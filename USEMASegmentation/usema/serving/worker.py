@@ -59,6 +59,8 @@ from ..errors import InputError, UsemaError
 from ..inference.memory import is_out_of_memory, too_small
 from .exchange import remove_if_abandoned
 
+MOST_MINUTES = 365 * 24 * 60  # no thread can wait for as long as a request might ask
+
 
 class Worker:
     """Reads ``requests`` in a thread of its own, so that cancel acts while the main thread segments or downloads.
@@ -96,7 +98,8 @@ class Worker:
                 return None
             request = self._waiting.popleft()
             minutes = request.get("idle_minutes")
-            self._patience = 60 * minutes if isinstance(minutes, (int, float)) else self._idle_seconds
+            known = isinstance(minutes, (int, float)) and minutes == minutes  # not NaN
+            self._patience = 60 * min(minutes, MOST_MINUTES) if known else self._idle_seconds
             self._running = request["id"]
             self._stop.clear()
             return request
@@ -217,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
         from .storing import Commands
     else:
         from .segmenting import Commands
-    Worker(*pipes, 60 * options.idle_minutes, Commands().by_name).run()
+    Worker(*pipes, 60 * min(options.idle_minutes, MOST_MINUTES), Commands().by_name).run()
     os._exit(0)  # the reading thread holds its pipe: an orderly exit could wait for it
 
 
