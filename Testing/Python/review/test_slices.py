@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from review_cases import ANTERIOR
+from usema.errors import InputError
 from USEMASegmentationLib.Review.GuidedReview import GuidedReview
 from USEMASegmentationLib.Review.Refine import refine
 from USEMASegmentationLib.Review.Slices import accept, acceptedIn, cut, slicesOf, tick, told
@@ -43,6 +44,30 @@ def test_strokes_far_apart_keep_their_places(scene):
     scene.paint((slice(30, 31), slice(40, 46), slice(24, 30)))
     found = [(one.axis, one.index, one.edited, one.ticked) for one in slicesOf(scene.case())]
     assert found == [(0, 3, 36, True), (0, 30, 36, True)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "index", "message"),
+    [
+        (0, 999, "no slice 999 along axis 0"),
+        (0, -1, "no slice -1 along axis 0"),
+        (0, "x", "no slice 'x' along axis 0"),
+        (1, 2.5, "no slice 2.5 along axis 1"),
+        (5, 1, "no axis 5"),
+        (-1, 1, "no axis -1"),
+        ("z", 1, "no axis 'z'"),
+    ],
+)
+def test_a_slice_that_the_volume_does_not_have_is_neither_accepted_nor_ticked(scene, axis, index, message):
+    case = scene.case()
+    before = case.state
+    for say in (accept, lambda *place: tick(*place, True)):
+        with pytest.raises(InputError, match=message) as refused:
+            say(case, axis, index)
+        assert refused.value.hint
+    assert case.state == before
+    accept(case, np.int64(0), np.int64(3))  # as numpy has them
+    assert [(one.axis, one.index) for one in slicesOf(case)] == [(0, 3)]
 
 
 def test_a_few_voxels_and_a_ball_are_offered_but_not_ticked(scene):

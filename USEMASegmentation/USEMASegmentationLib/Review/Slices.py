@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 from scipy import ndimage
+from usema.errors import InputError
 from usema.volumes.masks import Box, box_around
 
 from .Port import Port
@@ -54,12 +56,21 @@ def slicesOf(port: Port) -> list[Slice]:
 
 
 def accept(port: Port, axis: int, index: int) -> None:
-    """This slice is right as it stands."""
+    """This slice is right as it stands.
+
+    Args:
+        axis: of the array, 0 (z) to 2 (x); ``index`` counts from 0 along it.
+
+    Raises:
+        InputError: the volume has no such slice.
+    """
+    _check(port, axis, index)
     _say(port, axis, index, accepted=True, ticked=True)
 
 
 def tick(port: Port, axis: int, index: int, ticked: bool) -> None:
-    """It counts, or it does not."""
+    """It counts, or it does not. Raises InputError as ``accept``."""
+    _check(port, axis, index)
     _say(port, axis, index, ticked=ticked)
 
 
@@ -155,6 +166,16 @@ def _said(port: Port) -> dict[tuple[int, int], dict]:
             if axis < 3 and index < port.margins.shape[axis]:
                 found[axis, index] = {key: bool(value) for key, value in said.items()}
     return found
+
+
+def _check(port: Port, axis: int, index: int) -> None:
+    shape = port.margins.shape
+    if not isinstance(axis, Integral) or not 0 <= axis < len(shape):
+        raise InputError(f"There is no axis {axis!r:.40}.", "Axes are 0 (z), 1 (y) and 2 (x), as in the array.")
+    if not isinstance(index, Integral) or not 0 <= index < shape[axis]:
+        raise InputError(
+            f"There is no slice {index!r:.40} along axis {axis}.", f"Slices along it are 0 to {shape[axis] - 1}."
+        )
 
 
 def _say(port: Port, axis: int, index: int, **what: bool) -> None:
