@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -75,21 +75,36 @@ def test_the_first_command_of_the_readme_may_be_given_again_and_never_replaces_w
     for _ in range(2):
         result = usema("segment", "--sample")
         assert result.exit_code == 0, result.output
-        assert "Dice with the reference, label 1: 0.9" in result.output
+        assert re.findall(r"Dice with the reference, label (.*): 0.9", result.output) == ["1", "2"]
+        assert result.output.count("Dice") == 2
     (folder,) = tmp_path.iterdir()
     assert folder.name == "usema-sample"
-    assert sorted(path.name for path in folder.iterdir()) == ["preview.png", "segmentation.seg.nrrd"]
+    assert sorted(path.name for path in folder.iterdir()) == [".written.json", "preview.png", "segmentation.seg.nrrd"]
 
     corrected = folder / "segmentation.seg.nrrd"
-    later = time.time() + 600  # saved again ten minutes after it was made
-    os.utime(corrected, (later, later))
+    with corrected.open("r+b") as file:  # at once
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
     before = corrected.read_bytes()
+    drawn = tmp_path / "usema-sample-2" / "preview.png"  # somebody's own, before there was any result
+    drawn.parent.mkdir()
+    drawn.write_text("a picture")
     assert usema("segment", "--sample").exit_code == 0
     assert corrected.read_bytes() == before
-    assert (tmp_path / "usema-sample-2" / "segmentation.seg.nrrd").is_file()
-    corrected.write_text("something else altogether")
-    assert usema("segment", "--sample").exit_code == 0
-    assert corrected.read_text() == "something else altogether"
+    assert [path.name for path in drawn.parent.iterdir()] == ["preview.png"]
+    assert drawn.read_text() == "a picture"
+    assert (tmp_path / "usema-sample-3" / "segmentation.seg.nrrd").is_file()
+
+
+def test_only_what_was_asked_for_is_compared_with_the_reference(tmp_path):
+    alone = usema("segment", "--sample", "-o", tmp_path / "a.nii", "--only", "Posterior hippocampus")
+    assert re.findall(r"Dice with the reference, label (.*): 0.9", alone.output) == ["2"]
+    assert alone.output.count("Dice") == 1
+    assert not (tmp_path / ".written.json").exists()
+    named = str(write_tiny_bundle(tmp_path / "other", name="other").path)
+    other = usema("segment", "--sample", "-o", tmp_path / "b.nii", "--model", named)
+    assert other.exit_code == 0, other.output
+    assert "Dice" not in other.output
 
 
 # Refusals come first
