@@ -21,9 +21,9 @@ Requests and answers are JSON objects, one per line, in UTF-8. A request has an 
               -> result: labels, objects (their numbers, or null), names (of those that there can be), probabilities,
                  margins, geometry, provenance, warnings, max_foreground_probability, seconds, seconds_by_speed (what
                  this case takes here with "exact" and "fast", as far as it is known)
-    adapt     as segment without delta, and corrections: labels, slices as pairs of axis and index, edited or null; as
-              it likes way ("auto", "propagated", "learned", "carried"), deep, seconds_allowed, seed
-              (``adaptation.wish.Wish``)
+    adapt     as segment without delta, and corrections: labels, slices as pairs of axis and index, edited or null (then
+              what was changed beside the slices is refused or warned of); as it likes way ("auto", "propagated",
+              "learned", "carried"), deep, seconds_allowed, seed (``adaptation.wish.Wish``)
               -> progress: phase, done, total, seconds_left; ...
               -> estimate: seconds, memory_bytes, trained, before it learns
               -> result: as that of segment, and delta (a file, or null: nothing was learned), adaptation
