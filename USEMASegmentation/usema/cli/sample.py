@@ -11,10 +11,13 @@ import click
 
 from ..errors import InputError
 from ..files import replace_file, sha256_of
+from ..models.label_names import chosen
+from ..models.metadata import ModelMetadata
 from ..resources import sample_volume
 from .cases import Case
 
 _RESULT, _PICTURE = "segmentation.seg.nrrd", "preview.png"
+_DRAWN_FOR = "hippocampus-mr"  # the sample's labels; another model's mean something else
 _NOTED = ".written.json"  # beside them: name -> SHA-256, as they were written
 
 
@@ -49,46 +52,33 @@ def _hash(path: Path) -> str:
         return sha256_of(file)
 
 
-def compare_with_reference(case: Case) -> None:
-    """Notes what was written into a folder of the sample's own. And the sample comes with labels drawn by hand, of the
-    default model's structures: say how close those are that were asked for.
-    """
-    import numpy as np
-
-    from ..volumes.volume import load_volume
-
-    asked = click.get_current_context().params
-    if asked["output"] is None:
-        _note(case)
-    comparable = _comparable(asked["model"], asked["only"])
-    if not comparable:
-        return
-    reference = case.inputs[0].parent / "reference" / case.inputs[0].name
-    if not reference.is_file():
-        raise InputError(f"The sample's reference labels are missing: {reference}.", "Install USEMA again.")
-    expected, found = load_volume(reference).array, load_volume(case.output).array
-    for value in sorted(comparable & {*np.unique(expected).tolist()}):
-        overlap = ((expected == value) & (found == value)).sum()
-        dice = 2 * overlap / ((expected == value).sum() + (found == value).sum())
-        click.echo(f"Dice with the reference, label {value}: {dice:.3f}")
-
-
-def _note(case: Case) -> None:
+def note_written(case: Case) -> None:
+    """Remembers what was written into a folder of the sample's own: what is as it was then, nobody has worked on."""
     written = [path for path in (case.output, case.preview) if path is not None and path.is_file()]
     noted = {path.name: _hash(path) for path in written if path.parent == case.output.parent}
     with suppress(OSError):  # then the next result goes beside it
         replace_file(case.output.with_name(_NOTED), json.dumps(noted, indent=2).encode())
 
 
-def _comparable(model: str | None, only: Sequence[str]) -> set[int]:
-    """The labels that a result may have: none if it is of another model than the default one, which means others."""
-    from ..models.bundle import read_bundle
-    from ..models.label_names import chosen
-    from ..store.library import find_model
-    from .segment import DEFAULT_MODEL
+def compare_with_reference(case: Case, metadata: ModelMetadata, only: Sequence[str]) -> None:
+    """Says how close the result is to the labels that were drawn by hand, which are those of one model.
 
-    metadata = read_bundle(find_model(model or DEFAULT_MODEL)).metadata
-    if metadata.name != DEFAULT_MODEL:
-        return set()
-    labels = chosen(only, metadata.result_labels) if only else metadata.result_labels
-    return {label.value for label in labels}
+    Args:
+        metadata: of the model that made it.
+        only: the labels that were asked for, as the user wrote them; empty: all.
+    """
+    import numpy as np
+
+    from ..volumes.volume import load_volume
+
+    if metadata.name != _DRAWN_FOR:
+        return
+    reference = case.inputs[0].parent / "reference" / case.inputs[0].name
+    if not reference.is_file():
+        raise InputError(f"The sample's reference labels are missing: {reference}.", "Install USEMA again.")
+    expected, found = load_volume(reference).array, load_volume(case.output).array
+    asked = {label.value for label in chosen(only, metadata.result_labels) or metadata.result_labels}
+    for value in sorted(asked & {*np.unique(expected).tolist()}):
+        overlap = ((expected == value) & (found == value)).sum()
+        dice = 2 * overlap / ((expected == value).sum() + (found == value).sum())
+        click.echo(f"Dice with the reference, label {value}: {dice:.3f}")

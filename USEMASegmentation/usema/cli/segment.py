@@ -24,7 +24,7 @@ from .engines import Choice, engine_options
 from .frames import Sequence4D, split_into_frames
 from .interrupt import stop_on_interrupt
 from .progress import RunProgress
-from .sample import compare_with_reference, sample_arguments
+from .sample import compare_with_reference, note_written, sample_arguments
 from .tables import say
 
 DEFAULT_MODEL = "hippocampus-mr"
@@ -101,6 +101,7 @@ def segment(
 
     Without --model, an input that the default model was not made for is refused, unless you say --anyway.
     """
+    in_own_folder = sample and output is None
     if sample:
         if inputs:
             raise click.UsageError("Give either --sample or INPUT.")
@@ -162,7 +163,9 @@ def segment(
             click.echo(f"{failed} of {len(wanted)} failed.", err=True)
         raise SystemExit(1)
     if sample:
-        compare_with_reference(cases[0])
+        if in_own_folder:
+            note_written(cases[0])
+        compare_with_reference(cases[0], bundle.metadata, only)
 
 
 def _join_frames(sequences: Sequence[Sequence4D], cohort: Cohort | None, console: Console) -> None:
