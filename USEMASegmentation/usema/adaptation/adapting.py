@@ -389,7 +389,7 @@ class _Adaptation:
         labels[kept] = corrections.labels[kept]
         provenance = {**result.provenance, "adaptation": way, "adaptedFrom": corrections.told}
         margins = result.margins and result.margins.agreeing(labels)
-        warnings = result.warnings + [self._lost] * (self._lost != "" and way != UNCHANGED)
+        warnings = [*result.warnings, self._lost] if self._lost and way != UNCHANGED else result.warnings
         return replace(result, labels=labels, provenance=provenance, margins=margins, warnings=warnings)
 
     def _dice(self, logits: list[dict[Slice, torch.Tensor]]) -> float:
