@@ -176,3 +176,9 @@ def sha256_of(stream: IO[bytes]) -> str:
     while chunk := stream.read(_CHUNK):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """As ``sha256_of``, of a whole file. Raises OSError."""
+    with path.open("rb") as stream:
+        return sha256_of(stream)

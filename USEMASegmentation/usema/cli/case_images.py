@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import OutputError
 from ..files import refuse_existing, replace_file
 from ..tables import as_csv
-from .cases import Case
+from .cases import Case, result_suffixes
 
 if TYPE_CHECKING:
     from ..inference.predictor import Segmentation
@@ -27,11 +27,11 @@ def read_images(case: Case, pixel_size: float | None) -> list[Picture]:
         InputError: one cannot be read.
         OutputError: there is something of the name, or the format cannot hold what there is.
     """
-    from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, OBJECT_SUFFIXES, refuse_frames
+    from ..volumes.label_pictures import OBJECT_SUFFIXES, refuse_frames
     from ..volumes.picture_files import read_picture
-    from ..volumes.writing import RESULT_SUFFIXES, check_writable
+    from ..volumes.writing import check_writable
 
-    check_writable(case.output, case.overwrite, (*RESULT_SUFFIXES, *LABEL_PICTURE_SUFFIXES))
+    check_writable(case.output, case.overwrite, result_suffixes(images=True))
     if case.probabilities:
         check_writable(case.probabilities, case.overwrite)
     for path, suffixes in ((case.preview, (".png",)), (case.objects, OBJECT_SUFFIXES), (case.table, (".csv",))):

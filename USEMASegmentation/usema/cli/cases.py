@@ -246,12 +246,13 @@ def refuse_clashes(cases: Sequence[Case]) -> None:
     for case in cases:
         for path in case.outputs:
             refuse_replacing(path, inputs)
-            if real(path) in seen:
+            place = real(path)
+            if place in seen:
                 raise OutputError(
-                    f"Two results would be written to {path}, of {seen[real(path)]} and {case.inputs[0]}.",
+                    f"Two results would be written to {path}, of {seen[place]} and {case.inputs[0]}.",
                     "Choose different names or folders.",
                 )
-            seen[real(path)] = case.inputs[0]
+            seen[place] = case.inputs[0]
 
 
 def _stem(path: Path) -> str:

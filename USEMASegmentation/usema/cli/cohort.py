@@ -25,7 +25,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InputError, UsemaError
-from ..files import remove_abandoned, replace_file, sha256_of
+from ..files import remove_abandoned, replace_file, sha256_of_file
 from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
@@ -61,8 +61,7 @@ class Cohort:
         if settings.speed == FAST:  # absent as before where it is exact, which a preview does not change
             self._settings["speed"] = settings.speed
         if settings.delta is not None:
-            with settings.delta.open("rb") as stream:
-                self._settings["delta"] = sha256_of(stream)
+            self._settings["delta"] = sha256_of_file(settings.delta)
         if settings.only:  # absent as before where all labels are wanted
             self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.result_labels)]
 
@@ -70,16 +69,19 @@ class Cohort:
         """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""
         for folder in (self._folder, self._folder / STATUS_FOLDER):
             remove_abandoned(folder)
-        left = [case for case in cases if not self._is_done(case)]
+        left = []
         for case in cases:
-            if case not in left and (told := self.told(case))["error"]:
+            told = self.told(case)
+            if not _is_done(case, told):
+                left.append(self._replaceable(case, told))
+            elif told["error"]:
                 self._write(case, {**told, "error": ""})  # of a run that was another one
-        return [self._replaceable(case) for case in left]
+        return left
 
     def record(self, case: Case, outcome: Outcome, state: str, error: UsemaError | None = None) -> None:
         """Writes the status of a case, whole; of one that is done, and of which nothing was written now, the error."""
-        before = _read(self._status(case))
-        if state == FAILED and not outcome.written and before and before["state"] == DONE and case.output.is_file():
+        before = _read(self._status(case)) if state == FAILED and not outcome.written else None
+        if before and before["state"] == DONE and case.output.is_file():
             self._write(case, {**before, "error": str(error)})
             return
         document = {
@@ -162,12 +164,7 @@ class Cohort:
         document = _read(self._status(case))
         return document["error"] if document else ""
 
-    def _is_done(self, case: Case) -> bool:
-        told = self.told(case)
-        return bool(told) and told["state"] == DONE and not case.overwrite and all(map(Path.is_file, case.outputs))
-
-    def _replaceable(self, case: Case) -> Case:
-        told = self.told(case)
+    def _replaceable(self, case: Case, told: dict[str, Any] | None) -> Case:
         there = [path for path in case.outputs if path.exists()]
         own = told and all(told["outputs"].get(self._place(path)) == _state(path) for path in there)
         return replace(case, overwrite=True) if own else case
@@ -181,6 +178,10 @@ class Cohort:
         digest = hashlib.sha256(os.fsencode(self._place(case.output))).hexdigest()[:12]
         name = case.output.name.encode("utf-8", "replace")[:80].decode("utf-8", "ignore")
         return self._folder / STATUS_FOLDER / f"{name}-{digest}.json"
+
+
+def _is_done(case: Case, told: dict[str, Any] | None) -> bool:
+    return bool(told) and told["state"] == DONE and not case.overwrite and all(map(Path.is_file, case.outputs))
 
 
 def results_in(folder: Path) -> list[Path]:

@@ -50,7 +50,7 @@ def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tupl
     own_name = Path(root.name or real(root).name)
     if not root.is_dir():
         return [Found(root, own_name)], []
-    skipped = {real(path) for path in without if real(path) != real(root)}
+    skipped = {real(path) for path in without} - {real(root)}
     found = (find_pictures if images else find_volumes)(root, skipped)
     volumes = [path for path in found.volumes if real(path) not in skipped]
     no_images = {folder for path in volumes if (folder := _folder_of_no_images(path, root))}

@@ -110,10 +110,10 @@ class Told:
             error = UsemaError(lost, "Look into the log of the engine; the same command does what is not done.")
             self._cohort.record(case, Outcome(), FAILED, error)
             status = self._cohort.told(case)
-        error = self._cohort.error(case)
-        if error or status is None or status["state"] != DONE:
+        why = status["error"] if status else self._cohort.error(case)
+        if why or status is None or status["state"] != DONE:
             self.failed += 1
-            report(UsemaError(error or "It has no status: its input was changed."), case.name)
+            report(UsemaError(why or "It has no status: its input was changed."), case.name)
             return
         found = ", ".join(f"{name} {volume:.2f} ml" for name, volume in status["millilitres"].items())
         found = found or ", ".join(f"{name} {number:g}" for name, number in status.get("numbers", {}).items())

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
-from ..files import replace_file, sha256_of
+from ..files import replace_file, sha256_of_file
 from ..models.label_names import chosen
 from ..models.metadata import ModelMetadata
 from ..resources import sample_volume
@@ -44,18 +44,15 @@ def _is_own_work(folder: Path) -> bool:
     except (OSError, ValueError):
         noted = {}
     there = [path for path in (folder / _RESULT, folder / _PICTURE) if path.exists()]
-    return isinstance(noted, dict) and all(path.is_file() and noted.get(path.name) == _hash(path) for path in there)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return sha256_of(file)
+    if not isinstance(noted, dict) or not all(map(Path.is_file, there)):
+        return False
+    return all(noted.get(path.name) == sha256_of_file(path) for path in there)
 
 
 def note_written(case: Case) -> None:
     """Remembers what was written into a folder of the sample's own: what is as it was then, nobody has worked on."""
     written = [path for path in (case.output, case.preview) if path is not None and path.is_file()]
-    noted = {path.name: _hash(path) for path in written if path.parent == case.output.parent}
+    noted = {path.name: sha256_of_file(path) for path in written if path.parent == case.output.parent}
     with suppress(OSError):  # then the next result goes beside it
         replace_file(case.output.with_name(_NOTED), json.dumps(noted, indent=2).encode())
 

@@ -15,7 +15,7 @@ from tempfile import NamedTemporaryFile
 from typing import IO, Any
 
 from ..errors import BundleError, InputError, OutputError
-from ..files import sha256_of
+from ..files import sha256_of, sha256_of_file
 from ..models.archive_safety import check_zip_member, why_unreadable
 
 _MAX_DEPTH = 8  # of folders; what is deeper is no part of a model
@@ -69,8 +69,7 @@ class Source:
     def whole_sha256(self, places: list[str]) -> str:
         """One hash for all that was used: of the file that the user named, else of the hashes of its files."""
         if self.path.is_file():
-            with self.path.open("rb") as stream:
-                return sha256_of(stream)
+            return sha256_of_file(self.path)
         hashes = [self.sha256(place) for place in places]
         if len(hashes) == 1:
             return hashes[0]

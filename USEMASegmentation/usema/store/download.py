@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ..errors import OutputError, StoreError, UsemaError
-from ..files import sha256_of
+from ..files import sha256_of_file
 from . import web
 from .faults import Fault, shown
 from .meter import Meter, Progress
@@ -135,8 +135,7 @@ def _is_whole(path: Path, size: int, sha256: str) -> bool:
     """Whether a file is here already, as after an interrupted installation."""
     if not path.is_file() or path.stat().st_size != size:
         return False
-    with path.open("rb") as stream:
-        return sha256_of(stream) == sha256
+    return sha256_of_file(path) == sha256
 
 
 class _Sources:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import BundleError, InputError, OutputError
-from ..files import replace_file, sha256_of
+from ..files import replace_file, sha256_of_file
 from ..models.bundle import Bundle
 from . import archive, locks
 from .index import INDEX_FILE, SCHEMA_VERSION, full_place, least_schema_version, parse, read_bytes
@@ -64,8 +64,7 @@ def publish(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             archive.pack(bundle.path, temporary)
-            with temporary.open("rb") as stream:
-                size, sha256 = temporary.stat().st_size, sha256_of(stream)
+            size, sha256 = temporary.stat().st_size, sha256_of_file(temporary)
             made = entry_of(bundle, urls or [file.name], size, sha256, minimum_engine)
             # Whoever publishes into the same folder at this moment waits: none overwrites the entry of another one.
             with locks.alone(folder / _LOCK, _LOCK_SECONDS, f"The index in {folder}", leave=False):

@@ -22,7 +22,7 @@ from .. import converters, strict_json
 from ..converters import public_card
 from ..converters.public import PublicFile, PublicModel, public_models
 from ..errors import BundleError, OutputError, StoreError, UsemaError
-from ..files import move_into_place, replace_file, sha256_of
+from ..files import move_into_place, replace_file, sha256_of_file
 from ..models.bundle import Bundle, read_bundle
 from ..models.card_files import CARD_FILE
 from . import cache, settings, shelf
@@ -151,7 +151,7 @@ def _fetched(file: PublicFile, progress, should_stop, report: Report) -> tuple[P
     another = ""
     try:
         if target.is_file():
-            found = _sha256(target)
+            found = sha256_of_file(target)
             if known in (None, found):
                 return target, found
             another = f"{target} lies here, but is another file: its SHA-256 is {found}, and should be {known}. "
@@ -175,7 +175,7 @@ def _fetched(file: PublicFile, progress, should_stop, report: Report) -> tuple[P
         if not another or not isinstance(error, StoreError):
             raise
         raise StoreError(f"{another}{error.message}", error.hint) from error
-    found = file.sha256 or _sha256(target)  # what is stated, fetch has compared
+    found = file.sha256 or sha256_of_file(target)  # what is stated, fetch has compared
     if known is not None and found != known:
         target.unlink()
         raise StoreError(
@@ -232,11 +232,6 @@ def _place(file: PublicFile) -> Path:
     """Where a publisher's file lies: under its own name, in a folder for its address."""
     key = hashlib.sha256(file.url.encode()).hexdigest()[:16]
     return cache.sources() / key / Path(unquote(urlsplit(file.url).path)).name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return sha256_of(stream)
 
 
 def _recorded() -> dict[str, str]:
