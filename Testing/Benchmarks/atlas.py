@@ -28,10 +28,34 @@ def stretched(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return zoom(array, [new / old for new, old in zip(shape, array.shape, strict=True)], order=1)
 
 
-def main() -> None:
+def atlas_dice(dataset: Path, fold: dict[str, list[str]]) -> dict[str, list[float]]:
+    """Validation case -> Dice of each class but background, in the order of their values."""
     from robustness_cases import dice
     from usema.volumes.volume import load_volume
 
+    classes = sorted(labels_of(dataset).values())
+
+    def labels(case: str) -> np.ndarray:
+        return load_volume(dataset / "labelsTr" / f"{case}.nii.gz").array
+
+    atlas = np.zeros((len(classes), *BOX), np.float32)
+    for case in fold["train"]:
+        reference = labels(case)
+        for share, value in zip(atlas, classes, strict=True):
+            share += stretched((reference == value).astype(np.float32), BOX)
+    scores = {}
+    for case in fold["val"]:
+        reference = labels(case)
+        result = np.argmax([stretched(share, reference.shape) for share in atlas], axis=0)
+        scores[case] = list(dice(np.array(classes)[result], reference, tuple(value for value in classes if value)))
+    return scores
+
+
+def labels_of(dataset: Path) -> dict[str, int]:
+    return json.loads((dataset / "dataset.json").read_text())["labels"]
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--dataset", type=DATA.joinpath, default="Dataset004_Hippocampus", help=f"path, or name in {DATA}"
@@ -40,23 +64,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="append to results/atlas.md")
     options = parser.parse_args()
     fold = json.loads((options.split or options.dataset / "splits_final.json").read_text())[0]
-    names = json.loads((options.dataset / "dataset.json").read_text())["labels"]
-    classes = sorted(names.values())
-
-    def labels(case: str) -> np.ndarray:
-        return load_volume(options.dataset / "labelsTr" / f"{case}.nii.gz").array
-
-    atlas = np.zeros((len(classes), *BOX), np.float32)
-    for case in fold["train"]:
-        reference = labels(case)
-        for share, value in zip(atlas, classes, strict=True):
-            share += stretched((reference == value).astype(np.float32), BOX)
-    scores = []
-    for case in fold["val"]:
-        reference = labels(case)
-        result = np.argmax([stretched(share, reference.shape) for share in atlas], axis=0)
-        scores.append(dice(np.array(classes)[result], reference, tuple(value for value in classes if value)))
-    found = [name for value in classes for name in names if names[name] == value and value]
+    scores = list(atlas_dice(options.dataset, fold).values())
+    names = labels_of(options.dataset)
+    found = [name for name in sorted(names, key=names.get) if names[name]]
     means = ", ".join(f"{name} {score:.3f}" for name, score in zip(found, np.mean(scores, axis=0), strict=True))
     line = f"* {options.dataset.name}: {len(fold['train'])} cases averaged, mean Dice on {len(scores)} others: {means}"
     print(line)
