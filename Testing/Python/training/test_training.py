@@ -7,6 +7,7 @@ import math
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import SimpleITK as sitk
@@ -20,7 +21,7 @@ from usema.models.bundle import read_bundle
 from usema.networks import build
 from usema.quality.labelled_cases import describe_cases, names_sha256
 from usema.resources import bundled_models
-from usema.training import further_2d, neighbours, robust, robust_2d
+from usema.training import further_2d, neighbours, robust, robust_2d, trainers
 from usema.training import run as training
 from usema.training.export import export_bundle
 from usema.training.run import train_dataset
@@ -83,6 +84,18 @@ def test_training_follows_its_time_budget_and_resumes(trained):
     assert first == [0]
     assert epochs_logged(results) == [0, 1]
     assert (results / "fold_0/validation/summary.json").is_file()
+    assert (results / "fold_0/progress.png").is_file()
+
+
+def test_the_picture_of_the_progress_is_drawn_first_and_last_and_seldom_between(monkeypatch):
+    now, drawn = 1000.0, []
+    monkeypatch.setattr(trainers.time, "monotonic", lambda: now)
+    trainer = SimpleNamespace(current_epoch=0, num_epochs=6)
+    draw = nnUNetTrainerUSEMA._seldom(trainer, lambda folder: drawn.append(trainer.current_epoch))
+    for trainer.current_epoch in range(6):
+        draw("results")
+        now += 0.4 * trainers.SECONDS_BETWEEN_PICTURES
+    assert drawn == [0, 3, 5]
 
 
 def test_an_export_is_a_bundle_that_segments(trained, tmp_path):

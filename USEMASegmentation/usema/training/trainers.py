@@ -18,6 +18,8 @@ import json
 import math
 import os
 import random
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import date
 from importlib.metadata import version
@@ -37,6 +39,8 @@ from ..networks import ARCHITECTURES
 from ..quality.labelled_cases import names_sha256
 from . import cpu_bfloat16
 from .seeding import seeded_workers
+
+SECONDS_BETWEEN_PICTURES = 120.0
 
 # The function by which NumPy pickles a number; its module was renamed in NumPy 2.
 _numpy_scalar = np.float32(0).__reduce__()[0]
@@ -132,6 +136,19 @@ class nnUNetTrainerUSEMA(nnUNetTrainer):
         self.started_from = {}
         if "USEMA_START" in os.environ:
             self.start_from(os.environ["USEMA_START"])
+        self.logger.plot_progress_png = self._seldom(self.logger.plot_progress_png)
+
+    def _seldom(self, draw: Callable[[str], None]) -> Callable[[str], None]:
+        """nnU-Net draws progress.png after every epoch: of one of 50 iterations on a CPU, that is 3 seconds in 40."""
+        drawn = -math.inf
+
+        def draw_seldom(folder: str) -> None:
+            nonlocal drawn
+            if self.current_epoch + 1 >= self.num_epochs or time.monotonic() - drawn > SECONDS_BETWEEN_PICTURES:
+                draw(folder)
+                drawn = time.monotonic()
+
+        return draw_seldom
 
     def start_from(self, path: str) -> None:
         """Start from the weights of a bundle instead of random ones.
