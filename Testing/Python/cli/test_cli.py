@@ -289,3 +289,10 @@ def test_the_package_is_the_command_too(monkeypatch, capsys):
         runpy.run_module("usema", run_name="__main__")
     assert ended.value.code == 0
     assert "segment    Segment volumes with a model." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-1"])
+def test_a_worker_that_can_wait_for_no_such_time_says_so(minutes):
+    told = usema("worker", "--idle-minutes", minutes)
+    assert told.exit_code == 1
+    assert f"{float(minutes):g} minutes" in told.output
