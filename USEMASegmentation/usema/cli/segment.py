@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..inference.speeds import EXACT, SPEEDS, overlap_of
+from ..models.bundle import Bundle
 from ..models.delta import Delta
 from ..models.label_names import chosen
 from ..models.metadata import ModelMetadata
@@ -127,17 +128,10 @@ def segment(
     expected = len(bundle.metadata.inputs)
     cases, left_out = plan_cases(inputs, channels, places, expected, overwrite, suffix, images, earlier)
     cases, sequences = (cases, []) if images else split_into_frames(cases, places[0], expected)
-    together = any(sequence.together for sequence in sequences)
-    folder = sequences[0].folder if together else places[0].path
-    if places[0].is_file and not together and not (part is None and choice.is_local):
-        raise click.UsageError(f"--part and --engine are for results in a folder, and {output} is a file.")
-    several = len(cases) > 1 or part is not None or not choice.is_local
-    many = several or _is_a_folder_of_volumes(inputs, cases[0], places[0])
-    if statistics and several:
-        raise click.UsageError(f"--statistics is for one volume; of several, {folder / TABLE} has them.")
+    job = _Job(cases, sequences, places[0], part, choice)
     if statistics:
-        cases = [replace(cases[0], statistics=statistics)]
-        refuse_clashes(cases)
+        job = job.with_statistics(statistics)
+    many = job.is_cohort or _is_a_folder_of_volumes(inputs, job.cases[0], places[0])
     far = model is None and not anyway
     if delta is not None:
         delta = delta.resolve()
@@ -146,33 +140,73 @@ def segment(
     console = Console(stderr=True)
     for line in left_out:
         say(console, line)
-    cohort = Cohort(folder, bundle, settings) if many else None
-    wanted = cases if part is None else part_of(cases, part)
-    to_do = cohort.left_to_do(wanted) if cohort else wanted
-    if len(to_do) < len(wanted):
-        say(console, f"{len(wanted) - len(to_do)} of {len(wanted)} were done before.")
-    with stop_on_interrupt() as stop, RunProgress(console) as progress, folders_for(to_do):
-        try:
-            failed = choice.run(to_do, bundle, settings, cohort, folder, stop, progress)
-            _join_frames(sequences, cohort, console)
-        finally:
-            if cohort and (written := cohort.write_table()):
-                say(console, f"Table of all cases: {written}")
+    failed = job.run(bundle, settings, Cohort(job.folder, bundle, settings) if many else None, console)
     if failed:
-        if len(wanted) > 1:
-            click.echo(f"{failed} of {len(wanted)} failed.", err=True)
         raise SystemExit(1)
     if sample:
         if in_own_folder:
-            note_written(cases[0])
-        compare_with_reference(cases[0], bundle.metadata, only)
+            note_written(job.cases[0])
+        compare_with_reference(job.cases[0], bundle.metadata, only)
 
 
-def _join_frames(sequences: Sequence[Sequence4D], cohort: Cohort | None, console: Console) -> None:
-    """Tells of each 4D file whose frames are all done where its results are."""
-    for sequence in sequences:
-        if made := sequence.finish(cohort):
-            say(console, f"{sequence.source.name}: all frames -> {', '.join(map(str, made))}")
+@dataclass(frozen=True)
+class _Job:
+    """The cases of a command, and how they are run.
+
+    Raises:
+        UsageError: several computers or an engine are to share a single file.
+    """
+
+    cases: list[Case]
+    sequences: Sequence[Sequence4D]
+    place: Target
+    part: str | None
+    choice: Choice
+
+    def __post_init__(self):
+        shared = self.part is not None or not self.choice.is_local
+        if self.place.is_file and not self._together and shared:
+            raise click.UsageError(f"--part and --engine are for results in a folder, and {self.place.path} is a file.")
+
+    @property
+    def _together(self) -> bool:
+        """Whether frames become one file in the end."""
+        return any(sequence.together for sequence in self.sequences)
+
+    @property
+    def folder(self) -> Path:
+        return self.sequences[0].folder if self._together else self.place.path
+
+    @property
+    def is_cohort(self) -> bool:
+        return len(self.cases) > 1 or self.part is not None or not self.choice.is_local
+
+    def with_statistics(self, path: Path) -> _Job:
+        """Raises UsageError for several cases, InputError if it would replace another file of the case."""
+        if self.is_cohort:
+            raise click.UsageError(f"--statistics is for one volume; of several, {self.folder / TABLE} has them.")
+        cases = [replace(self.cases[0], statistics=path)]
+        refuse_clashes(cases)
+        return replace(self, cases=cases)
+
+    def run(self, bundle: Bundle, settings: Settings, cohort: Cohort | None, console: Console) -> int:
+        """Does what is not done yet, and says how many failed."""
+        wanted = self.cases if self.part is None else part_of(self.cases, self.part)
+        to_do = cohort.left_to_do(wanted) if cohort else wanted
+        if len(to_do) < len(wanted):
+            say(console, f"{len(wanted) - len(to_do)} of {len(wanted)} were done before.")
+        with stop_on_interrupt() as stop, RunProgress(console) as progress, folders_for(to_do):
+            try:
+                failed = self.choice.run(to_do, bundle, settings, cohort, self.folder, stop, progress)
+                for sequence in self.sequences:
+                    if made := sequence.finish(cohort):
+                        say(console, f"{sequence.source.name}: all frames -> {', '.join(map(str, made))}")
+            finally:
+                if cohort and (written := cohort.write_table()):
+                    say(console, f"Table of all cases: {written}")
+        if failed and len(wanted) > 1:
+            click.echo(f"{failed} of {len(wanted)} failed.", err=True)
+        return failed
 
 
 def _check_speed(speed: str, overlap: float | None) -> None:
