@@ -304,7 +304,7 @@ def test_an_unknown_model_is_said(department):
 def test_a_model_is_carried_to_a_computer_without_a_network_in_a_file(department, volume, tmp_path, monkeypatch):
     usema("models", "index", "add", department)
     usema("models", "download", "liver-ct")
-    file = tmp_path / "a model.usema"
+    file = tmp_path / "a folder that is made/a model.usema"
     assert usema("models", "export", "liver-ct", "-o", file).exit_code == 0
     assert "exists already" in usema("models", "export", "liver-ct", "-o", file).output
     assert "does not end with .usema" in usema("models", "export", "liver-ct", "-o", tmp_path / "a.zip").output

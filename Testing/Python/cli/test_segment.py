@@ -80,6 +80,11 @@ def test_the_first_command_of_the_readme_may_be_given_again_and_never_replaces_w
     (folder,) = tmp_path.iterdir()
     assert folder.name == "usema-sample"
     assert sorted(path.name for path in folder.iterdir()) == [".written.json", "preview.png", "segmentation.seg.nrrd"]
+    picture = folder / "elsewhere.png"
+    again = usema("segment", "--sample", "--preview", picture)
+    assert again.exit_code == 0, again.output
+    assert "elsewhere.png exists already" in usema("segment", "--sample", "--preview", picture).output
+    picture.unlink()
 
     corrected = folder / "segmentation.seg.nrrd"
     with corrected.open("r+b") as file:  # at once

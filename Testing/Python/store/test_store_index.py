@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -159,6 +161,23 @@ def test_what_is_published_is_read_and_has_its_size_and_hash(tmp_path):
     assert found.minimum_engine == usema.__version__
     files = {path.name for path in (tmp_path / "share").iterdir()}
     assert files == {"brain-mr-1.2.0.usema", "brain-mr-1.2.0.png", "models.json", "models.html"}
+
+
+def test_a_page_that_is_no_indexs_is_not_replaced(tmp_path):
+    page = tmp_path / "share/models.html"
+    page.parent.mkdir()
+    page.write_text("the department's own")
+    with pytest.raises(OutputError, match=r"models\.html exists already"):
+        publish.publish(write_tiny_bundle(tmp_path / "b"), page.parent)
+    assert page.read_text() == "the department's own"
+    assert [path.name for path in page.parent.iterdir()] == ["models.html"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+def test_a_folder_whose_name_is_no_unicode_gives_its_index_a_title(tmp_path):
+    share = tmp_path / os.fsdecode(b"share\xe9")
+    publish.publish(write_tiny_bundle(tmp_path / "b"), share)
+    assert json.loads((share / "models.json").read_text("utf-8"))["title"].startswith("Models of share")
 
 
 def test_a_new_version_replaces_the_entry_and_leaves_the_others(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
-from ..files import replace_file, sha256_of_file
+from ..files import refuse_existing, replace_file, sha256_of_file
 from ..models.label_names import chosen
 from ..models.metadata import ModelMetadata
 from ..resources import sample_volume
@@ -21,7 +21,9 @@ _DRAWN_FOR = "hippocampus-mr"  # the sample's labels; another model's mean somet
 _NOTED = ".written.json"  # beside them: name -> SHA-256, as they were written
 
 
-def sample_arguments(output: str | None, preview: str | None) -> tuple[tuple[Path, ...], str, str | None, bool]:
+def sample_arguments(
+    output: str | None, preview: str | None, overwrite: bool
+) -> tuple[tuple[Path, ...], str, str | None, bool]:
     """Input, output, preview, and whether they may be replaced.
 
     Without --output, the command may be given again and again: it replaces what it wrote itself, and takes the next
@@ -33,7 +35,9 @@ def sample_arguments(output: str | None, preview: str | None) -> tuple[tuple[Pat
     while not _is_own_work(folder):
         number += 1
         folder = Path(f"usema-sample-{number}")
-    replace = preview is None  # a picture elsewhere is the user's
+    replace = preview is None or not Path(preview).is_dir()
+    if preview is not None and replace:
+        refuse_existing(Path(preview), overwrite)  # a picture elsewhere is the user's
     return (sample_volume(),), str(folder / _RESULT), preview or str(folder / _PICTURE), replace
 
 

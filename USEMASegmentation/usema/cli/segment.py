@@ -106,7 +106,7 @@ def segment(
     if sample:
         if inputs:
             raise click.UsageError("Give either --sample or INPUT.")
-        inputs, output, preview, replaced = sample_arguments(output, preview)
+        inputs, output, preview, replaced = sample_arguments(output, preview, overwrite)
         overwrite = overwrite or replaced
     if not inputs:
         raise click.UsageError("Give a volume to segment, or --sample.")

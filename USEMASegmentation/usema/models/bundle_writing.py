@@ -59,7 +59,7 @@ def write_bundle(
     remove_abandoned(folder.parent)
     temporary = temporary_beside(folder)
     try:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         (temporary / METADATA_FILE).write_text(text, encoding="utf-8")
         (temporary / WEIGHTS_FILE).write_bytes(data)
         move_into_place(temporary, folder)

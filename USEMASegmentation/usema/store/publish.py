@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import BundleError, InputError, OutputError
-from ..files import replace_file, sha256_of_file
+from ..files import refuse_existing, replace_file, sha256_of_file
 from ..models.bundle import Bundle
 from . import archive, locks
 from .index import INDEX_FILE, SCHEMA_VERSION, full_place, least_schema_version, parse, read_bytes
@@ -124,8 +124,8 @@ def entry_of(bundle: Bundle, urls: Sequence[str], size: int, sha256: str, minimu
 
 
 def to_bytes(document: dict[str, Any]) -> bytes:
-    """An index as it is written."""
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8")
+    """An index as it is written; a folder's name may be no Unicode."""
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
 def _document(folder: Path, title: str | None) -> dict[str, Any]:
@@ -133,6 +133,7 @@ def _document(folder: Path, title: str | None) -> dict[str, Any]:
     if place.exists():
         document = parse(read_bytes(place), full_place(str(place))).document
     else:
+        refuse_existing(folder / PAGE_FILE, overwrite=False)  # without an index, the page is somebody else's
         document = {"schema_version": SCHEMA_VERSION, "title": f"Models of {folder.name}", "models": []}
     return {**document, **({"title": title} if title else {})}
 
