@@ -180,7 +180,8 @@ def cases_of(what: str, limit: int | None, one_side: Path | None, data: Path, wo
 
         folder = work / "sarcoma-mr"
         if not folder.exists():
-            with zipfile.ZipFile(resources_folder() / "Releases" / "sarcoma-mr-0.1.1.usema") as archive:
+            (release,) = (resources_folder() / "Releases").glob("sarcoma-mr-*.usema")
+            with zipfile.ZipFile(release) as archive:
                 archive.extractall(folder)
         dataset = data / "nnUNet_raw" / "Dataset051_SarcomaMR"
         bundle = read_bundle(folder)
