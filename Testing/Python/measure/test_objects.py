@@ -35,6 +35,19 @@ def test_watershed_leaves_single_round_and_long_objects_whole():
         assert split_objects(mask, None, WATERSHED).max() == 1
 
 
+@pytest.mark.parametrize("thickness", [1, 2])
+def test_a_thin_piece_is_no_part_of_an_object_that_it_does_not_touch(thickness):
+    mask = discs((40, 40, 12), (100, 60, 9))
+    mask[8 : 8 + thickness, 60:90] = True
+    mask[70, 20] = True
+    objects = split_objects(mask, None, WATERSHED)
+    assert objects.max() == 4
+    assert np.array_equal(objects, ndimage.label(mask, np.ones((3, 3)))[0])
+    kept = split_objects(mask, None, WATERSHED, minimum_pixels=70)
+    assert kept.max() == 2
+    assert np.array_equal(kept != 0, discs((40, 40, 12), (100, 60, 9)))
+
+
 @pytest.mark.parametrize("method", [COMPONENTS, WATERSHED])
 def test_a_boundary_between_objects_keeps_them_apart_and_belongs_to_the_nearest(method):
     core = discs((40, 40, 11), (62, 40, 9))

@@ -145,13 +145,16 @@ def object_rows(objects: np.ndarray, scale: Scale) -> Iterator[Mapping[str, Any]
 
 
 def _cut(inside: np.ndarray, method: str) -> np.ndarray:
-    """Connected areas, by WATERSHED cut at necks between round parts."""
+    """Connected areas, by WATERSHED cut at necks between round parts; no number is in two areas."""
     if method != WATERSHED or not inside.any():
         return scipy.ndimage.label(inside, _NEIGHBOURS)[0]
     import SimpleITK as sitk  # not above: most models split nothing into objects
 
-    distance = sitk.GetImageFromArray(-scipy.ndimage.distance_transform_edt(inside).astype(np.float32))
-    basins = sitk.MorphologicalWatershed(distance, level=_NECK, markWatershedLine=False, fullyConnected=True)
+    # What is outside is a wall higher than a neck: a thin piece would join an object beyond it.
+    heights = np.where(inside, -scipy.ndimage.distance_transform_edt(inside), _NECK).astype(np.float32)
+    basins = sitk.MorphologicalWatershed(
+        sitk.GetImageFromArray(heights), level=_NECK, markWatershedLine=False, fullyConnected=True
+    )
     return np.where(inside, sitk.GetArrayFromImage(basins), 0).astype(np.int32)
 
 
