@@ -20,6 +20,7 @@ from ..quality.labelled_cases import read_folds
 from .plugin import check_trainer, link_trainers
 from .preprocessed import Preprocessed
 from .raw_dataset import cases_of, labels_of, read_json
+from .raw_files import check_files
 from .starting import check_start, plan_like, spacing_of
 
 PLANS = "nnUNetPlans"
@@ -74,16 +75,17 @@ def train_dataset(
             nnU-Net would plan.
         spacing: of the voxels that a 3D network sees, in mm, z y x; by default that of ``start``, or else the data
             set's median. The first planning decides it for a folder of runs.
-        report: called with a sentence on which cases are trained on.
+        report: called with a sentence on which cases are checked, and which are trained on.
 
     Returns:
         the results folder, which `usema export` takes.
 
     Raises:
-        InputError: the folder is not such a dataset, or not the one that the training began with; there is no such
-            trainer or fold; the trainer's recipe does not know its kind of labels; it has too few cases for folds, or
-            is none for the network of ``start``; it is planned for another spacing, a spacing is asked for in 2D, or a
-            time budget is to be shared by several GPUs.
+        InputError: the folder is not such a dataset, a file of it is not whole or has labels or channels that
+            dataset.json does not, or it is not the one that the training began with; there is no such trainer or fold;
+            the trainer's recipe does not know its kind of labels; it has too few cases for folds, or is none for the
+            network of ``start``; it is planned for another spacing, a spacing is asked for in 2D, or a time budget is
+            to be shared by several GPUs.
         DeviceError: there are not so many GPUs.
         UsemaError: nnU-Net ended with an error; its own output says which.
     """
@@ -102,6 +104,9 @@ def train_dataset(
     _check_folds(fold, cases, [folder / "splits_final.json" for folder in (dataset, preprocessed.folder)])
     complete = preprocessed.is_complete(configuration)
     spacing = _spacing_to_plan(preprocessed.folder / f"{PLANS}.json", configuration, spacing)
+    if not complete:
+        report(f"Checking the files of {len(cases)} cases.")
+        check_files(dataset)
     processes = str(min(8, os.cpu_count() or 1, len(cases)))  # 8 are nnU-Net's own
     environment = {
         "nnUNet_def_n_proc": processes,
