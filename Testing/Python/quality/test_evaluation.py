@@ -233,6 +233,36 @@ def test_the_command_takes_a_tolerance_for_each_label_and_says_what_its_figures_
     assert (wrong.exit_code, "'1=thick' is no tolerance" in wrong.output) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("endings", "title", "lengths"),
+    [
+        ([".png"], "HD95 / pixels", {"hausdorff95_pixels": "2.0", "tolerance_pixels": "1.0"}),
+        ([".nii.gz"], "HD95 / mm", {"hausdorff95_mm": "2.0", "tolerance_mm": "1.0"}),
+        (
+            [".nii.gz", ".png"],
+            "HD95 / mm or pixels",
+            {"hausdorff95_mm": "2.0", "tolerance_mm": "1.0", "hausdorff95_pixels": "", "tolerance_pixels": ""},
+        ),
+    ],
+)
+def test_lengths_in_pictures_are_in_pixels(endings, title, lengths, folders):
+    for folder, start in zip(folders, (3, 5), strict=True):
+        image = sitk.GetImageFromArray(box((0, 1), (2, 10), (start, start + 6))[0].astype(np.uint8))
+        for ending in endings:
+            sitk.WriteImage(image, str(folder / f"a{ending[1:4]}{ending}"))
+    table = folders[0].parent / "rows.csv"
+    result = CliRunner().invoke(main, ["evaluate", *map(str, folders), "--csv", str(table)])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert title in said
+    assert ("of pictures are in pixels" in said) == (".png" in endings)
+    first, *others = csv.DictReader(table.read_text().splitlines())
+    assert list(first)[:5] == ["case", "label", "name", "dice", "surface_dice"]
+    assert {name: first[name] for name in list(first)[5:]} == lengths
+    for other in others:
+        assert [other[name] for name in list(other)[5:]] == ["", "", "2.0", "1.0"]
+
+
 @pytest.mark.parametrize("tolerance", [-1.0, math.nan, math.inf])
 def test_an_impossible_tolerance_is_refused(tolerance, folders):
     with pytest.raises(InputError, match=str(tolerance)):

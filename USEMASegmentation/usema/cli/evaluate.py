@@ -12,7 +12,8 @@ from ..files import refuse_existing
 from .tables import add_row, print_table
 
 # metric -> column title
-TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95 / mm"}
+TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD95"}
+PIXELS = "lengths and tolerances of pictures are in pixels: a picture does not say how large they are"
 
 
 @click.command()
@@ -24,8 +25,8 @@ TITLES = {"dice": "Dice", "surface_dice": "surface Dice", "hausdorff95_mm": "HD9
     "tolerances",
     multiple=True,
     metavar="MM | LABEL=MM",
-    help="Tolerance of the surface Dice, in mm; again for a label (its name, or its value) that has one of its own.  "
-    "[default: 1.0]",
+    help="Tolerance of the surface Dice, in mm (of pictures: in pixels); again for a label (its name, or its value) "
+    "that has one of its own.  [default: 1.0]",
 )
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write one row per case and label here.")
 @click.option("--overwrite", is_flag=True, help="Replace the CSV file if it exists.")
@@ -53,9 +54,10 @@ def evaluate(predictions, references, model, tolerances, csv_file, overwrite) ->
         click.secho(f"Note: {printable(sentence)}", fg="yellow", err=True)
 
     scores = evaluate_folders(predictions, references, labels, _tolerances(tolerances), report)
-    table = Table(
-        "label", "cases", "missed", *TITLES.values(), caption=f"mean / median over cases\n{SURFACE_DICE_COUNTS}"
-    )
+    units = sorted({"pixels" if score.in_pixels else "mm" for score in scores}) or ["mm"]
+    titles = TITLES | {"hausdorff95_mm": f"{TITLES['hausdorff95_mm']} / {' or '.join(units)}"}
+    caption = ["mean / median over cases", SURFACE_DICE_COUNTS, *([PIXELS] if "pixels" in units else [])]
+    table = Table("label", "cases", "missed", *titles.values(), caption="\n".join(caption))
     for row in summary(scores):
         values = (f"{row.mean[metric]:.3f} / {row.median[metric]:.3f}" for metric in TITLES)
         add_row(table, row.name, row.cases, row.missed, *values)

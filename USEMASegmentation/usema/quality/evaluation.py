@@ -11,7 +11,7 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from .metrics import METRICS, compare_masks, mean_of_found
 @dataclass(frozen=True)
 class Score:
     """One label in one case: ``dice`` and ``surface_dice`` (at ``tolerance_mm``) from 0 to 1, ``hausdorff95_mm`` in
-    mm."""
+    mm. Of pictures (``in_pixels``), what is called mm counts pixels."""
 
     case: str
     label: int
@@ -35,6 +35,7 @@ class Score:
     surface_dice: float
     hausdorff95_mm: float
     tolerance_mm: float = 1.0
+    in_pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def evaluate_folders(
             at.
         references: likewise. See ``label_maps.on_one_grid`` for grids that differ.
         labels: value -> name. Without it, each case has the labels found in its two files, named by their values.
-        tolerance_mm: how far apart surfaces may lie and still count as the same, for the surface Dice: one for all, or
-            by a label's name or value, where "" stands for all others (1 mm if it is not there).
+        tolerance_mm: how far apart surfaces may lie (in pictures: in pixels) and still count as the same, for the
+            surface Dice: one for all, or by a label's name or value, where "" stands for all others (1 if it is not
+            there).
         report: called with a sentence about what was left out of a comparison.
 
     Raises:
@@ -84,11 +86,12 @@ def evaluate_folders(
             raise InputError(f"A tolerance of {tolerance} mm is not possible.", "Give 0 or more.")
     scores, used = [], {""}
     for case, predicted, reference in _pairs(Path(predictions), Path(references)):
-        for label, name, found, truth, spacing in _label_pairs(predicted, reference, labels, report):
+        for label, name, found, truth, spacing, in_pixels in _label_pairs(predicted, reference, labels, report):
             key = next((key for key in (name, str(label)) if key in tolerances), "")
             used.add(key)
             tolerance = tolerances.get(key, 1.0)
-            scores.append(Score(case, label, name, *compare_masks(found, truth, spacing, tolerance), tolerance))
+            metrics = compare_masks(found, truth, spacing, tolerance)
+            scores.append(Score(case, label, name, *metrics, tolerance, in_pixels))
     if unknown := tolerances.keys() - used:
         names = ", ".join(sorted({f"{score.name}" for score in scores}))
         raise InputError(f"No case has the label '{sorted(unknown)[0]}' of a tolerance.", f"The labels are: {names}.")
@@ -121,15 +124,16 @@ def _pairs(predictions: Path, references: Path) -> list[tuple[str, Path, Path]]:
 
 def _label_pairs(
     predicted: Path, reference: Path, labels: Mapping[int, str] | None, report: Callable[[str], None]
-) -> Iterable[tuple[int, str, np.ndarray, np.ndarray, tuple[float, ...]]]:
-    """(label, name, predicted mask, reference mask, spacing) of a case; axes of a picture of one slice are left out."""
+) -> Iterable[tuple[int, str, np.ndarray, np.ndarray, tuple[float, ...], bool]]:
+    """(label, name, predicted mask, reference mask, spacing, whether that is in pixels) of a case; axes of a picture of
+    one slice are left out."""
     prediction, truth = read_label_map(predicted), read_label_map(reference)
     found, drawn, geometry = on_one_grid(prediction, truth, report)
     axes = tuple(axis for axis, side in enumerate(geometry.shape) if side == 1)[:1]
     spacing = tuple(step for axis, step in enumerate(geometry.spacing_zyx) if axis not in axes)
     for label, name, one, other in _matched(prediction, truth, labels):
         masks = (np.squeeze(_mask(layers, place), axes) for layers, place in ((found, one), (drawn, other)))
-        yield label, name, *masks, spacing
+        yield label, name, *masks, spacing, prediction.in_pixels or truth.in_pixels
 
 
 def _mask(layers: np.ndarray, place: tuple[int, int] | None) -> np.ndarray:
@@ -183,14 +187,24 @@ def summary(scores: Iterable[Score]) -> list[Summary]:
 
 
 def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool = False) -> None:
-    """Writes a line for each score, under the names of ``Score``'s fields.
+    """Writes a line for each score, under the names of ``Score``'s fields; lengths of pictures in columns of pixels.
 
     Raises:
         OutputError: the file exists, or cannot be written.
     """
     path = Path(path)
     refuse_existing(path, overwrite)
-    text = as_csv([field.name for field in fields(Score)], map(astuple, scores))
+    scores = list(scores)
+    columns = [field.name for field in fields(Score) if field.name != "in_pixels"]
+    pictures = [score.in_pixels for score in scores]
+    if any(pictures):
+        of_pixels = [name.replace("_mm", "_pixels") for name in columns]
+        columns = of_pixels if all(pictures) else list(dict.fromkeys([*columns, *of_pixels]))
+    rows = [
+        {name.replace("_mm", "_pixels") if score.in_pixels else name: value for name, value in asdict(score).items()}
+        for score in scores
+    ]
+    text = as_csv(columns, ([row.get(name) for name in columns] for row in rows))
     try:
         replace_file(path, text.encode("utf-8"))
     except OSError as error:

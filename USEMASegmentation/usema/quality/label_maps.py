@@ -36,12 +36,14 @@ class LabelMap:
         layers: (layers, z, y, x) integers; segments that overlap lie in different layers.
         geometry: the grid of a layer.
         segments: name -> (layer, value), of a file that names its segments; else None, and there is one layer.
+        in_pixels: the file is a picture, which does not say how large a pixel is: lengths count pixels.
     """
 
     path: Path
     layers: np.ndarray
     geometry: Geometry
     segments: Mapping[str, tuple[int, int]] | None = None
+    in_pixels: bool = False
 
     def values(self) -> list[int]:
         """The labels that are there, without the background."""
@@ -133,7 +135,7 @@ def _of_picture(path: Path) -> LabelMap:
     if array.ndim == 4:
         raise InputError(f"{path} has three values in each pixel.", "Give a label map: one number a pixel.")
     frames, height, width = array.shape
-    return LabelMap(path, whole_labels(array, path)[None], nominal_geometry(width, height, frames))
+    return LabelMap(path, whole_labels(array, path)[None], nominal_geometry(width, height, frames), in_pixels=True)
 
 
 def on_one_grid(
