@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 import shutil
 import statistics
 
@@ -261,6 +262,15 @@ def test_lengths_in_pictures_are_in_pixels(endings, title, lengths, folders):
     assert {name: first[name] for name in list(first)[5:]} == lengths
     for other in others:
         assert [other[name] for name in list(other)[5:]] == ["", "", "2.0", "1.0"]
+
+
+def test_a_case_whose_name_is_no_text_has_its_line_in_the_table(folders, labels):
+    for folder in folders:
+        shutil.copy(labels(1), folder / os.fsdecode(b"any\xff.nii.gz"))
+    table = folders[0].parent / "rows.csv"
+    result = CliRunner().invoke(main, ["evaluate", *map(str, folders), "--csv", str(table)])
+    assert result.exit_code == 0, result.output
+    assert [row["case"] for row in csv.DictReader(table.read_text("utf-8").splitlines())] == ["any?", "any?"]
 
 
 @pytest.mark.parametrize("tolerance", [-1.0, math.nan, math.inf])

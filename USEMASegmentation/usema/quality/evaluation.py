@@ -206,6 +206,6 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
     ]
     text = as_csv(columns, ([row.get(name) for name in columns] for row in rows))
     try:
-        replace_file(path, text.encode("utf-8"))
+        replace_file(path, text.encode("utf-8", "replace"))  # names of files may be no text
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
