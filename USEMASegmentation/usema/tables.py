@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any
+
+from .errors import OutputError
 
 # What a spreadsheet takes for the beginning of a formula, which may start programs and send what stands in other cells:
 # the list of OWASP's page "CSV Injection", with the wide characters of East Asian keyboards.
@@ -23,6 +27,24 @@ def as_csv(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     for row in (header, *rows):
         writer.writerow([_shown(cell) for cell in row])
     return text.getvalue()
+
+
+def refuse_foreign_table(path: Path, first: Sequence[str]) -> None:
+    """Refuses, before a run, to replace a table whose first columns are not these: it is not USEMA's.
+
+    Raises:
+        OutputError: says so.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            line = file.readline()
+    except OSError:  # there is none, or what is there will be told when it is written
+        return
+    names = [name.strip('" \n') for name in re.split("[,;\t]", line)]  # as a spreadsheet may have saved it
+    if line and names[: len(first)] != list(first):
+        raise OutputError(
+            f"{path} is not a table of USEMA's, which would have this name.", "Rename it, or choose another folder."
+        )
 
 
 def _shown(cell: Any) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import write_tiny_bundle
+from cli_cases import said, usema
 from click.testing import CliRunner
 from usema.cli import cohort, main
 from usema.errors import InputError
@@ -67,6 +68,24 @@ def test_the_table_tells_of_each_case_its_volumes_or_why_it_failed(source, model
     assert rows["broken.nii"]["Anterior hippocampus mean"] == ""
     said = re.search(r"^x/a\.nii\.gz: Anterior hippocampus ([\d.]+) ml", result.output, re.MULTILINE)
     assert float(said[1]) == pytest.approx((labels.array == 1).sum() * voxel, abs=0.01)
+
+
+def test_a_table_of_somebody_else_is_not_replaced_and_one_that_a_spreadsheet_saved_is(model, small_volume, tmp_path):
+    scan = tmp_path / "in" / small_volume.name
+    scan.parent.mkdir()
+    shutil.copy(small_volume, scan)
+    table = scan.with_name("cohort.csv")
+    table.write_text("id,age\n1,70\n")
+    command = ("segment", scan.parent, "-o", scan.parent, "--format", ".seg.nrrd", "--model", model)
+    refused = usema(*command)
+    assert refused.exit_code == 1
+    assert "cohort.csv is not a table of USEMA's" in said(refused)
+    assert table.read_text() == "id,age\n1,70\n"
+    assert sorted(path.name for path in scan.parent.iterdir()) == ["cohort.csv", scan.name]
+    table.write_text('\ufeff"case";"state";"seconds"\n', encoding="utf-8")
+    again = usema(*command)
+    assert again.exit_code == 0, again.output
+    assert table.read_text().startswith("case,state,")
 
 
 def test_the_same_command_does_what_is_not_done(source, model, small_volume):

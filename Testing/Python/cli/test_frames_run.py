@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 from importlib import import_module
 from pathlib import Path
@@ -61,6 +62,25 @@ def test_into_a_folder_each_frame_is_a_file_that_the_next_run_keeps(beating, mod
     assert "2 of 3 were done before" in said(again)
     assert (folder / "frame-1.seg.nrrd").read_bytes() == b"corrected by a person"
     assert load_volume(folder / "frame-3.seg.nrrd").array.any()
+
+
+def test_a_table_of_volumes_is_of_one_input_and_replaces_nobody_elses(beating, model, tmp_path):
+    own = tmp_path / "out/heart/volumes.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text("patient,ml")
+    refused = usema("segment", beating, "-o", f"{tmp_path}/out/", "--model", model)
+    assert refused.exit_code == 1
+    assert "volumes.csv is not a table of USEMA's" in said(refused)
+    assert own.read_text() == "patient,ml"
+
+    twins = tmp_path / "twins"
+    twins.mkdir()
+    for suffix in (".nii.gz", ".nii"):
+        nibabel.save(nibabel.load(beating), twins / f"heart{suffix}")
+    refused = usema("segment", twins, "-o", f"{tmp_path}/both/", "--model", model)
+    assert refused.exit_code == 1
+    assert re.search(r"heart\.nii(\.gz)? and \S*heart\.nii(\.gz)? would share \S*heart/volumes\.csv", said(refused))
+    assert not (tmp_path / "both").exists()
 
 
 def test_a_stop_keeps_finished_frames_and_the_same_command_goes_on(beating, model, tmp_path, monkeypatch):

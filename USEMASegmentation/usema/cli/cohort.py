@@ -29,7 +29,7 @@ from ..files import remove_abandoned, replace_file, sha256_of_file
 from ..inference.speeds import FAST
 from ..models.bundle import Bundle
 from ..models.label_names import chosen
-from ..tables import as_csv
+from ..tables import as_csv, refuse_foreign_table
 from .case_run import Outcome, Settings
 from .cases import Case
 from .statistics import cells, columns, rounded
@@ -66,7 +66,12 @@ class Cohort:
             self._settings["only"] = [label.name for label in chosen(settings.only, bundle.metadata.result_labels)]
 
     def left_to_do(self, cases: Sequence[Case]) -> list[Case]:
-        """Those that are not done; what a stopped or failed run of the same left behind may be replaced."""
+        """Those that are not done; what a stopped or failed run of the same left behind may be replaced.
+
+        Raises:
+            OutputError: a table of somebody else's has the name of that of the cohort.
+        """
+        refuse_foreign_table(self._folder / TABLE, _COLUMNS[:2])
         for folder in (self._folder, self._folder / STATUS_FOLDER):
             remove_abandoned(folder)
         left = []

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from ..errors import OutputError
 from ..files import refuse_existing, replace_file
-from ..tables import as_csv
+from ..tables import as_csv, refuse_foreign_table
 from ..volumes.frames import FrameList, find_frames
 from ..volumes.writing import IMAGE_SUFFIXES, result_suffix
 from .cases import Case, Target
 from .cohort import Cohort
 
 _VOLUMES = "volumes.csv"
+_COLUMNS = ("frame", "at")  # the first of that table
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class Sequence4D:
         return self.source.output.with_name(f"{_stem(self.source.output)}.{_VOLUMES}")
 
     def check(self) -> None:
-        """Refuse, before the run, what could not be put together after it. Raises OutputError."""
+        """Refuse, before the run, what could not be written or put together after it. Raises OutputError."""
         if not self.together:
+            refuse_foreign_table(self.table, _COLUMNS)
             return
         if result_suffix(self.source.output) not in IMAGE_SUFFIXES:
             raise OutputError(
@@ -83,7 +85,7 @@ class Sequence4D:
             [number, name, *(document["millilitres"].get(label) for label in labels)]
             for number, (name, document) in enumerate(zip(self.names, told, strict=True), 1)
         ]
-        text = as_csv(["frame", "at", *(f"{label} / ml" for label in labels)], rows)
+        text = as_csv([*_COLUMNS, *(f"{label} / ml" for label in labels)], rows)
         try:
             replace_file(self.table, text.encode("utf-8", "replace"))
         except OSError as error:
@@ -137,6 +139,12 @@ def split_into_frames(cases: Sequence[Case], output: Target, channels: int) -> t
             continue
         sequence = Sequence4D(case, found.names, _frames(case, found, output.is_file), output.is_file)
         sequence.check()
+        for other in sequences:
+            if other.table == sequence.table:
+                raise OutputError(
+                    f"{other.source.inputs[0]} and {case.inputs[0]} would share {sequence.table}.",
+                    "Rename one of them, or give each its own folder.",
+                )
         split += sequence.cases
         sequences.append(sequence)
     return split, sequences
