@@ -311,6 +311,8 @@ def test_a_bundle_stays_as_it_was_when_the_disk_fails(bundle, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == [bundle]
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+def test_a_folder_that_cannot_be_written_is_said_and_one_that_is_missing_is_made(tmp_path):
+    (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError, match="cannot be written"):
-        write_bundle(tmp_path / "missing" / "model", METADATA, weights())
+        write_bundle(tmp_path / "file" / "model", METADATA, weights())
+    assert write_bundle(tmp_path / "missing" / "model", METADATA, weights()).path == tmp_path / "missing" / "model"
