@@ -173,18 +173,23 @@ def _tried(predictor: Predictor, volume: Volume, own, pasted, chosen: list[int],
         yield "deep", labels, seconds
 
 
+def unpacked_sarcoma(work: Path) -> Path:
+    """The bundle's folder of the sarcoma model that waits for its release."""
+    import zipfile
+
+    folder = work / "sarcoma-mr"
+    if not folder.exists():
+        (release,) = (resources_folder() / "Releases").glob("sarcoma-mr-*.usema")
+        with zipfile.ZipFile(release) as archive:
+            archive.extractall(folder)
+    return folder
+
+
 def cases_of(what: str, limit: int | None, one_side: Path | None, data: Path, work: Path, finer: bool = False):
     """(set, case, a function that gives predictor, volume and reference)."""
     if what == "sarcoma":
-        import zipfile
-
-        folder = work / "sarcoma-mr"
-        if not folder.exists():
-            (release,) = (resources_folder() / "Releases").glob("sarcoma-mr-*.usema")
-            with zipfile.ZipFile(release) as archive:
-                archive.extractall(folder)
         dataset = data / "nnUNet_raw" / "Dataset051_SarcomaMR"
-        bundle = read_bundle(folder)
+        bundle = read_bundle(unpacked_sarcoma(work))
     else:
         dataset = data / "nnUNet_raw" / "Dataset004_Hippocampus"
         bundle = read_bundle(bundled_models()["hippocampus-mr"])

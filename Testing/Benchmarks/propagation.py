@@ -37,7 +37,6 @@ import argparse
 import json
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "USEMASegmentation"), str(ROOT / "Testing/Python/helpers")]
 
 import torch  # noqa: E402
-from corrections import SHIFTS, worst_slices  # noqa: E402
+from corrections import SHIFTS, unpacked_sarcoma, worst_slices  # noqa: E402
 from robustness_cases import OTHER_SIDE  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch.nn import functional  # noqa: E402
@@ -59,7 +58,7 @@ from usema.inference.running import Taught  # noqa: E402
 from usema.models.bundle import read_bundle  # noqa: E402
 from usema.networks.propagation import Propagation  # noqa: E402
 from usema.quality.labelled_cases import read_folds  # noqa: E402
-from usema.resources import bundled_models, resources_folder  # noqa: E402
+from usema.resources import bundled_models  # noqa: E402
 from usema.volumes.volume import load_volume, read_volume  # noqa: E402
 
 SIDE = 40  # voxels of what is learned from at once
@@ -72,11 +71,7 @@ TESTED = 6  # hippocampi, in corrections.py
 def collect(options) -> None:
     """Writes a file for each case: scores of the labels, image, right labels, and where the planes lie."""
     sarcoma = options.data / "nnUNet_raw" / "Dataset051_SarcomaMR"
-    folder = options.work / "sarcoma-mr"
-    if not folder.exists():
-        (release,) = (resources_folder() / "Releases").glob("sarcoma-mr-*.usema")
-        with zipfile.ZipFile(release) as archive:
-            archive.extractall(folder)
+    folder = unpacked_sarcoma(options.work)
     tested = {one["case"] for one in json.loads((folder / "card" / "cases.json").read_text())["cases"]}
     every = sorted(path.name.removesuffix(".nii.gz") for path in (sarcoma / "labelsTr").glob("*.nii.gz"))
     learned = [name for name in every if name not in tested]

@@ -131,7 +131,7 @@ def split_into_frames(cases: Sequence[Case], output: Target, channels: int) -> t
     Raises:
         OutputError: the results could not be put together.
     """
-    split, sequences = [], []
+    split, sequences, tables = [], [], {}
     for case in cases:
         found = find_frames(case.inputs[0]) if channels == len(case.inputs) == 1 else None
         if found is None:
@@ -139,12 +139,12 @@ def split_into_frames(cases: Sequence[Case], output: Target, channels: int) -> t
             continue
         sequence = Sequence4D(case, found.names, _frames(case, found, output.is_file), output.is_file)
         sequence.check()
-        for other in sequences:
-            if other.table == sequence.table:
-                raise OutputError(
-                    f"{other.source.inputs[0]} and {case.inputs[0]} would share {sequence.table}.",
-                    "Rename one of them, or give each its own folder.",
-                )
+        other = tables.setdefault(sequence.table, case)
+        if other is not case:
+            raise OutputError(
+                f"{other.inputs[0]} and {case.inputs[0]} would share {sequence.table}.",
+                "Rename one of them, or give each its own folder.",
+            )
         split += sequence.cases
         sequences.append(sequence)
     return split, sequences

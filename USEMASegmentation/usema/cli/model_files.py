@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -107,8 +107,6 @@ def export(model: str, output: Path | None, overwrite: bool) -> None:
     if output.suffix != archive.ENDING:
         raise InputError(f"{output.name} does not end with {archive.ENDING}.", "Name it so.")
     refuse_existing(output, overwrite)
-    with suppress(OSError):  # what is in the way is told by its name
-        output.parent.mkdir(parents=True, exist_ok=True)
     archive.pack(bundle.path, output)
     click.echo(f"{output}: {bundle.metadata.title} {bundle.metadata.version}, {output.stat().st_size / 1e6:.1f} MB")
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..inference.speeds import EXACT, SPEEDS, overlap_of
-from ..models.bundle import Bundle
+from ..models.bundle import Bundle, read_bundle
 from ..models.delta import Delta
 from ..models.label_names import chosen
 from ..models.metadata import ModelMetadata
@@ -244,8 +244,7 @@ def _check_image_options(
         raise InputError(f"A pixel of {pixel_size:g} mm is none.", "Give its side in mm, above 0.")
 
 
-def _find_bundle(model: str):
-    from ..models.bundle import read_bundle
+def _find_bundle(model: str) -> Bundle:
     from ..store.library import find_model
 
     return read_bundle(find_model(model))

@@ -11,7 +11,7 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -195,17 +195,17 @@ def write_csv(path: str | os.PathLike, scores: Iterable[Score], overwrite: bool 
     path = Path(path)
     refuse_existing(path, overwrite)
     scores = list(scores)
-    columns = [field.name for field in fields(Score) if field.name != "in_pixels"]
-    pictures = [score.in_pixels for score in scores]
-    if any(pictures):
-        of_pixels = [name.replace("_mm", "_pixels") for name in columns]
-        columns = of_pixels if all(pictures) else list(dict.fromkeys([*columns, *of_pixels]))
-    rows = [
-        {name.replace("_mm", "_pixels") if score.in_pixels else name: value for name, value in asdict(score).items()}
-        for score in scores
-    ]
+    units = sorted({score.in_pixels for score in scores}) or [False]
+    columns = list(dict.fromkeys(name for in_pixels in units for name in _columns(in_pixels)))
+    rows = (dict(zip(_columns(score.in_pixels), astuple(score), strict=False)) for score in scores)
     text = as_csv(columns, ([row.get(name) for name in columns] for row in rows))
     try:
         replace_file(path, text.encode("utf-8", "replace"))  # names of files may be no text
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def _columns(in_pixels: bool) -> list[str]:
+    """What ``Score``'s fields are called in a table, but the last, which decides it."""
+    names = [field.name for field in fields(Score)][:-1]
+    return [name.replace("_mm", "_pixels") for name in names] if in_pixels else names

@@ -36,7 +36,7 @@ def pack(bundle_folder: str | os.PathLike, file: str | os.PathLike) -> Path:
 
     Args:
         bundle_folder: with ``model.json``, ``weights.safetensors`` and perhaps some of ``EXTRAS``.
-        file: where to; replaced if it exists.
+        file: where to, in a folder that is made if need be; replaced if it exists.
 
     Returns:
         The file.
@@ -52,6 +52,7 @@ def pack(bundle_folder: str | os.PathLike, file: str | os.PathLike) -> Path:
         )
     read_bundle(folder).verify()
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         # Not compressed: weights in float16 would become a few per cent smaller, and take ten times as long to unpack.
         with whole_file(file) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name, (size, open_it) in _files(folder).items():
