@@ -88,6 +88,26 @@ def test_a_table_of_somebody_else_is_not_replaced_and_one_that_a_spreadsheet_sav
     assert table.read_text().startswith("case,state,")
 
 
+def test_results_of_a_run_into_another_folder_are_no_inputs(source, model):
+    (source / "broken.nii").unlink()
+    for number, kind in enumerate((".nii.gz", ".seg.nrrd"), 1):
+        more = ("--format", kind, "--probabilities", source / f"p{number}", "--model", model)
+        assert usema("segment", source, "-o", source / f"r{number}", *more).exit_code == 0
+    command = ("segment", source, "-o", source / "r3", "--model", model)
+    result = usema(*command)
+    assert result.exit_code == 0, result.output
+    assert len(done_now(result)) == 3
+    for number in (1, 2):
+        assert f"Results of an earlier run into {source / f'r{number}'} are left out (6)." in said(result)
+    assert "a segmentation, not an image" not in said(result)
+    assert "3 of 3 were done before" in said(usema(*command))
+    only = usema("segment", source / "r1", "-o", source / "r4", "--model", model)
+    assert only.exit_code == 1
+    assert "There is nothing to segment: Results of an earlier run" in said(only)
+    named = usema("segment", source / "r1/x/a.nii.gz", "-o", source / "r4", "--model", model)
+    assert named.exit_code == 0, named.output
+
+
 def test_the_same_command_does_what_is_not_done(source, model, small_volume):
     assert len(done_now(run(source, model))) == 3
     again = run(source, model)

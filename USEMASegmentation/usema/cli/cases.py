@@ -164,7 +164,7 @@ def plan_cases(
         the cases, and sentences about what was left out.
 
     Raises:
-        InputError: an input does not exist, or channels were given for several volumes.
+        InputError: an input does not exist, all are results, or channels were given for several volumes.
         OutputError: several results would have one name, or replace an input.
     """
     found, left_out = [], []
@@ -172,6 +172,8 @@ def plan_cases(
         more, words = find(path, [*earlier, *(place.path for place in places if place is not None)], images)
         found += more
         left_out += words
+    if not found:
+        raise InputError(f"There is nothing to segment: {' '.join(left_out[:3])}", "Name a file to segment it anyway.")
     if channels and len(found) != 1:
         raise InputError(f"--channel adds to one input, but there are {len(found)}.", "Segment them one by one.")
     grouped = _by_channel(found) if expected > 1 and not channels else [(one, (one.path, *channels)) for one in found]

@@ -33,8 +33,9 @@ from ..tables import as_csv, refuse_foreign_table
 from .case_run import Outcome, Settings
 from .cases import Case
 from .statistics import cells, columns, rounded
+from .statuses import STATUS_FOLDER, read_status
 
-STATUS_FOLDER, TABLE = "status", "cohort.csv"
+TABLE = "cohort.csv"
 DONE, FAILED, BEGUN = "done", "failed", "begun"
 _COLUMNS = ("case", "state", "seconds", "warnings", "error", "input", "output", "model", "version")
 
@@ -85,7 +86,7 @@ class Cohort:
 
     def record(self, case: Case, outcome: Outcome, state: str, error: UsemaError | None = None) -> None:
         """Writes the status of a case, whole; of one that is done, and of which nothing was written now, the error."""
-        before = _read(self._status(case)) if state == FAILED and not outcome.written else None
+        before = read_status(self._status(case)) if state == FAILED and not outcome.written else None
         if before and before["state"] == DONE and case.output.is_file():
             self._write(case, {**before, "error": str(error)})
             return
@@ -115,7 +116,7 @@ class Cohort:
         Returns:
             its path; None without a case.
         """
-        rows = [_read(path) for path in sorted((self._folder / STATUS_FOLDER).glob("*.json"))]
+        rows = [read_status(path) for path in sorted((self._folder / STATUS_FOLDER).glob("*.json"))]
         rows = sorted((row for row in rows if row), key=lambda row: row["case"])
         if not rows:
             return None
@@ -161,12 +162,12 @@ class Cohort:
 
     def told(self, case: Case) -> dict[str, Any] | None:
         """The status of a case, if it is of the same inputs, model and settings."""
-        document, identity = _read(self._status(case)), self._identity(case)
+        document, identity = read_status(self._status(case)), self._identity(case)
         return document if document and all(document[key] == value for key, value in identity.items()) else None
 
     def error(self, case: Case) -> str:
         """Why it failed last, whatever the settings; empty if it did not."""
-        document = _read(self._status(case))
+        document = read_status(self._status(case))
         return document["error"] if document else ""
 
     def _replaceable(self, case: Case, told: dict[str, Any] | None) -> Case:
@@ -187,12 +188,6 @@ class Cohort:
 
 def _is_done(case: Case, told: dict[str, Any] | None) -> bool:
     return bool(told) and told["state"] == DONE and not case.overwrite and all(map(Path.is_file, case.outputs))
-
-
-def results_in(folder: Path) -> list[Path]:
-    """The files that the statuses in a folder of results tell of: results of earlier runs."""
-    documents = filter(None, map(_read, (folder / STATUS_FOLDER).glob("*.json")))
-    return [folder / place for document in documents for place in document["outputs"]]
 
 
 def part_of(cases: Sequence[Case], part: str) -> list[Case]:
@@ -216,18 +211,3 @@ def _state(path: Path) -> list:
     except OSError:
         return []
     return [len(stats), hashlib.sha256(json.dumps(stats).encode()).hexdigest()]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A status; None where there is none, or not one of ours."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    document = {"measures": {}, **document} if isinstance(document, dict) else document  # older ones have none
-    texts = ("case", "state", "error")
-    parts = ("inputs", "outputs", "millilitres", "measures", "model", "settings")
-    if not isinstance(document, dict) or not all(isinstance(document.get(key), str) for key in texts):
-        return None
-    whole = all(isinstance(document.get(key), dict) for key in parts) and isinstance(document.get("warnings"), list)
-    return document if whole and {"name", "version"} <= document["model"].keys() and "seconds" in document else None

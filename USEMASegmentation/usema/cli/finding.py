@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..volumes.tree import find_pictures, find_volumes
+from .statuses import results_in
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def real(path: Path) -> Path:
 def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tuple[list[Found], list[str]]:
     """A file itself, or the volumes in a folder and below it; the folder itself where nothing is found.
 
-    The labels of a data set and other programs' derivatives are no images: they are left out, with a word.
+    The labels of a data set, other programs' derivatives and results of earlier runs are no images: they are left out,
+    with a word.
 
     Args:
         root: what the user gave.
@@ -40,7 +42,7 @@ def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tupl
         images: two-dimensional images are wanted, not volumes.
 
     Returns:
-        the volumes, and sentences about what was left out.
+        the volumes, none where all are results, and sentences about what was left out.
 
     Raises:
         InputError: there is no such file or folder, or a folder cannot be read.
@@ -53,12 +55,30 @@ def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tupl
     skipped = {real(path) for path in without} - {real(root)}
     found = (find_pictures if images else find_volumes)(root, skipped)
     volumes = [path for path in found.volumes if real(path) not in skipped]
+    results, words = _results_of_runs(root, [*volumes, *(path for path, _ in found.left_out)])
+    only_results = bool(volumes) and results.issuperset(volumes)
+    volumes = [path for path in volumes if path not in results]
     no_images = {folder for path in volumes if (folder := _folder_of_no_images(path, root))}
-    words = [f"{path} is left out: {reason}." for path, reason in found.left_out]
+    words += [f"{path} is left out: {reason}." for path, reason in found.left_out if path not in results]
     words += [f"{folder} is left out: it holds labels or derivatives, not images." for folder in sorted(no_images)]
     kept = [path for path in volumes if no_images.isdisjoint(path.parents)]
     named = [Found(path, own_name if path == root else path.relative_to(root)) for path in kept]
-    return named or [Found(root, own_name)], words
+    return named or ([] if only_results else [Found(root, own_name)]), words
+
+
+def _results_of_runs(root: Path, paths: Sequence[Path]) -> tuple[set[Path], list[str]]:
+    """Those of the paths that a run's statuses, in a folder on the way from ``root`` to one, tell of; a word a run."""
+    depth = len(root.parts)
+    folders = {folder for path in paths for folder in path.parents[: len(path.parts) - depth]}
+    places = [(path, real(path)) for path in paths]
+    results, words = set(), []
+    for folder in sorted(folders):
+        told = set(map(real, results_in(folder)))
+        its = {path for path, place in places if place in told} - results if told else set()
+        if its:
+            words.append(f"Results of an earlier run into {folder} are left out ({len(its)}).")
+            results |= its
+    return results, words
 
 
 def _folder_of_no_images(path: Path, root: Path) -> Path | None:

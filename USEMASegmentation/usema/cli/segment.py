@@ -19,13 +19,14 @@ from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES
 from ..volumes.writing import RESULT_SUFFIXES
 from .case_run import Settings, check_channels, folders_for
 from .cases import Case, Target, plan_cases, refuse_clashes, result_suffixes, targets
-from .cohort import TABLE, Cohort, part_of, results_in
+from .cohort import TABLE, Cohort, part_of
 from .device_names import check_device_name
 from .engines import Choice, engine_options
 from .frames import Sequence4D, split_into_frames
 from .interrupt import stop_on_interrupt
 from .progress import RunProgress
 from .sample import compare_with_reference, note_written, sample_arguments
+from .statuses import results_in
 from .tables import say
 
 DEFAULT_MODEL = "hippocampus-mr"

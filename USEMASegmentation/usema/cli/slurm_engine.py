@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import InputError, UsemaError
 from .cases import Case
-from .cohort import STATUS_FOLDER
 from .interrupt import Stop
 from .remote import CaseRunner, Job, Told, missing, pairs, say_stopped
+from .statuses import STATUS_FOLDER
 
 _SECONDS = 1.0  # between two looks at the jobs
 _FOLDER = "jobs"
