@@ -17,9 +17,7 @@ import SimpleITK as sitk
 from bundles import METADATA, plan, write_tiny_bundle
 from cli_cases import usema
 from usema.cli import main
-from usema.cli.first_look import NOTE
 from usema.resources import sample_volume
-from usema.volumes import writing
 from usema.volumes.volume import load_volume
 
 COMMAND = [sys.executable, "-c", "from usema.cli import main; main()"]
@@ -206,41 +204,6 @@ def test_any_name_that_the_disk_takes_is_written(model, small_volume, tmp_path, 
     assert result.exit_code == 0, result.output
     assert load_volume(tmp_path / name).array.shape == load_volume(small_volume).array.shape
     assert picture.is_file()
-
-
-def test_a_first_look_lies_beside_the_result_until_that_is_there(model, tmp_path, monkeypatch):
-    seen = []
-    write = writing.write_segmentation
-    monkeypatch.setattr(
-        writing, "write_segmentation", lambda *a: seen.append(sorted(p.name for p in tmp_path.iterdir())) or write(*a)
-    )
-    looks = []
-    label_map = writing.write_label_map
-    monkeypatch.setattr(
-        writing, "write_label_map", lambda path, *a: (label_map(path, *a), looks.append(load_volume(path).array))
-    )
-    small = load_volume(sample_volume()).array[:24, :32, :24]
-    volume = tmp_path / "in" / "volume.nii.gz"
-    volume.parent.mkdir()
-    sitk.WriteImage(sitk.GetImageFromArray(np.tile(small, (1, 2, 4))), volume)
-    for speed in ("preview", "exact"):
-        result = usema("segment", volume, "-o", tmp_path / f"{speed}.seg.nrrd", "--model", model, "--speed", speed)
-        assert result.exit_code == 0, result.output
-        assert ("preview, until the result is there" in result.output) == (speed == "preview")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["exact.seg.nrrd", "in", "preview.seg.nrrd"]
-    assert seen[0] == ["in"]
-    found = [load_volume(tmp_path / f"{speed}.seg.nrrd").array for speed in ("preview", "exact")]
-    np.testing.assert_array_equal(*found)
-    assert looks[0].shape == found[0].shape
-
-
-def test_a_first_look_that_a_killed_run_left_goes_and_a_file_of_its_name_stays(model, small_volume, tmp_path):
-    volume = load_volume(small_volume)
-    for name, note in (("killed", NOTE), ("own", "")):
-        writing.write_label_map(tmp_path / f"{name}.preview.nii.gz", volume.array > 0, volume.geometry, note=note)
-        result = usema("segment", small_volume, "-o", tmp_path / f"{name}.nii.gz", "--model", model)
-        assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.nii.gz", "own.nii.gz", "own.preview.nii.gz"]
 
 
 def test_a_failed_picture_leaves_the_segmentation_and_says_so(model, small_volume, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..volumes.tree import find_pictures, find_volumes
+from .first_look import is_first_look
 from .statuses import results_in
 
 
@@ -56,6 +57,9 @@ def find(root: Path, without: Sequence[Path] = (), images: bool = False) -> tupl
     found = (find_pictures if images else find_volumes)(root, skipped)
     volumes = [path for path in found.volumes if real(path) not in skipped]
     results, words = _results_of_runs(root, [*volumes, *(path for path, _ in found.left_out)])
+    looks = [path for path in volumes if is_first_look(path)]
+    words += [f"{path} is left out: a first look that a stopped run left." for path in looks]
+    results.update(looks)
     only_results = bool(volumes) and results.issuperset(volumes)
     volumes = [path for path in volumes if path not in results]
     no_images = {folder for path in volumes if (folder := _folder_of_no_images(path, root))}

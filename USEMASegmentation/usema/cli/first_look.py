@@ -9,27 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
-from .cases import Case
-from .progress import RunProgress
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..volumes.volume import Volume
+    from .cases import Case
+    from .progress import RunProgress
 
+_SUFFIX = ".preview.nii.gz"
 NOTE = "A first look by USEMA, until the result is there."  # in the file: it is no result, and nobody else's
 
 
 @contextmanager
 def first_look(case: Case, volume: Volume, progress: RunProgress) -> Iterator[Callable[[np.ndarray], None]]:
     """Gives what writes it. It goes in the end, also one that a killed run left."""
-    from ..volumes.writing import write_label_map
+    from ..volumes.writing import result_suffix, write_label_map
 
-    path = case.output.with_name(f"{case.output.name.split('.')[0]}.preview.nii.gz")
+    name = case.output.name
+    path = case.output.with_name(name[: len(name) - len(result_suffix(case.output) or "")] + _SUFFIX)
 
     def write(labels: np.ndarray) -> None:
         try:
-            write_label_map(path, labels, volume.geometry, _is_ours(path), NOTE)
+            write_label_map(path, labels, volume.geometry, is_first_look(path), NOTE)
         except OutputError as error:  # the result may still be written
             progress.say(f"{case.name}: no preview. {error}", "yellow")
         else:
@@ -38,11 +40,14 @@ def first_look(case: Case, volume: Volume, progress: RunProgress) -> Iterator[Ca
     try:
         yield write
     finally:
-        if _is_ours(path):
+        if is_first_look(path):
             path.unlink(missing_ok=True)
 
 
-def _is_ours(path: Path) -> bool:
+def is_first_look(path: Path) -> bool:
+    """Whether it is one that a run has written, by its name and by the note in it."""
     from ..volumes.writing import note_in
 
+    if not path.name.endswith(_SUFFIX):
+        return False
     return os.path.isfile(path) and note_in(path) == NOTE  # also where the name is longer than the disk takes
