@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from cli_cases import said, usema
 from usema.resources import sample_volume
 from usema.volumes.frames import find_frames, read_frame
@@ -62,6 +63,22 @@ def test_into_a_folder_each_frame_is_a_file_that_the_next_run_keeps(beating, mod
     assert "2 of 3 were done before" in said(again)
     assert (folder / "frame-1.seg.nrrd").read_bytes() == b"corrected by a person"
     assert load_volume(folder / "frame-3.seg.nrrd").array.any()
+
+
+def test_frames_may_lie_beside_their_input_which_no_result_replaces(beating, model, tmp_path):
+    scan = tmp_path / "heart.nrrd"
+    sitk.WriteImage(sitk.ReadImage(beating), scan)
+    before = scan.read_bytes()
+    replaced = usema("segment", scan, "-o", scan, "--overwrite", "--model", model)
+    assert replaced.exit_code == 1
+    assert "heart.nrrd would replace its input" in said(replaced)
+    for told in ("", f"{FRAMES} of {FRAMES} were done before"):
+        result = usema("segment", tmp_path, "-o", tmp_path, "--model", model)
+        assert result.exit_code == 0, result.output
+        assert told in said(result)
+    assert scan.read_bytes() == before
+    names = sorted(path.name for path in (tmp_path / "heart").iterdir())
+    assert names == [*(f"frame-{number}.nrrd" for number in (1, 2, 3)), "volumes.csv"]
 
 
 def test_a_table_of_volumes_is_of_one_input_and_replaces_nobody_elses(beating, model, tmp_path):

@@ -165,7 +165,8 @@ def plan_cases(
 
     Raises:
         InputError: an input does not exist, all are results, or channels were given for several volumes.
-        OutputError: several results would have one name, or replace an input.
+        OutputError: several results would go into one file. Whether two have one name, or one replaces an input, is
+            for :func:`refuse_clashes`: frames have names of their own.
     """
     found, left_out = [], []
     for path in inputs:
@@ -200,7 +201,6 @@ def plan_cases(
         )
         for name, said, (_, paths) in zip(names, shown, grouped, strict=True)
     ]
-    refuse_clashes(cases)
     return cases, left_out
 
 

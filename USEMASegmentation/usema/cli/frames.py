@@ -15,8 +15,9 @@ from ..files import refuse_existing, replace_file
 from ..tables import as_csv, refuse_foreign_table
 from ..volumes.frames import FrameList, find_frames
 from ..volumes.writing import IMAGE_SUFFIXES, result_suffix
-from .cases import Case, Target
+from .cases import Case, Target, refuse_replacing
 from .cohort import Cohort
+from .finding import real
 
 _VOLUMES = "volumes.csv"
 _COLUMNS = ("frame", "at")  # the first of that table
@@ -65,6 +66,7 @@ class Sequence4D:
                 f"{self.source.name} has {len(self.cases)} frames; probabilities, previews and statistics are of one.",
                 "Give folders for them and for the result (-o FOLDER/).",
             )
+        refuse_replacing(self.source.output, set(map(real, self.source.inputs)))
         for path in (self.source.output, self.table):
             refuse_existing(path, self.source.overwrite)
 

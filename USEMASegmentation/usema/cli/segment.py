@@ -129,6 +129,7 @@ def segment(
     expected = len(bundle.metadata.inputs)
     cases, left_out = plan_cases(inputs, channels, places, expected, overwrite, suffix, images, earlier)
     cases, sequences = (cases, []) if images else split_into_frames(cases, places[0], expected)
+    refuse_clashes(cases)
     job = _Job(cases, sequences, places[0], part, choice)
     if statistics:
         job = job.with_statistics(statistics)
