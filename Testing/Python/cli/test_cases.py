@@ -153,6 +153,15 @@ def test_an_existing_folder_is_a_folder_whatever_its_name(tmp_path):
     assert Target(str(tmp_path / "a.txt"), (".nii",)).is_folder
 
 
+def test_a_volume_that_two_inputs_give_is_taken_once_and_links_to_it_by_their_names(tmp_path):
+    touch(tmp_path, "in/a.nii", "in/x/b.nii")
+    (tmp_path / "in/link.nii").symlink_to("a.nii")
+    once = {"in/a.nii": "a.nii", "in/link.nii": "link.nii", "in/x/b.nii": "x/b.nii"}
+    assert results(tmp_path, tmp_path / "in/a.nii", tmp_path / "in", tmp_path / "in/a.nii") == once
+    output = targets(f"{tmp_path}/r.nii", None, None)
+    assert len(plan_cases([tmp_path / "in/a.nii"] * 2, (), output)[0]) == 1
+
+
 def test_a_picture_of_one_volume_is_a_file_and_of_several_a_folder(tmp_path):
     touch(tmp_path, "in/a.nii", "in/b.nii")
     output, picture = f"{tmp_path / 'out'}/", str(tmp_path / "one.png")

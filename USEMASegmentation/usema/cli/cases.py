@@ -173,6 +173,7 @@ def plan_cases(
         more, words = find(path, [*earlier, *(place.path for place in places if place is not None)], images)
         found += more
         left_out += words
+    found, left_out = _each_once(found), list(dict.fromkeys(left_out))
     if not found:
         raise InputError(f"There is nothing to segment: {' '.join(left_out[:3])}", "Name a file to segment it anyway.")
     if channels and len(found) != 1:
@@ -202,6 +203,14 @@ def plan_cases(
         for name, said, (_, paths) in zip(names, shown, grouped, strict=True)
     ]
     return cases, left_out
+
+
+def _each_once(found: Sequence[Found]) -> list[Found]:
+    """Without what an input before gave: a file and its folder. Links to one volume are several, with their names."""
+    places: dict[tuple[str, Path], Found] = {}
+    for one in found:
+        places.setdefault((os.path.abspath(one.path), real(one.path)), one)
+    return list(places.values())
 
 
 def _by_channel(found: Sequence[Found]) -> list[tuple[Found, tuple[Path, ...]]]:
