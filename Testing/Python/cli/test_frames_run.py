@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from cli_cases import said, usema
+from usema.errors import InputError
 from usema.resources import sample_volume
 from usema.volumes.frames import find_frames, read_frame
 from usema.volumes.volume import load_volume, read_volume
@@ -121,6 +122,31 @@ def test_a_stop_keeps_finished_frames_and_the_same_command_goes_on(beating, mode
     assert "2 of 3 were done before" in said(usema(*command))
     assert find_frames(tmp_path / "r.nii.gz").names == ("0 s", "0.5 s", "1 s")
     assert [path.name for path in kept.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_that_finishes_no_frame_leaves_no_folder_of_them(beating, model, tmp_path, monkeypatch):
+    predict = import_module("usema.cli.work").predict_case
+
+    def fail_from(first):
+        def failing(case, *rest):
+            if case.frame[0] >= first:
+                raise InputError("This frame cannot be segmented.")
+            return predict(case, *rest)
+
+        monkeypatch.setattr("usema.cli.work.predict_case", failing)
+
+    command = ("segment", beating, "-o", tmp_path / "r.nii.gz", "--model", model)
+    fail_from(0)
+    failed = usema(*command)
+    assert failed.exit_code == 1
+    assert "3 of 3 failed" in said(failed)
+    assert "This frame cannot be segmented" in said(failed)
+    assert list(tmp_path.iterdir()) == []
+    fail_from(1)
+    assert "2 of 3 failed" in said(usema(*command))
+    fail_from(0)
+    assert "1 of 3 were done before" in said(usema(*command))
+    assert (tmp_path / "r.nii.gz.frames/frame-1.nii.gz").is_file()
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,11 @@ class Sequence4D:
         cohort.forget(self.cases)
         return self.source.output, self.table
 
+    def clear(self, cohort: Cohort) -> None:
+        """Leave no folder of waiting frames where none is finished."""
+        if self.together and not any(path.exists() for case in self.cases for path in case.outputs):
+            cohort.forget(self.cases)
+
     def _put_together(self) -> None:
         from ..volumes.volume import load_volume
         from ..volumes.writing import write_label_frames

@@ -204,6 +204,8 @@ class _Job:
                     if made := sequence.finish(cohort):
                         say(console, f"{sequence.source.name}: all frames -> {', '.join(map(str, made))}")
             finally:
+                for sequence in self.sequences:
+                    sequence.clear(cohort)
                 if cohort and (written := cohort.write_table()):
                     say(console, f"Table of all cases: {written}")
         if failed and len(wanted) > 1:
