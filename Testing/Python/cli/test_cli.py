@@ -96,7 +96,7 @@ def test_a_failing_case_does_not_stop_the_rest_and_the_exit_code_tells(model, vo
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--overlap", "1.5"], "overlap 1.5"),
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--device", "cuda:9"], "'cuda:9' cannot be used"),
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--device", "tpu"], "'tpu' is not a device"),
-        (["{volume}", "{volume}", "-o", "{tmp}/a.nii.gz"], "one file, but there are 2 inputs"),
+        (["{volume}", __file__, "-o", "{tmp}/a.nii.gz"], "one file, but there are 2 inputs"),
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--channel", "{volume}"], r"takes 1 volume(s)"),
         (["{volume}", "-o", "{tmp}/a.nii.gz", "--preview", "{tmp}/a.jpg"], "not 'a.jpg'"),
         (["{tmp}", "-o", "{tmp}/a.nii.gz"], "{tmp}"),
