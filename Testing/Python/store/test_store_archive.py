@@ -99,7 +99,11 @@ def test_what_is_no_whole_bundle_is_not_packed(bundle, tmp_path):
 @pytest.mark.fault
 def test_a_place_that_cannot_be_written_is_said(bundle, tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
-        archive.pack(bundle, tmp_path / "missing" / "m.usema")
+        archive.pack(bundle, bundle / WEIGHTS_FILE / "m.usema")  # the folder is a file
+
+
+def test_a_folder_that_is_missing_is_made(bundle, tmp_path):
+    assert read_bundle(archive.pack(bundle, tmp_path / "missing" / "m.usema")).metadata.name == METADATA["name"]
 
 
 # What must not come out
