@@ -8,13 +8,14 @@ import secrets
 import sys
 from pathlib import Path
 
+from usema.cli.interrupt import Stopped, signals_raise
 from usema.errors import UsemaError
 
 NO_EXTRA = "The browser front end is not installed here"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until Ctrl-C.
+    """Serve until Ctrl+C, or until the process is asked to end in another way.
 
     Returns:
         the exit code.
@@ -34,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     token = secrets.token_urlsafe(24)
     try:
-        Application(token, [Path(path) for path in options.paths]).serve(options.host, options.port, options.browser)
+        with signals_raise():
+            application = Application(token, [Path(path) for path in options.paths])
+            application.serve(options.host, options.port, options.browser)
+    except Stopped as stop:
+        return stop.exit_code
     except UsemaError as error:
         print(f"Error: {error.message}", file=sys.stderr)
         if error.hint:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
 import click
 
 from ..errors import MissingDependencyError
+
+_SECONDS = 10  # to end what runs and to remove its files, which hold the volumes that were opened
 
 
 @click.command()
@@ -27,7 +30,21 @@ def web(paths: tuple[str, ...], host: str, port: int, browser: bool) -> None:
             "The browser front end is not installed here: trame-slicer is missing.",
             "Install it: pip install 'usema[web]'",
         )
-    # A process of its own: the engine's command line never loads the scene.
+    # A process of its own: the engine's command line never loads the scene. Ctrl+C is for this one, which passes it on.
     command = [sys.executable, "-m", "usema_web", "--host", host, "--port", str(port)]
-    served = subprocess.run([*command, *([] if browser else ["--no-browser"]), *paths])
-    click.get_current_context().exit(served.returncode)
+    served = subprocess.Popen([*command, *([] if browser else ["--no-browser"]), *paths], start_new_session=True)
+    try:
+        code = served.wait()
+    except KeyboardInterrupt:
+        _end(served)
+        raise
+    click.get_current_context().exit(code)
+
+
+def _end(served: subprocess.Popen) -> None:
+    if os.name != "nt":  # there, it would be killed, and Ctrl+C has reached it
+        served.terminate()
+    try:
+        served.wait(_SECONDS)
+    except subprocess.TimeoutExpired:
+        served.kill()
