@@ -8,7 +8,8 @@ weights as a bundle, and measures it as users have it: by the engine, as `usema 
 Testing/Benchmarks/results/five_folds, fold by fold; what is there is not done again, and the table is made anew. It has
 mean Dice, surface Dice and 95 % Hausdorff distance over all cases with 95 % bootstrap intervals over the cases, beside
 an atlas of the same folds that never looks at the image; the cases by size, the worst ones with what is wrong in them,
-and calibration: each fold's probabilities with the temperature of the other folds.
+and calibration: each fold's probabilities with the temperature of the other folds. Where the data set's own split has
+fewer than five folds, the cases that it never leaves out are dealt to the others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from atlas import DATA, atlas_dice  # noqa: E402
 from five_folds_table import write_table  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results/five_folds"
-CONFIGURATION = "3d_fullres"
+CONFIGURATION, FOLDS = "3d_fullres", 5
 PARTS = ("logits", "labels")  # of voxels
 
 
@@ -72,6 +73,31 @@ def run(fold: int, options: argparse.Namespace) -> dict:
             for label in case.labels
         ],
     }
+
+
+def with_five_folds(dataset: Path, runs: Path) -> Path:
+    """The data set, or links to it beside a split that leaves every case out once."""
+    path = dataset / "splits_final.json"
+    if not path.is_file() or len(json.loads(path.read_text())) >= FOLDS:  # without one, nnU-Net deals five
+        return dataset
+    linked = runs / "raw" / dataset.name
+    linked.mkdir(parents=True, exist_ok=True)
+    for name in ("imagesTr", "labelsTr", "dataset.json"):
+        if not (linked / name).exists():
+            (linked / name).symlink_to((dataset / name).resolve())
+    (linked / path.name).write_text(json.dumps(completed(json.loads(path.read_text())), indent=1))
+    return linked
+
+
+def completed(folds: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
+    """Five folds, those given first: the cases that none of them leaves out are dealt to the others."""
+    every = sorted({case for fold in folds for part in fold.values() for case in part})
+    left = sorted(set(every).difference(*(fold["val"] for fold in folds)))
+    dealt = np.array_split(np.random.default_rng(0).permutation(left), FOLDS - len(folds))
+    return [
+        *folds,
+        *({"train": sorted(set(every) - set(val)), "val": sorted(val)} for val in map(np.ndarray.tolist, dealt)),
+    ]
 
 
 def trained(fold: int, options: argparse.Namespace):
@@ -146,12 +172,13 @@ def main() -> None:
     parser.add_argument("--trainer", required=True, help="a class of usema.training")
     parser.add_argument("--iterations", type=int, required=True)
     parser.add_argument("--spacing", type=float, nargs=3, help="of the voxels that the network sees, in mm, z y x")
-    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--folds", type=int, nargs="+", default=[*range(FOLDS)])
     parser.add_argument("--card", type=Path, help="JSON for `usema export --card`")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, default=Path("five-folds-runs"), help="work folder: data, checkpoints")
     options = parser.parse_args()
 
+    options.dataset = with_five_folds(options.dataset, options.runs)
     folder = RESULTS / f"{options.dataset.name}-{options.trainer}-{options.iterations}"
     folder.mkdir(parents=True, exist_ok=True)
     for fold in options.folds:
