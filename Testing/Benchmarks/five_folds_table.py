@@ -18,11 +18,26 @@ def write_table(folder: Path) -> None:
     rows = sorted((json.loads(path.read_text()) for path in folder.glob("fold-*.json")), key=lambda row: row["fold"])
     cases = [{**case, "fold": row["fold"]} for row in rows for case in row["cases"]]
     atlas = {case: dice for row in rows for case, dice in row["atlas"].items()}
-    text = [heading(rows), figures(cases, atlas), groups(cases), worst(cases)]
+    whole, their_whole = cases, atlas
+    if len(by_label(cases)) > 1:
+        whole = [*cases, *averaged(cases)]
+        their_whole = {case: [*dice, float(np.mean(dice))] for case, dice in atlas.items()}
+    text = [heading(rows), figures(whole, their_whole), groups(whole), worst(cases)]
     kept = folder / "calibration.json"
     if kept.is_file():
         text.append(calibrated(json.loads(kept.read_text())))
     (folder / "README.md").write_text("\n\n".join(text) + "\n")
+
+
+def averaged(cases: list[dict]) -> list[dict]:
+    """Each case over its segments: means of what is measured, sums of what is in ml."""
+    found = []
+    for name in dict.fromkeys(case["case"] for case in cases):
+        its = [case for case in cases if case["case"] == name]
+        means = {metric: float(column(its, metric).mean()) for metric in METRICS}
+        sums = {measure: float(column(its, measure).sum()) for measure in its[0] if measure.endswith("_ml")}
+        found.append({"case": name, "label": "mean", "fold": its[0]["fold"], **means, **sums})
+    return found
 
 
 def heading(rows: list[dict]) -> str:
@@ -62,9 +77,9 @@ def groups(cases: list[dict]) -> str:
     lines = []
     for label, some in by_label(cases).items():
         parts = {f"fold {fold}": [case for case in some if case["fold"] == fold] for fold in folds_of(some)}
-        for size, part in zip(
-            SIZES, np.array_split(sorted(some, key=lambda case: case["reference_ml"]), 3), strict=True
-        ):
+        by_size = sorted(some, key=lambda case: case["reference_ml"])
+        thirds = np.array_split(by_size, len(SIZES)) if len(some) >= len(SIZES) else ()
+        for size, part in zip(SIZES, thirds, strict=False):
             parts[f"{size}, {part[0]['reference_ml']:.1f} to {part[-1]['reference_ml']:.1f} ml"] = list(part)
         for name, part in parts.items():
             volumes = [column(part, measure).mean() for measure in ("reference_ml", "predicted_ml")]

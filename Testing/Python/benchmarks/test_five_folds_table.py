@@ -61,3 +61,19 @@ def test_the_worst_cases_come_first_with_what_is_wrong_in_them():
         "| d | Tumour | 0.400 | 80.0 | 1.0 | 2.0 |",
         "| b | Tumour | 0.700 | 40.0 | 1.0 | 2.0 |",
     ]
+
+
+def test_a_case_of_several_segments_counts_with_their_mean_too(tmp_path):
+    from five_folds_table import write_table
+
+    several = row(0, 0.5, case("a", 0.9, 1.0, "Front"), case("a", 0.7, 3.0, "Back"), case("b", 0.5, 2.0, "Front"))
+    several["cases"].append(case("b", 0.3, 2.0, "Back"))
+    several["atlas"] = {"a": [0.6, 0.2], "b": [0.4, 0.4]}
+    (tmp_path / "fold-0.json").write_text(json.dumps(several))
+    write_table(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "\n2 cases, each segmented" in text
+    assert "| mean | 2 | Dice | 0.600 (0.400 to 0.800) | 0.600 | 0.400 (b) |" in text
+    assert "| mean | 2 | Dice of the atlas | 0.400 (" in text
+    assert "| mean | fold 0 | 2 | 0.600 (0.400 to 0.800) | 4.0 | 4.0 |" in text
+    assert text.count("| b | ") == 2  # the worst are segments
