@@ -2,6 +2,7 @@
 
     python Testing/Benchmarks/five_folds.py --dataset Dataset051_SarcomaMR --trainer nnUNetTrainerUSEMARobustMirrored
         --iterations 2250 --spacing 3 3 3 [--folds 0 1 2 3 4] [--card CARD.json] [--runs FOLDER]
+        [--temperature 3.12]
 
 Trains as `usema train` does (a run that was interrupted goes on at its last checkpoint), exports each fold's last
 weights as a bundle, and measures it as users have it: by the engine, as `usema card` does. Figures go to
@@ -142,7 +143,10 @@ def voxels_file(options: argparse.Namespace, fold: int) -> Path:
 
 
 def calibration(options: argparse.Namespace) -> dict | None:
-    """Errors over the cases of all folds, without a temperature and with that of the other folds; None without them."""
+    """Errors over all cases: without a temperature, with that of the other folds, and with the one that was asked for.
+
+    None without the voxels of all folds.
+    """
     from usema.quality.calibration import Reliability, Voxels, fit_temperature
     from usema.quality.calibration_voxels import REGION
 
@@ -154,16 +158,20 @@ def calibration(options: argparse.Namespace) -> dict | None:
         kept = np.load(path)
         names = [name.removeprefix("labels-") for name in kept.files if name.startswith("labels-")]
         voxels[fold] = [Voxels(*(kept[f"{part}-{name}"] for part in PARTS)) for name in names]
-    before, after, temperatures = Reliability(), Reliability(), {}
+    before, after, asked, temperatures = Reliability(), Reliability(), Reliability(), {}
     for fold, cases in voxels.items():
         others = [case for other in voxels if other != fold for case in voxels[other]]
         temperatures[fold] = fit_temperature(others)
         for case in cases:
             before.add(case)
             after.add(case, temperatures[fold])
+            if options.temperature:
+                asked.add(case, options.temperature)
     every = fit_temperature([case for cases in voxels.values() for case in cases])
-    errors = {name: [round(getattr(state, name), 4) for state in (before, after)] for name in ("ece", "nll", "brier")}
-    return {"region": REGION, "temperature": every, "of_the_other_folds": temperatures, **errors}
+    states = (before, after, asked) if options.temperature else (before, after)
+    errors = {name: [round(getattr(state, name), 4) for state in states] for name in ("ece", "nll", "brier")}
+    found = {"region": REGION, "temperature": every, "of_the_other_folds": temperatures, **errors}
+    return {**found, "asked": options.temperature} if options.temperature else found
 
 
 def main() -> None:
@@ -174,6 +182,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, nargs=3, help="of the voxels that the network sees, in mm, z y x")
     parser.add_argument("--folds", type=int, nargs="+", default=[*range(FOLDS)])
     parser.add_argument("--card", type=Path, help="JSON for `usema export --card`")
+    parser.add_argument("--temperature", type=float, help="that of a published model: its errors on all cases, too")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, default=Path("five-folds-runs"), help="work folder: data, checkpoints")
     options = parser.parse_args()

@@ -101,10 +101,11 @@ def worst(cases: list[dict]) -> str:
 def calibrated(measured: dict) -> str:
     lines = [(title, *(f"{value:.4f}" for value in measured[name])) for name, title in MEASURES.items()]
     temperatures = ", ".join(f"{value:.2f}" for value in measured["of_the_other_folds"].values())
+    asked = (f"with {measured['asked']:.2f}",) if "asked" in measured else ()
     return (
         f"Calibration, {measured['region']}. Each fold has the temperature that the others ask for "
         f"({temperatures}); all together ask for {measured['temperature']:.2f}.\n\n"
-        + markdown(("", "without temperature", "with that of the other folds"), lines)
+        + markdown(("", "without temperature", "with that of the other folds", *asked), lines)
     )
 
 

@@ -77,3 +77,12 @@ def test_a_case_of_several_segments_counts_with_their_mean_too(tmp_path):
     assert "| mean | 2 | Dice of the atlas | 0.400 (" in text
     assert "| mean | fold 0 | 2 | 0.600 (0.400 to 0.800) | 4.0 | 4.0 |" in text
     assert text.count("| b | ") == 2  # the worst are segments
+
+
+def test_the_temperature_of_a_published_model_is_measured_beside_those_of_the_folds():
+    from five_folds_table import calibrated
+
+    measured = {"region": "near", "temperature": 4.0, "of_the_other_folds": {"0": 3.5}, "asked": 3.12}
+    text = calibrated({**measured, "ece": [0.2, 0.05, 0.03], "nll": [0.9, 0.6, 0.7], "brier": [0.5, 0.4, 0.4]})
+    assert "| with that of the other folds | with 3.12 |" in text
+    assert "| expected calibration error | 0.2000 | 0.0500 | 0.0300 |" in text
