@@ -10,6 +10,7 @@ from image_models import blobs, write_disc_counter
 from slicer_cases import addVolume, pollUntil, transformNode
 from usema.errors import InputError
 from USEMASegmentationLib.Scene.EditMask import tagOf
+from USEMASegmentationLib.Scene.ReviewCase import casesOf
 from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf
 
 pytest_plugins = ["slicer_fixtures"]
@@ -156,3 +157,20 @@ def test_a_sequence_that_is_removed_ends_the_run(logic, sequence):
     status = pollUntil(logic, "cancelled")
     assert "The sequence was removed" in status.message
     assert status.segmentation is None
+
+
+# One frame alone, to be reviewed
+
+
+def test_a_result_is_of_the_frame_that_was_sent_though_another_is_shown_by_then(logic, sequence):
+    browser, volume = sequence
+    logic.start(inputVolume=volume, modelName="tiny")
+    while logic.isMoving:  # its voxels are still being sent
+        logic.poll()
+    browser.SetSelectedItemNumber(2)
+    status = pollUntil(logic, "done")
+    assert any("were changed" in one for one in status.warnings)
+    cases, reason = casesOf(status.segmentation)
+    assert (cases, reason) == ([], "it is of the frame 40, and the volume shows another one")
+    browser.SetSelectedItemNumber(1)
+    assert len(casesOf(status.segmentation)[0]) == 1
