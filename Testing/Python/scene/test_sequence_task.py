@@ -174,3 +174,21 @@ def test_a_result_is_of_the_frame_that_was_sent_though_another_is_shown_by_then(
     assert (cases, reason) == ([], "it is of the frame 40, and the volume shows another one")
     browser.SetSelectedItemNumber(1)
     assert len(casesOf(status.segmentation)[0]) == 1
+
+
+def test_a_frame_that_was_done_again_can_be_reviewed_after_another_one_was(logic, sequence, host, tmp_path):
+    browser, volume = sequence
+    node = logic.segment(volume, "tiny", allFrames=True)
+    for number in (0, 2):
+        browser.SetSelectedItemNumber(number)
+        assert logic.segment(volume, "tiny", segmentation=node) is node
+    host.saveBundle(tmp_path / "case.mrb")
+    for number, expected in ((0, 1), (1, 0), (2, 1)):
+        browser.SetSelectedItemNumber(number)
+        assert len(casesOf(node)[0]) == expected
+    host.openBundle(tmp_path / "case.mrb")
+    browser = host.scene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
+    node = host.scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+    for number, expected in ((0, 1), (1, 0), (2, 1)):
+        browser.SetSelectedItemNumber(number)
+        assert len(casesOf(node)[0]) == expected
