@@ -20,12 +20,13 @@ from usema.volumes.outside import fill_outside
 from usema.volumes.volume import MOST, check_values
 
 from ..Parameters import EXISTING, Parameters, Readiness
+from .EditMask import ownSegments
 from .Hierarchy import toldOf
 from .Images import checkImage, checkVolume
 from .Kinds import refuseOtherKinds
 from .Sequences import frameOf
 from .Targets import whyElsewhere, whyNotInto
-from .VolumeBridge import boxOf, cropped, isBent, worldGeometries
+from .VolumeBridge import boxOf, cropped, isBent, referenceVolume, worldGeometries
 
 # Python with torch and a small network in memory, before it has seen a volume.
 _WORKER_BYTES = GIB // 2
@@ -82,7 +83,10 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warn
         geometry = cropped(geometry, boxOf(parameters))
     intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
     return Warnings(
-        scene=_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
+        scene=[
+            *_lossWarnings(parameters, bundle.metadata),
+            *_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
+        ],
         engine=input_warnings(bundle.metadata, geometry, intensities),
         target=_targetWarnings(parameters),
     )
@@ -194,6 +198,17 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     if parameters.keepProbabilities:
         needed += (2 * classes + 4 * (len(parameters.labels) or len(metadata.labels))) * voxels
     return needed + _WORKER_BYTES
+
+
+def _lossWarnings(parameters: Parameters, metadata: ModelMetadata) -> list[str]:
+    """The choice to replace outlives the choice of another volume, such as of the next patient on a common grid."""
+    target, volume = parameters.segmentation, parameters.inputVolume
+    made = referenceVolume(target, volume)
+    if made is volume or parameters.existing != "replace" or whyElsewhere(target, volume):
+        return []
+    if not ownSegments(target, metadata):
+        return []
+    return [f"'{target.GetName()}' was made of another volume, '{made.GetName()}', whose result is replaced."]
 
 
 def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata, allFrames: bool) -> list[str]:
