@@ -76,6 +76,11 @@ def test_every_frame_becomes_a_segmentation_that_follows_the_browser(logic, sequ
     assert logic.status.state == "done"
 
 
+def test_a_second_run_of_all_frames_has_a_name_of_its_own(logic, sequence):
+    first, second = (logic.segment(sequence[1], "tiny", allFrames=True) for _ in range(2))
+    assert first.GetName() != second.GetName()
+
+
 def test_volumes_over_time_are_a_table_and_a_plot(logic, sequence):
     browser, volume = sequence
     node = logic.segment(volume, "tiny", allFrames=True)
