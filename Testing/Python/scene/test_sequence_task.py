@@ -181,6 +181,16 @@ def test_a_result_is_of_the_frame_that_was_sent_though_another_is_shown_by_then(
     assert len(casesOf(status.segmentation)[0]) == 1
 
 
+def test_that_the_result_of_another_frame_would_be_replaced_is_warned_of(logic, sequence):
+    browser, volume = sequence
+    options = {"inputVolume": volume, "modelName": "tiny", "segmentation": logic.segment(volume, "tiny")}
+    told = "'Heart Hippocampus' was made of another frame, 40, whose result is replaced."
+    assert told not in logic.check(**options).warnings
+    browser.SetSelectedItemNumber(2)
+    assert told in logic.check(**options).warnings
+    assert told not in logic.check(**options, existing="keep").warnings
+
+
 def test_a_frame_that_was_done_again_can_be_reviewed_after_another_one_was(logic, sequence, host, tmp_path):
     browser, volume = sequence
     node = logic.segment(volume, "tiny", allFrames=True)

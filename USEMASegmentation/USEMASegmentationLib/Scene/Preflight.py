@@ -17,14 +17,16 @@ from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
 from usema.volumes.outside import fill_outside
+from usema.volumes.segments import RUN_KEY
 from usema.volumes.volume import MOST, check_values
 
 from ..Parameters import EXISTING, Parameters, Readiness
-from .EditMask import ownSegments
+from .EditMask import ownSegments, tagOf
 from .Hierarchy import toldOf
 from .Images import checkImage, checkVolume
+from .KeptMargins import frameOf as frameOfRun
 from .Kinds import refuseOtherKinds
-from .Sequences import frameOf
+from .Sequences import frameOf, frameValueOf
 from .Targets import whyElsewhere, whyNotInto
 from .VolumeBridge import boxOf, cropped, isBent, referenceVolume, worldGeometries
 
@@ -201,14 +203,17 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
 
 
 def _lossWarnings(parameters: Parameters, metadata: ModelMetadata) -> list[str]:
-    """The choice to replace outlives the choice of another volume, such as of the next patient on a common grid."""
+    """The choice to replace outlives the choice of another volume, such as of the next patient on a common grid, and
+    that of another frame."""
     target, volume = parameters.segmentation, parameters.inputVolume
-    made = referenceVolume(target, volume)
-    if made is volume or parameters.existing != "replace" or whyElsewhere(target, volume):
+    if target is None or parameters.existing != "replace" or parameters.allFrames or whyElsewhere(target, volume):
         return []
-    if not ownSegments(target, metadata):
-        return []
-    return [f"'{target.GetName()}' was made of another volume, '{made.GetName()}', whose result is replaced."]
+    segmentation, made = target.GetSegmentation(), referenceVolume(target, volume)
+    tags = {tagOf(segmentation.GetSegment(one), RUN_KEY) for one in ownSegments(target, metadata).values()}
+    if tags and made is not volume:
+        return [f"'{target.GetName()}' was made of another volume, '{made.GetName()}', whose result is replaced."]
+    frames = {frameOfRun(target, tag) for tag in tags} - {"", frameValueOf(volume)}
+    return [f"'{target.GetName()}' was made of another frame, {one}, whose result is replaced." for one in frames]
 
 
 def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata, allFrames: bool) -> list[str]:
