@@ -15,6 +15,7 @@ from usema.models.bundle import Bundle
 from .Parameters import Parameters
 from .Scene import KeptDelta, Preflight, ResultWriter
 from .Scene.ExchangeFolder import ExchangeFolder
+from .Scene.Sequences import frameValueOf
 from .Scene.Summary import describeBox, summary
 from .Scene.VolumeBridge import Box
 from .Scene.Watch import Watch
@@ -26,7 +27,12 @@ _END = object()
 
 @dataclass
 class Run:
-    """A request under way, and all that its result needs."""
+    """A request under way, and all that its result needs.
+
+    Attributes:
+        frame: which frame of a sequence was sent, as `Sequences.frameValueOf` tells it: by the time that the result is
+            there, the volume may show another one.
+    """
 
     parameters: Parameters
     bundle: Bundle
@@ -35,6 +41,7 @@ class Run:
     watch: Watch
     warnings: Preflight.Warnings
     delta: KeptDelta.KeptDelta | None
+    frame: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,6 +58,7 @@ def sending(run: Run) -> Working:
     parameters, bundle, delta = run.parameters, run.bundle, run.delta
     volumes = [parameters.inputVolume, *parameters.channels]
     inputs = yield from run.folder.exporting(volumes, run.box, images=bundle.metadata.takes_images)
+    run.frame = frameValueOf(parameters.inputVolume)
     return {
         "model": str(bundle.path.resolve()),
         "inputs": inputs,
@@ -135,6 +143,7 @@ def _read(run: Run, event: Mapping[str, Any]) -> ResultWriter.Result:
         folder.loadText(event["margins"]) if event.get("margins") else None,
         folder.load(event["objects"], shape) if event.get("objects") else None,
         run.delta,
+        run.frame,
     )
     result.counts.max()  # counted here, so that nobody has to wait for it later
     return result

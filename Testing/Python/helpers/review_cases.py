@@ -14,6 +14,7 @@ from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Parameters import Parameters
 from USEMASegmentationLib.Scene import ResultWriter
 from USEMASegmentationLib.Scene.ReviewCase import ReviewCase, casesOf
+from USEMASegmentationLib.Scene.Sequences import frameValueOf
 from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
 
 METADATA = read_bundle(bundled_models()["hippocampus-mr"]).metadata
@@ -25,7 +26,8 @@ def writeFound(found, volume):
     labels = [label.name for label in found.model_labels]  # a crop has no sides
     parameters = Parameters.fromWords({"inputVolume": volume, "labels": labels})
     margins, box = found.margins.to_text(), wholeBox(volume)
-    result = ResultWriter.Result(found.labels, None, found.provenance, METADATA, box, margins)
+    frame = frameValueOf(volume)
+    result = ResultWriter.Result(found.labels, None, found.provenance, METADATA, box, margins, frame=frame)
     return ResultWriter.write(result, parameters).segmentation
 
 

@@ -13,7 +13,8 @@ from slicer_cases import GRIDS, addVolume, voxels
 from usema.volumes.margins import Margins, PlacedMargins
 from USEMASegmentationLib.Parameters import Parameters
 from USEMASegmentationLib.Scene import KeptMargins, ResultWriter
-from USEMASegmentationLib.Scene.VolumeBridge import wholeBox
+from USEMASegmentationLib.Scene.SegmentVoxels import newImage
+from USEMASegmentationLib.Scene.VolumeBridge import ijkToRas, wholeBox
 
 pytest_plugins = ["panel_fixtures", "review_fixtures"]
 
@@ -90,6 +91,26 @@ def test_without_its_volume_or_with_another_part_of_it_a_result_says_so(reviewed
     assert "no volume in the scene belongs to it" in ui.reviewHintLabel.text
     assert not isShown(ui.regionsGroup)
     assert before.any()
+
+
+def test_segments_that_are_no_voxels_of_the_volume_any_more_say_so_at_once(reviewed):
+    panel, volume, node = reviewed
+    ui, segmentation, toRas = panel.reviewSection.ui, node.GetSegmentation(), ijkToRas(volume)
+    finer = toRas @ np.diag([0.5, 0.5, 0.5, 1])
+    for one in (ANTERIOR, POSTERIOR):  # as *Specify geometry* of the Segment Editor does it
+        array = voxels(node, one, volume).repeat(2, 0).repeat(2, 1).repeat(2, 2).view(np.uint8)
+        segmentation.SeparateSegmentLabelmap(one)
+        box = tuple(slice(0, length) for length in array.shape)
+        segmentation.GetSegment(one).AddRepresentation("Binary labelmap", newImage(array, box, finer))
+        segmentation.GetSegment(one).SetLabelValue(1)
+    segmentation.InvokeEvent(segmentation.SourceRepresentationModified)
+    slicer.app.processEvents()
+    assert "its segments lie on another grid than the volume" in ui.reviewHintLabel.text
+    assert not isShown(ui.thresholdGroup)
+    node.CreateClosedSurfaceRepresentation()
+    node.SetSourceRepresentationToClosedSurface()
+    slicer.app.processEvents()
+    assert "it is stored as 'Closed surface', not as voxels" in ui.reviewHintLabel.text
 
 
 def test_two_results_are_reviewed_together_and_each_keeps_its_own_voxels(reviewed, found):

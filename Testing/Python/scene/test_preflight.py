@@ -18,6 +18,7 @@ from usema.serving.client import WorkerClient
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Parameters import Parameters
 from USEMASegmentationLib.Scene import Preflight
+from USEMASegmentationLib.Scene.VolumeBridge import ijkToRas
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -336,6 +337,17 @@ def test_a_segmentation_on_another_grid_is_warned_of_where_it_would_be_written_i
     target = write(np.ones(SHAPE, np.uint8), other)
     warnings = warningsFor(inputVolume=volume, segmentation=target, existing=existing)
     assert [one.endswith("A new segmentation will be made.") for one in warnings] == [True] * (existing != "new")
+
+
+@pytest.mark.parametrize("existing", ["replace", "keep", "new"])
+def test_that_the_result_of_another_volume_would_be_replaced_is_warned_of(volume, existing):
+    other, target = addVolume(RAMP, ijkToRas(volume), "Next patient"), write(np.ones(SHAPE, np.uint8), volume)
+    assert warningsFor(inputVolume=volume, segmentation=target, existing=existing) == []
+    warnings = warningsFor(inputVolume=other, segmentation=target, existing=existing)
+    told = f"'{target.GetName()}' was made of another volume, 'Head', whose result is replaced."
+    assert (told in warnings) == (existing == "replace")
+    target.GetSegmentation().RemoveAllSegments()
+    assert told not in warningsFor(inputVolume=other, segmentation=target, existing=existing)
 
 
 def sequence(frames: int):

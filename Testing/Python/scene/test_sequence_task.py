@@ -10,6 +10,7 @@ from image_models import blobs, write_disc_counter
 from slicer_cases import addVolume, pollUntil, transformNode
 from usema.errors import InputError
 from USEMASegmentationLib.Scene.EditMask import tagOf
+from USEMASegmentationLib.Scene.ReviewCase import casesOf
 from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf
 
 pytest_plugins = ["slicer_fixtures"]
@@ -73,6 +74,11 @@ def test_every_frame_becomes_a_segmentation_that_follows_the_browser(logic, sequ
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     assert node.GetNodeReference(role) is volume
     assert logic.status.state == "done"
+
+
+def test_a_second_run_of_all_frames_has_a_name_of_its_own(logic, sequence):
+    first, second = (logic.segment(sequence[1], "tiny", allFrames=True) for _ in range(2))
+    assert first.GetName() != second.GetName()
 
 
 def test_volumes_over_time_are_a_table_and_a_plot(logic, sequence):
@@ -156,3 +162,48 @@ def test_a_sequence_that_is_removed_ends_the_run(logic, sequence):
     status = pollUntil(logic, "cancelled")
     assert "The sequence was removed" in status.message
     assert status.segmentation is None
+
+
+# One frame alone, to be reviewed
+
+
+def test_a_result_is_of_the_frame_that_was_sent_though_another_is_shown_by_then(logic, sequence):
+    browser, volume = sequence
+    logic.start(inputVolume=volume, modelName="tiny")
+    while logic.isMoving:  # its voxels are still being sent
+        logic.poll()
+    browser.SetSelectedItemNumber(2)
+    status = pollUntil(logic, "done")
+    assert any("were changed" in one for one in status.warnings)
+    cases, reason = casesOf(status.segmentation)
+    assert (cases, reason) == ([], "it is of the frame 40, and the volume shows another one")
+    browser.SetSelectedItemNumber(1)
+    assert len(casesOf(status.segmentation)[0]) == 1
+
+
+def test_that_the_result_of_another_frame_would_be_replaced_is_warned_of(logic, sequence):
+    browser, volume = sequence
+    options = {"inputVolume": volume, "modelName": "tiny", "segmentation": logic.segment(volume, "tiny")}
+    told = "'Heart Hippocampus' was made of another frame, 40, whose result is replaced."
+    assert told not in logic.check(**options).warnings
+    browser.SetSelectedItemNumber(2)
+    assert told in logic.check(**options).warnings
+    assert told not in logic.check(**options, existing="keep").warnings
+
+
+def test_a_frame_that_was_done_again_can_be_reviewed_after_another_one_was(logic, sequence, host, tmp_path):
+    browser, volume = sequence
+    node = logic.segment(volume, "tiny", allFrames=True)
+    for number in (0, 2):
+        browser.SetSelectedItemNumber(number)
+        assert logic.segment(volume, "tiny", segmentation=node) is node
+    host.saveBundle(tmp_path / "case.mrb")
+    for number, expected in ((0, 1), (1, 0), (2, 1)):
+        browser.SetSelectedItemNumber(number)
+        assert len(casesOf(node)[0]) == expected
+    host.openBundle(tmp_path / "case.mrb")
+    browser = host.scene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
+    node = host.scene.GetFirstNodeByClass("vtkMRMLSegmentationNode")
+    for number, expected in ((0, 1), (1, 0), (2, 1)):
+        browser.SetSelectedItemNumber(number)
+        assert len(casesOf(node)[0]) == expected

@@ -7,7 +7,7 @@ import pytest
 import slicer
 import slicer.util
 from bundles import write_tiny_bundle
-from slicer_cases import ANTERIOR, GRIDS, addVolume, blobs, segmentOf, write
+from slicer_cases import ANTERIOR, GRIDS, addVolume, blobs, segmentOf, transformNode, write
 from usema.errors import InputError
 from usema.volumes.volume import load_volume, read_volume, reorient
 from USEMASegmentationLib import TrainingSet
@@ -91,6 +91,19 @@ def test_segments_that_overlap_are_named(parameters, volume, tmp_path):
     mask = np.ones(blobs().shape, np.uint8)
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask, parameters.segmentation, ANTERIOR, volume)
     assert "overlap" in refused(parameters, tmp_path)
+
+
+def test_segments_that_are_surfaces_are_refused_and_not_taken_for_empty(parameters, tmp_path):
+    parameters.segmentation.CreateClosedSurfaceRepresentation()
+    parameters.segmentation.SetSourceRepresentationToClosedSurface()
+    with pytest.raises(InputError, match="stored as 'Closed surface', not as voxels"):
+        TrainingSet.add(parameters, tmp_path / "Dataset500_Mine", consent=True)
+
+
+def test_a_volume_that_was_moved_away_from_its_segments_is_refused(parameters, volume, tmp_path):
+    volume.SetAndObserveTransformNodeID(transformNode(np.diag([1.0, -1.0, -1.0, 1.0])).GetID())
+    with pytest.raises(InputError, match="does not lie under the same transform"):
+        TrainingSet.add(parameters, tmp_path / "Dataset500_Mine", consent=True)
 
 
 def test_another_volume_is_refused(parameters, tmp_path):

@@ -14,6 +14,7 @@ from ..Parameters import Parameters
 from ..Scene.EditMask import tagOf, timesOf
 from ..Scene.KnownEdits import KnownEdits
 from ..Scene.ReviewCase import casesOf
+from ..Scene.SegmentVoxels import affineOf, imageOf
 from ..Scene.Sequences import frameValueOf
 from ..Scene.VolumeBridge import ijkToRas, referenceVolume, shapeOf
 from ..Steps import Steps, Working
@@ -187,12 +188,14 @@ def _looking(known: KnownEdits, segmentationNode) -> Working:
 
 
 def _stateOf(segmentationNode) -> tuple:
-    """What tells whether there are other results, or segments, than before."""
+    """What tells whether there are other results, or segments, than before, or these are no voxels of the volume's."""
     if segmentationNode is None:
         return ()
     segmentation = segmentationNode.GetSegmentation()
     segments = [(one, segmentation.GetSegment(one)) for one in segmentation.GetSegmentIDs()]
-    return segmentationNode.GetID(), tuple((one, each.GetName(), tagOf(each, RUN_KEY)) for one, each in segments)
+    grids = {tuple(affineOf(image).round(3).flat) for _, each in segments if (image := imageOf(each)) is not None}
+    told = tuple((one, each.GetName(), tagOf(each, RUN_KEY)) for one, each in segments)
+    return segmentationNode.GetID(), told, segmentation.GetSourceRepresentationName(), grids
 
 
 def _volumeOf(segmentationNode) -> tuple:

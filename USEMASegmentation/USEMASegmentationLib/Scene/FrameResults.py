@@ -27,6 +27,8 @@ class FrameResults:
         self._frames, self._metadata = frames, metadata
         self._name = f"{frames.volumes[0].GetName()} {metadata.title}"
         self._isNew = earlier is None
+        if self._isNew:
+            self._name = slicer.mrmlScene.GenerateUniqueName(self._name)  # a list tells the two apart by nothing else
         self.sequence = earlier
         self._amounts: dict[int, Mapping[str, float]] = {}
         self._unit = "ml"

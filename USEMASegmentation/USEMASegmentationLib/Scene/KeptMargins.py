@@ -20,6 +20,7 @@ from usema.volumes.segments import PREFIX, RUN_KEY
 
 from .EditMask import tagOf
 from .Hierarchy import addHidden
+from .Sequences import framesIn
 from .VolumeBridge import shapeOf
 
 ROLE = "USEMA.margins"  # under which a segmentation refers to them
@@ -70,10 +71,10 @@ def runsOf(segmentationNode) -> set[str]:
 def forget(segmentationNode, runs: set[str]) -> None:
     """Remove the margins of all runs but these: undo does not lead that far. And those whose segmentation is gone.
 
-    What a copy of the segmentation tells of stays.
+    What a copy of the segmentation tells of stays, and what its other frames do, if it shows those of a sequence.
     """
     others = [node for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode") if node is not segmentationNode]
-    told = runs.union(*map(runsOf, others))
+    told = runs.union(*map(runsOf, others), *map(runsOf, framesIn("vtkMRMLSegmentationNode")))
     held, own = set().union(*map(_referred, others)), _referred(segmentationNode)
     for node in slicer.util.getNodesByClass("vtkMRMLTextNode"):
         run = node.GetAttribute(PREFIX + RUN_KEY)

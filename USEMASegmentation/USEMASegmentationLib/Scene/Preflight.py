@@ -17,15 +17,18 @@ from usema.models.bundle import Bundle, read_bundle
 from usema.models.metadata import ModelMetadata
 from usema.store.library import find_model, library
 from usema.volumes.outside import fill_outside
+from usema.volumes.segments import RUN_KEY
 from usema.volumes.volume import MOST, check_values
 
 from ..Parameters import EXISTING, Parameters, Readiness
+from .EditMask import ownSegments, tagOf
 from .Hierarchy import toldOf
 from .Images import checkImage, checkVolume
+from .KeptMargins import frameOf as frameOfRun
 from .Kinds import refuseOtherKinds
-from .Sequences import frameOf
+from .Sequences import frameOf, frameValueOf
 from .Targets import whyElsewhere, whyNotInto
-from .VolumeBridge import boxOf, cropped, isBent, worldGeometries
+from .VolumeBridge import boxOf, cropped, isBent, referenceVolume, worldGeometries
 
 # Python with torch and a small network in memory, before it has seen a volume.
 _WORKER_BYTES = GIB // 2
@@ -82,7 +85,10 @@ def verify(parameters: Parameters, devices: Sequence[str] | None = None) -> Warn
         geometry = cropped(geometry, boxOf(parameters))
     intensities = parameters.inputVolume.GetImageData().GetScalarRange()  # VTK remembers it until the voxels change
     return Warnings(
-        scene=_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
+        scene=[
+            *_lossWarnings(parameters, bundle.metadata),
+            *_sceneWarnings(volumes, bundle.metadata, parameters.allFrames),
+        ],
         engine=input_warnings(bundle.metadata, geometry, intensities),
         target=_targetWarnings(parameters),
     )
@@ -194,6 +200,20 @@ def leastBytes(parameters: Parameters, metadata: ModelMetadata) -> int:
     if parameters.keepProbabilities:
         needed += (2 * classes + 4 * (len(parameters.labels) or len(metadata.labels))) * voxels
     return needed + _WORKER_BYTES
+
+
+def _lossWarnings(parameters: Parameters, metadata: ModelMetadata) -> list[str]:
+    """The choice to replace outlives the choice of another volume, such as of the next patient on a common grid, and
+    that of another frame."""
+    target, volume = parameters.segmentation, parameters.inputVolume
+    if target is None or parameters.existing != "replace" or parameters.allFrames or whyElsewhere(target, volume):
+        return []
+    segmentation, made = target.GetSegmentation(), referenceVolume(target, volume)
+    tags = {tagOf(segmentation.GetSegment(one), RUN_KEY) for one in ownSegments(target, metadata).values()}
+    if tags and made is not volume:
+        return [f"'{target.GetName()}' was made of another volume, '{made.GetName()}', whose result is replaced."]
+    frames = {frameOfRun(target, tag) for tag in tags} - {"", frameValueOf(volume)}
+    return [f"'{target.GetName()}' was made of another frame, {one}, whose result is replaced." for one in frames]
 
 
 def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata, allFrames: bool) -> list[str]:

@@ -16,7 +16,6 @@ from ..Parameters import Parameters
 from ..Steps import NextTurn, Working, atOnce, beside, isSmall
 from . import EditMask, KeptDelta, KeptMargins, Objects, Probabilities, SegmentationWriter
 from .ResultArrays import Prepared, compute, gather
-from .Sequences import frameValueOf
 from .Targets import whyElsewhere, whyNotInto
 from .VolumeBridge import Box
 
@@ -32,6 +31,7 @@ class Result:
         margins: ``Margins.to_text`` of the box; None: not kept.
         objects: (z, y, x) there, numbers of the objects of an image; None: the model splits nothing into objects.
         delta: what the model had learned from corrections before; None: nothing.
+        frame: which frame of a sequence it is of, as `Sequences.frameValueOf` tells it; empty: of none.
     """
 
     labels: np.ndarray
@@ -42,6 +42,7 @@ class Result:
     margins: str | None = None
     objects: np.ndarray | None = None
     delta: KeptDelta.KeptDelta | None = None
+    frame: str = ""
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -109,8 +110,8 @@ class Ready:
             if result.objects is not None:
                 Objects.commit(result.objects, result.box, node, volume, undo)
             if self.run:
-                names, frame = KeptMargins.namesOf(result.metadata), frameValueOf(volume)
-                KeptMargins.commit(self.run, result.margins, names, result.box, node, undo, frame)
+                names = KeptMargins.namesOf(result.metadata)
+                KeptMargins.commit(self.run, result.margins, names, result.box, node, undo, result.frame)
                 if result.delta is not None:
                     KeptDelta.commit(self.run, result.delta, node, undo)
             undo.pop_all()

@@ -43,7 +43,7 @@ from .KeptDelta import commit as commitDelta
 from .KeptDelta import of as deltaOf
 from .KnownEdits import KnownEdits
 from .SegmentChange import SegmentChange
-from .SegmentVoxels import SegmentVoxels, arrayOf, newImage, offsetBetween
+from .SegmentVoxels import LABELMAP, SegmentVoxels, arrayOf, newImage, offsetBetween
 from .Sequences import frameValueOf
 from .VolumeBridge import ijkToRas, referenceVolume
 
@@ -77,16 +77,19 @@ class ReviewCase:
             raise ValueError(
                 "no volume in the scene belongs to it, as to copies and to what was loaded from a file: segment again"
             )
+        if (kind := segmentationNode.GetSegmentation().GetSourceRepresentationName()) != LABELMAP:
+            raise ValueError(f"it is stored as '{kind}', not as voxels")
         self.margins: Margins = KeptMargins.read(segmentationNode, tag, self.volume)
-        frame = KeptMargins.frameOf(segmentationNode, tag)
-        if frame and frame != frameValueOf(self.volume):
+        if (frame := KeptMargins.frameOf(segmentationNode, tag)) not in ("", frameValueOf(self.volume)):
             raise ValueError(f"it is of the frame {frame}, and the volume shows another one")
         self.spacing = self.volume.GetSpacing()[::-1]
         self._saveForUndo, self._editorNode = saveForUndo, editorNode
         self._known = KnownEdits() if known is None else known
         self._ids = _segmentsOf(segmentationNode, tag)
-        if set(self.edits()) != set(self._ids) or any(_isElsewhere(self._segment(v), self.volume) for v in self._ids):
+        if any(_isElsewhere(self._segment(value), self.volume) for value in self._ids):
             raise ValueError("the volume has other voxels than when it was segmented")
+        if set(self.edits()) != set(self._ids):
+            raise ValueError("its segments lie on another grid than the volume")
 
     def again(self) -> ReviewCase:
         """The same result as it is now.

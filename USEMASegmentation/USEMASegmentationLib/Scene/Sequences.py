@@ -74,6 +74,13 @@ def framesOf(volumeNodes: Sequence) -> Frames | None:
     return None if browser is None else Frames(browser, browser.GetSequenceNode(volumeNodes[0]), tuple(volumeNodes))
 
 
+def framesIn(kind: str) -> list:
+    """The frames of all sequences that are nodes of a class; they are in no list of the scene's nodes."""
+    sequences = slicer.util.getNodesByClass("vtkMRMLSequenceNode")
+    nodes = [one.GetNthDataNode(number) for one in sequences for number in range(one.GetNumberOfDataNodes())]
+    return [node for node in nodes if node is not None and node.IsA(kind)]
+
+
 def _browserOf(volumeNode):
     for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode"):
         if browser.GetNumberOfItems() > 1 and browser.GetSequenceNode(volumeNode) is not None:

@@ -14,6 +14,7 @@ from usema.volumes.volume import Volume
 
 from .EditMask import tagOf
 from .SegmentVoxels import SegmentVoxels, affineOf, imageOf, offsetBetween
+from .Targets import whyNotInto
 from .VolumeBridge import ijkToRas, shapeOf, wholeBox, worldGeometries
 
 
@@ -33,8 +34,14 @@ def labelsOf(segmentationNode, volumeNode, metadata: ModelMetadata) -> np.ndarra
 
     Raises:
         InputError: a segment is none of the model's, a label has none or two, two overlap, or one lies on another grid
-            or beyond the volume.
+            or beyond the volume; or they are no voxels, or do not move with the volume.
     """
+    if problem := whyNotInto(segmentationNode, volumeNode):
+        raise InputError(
+            problem,
+            "Its source has to be Binary labelmap (see the module Segmentations), and it has to lie under the volume's "
+            "transform (see Transforms).",
+        )
     segmentation, known = segmentationNode.GetSegmentation(), {same(label.name): label for label in metadata.labels}
     labels, found, voxels = np.zeros(shapeOf(volumeNode), np.uint16), {}, SegmentVoxels()
     for one in segmentation.GetSegmentIDs():
