@@ -138,6 +138,29 @@ def test_two_results_are_reviewed_together_and_each_keeps_its_own_voxels(reviewe
     assert len(panel.reviewSection.regions.review.items) > count
 
 
+def test_what_was_made_of_another_volume_is_reviewed_on_that_one(reviewed, found):
+    panel, volume, node = reviewed
+    darker = slicer.util.arrayFromVolume(volume) // 2
+    other = addVolume(darker, ijkToRas(volume), "Second sequence")  # as T2 after T1, on one grid
+    labels = [label.name for label in found.model_labels]
+    options = {"inputVolume": other, "segmentation": node, "existing": "replace", "labels": labels}
+    margins = found.margins.to_text()
+    result = ResultWriter.Result(found.labels, None, found.provenance, METADATA, wholeBox(other), margins)
+    assert ResultWriter.write(result, Parameters.fromWords(options)).segmentation is node
+    slicer.app.processEvents()
+    assert [case.volume for case in panel.reviewSection.cases] == [other]
+    move(panel, -1.5)  # what it leaves is of that volume, too
+    assert [case.volume for case in panel.reviewSection.cases] == [other]
+    slicer.mrmlScene.RemoveNode(other)
+    slicer.app.processEvents()
+    panel.updateState()
+    assert (
+        "'Second sequence', which it was made of, is not in the scene any more"
+        in panel.reviewSection.ui.reviewHintLabel.text
+    )
+    assert not panel.reviewSection.cases
+
+
 def writeSixClasses(volume):
     """A result of a model of six classes, which doubts at their borders."""
     rng, shape = np.random.default_rng(0), slicer.util.arrayFromVolume(volume).shape

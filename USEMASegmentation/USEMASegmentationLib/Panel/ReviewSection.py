@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import slicer
 from slicer.i18n import tr as _
@@ -11,6 +11,7 @@ from usema.volumes.segments import RUN_KEY
 
 from ..LearnTask import LearnTask
 from ..Parameters import Parameters
+from ..Scene import KeptMargins
 from ..Scene.EditMask import tagOf, timesOf
 from ..Scene.KnownEdits import KnownEdits
 from ..Scene.ReviewCase import casesOf
@@ -68,7 +69,7 @@ class ReviewSection:
         self._node = segmentationNode
         if self.ui.reviewCollapsibleButton.collapsed:
             return
-        voxels = (_volumeOf(segmentationNode), _voxelsOf(segmentationNode))
+        voxels = (_volumesOf(segmentationNode), _voxelsOf(segmentationNode))
         if voxels == self._voxels:
             self._looking = None  # of another segmentation, chosen in between
         if voxels == self._voxels or not self._look(voxels):
@@ -198,12 +199,14 @@ def _stateOf(segmentationNode) -> tuple:
     return segmentationNode.GetID(), told, segmentation.GetSourceRepresentationName(), grids
 
 
-def _volumeOf(segmentationNode) -> tuple:
-    """What tells whether the volume that was segmented is still the same grid, and shows the same frame."""
-    volume = referenceVolume(segmentationNode)
-    if volume is None or volume.GetImageData() is None:
-        return ()
-    return volume.GetID(), shapeOf(volume), ijkToRas(volume).tobytes(), frameValueOf(volume)
+def _volumesOf(segmentationNode) -> list[tuple]:
+    """What tells whether the volumes that were segmented are still the same grids, and show the same frames."""
+    found = []
+    for run in () if segmentationNode is None else ("", *sorted(KeptMargins.runsOf(segmentationNode))):
+        with suppress(ValueError):
+            volume = KeptMargins.volumeOf(segmentationNode, run)
+            found.append((run, volume.GetID(), shapeOf(volume), ijkToRas(volume).tobytes(), frameValueOf(volume)))
+    return found
 
 
 def _voxelsOf(segmentationNode) -> tuple:

@@ -21,12 +21,12 @@ from usema.volumes.segments import PREFIX, RUN_KEY
 from .EditMask import tagOf
 from .Hierarchy import addHidden
 from .Sequences import framesIn
-from .VolumeBridge import shapeOf
+from .VolumeBridge import referenceVolume, shapeOf
 
 ROLE = "USEMA.margins"  # under which a segmentation refers to them
 LEARNED_ROLE = "USEMA.delta"  # and to what a model learned, see `KeptDelta`: the same runs tell of it
 _READ: WeakValueDictionary[tuple, Margins] = WeakValueDictionary()
-_LABELS, _BOX, _FRAME = f"{PREFIX}labels", f"{PREFIX}box", f"{PREFIX}frame"
+_LABELS, _BOX, _FRAME, _OF = (f"{PREFIX}{name}" for name in ("labels", "box", "frame", "volume"))
 
 
 def newRun() -> str:
@@ -35,7 +35,14 @@ def newRun() -> str:
 
 
 def commit(
-    run: str, text: str, labels: Mapping[int, str], box: Box, segmentationNode, undo: ExitStack, frame: str = ""
+    run: str,
+    text: str,
+    labels: Mapping[int, str],
+    box: Box,
+    segmentationNode,
+    volumeNode,
+    undo: ExitStack,
+    frame: str = "",
 ) -> None:
     """Put the margins of a run into the scene; the segmentation refers to them. Closing ``undo`` takes them back.
 
@@ -43,6 +50,7 @@ def commit(
         text: ``Margins.to_text`` of the box.
         labels: names by value.
         box: which voxels of the volume they are of.
+        volumeNode: what was segmented; the segmentation itself refers to the one that it was first made of.
         frame: which frame of a sequence the volume showed, as `Sequences.frameValueOf` tells it.
     """
     node = addHidden(slicer.vtkMRMLTextNode(), f"{segmentationNode.GetName()} margins")
@@ -50,6 +58,8 @@ def commit(
     node.SetAttribute(PREFIX + RUN_KEY, run)
     node.SetAttribute(_LABELS, json.dumps(labels))
     node.SetAttribute(_BOX, json.dumps([[part.start, part.stop] for part in box]))
+    node.SetAttribute(_OF, volumeNode.GetName())
+    node.SetNodeReferenceID(_OF, volumeNode.GetID())
     if frame:
         node.SetAttribute(_FRAME, frame)
     node.SetText(text)
@@ -94,6 +104,26 @@ def frameOf(segmentationNode, tag: str) -> str:
     """Which frame of a sequence a segment with this tag is of; empty: the volume showed none."""
     node = nodesByRun(segmentationNode).get((tag.split() or [""])[-1])
     return (node.GetAttribute(_FRAME) or "") if node is not None else ""
+
+
+def volumeOf(segmentationNode, tag: str = ""):
+    """The volume that a segment with this tag was made of; that of the segmentation where only it knows.
+
+    Raises:
+        ValueError: it is not in the scene.
+    """
+    first = referenceVolume(segmentationNode)
+    if first is None or first.GetImageData() is None:
+        raise ValueError(
+            "no volume in the scene belongs to it, as to copies and to what was loaded from a file: segment again"
+        )
+    node = nodesByRun(segmentationNode).get((tag.split() or [""])[0])
+    if node is None or node.GetAttribute(_OF) is None:  # an older USEMA did not say
+        return first
+    volume = node.GetNodeReference(_OF)
+    if volume is None or volume.GetImageData() is None:
+        raise ValueError(f"'{node.GetAttribute(_OF)}', which it was made of, is not in the scene any more")
+    return volume
 
 
 def keptRuns(segmentationNode) -> set[str]:

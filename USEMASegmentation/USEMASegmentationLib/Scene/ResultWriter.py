@@ -111,7 +111,7 @@ class Ready:
                 Objects.commit(result.objects, result.box, node, volume, undo)
             if self.run:
                 names = KeptMargins.namesOf(result.metadata)
-                KeptMargins.commit(self.run, result.margins, names, result.box, node, undo, result.frame)
+                KeptMargins.commit(self.run, result.margins, names, result.box, node, volume, undo, result.frame)
                 if result.delta is not None:
                     KeptDelta.commit(self.run, result.delta, node, undo)
             undo.pop_all()

@@ -72,11 +72,7 @@ class ReviewCase:
         editorNode: Any = None,
         known: KnownEdits | None = None,
     ):
-        self.node, self.tag, self.volume = segmentationNode, tag, referenceVolume(segmentationNode)
-        if self.volume is None or self.volume.GetImageData() is None:
-            raise ValueError(
-                "no volume in the scene belongs to it, as to copies and to what was loaded from a file: segment again"
-            )
+        self.node, self.tag, self.volume = segmentationNode, tag, KeptMargins.volumeOf(segmentationNode, tag)
         if (kind := segmentationNode.GetSegmentation().GetSourceRepresentationName()) != LABELMAP:
             raise ValueError(f"it is stored as '{kind}', not as voxels")
         self.margins: Margins = KeptMargins.read(segmentationNode, tag, self.volume)
@@ -320,7 +316,7 @@ class ReviewCase:
         run, before, box = KeptMargins.newRun(), KeptMargins.runsOf(self.node), notes.box
         labels, frame = KeptMargins.labelsOf(self.node, self.tag), frameValueOf(self.volume)
         text = notes.margins.pasted([-part.start for part in box], [part.stop - part.start for part in box]).to_text()
-        KeptMargins.commit(run, text, labels, box, self.node, ExitStack(), frame)
+        KeptMargins.commit(run, text, labels, box, self.node, self.volume, ExitStack(), frame)
         anew = notes.delta is not None and KeptMargins.liesIn(self.node, self.tag, box)
         if notes.delta:
             delta = KeptDelta(notes.delta, self.provenance("weightsSha256"), notes.provenance.get("adaptedFrom", ""))
