@@ -137,21 +137,27 @@ class Application(TrameApp):
 
         self.layout.open(EDITOR)
 
-    def _open(self, sent: Sequence[dict]) -> None:
-        with TemporaryDirectory(dir=self.host.folder) as folder:
-            self._add(files.receive(sent, Path(folder)))
+    def _open(self, sent: list[dict]) -> None:
+        try:
+            with TemporaryDirectory(dir=self.host.folder) as folder:
+                self._add(files.receive(sent, Path(folder)))
+        finally:
+            sent.clear()  # the button's own list: it would send a file that cannot be read again with every other one
 
     def _add(self, paths: Sequence[Path]) -> None:
         try:
-            volumes, segmentations = files.open_files(self.host.app, paths)
+            opened = files.open_files(self.host.app, paths)
         except UsemaError as error:
             self.show(message=error.message, hint=error.hint, failed=True, notes=[], detail="")
             return
-        self.show(message="", hint="")
-        if volumes:
-            self.flow.choose_volume(max(volumes, key=lambda one: one.GetImageData().GetNumberOfPoints()).GetID())
-        if segmentations:
-            self.flow.choose_segmentation(segmentations[-1].GetID())
+        if opened.volumes:
+            self.flow.choose_volume(max(opened.volumes, key=lambda one: one.GetImageData().GetNumberOfPoints()).GetID())
+        if opened.segmentations:
+            self.flow.choose_segmentation(opened.segmentations[-1].GetID())
+        message, *notes = [*(fault.message for fault in opened.faults), *opened.notes, ""]
+        hint = opened.faults[0].hint if opened.faults else ""
+        notes = [note for note in notes if note]
+        self.show(message=message, hint=hint, failed=bool(opened.faults), notes=notes, detail="")
 
     def _segmentation_file(self):
         try:
