@@ -12,7 +12,7 @@ from usema.errors import UsemaError
 from usema.store.consent import Question
 from usema.store.library import AVAILABLE, UPDATE, KnownModel
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
-from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, StoreTexts
+from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, SliceViews, StoreTexts
 from USEMASegmentationLib.Parameters import Readiness
 from USEMASegmentationLib.Scene.VolumeBridge import measuresOf
 
@@ -221,6 +221,9 @@ class Flow:
         self._say(status.message, status.hint, status.state == "failed", status.detail, status.warnings)
         if status.segmentation is not None:
             self.choose_segmentation(status.segmentation.GetID())
+            middle = SliceViews.middleOf(status.segmentation)
+            if self.volume is not None and SliceViews.isFirst(self.volume) and middle is not None:
+                self.page.look(middle)  # what was found may lie in no slice that is shown
 
     def _say(self, text: str, hint: str = "", failed: bool = False, detail: str = "", notes: list[str] = ()) -> None:
         self.page.show(message=text, hint=hint, failed=failed, detail=detail, notes=[*notes])
@@ -238,7 +241,7 @@ class Flow:
         ready, reason = busy, status.message
         if not busy:
             readiness = self._readiness()
-            ready, reason = readiness.ready, readiness.reason or RunTexts.caution(readiness.warnings)
+            ready, reason = readiness.ready, readiness.reason or "\n".join(readiness.warnings)
         self.page.show(
             busy=busy,
             ready=ready and status.state != "cancelling",

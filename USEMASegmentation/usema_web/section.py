@@ -106,7 +106,12 @@ class Section(FlexContainer):
                 color="primary",
             )
             html.Div(f"{{{{ {word('step')} }}}}", classes="text-caption usema-step")
-        html.Div(f"{{{{ {word('reason')} }}}}", v_if=(word("reason"),), classes="text-caption usema-reason")
+        html.Div(
+            f"{{{{ {word('reason')} }}}}",
+            v_if=(word("reason"),),
+            style="white-space: pre-line;",
+            classes="text-caption usema-reason",
+        )
         with VAlert(
             v_if=(word("message"),),
             type=(f"{word('failed')} ? 'error' : 'info'",),
@@ -157,7 +162,7 @@ class Section(FlexContainer):
         review, left = self._flow.reviewing, f"!{word('regionsLeft')}"
         with FlexContainer(v_if=(word("reviewable"),), style="gap: 6px;", classes="usema-review"):
             html.Div("Doubtful regions", classes="text-subtitle-2")
-            with FlexContainer(row=True, style="gap: 4px;"):
+            with FlexContainer(row=True, style="gap: 4px; flex-wrap: wrap;"):
                 for name, action, disabled in (
                     ("Find", review.find, "false"),
                     ("Back", lambda: review.go(-1), left),

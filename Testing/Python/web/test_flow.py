@@ -80,6 +80,28 @@ def test_one_click_makes_a_segmentation_that_is_shown_to_be_corrected(flow, head
     assert titles(flow.page.segmentations) == [segmentation.GetName()]
 
 
+def test_the_first_result_of_a_volume_comes_into_the_slices_and_later_ones_leave_them(flow, head):
+    flow.choose_volume(head.GetID())
+    for _ in range(2):
+        flow.segment_or_cancel()
+        finish(flow)
+    (place,) = flow.page.places
+    bounds = np.zeros(6)
+    flow.segmentation.GetRASBounds(bounds)
+    assert np.allclose(place, (bounds[::2] + bounds[1::2]) / 2)
+
+
+def test_all_that_speaks_against_a_volume_is_said(flow):
+    knee = addVolume(np.arange(4096, dtype=np.int16).reshape(16, 16, 16), np.diag([3.0, 4.0, 9.0, 1.0]), "Knee")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+    hierarchy.SetItemAttribute(hierarchy.CreateItem(hierarchy.GetSceneItemID(), knee), attribute, "CT")
+    flow.choose_volume(knee.GetID())
+    warnings = flow.logic.check(inputVolume=knee, modelName=flow.page.model).warnings
+    assert len(warnings) > 1
+    assert flow.page.reason.splitlines() == list(warnings)
+
+
 def test_a_second_click_cancels_and_nothing_is_written(flow, head):
     flow.choose_volume(head.GetID())
     flow.segment_or_cancel()
