@@ -178,7 +178,9 @@ class Flow:
         self.page.show(question="")
 
     def download(self) -> None:
-        """Yes to what was asked."""
+        """Yes to what was asked; a second click, or one in another tab, comes when nothing is asked any more."""
+        if self._asked is None:
+            return
         model, question = self._asked
         self.decline()
         self._say("")

@@ -161,6 +161,18 @@ def test_public_models_are_found_by_what_they_segment_and_asked_about_before_a_b
     assert not flow.busy
 
 
+def test_a_double_click_downloads_once(flow, monkeypatch):
+    begun = []
+    monkeypatch.setattr(flow.logic.store, "download", lambda name, **_: begun.append(name))
+    flow.search("spleen")
+    public = next(one["value"] for one in flow.page.models if one["value"].startswith("totalsegmentator"))
+    flow.choose_model(public)
+    flow.ask_to_download()
+    flow.download()
+    flow.download()
+    assert begun == [public]
+
+
 def test_words_that_no_model_knows_leave_nothing_to_click(flow):
     flow.search("unicorn")
     assert flow.page.models == []
