@@ -65,7 +65,8 @@ class Application(TrameApp):
         def make_section(**options) -> None:
             Section(self.flow, self._do, self._correct, self._segmentation_file, **options)
 
-        self.layout = Layout(self.server, make_section, views.layout_manager.initialize_layout_grid)
+        fill_views = views.layout_manager.initialize_layout_grid
+        self.layout = Layout(self.server, make_section, fill_views, self.flow.look)
         for logic, ui in (
             (self._editor, self.layout.editor),
             (views, self.layout.views),

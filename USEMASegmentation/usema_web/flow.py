@@ -90,11 +90,14 @@ class Flow:
     # What there is
 
     def look(self) -> None:
-        """Look what is in the scene, and whether Segment would begin."""
+        """Look what is in the scene, with what was painted by hand, and whether Segment would begin."""
         volumes = {one.GetID(): one.GetName() for one in nodes_of(VOLUMES)}
-        segmentations = {one.GetID(): one.GetName() for one in nodes_of(SEGMENTATIONS)}
+        # Without a segment it is one to paint by hand, which nobody painted yet.
+        painted = [one for one in nodes_of(SEGMENTATIONS) if one.GetSegmentation().GetNumberOfSegments()]
+        segmentations = {one.GetID(): one.GetName() for one in painted}
         self._volume = self._volume if self._volume in volumes else next(reversed(volumes), "")
-        self._segmentation = self._segmentation if self._segmentation in segmentations else ""
+        if self._segmentation not in segmentations:
+            self._segmentation = next((one.GetID() for one in reversed(painted) if _volume_of(one) is self.volume), "")
         self.page.show(
             volumes=_choices(volumes),
             volume=self._volume,
@@ -130,8 +133,7 @@ class Flow:
     def choose_volume(self, identifier: str) -> None:
         """Show a volume, with the last segmentation that was made of it."""
         self._volume = identifier
-        mine = [one for one in nodes_of(SEGMENTATIONS) if _volume_of(one) is self.volume]
-        self._segmentation = mine[-1].GetID() if mine and self.volume else ""
+        self._segmentation = ""  # the look takes the last one of the volume
         self.look()
         self.page.display(self.volume, self.segmentation)
         self.reviewing.of(self.segmentation)

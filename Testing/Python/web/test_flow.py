@@ -128,6 +128,20 @@ def test_a_segmentation_made_earlier_comes_back_with_its_volume(flow, head):
     assert flow.page.volume == head.GetID()
 
 
+def test_what_was_painted_by_hand_can_be_downloaded_once_there_is_something(flow, head):
+    flow.choose_volume(head.GetID())
+    painted = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "By hand")
+    painted.SetReferenceImageGeometryParameterFromVolumeNode(head)
+    flow.look()
+    assert (flow.page.segmentations, flow.page.segmentation) == ([], "")
+    painted.GetSegmentation().AddEmptySegment("lesion")
+    flow.look()
+    assert titles(flow.page.segmentations) == ["By hand"]
+    assert flow.page.segmentation == painted.GetID()
+    flow.choose_volume(addVolume(np.zeros((8, 9, 10), np.int16), np.eye(4), "Other").GetID())
+    assert flow.page.segmentation == ""
+
+
 def test_what_cannot_be_segmented_is_said_and_not_raised(flow, head):
     flow.choose_volume(head.GetID())
     flow.choose_model("nobody")
