@@ -22,6 +22,8 @@ from trame_slicer.app.ui.flex_container import FlexContainer
 
 from .flow import Flow
 
+_NO_NAME = r"/[^\p{L}\p{M}\p{N}_. -]/gu"  # letters that not every disk takes in a name; those of any script are taken
+
 
 def word(name: str) -> str:
     """The name of a word of ``flow.WORDS`` in the page's state."""
@@ -143,7 +145,7 @@ class Section(FlexContainer):
             VBtn(
                 "Download",
                 click=(
-                    f"utils.download(({name} || 'segmentation').replace(/[^\\w. -]/g, '_') + '.seg.nrrd', "
+                    f"utils.download(({name} || 'segmentation').replace({_NO_NAME}, '_') + '.seg.nrrd', "
                     f"trigger('{self._trigger(segmentation_file)}'), 'application/octet-stream')"
                 ),
                 disabled=(f"!{word('segmentation')}",),
