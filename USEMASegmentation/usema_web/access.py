@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -18,14 +19,19 @@ _POLICY = (
 )
 
 
-def protect(application: web.Application, token: str) -> None:
+def protect(application: web.Application, token: str, left: Callable[[int], None] = lambda _: None) -> None:
     """Let only those in who show the token: once in the address, from then on as a cookie.
 
     The cookie is one of this port, so that two servers on a computer do not take each other's.
+
+    Args:
+        left: called when a page is gone, however that came, with the number of those that are still there.
     """
+    pages = 0
 
     @web.middleware
     async def guard(request: web.Request, handler):
+        nonlocal pages
         name = f"{COOKIE}_{_port(request)}"
         given = request.query.get(PARAMETER, "")
         if given and _same(given, token):
@@ -36,6 +42,13 @@ def protect(application: web.Application, token: str) -> None:
             raise web.HTTPForbidden(text="Open the address that `usema web` printed: it holds the token.")
         if request.path == SOCKET and not web.WebSocketResponse().can_prepare(request):
             raise web.HTTPBadRequest(text="Only the page opens this socket.")  # wslink would count it as a client
+        if request.path == SOCKET:
+            pages += 1
+            try:
+                return await handler(request)
+            finally:
+                pages -= 1
+                left(pages)
         response = await handler(request)
         if not response.prepared:
             response.headers.setdefault("Content-Security-Policy", _POLICY)

@@ -13,12 +13,14 @@ from tempfile import TemporaryDirectory
 
 from trame.app import TrameApp
 from trame_server.utils.asynchronous import create_task
+from trame_server.utils.typed_state import TypedState
 from trame_slicer import module as trame_slicer_module
 from trame_slicer.app.logic.download_scene_logic import DownloadSceneLogic
 from trame_slicer.app.logic.layout_button_logic import LayoutButtonLogic
 from trame_slicer.app.logic.mpr_interaction_button_logic import MprInteractionButtonLogic
 from trame_slicer.app.logic.segmentation import SegmentEditorLogic
 from trame_slicer.app.logic.volume_property_logic import VolumePropertyLogic
+from trame_slicer.app.ui.load_volume_ui import LoadVolumeState
 from trame_slicer.rca_view import register_rca_factories
 from usema.errors import InputError, UsemaError
 from usema.resources import resources_folder
@@ -63,7 +65,8 @@ class Application(TrameApp):
         def make_section(**options) -> None:
             Section(self.flow, self._do, self._correct, self._segmentation_file, **options)
 
-        self.layout = Layout(self.server, make_section, views.layout_manager.initialize_layout_grid)
+        fill_views = views.layout_manager.initialize_layout_grid
+        self.layout = Layout(self.server, make_section, fill_views, self.flow.look)
         for logic, ui in (
             (self._editor, self.layout.editor),
             (views, self.layout.views),
@@ -137,21 +140,38 @@ class Application(TrameApp):
 
         self.layout.open(EDITOR)
 
-    def _open(self, sent: Sequence[dict]) -> None:
-        with TemporaryDirectory(dir=self.host.folder) as folder:
-            self._add(files.receive(sent, Path(folder)))
+    def _open(self, sent: list[dict]) -> None:
+        try:
+            with TemporaryDirectory(dir=self.host.folder) as folder:
+                self._add(files.receive(sent, Path(folder)))
+        finally:
+            sent.clear()  # the button's own list: it would send a file that cannot be read again with every other one
+
+    def _page_left(self, others: int) -> None:
+        """A page was closed or loaded again, maybe while it sent files: then nothing else says that this ended, and the
+        button to open files would not come back. What was sent by half is dropped, unless it is another page's."""
+        sending = TypedState(self.server.state, LoadVolumeState).data
+        with self.server.state:
+            sending.file_button.loading_busy = sending.dir_button.loading_busy = False
+        if not others:
+            opening = self.layout.opening
+            for button in (opening.load_volume_files_button, opening.load_volume_dir_button):
+                button.files.clear()
 
     def _add(self, paths: Sequence[Path]) -> None:
         try:
-            volumes, segmentations = files.open_files(self.host.app, paths)
+            opened = files.open_files(self.host.app, paths)
         except UsemaError as error:
             self.show(message=error.message, hint=error.hint, failed=True, notes=[], detail="")
             return
-        self.show(message="", hint="")
-        if volumes:
-            self.flow.choose_volume(max(volumes, key=lambda one: one.GetImageData().GetNumberOfPoints()).GetID())
-        if segmentations:
-            self.flow.choose_segmentation(segmentations[-1].GetID())
+        if opened.volumes:
+            self.flow.choose_volume(max(opened.volumes, key=lambda one: one.GetImageData().GetNumberOfPoints()).GetID())
+        if opened.segmentations:
+            self.flow.choose_segmentation(opened.segmentations[-1].GetID())
+        message, *notes = [*(fault.message for fault in opened.faults), *opened.notes, ""]
+        hint = opened.faults[0].hint if opened.faults else ""
+        notes = [note for note in notes if note]
+        self.show(message=message, hint=hint, failed=bool(opened.faults), notes=notes, detail="")
 
     def _segmentation_file(self):
         try:
@@ -168,7 +188,7 @@ class Application(TrameApp):
         Raises:
             InputError: nobody can listen there.
         """
-        self.server.controller.on_server_bind.add(lambda server: protect(server.app, self._token))
+        self.server.controller.on_server_bind.add(lambda server: protect(server.app, self._token, self._page_left))
         self.server.controller.on_server_ready.add(lambda **_: self._ready(host, browser))
         try:
             self.server.start(port=port, host=host, open_browser=False, show_connection_info=False)

@@ -12,7 +12,7 @@ from usema.errors import UsemaError
 from usema.store.consent import Question
 from usema.store.library import AVAILABLE, UPDATE, KnownModel
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
-from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, StoreTexts
+from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, SliceViews, StoreTexts
 from USEMASegmentationLib.Parameters import Readiness
 from USEMASegmentationLib.Scene.VolumeBridge import measuresOf
 
@@ -90,11 +90,14 @@ class Flow:
     # What there is
 
     def look(self) -> None:
-        """Look what is in the scene, and whether Segment would begin."""
+        """Look what is in the scene, with what was painted by hand, and whether Segment would begin."""
         volumes = {one.GetID(): one.GetName() for one in nodes_of(VOLUMES)}
-        segmentations = {one.GetID(): one.GetName() for one in nodes_of(SEGMENTATIONS)}
+        # Without a segment it is one to paint by hand, which nobody painted yet.
+        painted = [one for one in nodes_of(SEGMENTATIONS) if one.GetSegmentation().GetNumberOfSegments()]
+        segmentations = {one.GetID(): one.GetName() for one in painted}
         self._volume = self._volume if self._volume in volumes else next(reversed(volumes), "")
-        self._segmentation = self._segmentation if self._segmentation in segmentations else ""
+        if self._segmentation not in segmentations:
+            self._segmentation = next((one.GetID() for one in reversed(painted) if _volume_of(one) is self.volume), "")
         self.page.show(
             volumes=_choices(volumes),
             volume=self._volume,
@@ -130,8 +133,7 @@ class Flow:
     def choose_volume(self, identifier: str) -> None:
         """Show a volume, with the last segmentation that was made of it."""
         self._volume = identifier
-        mine = [one for one in nodes_of(SEGMENTATIONS) if _volume_of(one) is self.volume]
-        self._segmentation = mine[-1].GetID() if mine and self.volume else ""
+        self._segmentation = ""  # the look takes the last one of the volume
         self.look()
         self.page.display(self.volume, self.segmentation)
         self.reviewing.of(self.segmentation)
@@ -178,7 +180,9 @@ class Flow:
         self.page.show(question="")
 
     def download(self) -> None:
-        """Yes to what was asked."""
+        """Yes to what was asked; a second click, or one in another tab, comes when nothing is asked any more."""
+        if self._asked is None:
+            return
         model, question = self._asked
         self.decline()
         self._say("")
@@ -221,6 +225,9 @@ class Flow:
         self._say(status.message, status.hint, status.state == "failed", status.detail, status.warnings)
         if status.segmentation is not None:
             self.choose_segmentation(status.segmentation.GetID())
+            middle = SliceViews.middleOf(status.segmentation)
+            if self.volume is not None and SliceViews.isFirst(self.volume) and middle is not None:
+                self.page.look(middle)  # what was found may lie in no slice that is shown
 
     def _say(self, text: str, hint: str = "", failed: bool = False, detail: str = "", notes: list[str] = ()) -> None:
         self.page.show(message=text, hint=hint, failed=failed, detail=detail, notes=[*notes])
@@ -238,7 +245,7 @@ class Flow:
         ready, reason = busy, status.message
         if not busy:
             readiness = self._readiness()
-            ready, reason = readiness.ready, readiness.reason or RunTexts.caution(readiness.warnings)
+            ready, reason = readiness.ready, readiness.reason or "\n".join(readiness.warnings)
         self.page.show(
             busy=busy,
             ready=ready and status.state != "cancelling",

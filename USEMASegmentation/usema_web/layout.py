@@ -29,11 +29,12 @@ class Layout(VAppLayout):
         server: of trame.
         make_section: builds the section *USEMA Segmentation* inside the open tool; takes what shows it.
         fill_views: builds the views inside the page.
+        look: called when the section is opened, for a segmentation may have been painted meanwhile.
     """
 
-    def __init__(self, server, make_section: Callable, fill_views: Callable):
+    def __init__(self, server, make_section: Callable, fill_views: Callable, look: Callable[[], None]):
         super().__init__(server, template_name="main")
-        self._shown = TypedState(self.state, ViewerLayoutState)
+        self._shown, self._look = TypedState(self.state, ViewerLayoutState), look
         self.open(USEMA)
         self.root.theme = "dark"  # as radiologists' rooms are
         with self:
@@ -59,13 +60,17 @@ class Layout(VAppLayout):
         """Open a tool at the left."""
         self._shown.data.is_drawer_visible, self._shown.data.active_tool = True, tool
 
+    def _back(self) -> None:
+        self._look()
+        self.open(USEMA)
+
     def let_work(self) -> None:
         """There is a volume: the tools may be used."""
         self._shown.data.is_volume_loaded = True
 
     def _tools(self) -> None:
         with FlexContainer(classes="py-2", align="center"):
-            self._tool("USEMA Segmentation", "mdi-brain", USEMA)
+            self._tool("USEMA Segmentation", "mdi-brain", USEMA, click=self._back)
             empty = {"classes": "mt-1", "disabled": (f"!{self._shown.name.is_volume_loaded}",)}
             self._tool("Segment editor", "mdi-brush", EDITOR, **empty)
             self._tool("Window and level", "mdi-tune-variant", WINDOW, **empty)
@@ -79,7 +84,8 @@ class Layout(VAppLayout):
             SegmentEditorUndoRedoUI(editor_ui=self.editor)
 
     def _tool(self, name: str, icon: str, tool: str, **options) -> None:
-        ControlButton(name=name, icon=icon, click=lambda: self.open(tool), active=self._is_open(tool), **options)
+        options = {"click": lambda: self.open(tool), **options}
+        ControlButton(name=name, icon=icon, active=self._is_open(tool), **options)
 
     def _is_open(self, tool: str) -> tuple[str]:
         return (f"{self._shown.name.active_tool} === '{tool}'",)

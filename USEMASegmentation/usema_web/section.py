@@ -22,6 +22,8 @@ from trame_slicer.app.ui.flex_container import FlexContainer
 
 from .flow import Flow
 
+_NO_NAME = r"/[^\p{L}\p{M}\p{N}_. -]/gu"  # letters that not every disk takes in a name; those of any script are taken
+
 
 def word(name: str) -> str:
     """The name of a word of ``flow.WORDS`` in the page's state."""
@@ -106,7 +108,12 @@ class Section(FlexContainer):
                 color="primary",
             )
             html.Div(f"{{{{ {word('step')} }}}}", classes="text-caption usema-step")
-        html.Div(f"{{{{ {word('reason')} }}}}", v_if=(word("reason"),), classes="text-caption usema-reason")
+        html.Div(
+            f"{{{{ {word('reason')} }}}}",
+            v_if=(word("reason"),),
+            style="white-space: pre-line;",
+            classes="text-caption usema-reason",
+        )
         with VAlert(
             v_if=(word("message"),),
             type=(f"{word('failed')} ? 'error' : 'info'",),
@@ -138,7 +145,7 @@ class Section(FlexContainer):
             VBtn(
                 "Download",
                 click=(
-                    f"utils.download(({name} || 'segmentation').replace(/[^\\w. -]/g, '_') + '.seg.nrrd', "
+                    f"utils.download(({name} || 'segmentation').replace({_NO_NAME}, '_') + '.seg.nrrd', "
                     f"trigger('{self._trigger(segmentation_file)}'), 'application/octet-stream')"
                 ),
                 disabled=(f"!{word('segmentation')}",),
@@ -157,7 +164,7 @@ class Section(FlexContainer):
         review, left = self._flow.reviewing, f"!{word('regionsLeft')}"
         with FlexContainer(v_if=(word("reviewable"),), style="gap: 6px;", classes="usema-review"):
             html.Div("Doubtful regions", classes="text-subtitle-2")
-            with FlexContainer(row=True, style="gap: 4px;"):
+            with FlexContainer(row=True, style="gap: 4px; flex-wrap: wrap;"):
                 for name, action, disabled in (
                     ("Find", review.find, "false"),
                     ("Back", lambda: review.go(-1), left),

@@ -183,6 +183,18 @@ def test_a_person_opens_segments_paints_undoes_and_downloads(browser, root, tmp_
     }
 
 
+def test_a_download_is_called_as_its_volume_in_any_script(browser, root, tmp_path):
+    sample = shutil.copy(root / "Resources/Samples/hippocampus_149.nii.gz", tmp_path / "Müller_海馬.nii.gz")
+    browser.open(sample)
+    browser.until(lambda: "Müller_海馬" in browser.one(".usema-volume").text)
+    browser.one(".usema-segment").click()
+    browser.until(lambda: "Müller_海馬" in browser.one(".usema-segmentation").text)
+    browser.until(lambda: browser.one(".usema-save")).click()
+    path = browser.until(lambda: [*browser.downloads.glob("*.seg.nrrd")])[0]
+    path.unlink()
+    assert path.name.startswith("Müller_海馬 ")
+
+
 def test_nothing_is_asked_of_any_other_computer(browser, server):
     host = server[1].split("/")[2]
     others = [one for one in browser.addresses() if one.startswith(("http", "ws")) and one.split("/")[2] != host]

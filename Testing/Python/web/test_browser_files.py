@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("trame_slicer", reason="the browser front end (extra `web`) is not installed")
@@ -42,3 +44,16 @@ def test_slices_of_one_name_are_all_kept(tmp_path):
     names = ["0", "1", "2", "0", "1", "2"]
     written = receive([sent(name, str(place).encode()) for place, name in enumerate(names)], tmp_path)
     assert [path.read_bytes() for path in written] == [str(place).encode() for place in range(len(names))]
+
+
+def test_files_that_end_the_reading_are_not_sent_again_with_the_next_ones(tmp_path):
+    """The button keeps its list where what takes it raises an error."""
+    from usema_web.application import Application
+
+    def raises(paths):
+        raise ValueError(f"{len(paths)} files that nothing was prepared for")
+
+    files = [sent("a.dcm")]
+    with pytest.raises(ValueError, match="1 files"):
+        Application._open(SimpleNamespace(host=SimpleNamespace(folder=tmp_path), _add=raises), files)
+    assert files == []

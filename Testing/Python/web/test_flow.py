@@ -80,6 +80,28 @@ def test_one_click_makes_a_segmentation_that_is_shown_to_be_corrected(flow, head
     assert titles(flow.page.segmentations) == [segmentation.GetName()]
 
 
+def test_the_first_result_of_a_volume_comes_into_the_slices_and_later_ones_leave_them(flow, head):
+    flow.choose_volume(head.GetID())
+    for _ in range(2):
+        flow.segment_or_cancel()
+        finish(flow)
+    (place,) = flow.page.places
+    bounds = np.zeros(6)
+    flow.segmentation.GetRASBounds(bounds)
+    assert np.allclose(place, (bounds[::2] + bounds[1::2]) / 2)
+
+
+def test_all_that_speaks_against_a_volume_is_said(flow):
+    knee = addVolume(np.arange(4096, dtype=np.int16).reshape(16, 16, 16), np.diag([3.0, 4.0, 9.0, 1.0]), "Knee")
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    attribute = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+    hierarchy.SetItemAttribute(hierarchy.CreateItem(hierarchy.GetSceneItemID(), knee), attribute, "CT")
+    flow.choose_volume(knee.GetID())
+    warnings = flow.logic.check(inputVolume=knee, modelName=flow.page.model).warnings
+    assert len(warnings) > 1
+    assert flow.page.reason.splitlines() == list(warnings)
+
+
 def test_a_second_click_cancels_and_nothing_is_written(flow, head):
     flow.choose_volume(head.GetID())
     flow.segment_or_cancel()
@@ -104,6 +126,20 @@ def test_a_segmentation_made_earlier_comes_back_with_its_volume(flow, head):
     flow.choose_volume(other.GetID())
     flow.choose_segmentation(first.GetID())
     assert flow.page.volume == head.GetID()
+
+
+def test_what_was_painted_by_hand_can_be_downloaded_once_there_is_something(flow, head):
+    flow.choose_volume(head.GetID())
+    painted = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "By hand")
+    painted.SetReferenceImageGeometryParameterFromVolumeNode(head)
+    flow.look()
+    assert (flow.page.segmentations, flow.page.segmentation) == ([], "")
+    painted.GetSegmentation().AddEmptySegment("lesion")
+    flow.look()
+    assert titles(flow.page.segmentations) == ["By hand"]
+    assert flow.page.segmentation == painted.GetID()
+    flow.choose_volume(addVolume(np.zeros((8, 9, 10), np.int16), np.eye(4), "Other").GetID())
+    assert flow.page.segmentation == ""
 
 
 def test_what_cannot_be_segmented_is_said_and_not_raised(flow, head):
@@ -137,6 +173,18 @@ def test_public_models_are_found_by_what_they_segment_and_asked_about_before_a_b
     flow.decline()
     assert flow.page.question == ""
     assert not flow.busy
+
+
+def test_a_double_click_downloads_once(flow, monkeypatch):
+    begun = []
+    monkeypatch.setattr(flow.logic.store, "download", lambda name, **_: begun.append(name))
+    flow.search("spleen")
+    public = next(one["value"] for one in flow.page.models if one["value"].startswith("totalsegmentator"))
+    flow.choose_model(public)
+    flow.ask_to_download()
+    flow.download()
+    flow.download()
+    assert begun == [public]
 
 
 def test_words_that_no_model_knows_leave_nothing_to_click(flow):

@@ -20,9 +20,8 @@ def showingOnce(segmentationNode) -> Working:
     """Brings the first result for a volume into the slice views, a turn for the volume and one for the place; nothing
     where there is none to be seen."""
     volumeNode = referenceVolume(segmentationNode)
-    if volumeNode is None or volumeNode.GetAttribute(SHOWN) is not None:
+    if volumeNode is None or not isFirst(volumeNode):
         return
-    volumeNode.SetAttribute(SHOWN, "1")
     views, flat = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"), isFlat(volumeNode)
     if flat:  # else an oblique one is a line
         for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
@@ -30,12 +29,26 @@ def showingOnce(segmentationNode) -> Working:
     if flat or any(view.GetBackgroundVolumeID() != volumeNode.GetID() for view in views):
         slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
     yield NextTurn()
+    middle = middleOf(segmentationNode)
+    if middle is not None:
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *middle, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+
+
+def isFirst(volumeNode) -> bool:
+    """Whether no result was brought into the views for a volume yet; from now on one was."""
+    first = volumeNode.GetAttribute(SHOWN) is None
+    volumeNode.SetAttribute(SHOWN, "1")
+    return first
+
+
+def middleOf(segmentationNode) -> tuple[float, float, float] | None:
+    """The middle of all segments, RAS millimetres in the world; None where they are empty."""
     bounds = [0.0] * 6
     segmentationNode.GetRASBounds(bounds)
     low, high = bounds[::2], bounds[1::2]
-    if all(first <= last for first, last in zip(low, high, strict=True)):  # else the segments are empty
-        middle = [(first + last) / 2 for first, last in zip(low, high, strict=True)]
-        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *middle, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    if any(first > last for first, last in zip(low, high, strict=True)):
+        return None
+    return tuple((first + last) / 2 for first, last in zip(low, high, strict=True))
 
 
 # An attribute of a slice node: its field of view before `lookAt`. So a scene that is saved meanwhile has it.

@@ -18,7 +18,15 @@ from .dicom_stack import Stack, checked_stack
 from .dicom_straight import straight_voxels
 from .told import NOTHING, Told, told_by
 
-__all__ = ["folders_of_series", "is_dicom", "read_series", "slices_of_series", "told_of_series"]
+__all__ = [
+    "folders_of_series",
+    "is_dicom",
+    "read_series",
+    "scan_files",
+    "slices_of_series",
+    "told_of_series",
+    "whole_series",
+]
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +79,11 @@ def scan(folder: Path) -> list[DicomFile]:
         paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read: {error.strerror}.") from error
+    return scan_files(paths)
+
+
+def scan_files(paths: Sequence[Path]) -> list[DicomFile]:
+    """As :func:`scan`, of files that somebody chose, wherever they lie."""
     headers = {path: read_header(path) for path in paths if path.name.upper() != _DIRECTORY}
     files = [header for header in headers.values() if header is not None and header.fault != "it is empty"]
     patterns = {_pattern(file.path) for file in files}
@@ -124,7 +137,7 @@ def _of_file(path: Path) -> list[DicomFile]:
         _refuse_broken(path, [own], 1)
     if not own.series:
         raise InputError(f"{path} does not say which DICOM series it belongs to.", ORIGINAL_SLICES)
-    return _whole(path, [file for file in scan(path.parent) if file.series in (own.series, "")], own.series)
+    return whole_series(path, [file for file in scan(path.parent) if file.series in (own.series, "")], own.series)
 
 
 def _of_folder(path: Path) -> list[DicomFile]:
@@ -152,7 +165,7 @@ def _of_folder(path: Path) -> list[DicomFile]:
         )
     if small or others:
         log.warning("%s: left out: %s.", path, _list([*map(_describe, small), *others]))
-    return _whole(path, files, chosen[0][0].series)
+    return whole_series(path, files, chosen[0][0].series)
 
 
 def _without_small(series: dict[str, list[DicomFile]]) -> tuple[list[list[DicomFile]], list[list[DicomFile]]]:
@@ -174,8 +187,12 @@ def is_small(files: Sequence[DicomFile]) -> bool:
     return len(directions) == len(files)  # no two are parallel
 
 
-def _whole(path: Path, files: Sequence[DicomFile], series: str) -> list[DicomFile]:
-    """The images of a series. Raises InputError where files of it are broken, or may be of it and cannot say so."""
+def whole_series(path: Path | str, files: Sequence[DicomFile], series: str) -> list[DicomFile]:
+    """The images of a series. Raises InputError where files of it are broken, or may be of it and cannot say so.
+
+    Args:
+        path: what messages call it.
+    """
     images = [file for file in files if file.is_image and file.series == series]
     broken = [file for file in files if file.fault and file.series in (series, "")]
     if broken:
@@ -187,7 +204,7 @@ def _whole(path: Path, files: Sequence[DicomFile], series: str) -> list[DicomFil
     return images
 
 
-def _refuse_broken(path: Path, broken: Sequence[DicomFile], count: int) -> None:
+def _refuse_broken(path: Path | str, broken: Sequence[DicomFile], count: int) -> None:
     named = _list([f"{file.path.name} ({file.fault})" for file in broken])
     raise InputError(
         f"{path}: {len(broken)} of {count} DICOM files are broken: {named}.",

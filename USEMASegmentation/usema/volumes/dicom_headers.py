@@ -43,6 +43,7 @@ _TAGS = [
             "SOPClassUID",
             "SOPInstanceUID",
             "SeriesInstanceUID",
+            "SeriesNumber",
             *TEXTS,
         ),
         *("Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
@@ -70,18 +71,23 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class DicomFile:
-    """``fault`` says what is broken, ``other`` what it is if no image; both are empty for an image."""
+    """``fault`` says what is broken, ``other`` what it is if no image; both are empty for an image.
+
+    ``number`` is that of the series; ``placed`` says that each frame of several says where it lies.
+    """
 
     path: Path
     fault: str = ""
     other: str = ""
     series: str = ""
+    number: str = ""
     description: str = ""
     modality: str = ""
     syntax: str = ""
     localizer: bool = False
     colour: bool = False
     frames: int = 1
+    placed: bool = False
     instance: str = ""
     orientation: tuple[float, ...] = ()  # of a file of one slice, to one digit
     header: Dataset | None = None
@@ -214,6 +220,8 @@ def _read(path: Path, file) -> DicomFile:
     told = {
         "path": path,
         "series": str(dataset.get("SeriesInstanceUID") or ""),
+        "number": str(dataset.get("SeriesNumber") or ""),
+        "placed": bool(dataset.get(_GROUPS[1])),
         "description": str(dataset.get("SeriesDescription") or ""),
         "modality": str(dataset.get("Modality") or ""),
         "syntax": syntax.name,

@@ -42,7 +42,7 @@ def find_pictures(top: Path, skip: Collection[Path] = ()) -> Found:
                 left_out.append((path, "a segmentation, not an image"))
             elif own is not None and own.other:
                 left_out.append((path, f"not a DICOM image but: {own.other}"))
-            elif own is not None or (named and not _is_second_of_pair(path, files)):
+            elif own is not None or (named and not is_second_of_pair(path, files)):
                 pictures.append(path)
     return Found(tuple(sorted(pictures)), tuple(sorted(left_out)))
 
@@ -79,7 +79,7 @@ def find_volumes(top: Path, skip: Collection[Path] = ()) -> Found:
             name = path.name.lower()
             if name.endswith(SEGMENTATION_SUFFIXES):
                 left_out.append((path, "a segmentation, not an image"))
-            elif volume_suffix(path) and not _is_second_of_pair(path, files):
+            elif volume_suffix(path) and not is_second_of_pair(path, files):
                 if not path.is_file():
                     left_out.append((path, "no regular file"))
                 elif is_series:
@@ -105,7 +105,7 @@ def _is_small(files: Sequence[DicomFile]) -> bool:
     )
 
 
-def _is_second_of_pair(path: Path, files: Iterable[Path]) -> bool:
+def is_second_of_pair(path: Path, files: Iterable[Path]) -> bool:
     """Whether it is the voxels that a header file beside it names; the header stands for both."""
     suffix = volume_suffix(path)
     if not suffix.startswith(".img"):
