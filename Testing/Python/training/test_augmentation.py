@@ -199,14 +199,29 @@ def test_what_is_averaged_goes_on_with_a_run_and_is_what_is_kept(tmp_path, monke
             first.network[0].weight += 1
         seen.append(first.network[0].weight.detach().clone())
         first.train_step({})
-    share = first.average_decay
-    expected = share * (share * seen[0] + (1 - share) * seen[1]) + (1 - share) * seen[2]
+    shares = [(1 + number) / (10 + number) for number in (1, 2, 3)]
+    expected = shares[1] * (shares[0] * seen[0] + (1 - shares[0]) * seen[1]) + (1 - shares[1]) * seen[2]
     torch.testing.assert_close(first.average.module[0].weight, expected)
     first.save_checkpoint(checkpoint)
     second = Short()
     second.load_checkpoint(checkpoint)
     second.network[0].weight.data.zero_()
     second.train_step({})
-    torch.testing.assert_close(second.average.module[0].weight, share * expected)
+    torch.testing.assert_close(second.average.module[0].weight, shares[2] * expected)
     second.on_train_end()
     assert second.network[0].weight.equal(second.average.module[0].weight)
+
+
+def test_the_average_of_a_short_training_holds_nothing_of_its_first_weights():
+    trainer = object.__new__(averaged.nnUNetTrainerUSEMARobustBothSidesFurther)
+    trainer.network, trainer.is_ddp = torch.nn.Linear(1, 1, bias=False), False
+    trainer.make_average()
+    with torch.no_grad():
+        for iteration in range(300):
+            trainer.network.weight.fill_(1e6 if iteration == 0 else 1)
+            trainer.average.update_parameters(trainer.network)
+    assert trainer.average.module.weight.item() == pytest.approx(1, abs=1e-6)
+    numbers = torch.full((1,), 10**6)
+    average, weights = torch.zeros(1), torch.ones(1)
+    trainer._move_average([average], [weights], numbers)
+    assert average.item() == pytest.approx(1 - trainer.average_decay, rel=1e-3)  # of a long one it is as ever

@@ -1,7 +1,9 @@
 """Averaged weights: with few iterations in small batches, the weights of any one iteration are noisy.
 
 Their exponential moving average (Polyak and Juditsky 1992) is what is validated and exported when a training ends; the
-iterations go on from the weights themselves.
+iterations go on from the weights themselves. While there were few iterations, the average is of the last tenth of them:
+else it would still hold much of the first, untrained weights where the whole training is not many times as long as the
+average is (after 1200 iterations at 0.999 they were 30 % of it, and the hippocampi of fold 0 had a Dice of 0.75).
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .trainers import checkpoint_file, nnUNetTrainerUSEMA
 
 
 class AveragedWeights(nnUNetTrainerUSEMA):
-    """Any recipe with the average of its weights; ``average_decay`` is the share that an iteration leaves of it."""
+    """Any recipe with the average of its weights; ``average_decay`` is the share that an iteration leaves of it, less
+    while there were few."""
 
     average_decay: ClassVar[float] = 0.995
 
@@ -28,7 +31,11 @@ class AveragedWeights(nnUNetTrainerUSEMA):
         self.make_average()
 
     def make_average(self) -> None:
-        self.average = AveragedModel(self.bare_network(), multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
+        self.average = AveragedModel(self.bare_network(), multi_avg_fn=self._move_average)
+
+    def _move_average(self, average: list[torch.Tensor], weights: list[torch.Tensor], iterations: torch.Tensor) -> None:
+        decay = min(self.average_decay, (1 + int(iterations)) / (10 + int(iterations)))
+        get_ema_multi_avg_fn(decay)(average, weights, iterations)
 
     def train_step(self, batch: dict) -> dict:
         result = super().train_step(batch)
