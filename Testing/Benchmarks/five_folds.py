@@ -4,8 +4,8 @@
         --iterations 2250 --spacing 3 3 3 [--folds 0 1 2 3 4] [--card CARD.json] [--runs FOLDER]
         [--temperature 3.12]
 
-Trains as `usema train` does (a run that was interrupted goes on at its last checkpoint), exports each fold's last
-weights as a bundle, and measures it as users have it: by the engine, as `usema card` does. Figures go to
+Trains as `usema train` does (a run that was interrupted goes on at its last checkpoint), exports each fold as
+a bundle, and measures it as users have it: by the engine, as `usema card` does. Figures go to
 Testing/Benchmarks/results/five_folds, fold by fold; what is there is not done again, and the table is made anew. It has
 mean Dice, surface Dice and 95 % Hausdorff distance over all cases with 95 % bootstrap intervals over the cases, beside
 an atlas of the same folds that never looks at the image; the cases by size, the worst ones with what is wrong in them,
@@ -57,6 +57,7 @@ def run(fold: int, options: argparse.Namespace) -> dict:
         "fold": fold,
         "training": model.metadata.training,
         "spacing": options.spacing,
+        "checkpoint": options.checkpoint,
         "tolerance_mm": measured.tolerance_mm,
         "machine": f"{os.cpu_count()} CPU cores, {options.device}",
         "date": date.today().isoformat(),
@@ -102,7 +103,7 @@ def completed(folds: list[dict[str, list[str]]]) -> list[dict[str, list[str]]]:
 
 
 def trained(fold: int, options: argparse.Namespace):
-    """The bundle of a fold's last weights."""
+    """The bundle of a fold."""
     from usema.training.export import export_bundle
     from usema.training.run import results_folder, train_dataset
 
@@ -120,7 +121,14 @@ def trained(fold: int, options: argparse.Namespace):
         )
     bundle = options.runs / "bundles" / f"fold-{fold}"
     return export_bundle(
-        results, bundle, card=options.card, dataset=options.dataset, fold=str(fold), overwrite=True, report=print
+        results,
+        bundle,
+        card=options.card,
+        dataset=options.dataset,
+        fold=str(fold),
+        checkpoint=options.checkpoint,
+        overwrite=True,
+        report=print,
     )
 
 
@@ -182,6 +190,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, nargs=3, help="of the voxels that the network sees, in mm, z y x")
     parser.add_argument("--folds", type=int, nargs="+", default=[*range(FOLDS)])
     parser.add_argument("--card", type=Path, help="JSON for `usema export --card`")
+    parser.add_argument("--checkpoint", choices=("final", "best"), default="final", help="as of `usema export`")
     parser.add_argument("--temperature", type=float, help="that of a published model: its errors on all cases, too")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, default=Path("five-folds-runs"), help="work folder: data, checkpoints")

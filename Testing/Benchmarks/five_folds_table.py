@@ -46,6 +46,8 @@ def heading(rows: list[dict]) -> str:
     command = f"--dataset {training['dataset']} --trainer {training['trainer']} --iterations {training['iterations']}"
     if first["spacing"]:
         command += f" --spacing {' '.join(f'{side:g}' for side in first['spacing'])}"
+    if first.get("checkpoint", "final") != "final":
+        command += f" --checkpoint {first['checkpoint']}"
     return f"""# {training["dataset"]}, {training["trainer"]}, {training["iterations"]} iterations
 
 Made by `python Testing/Benchmarks/five_folds.py {command} --folds {folds}` on {first["machine"]};
