@@ -51,6 +51,22 @@ def test_a_4d_file_becomes_a_4d_label_map_with_its_volumes_over_time(beating, mo
         assert float(row["Anterior hippocampus / ml"]) == pytest.approx((frame.array == 1).sum() / 1000, abs=1e-3)
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd"])
+def test_the_label_map_lies_on_the_grid_of_the_file_in_time_too(beating, model, tmp_path, suffix):
+    given, path = tmp_path / f"heart{suffix}", tmp_path / f"r{suffix}"
+    image = nibabel.load(beating)
+    image.header.set_xyzt_units("mm", "unknown")
+    source = sitk.GetImageFromArray(np.asarray(image.dataobj).T, isVector=False)
+    source.SetSpacing((1, 1, 1, 0.5))
+    if suffix == ".nii.gz":
+        nibabel.save(image, given)
+    else:
+        sitk.WriteImage(source, str(given))
+    result = usema("segment", given, "-o", path, "--model", model)
+    assert result.exit_code == 0, result.output
+    assert sitk.ReadImage(str(path)).GetSpacing() == source.GetSpacing()
+
+
 def test_into_a_folder_each_frame_is_a_file_that_the_next_run_keeps(beating, model, tmp_path):
     command = ("segment", beating, "-o", f"{tmp_path}/out/", "--model", model, "--format", ".seg.nrrd")
     assert usema(*command).exit_code == 0

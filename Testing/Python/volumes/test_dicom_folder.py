@@ -175,6 +175,36 @@ def test_lossless_compression_changes_nothing(series, voxels, codec, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("signed", "bits"), [(0, 12), (1, 12), (1, 16)])
+@pytest.mark.parametrize("codec", [None, RLELossless])
+def test_whichever_value_is_to_be_shown_white_measures_the_same(voxels, tmp_path, signed, bits, codec, capfd):
+    values = voxels.astype(int) - 100 * signed
+    stored = (values & (2**bits - 1)).astype(np.uint16)
+    kind = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": signed, "RescaleIntercept": -1024}
+    scale = {"RescaleSlope": 2, "PhotometricInterpretation": "MONOCHROME1"}
+    for path in write_series(tmp_path / "white", stored, **kind, **scale):
+        if codec:
+            dataset = dcmread(path)
+            dataset.compress(codec)
+            dataset.save_as(path)
+    np.testing.assert_array_equal(read_volume(tmp_path / "white").array, 2 * values - 1024)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_palette_of_colours_is_no_intensity(series):
+    for path in series[4:5], series:
+        for one in path:
+            dataset = dcmread(one)
+            dataset.PhotometricInterpretation = "PALETTE COLOR"
+            dataset.save_as(one)
+        assert f"{path[0]} is a colour image" in message(series[0].parent)
+
+
+def test_bits_that_lie_elsewhere_are_refused_and_not_read_as_other_values(voxels, tmp_path):
+    files = write_series(tmp_path / "bits", voxels << 4, BitsStored=12, HighBit=15)
+    assert f"{files[0]} stores its 12 bits up to bit 15" in message(tmp_path / "bits")
+
+
 def test_voxels_that_do_not_decode_name_their_file_and_no_library_speaks(series, capfd):
     dataset = dcmread(series[5])
     dataset.compress(RLELossless)
@@ -201,6 +231,16 @@ def test_frames_keep_their_own_scale(voxels, tmp_path):
     slopes = [1 + z / 4 for z in range(len(voxels))]
     write_frames(tmp_path / "all.dcm", voxels, 7 + 2.0 * np.arange(len(voxels)), slopes)
     assert np.allclose(read_volume(tmp_path).array, voxels * np.array(slopes)[:, None, None])
+
+
+def test_frames_of_one_place_that_differ_in_their_scale_alone_are_no_copies(voxels, tmp_path):
+    heights = 7 + 2.0 * np.arange(len(voxels))
+    twice = np.concatenate([voxels[:1], voxels])
+    write_frames(tmp_path / "all.dcm", twice, [7, *heights], [1.0, 3.0, *[1.0] * (len(voxels) - 1)])
+    assert "same place" in message(tmp_path)
+    write_frames(tmp_path / "all.dcm", twice, [7, *heights], [3.0, 3.0, *[1.0] * (len(voxels) - 1)])
+    scales = np.array([3] + [1] * (len(voxels) - 1))[:, None, None]
+    np.testing.assert_array_equal(read_volume(tmp_path).array, voxels * scales)
 
 
 def test_frames_of_two_phases_or_without_a_place_are_refused(voxels, tmp_path):

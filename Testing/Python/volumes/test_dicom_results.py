@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from dicom_files import uid, write_frames, write_series, write_slice
+from dicom_files import item, uid, write_frames, write_series, write_slice
 from pydicom import dcmread
 from usema.errors import InputError, MissingDependencyError, OutputError
 from usema.volumes.dicom_results import check_dicom_result
 from usema.volumes.dicom_rtstruct import write_rtstruct
+from usema.volumes.frames import read_frame
 from usema.volumes.volume import read_volume
 
 highdicom = pytest.importorskip("highdicom", reason="the extra `dicom` is not installed")
@@ -194,6 +195,23 @@ def test_series_of_every_kind_come_back_voxel_by_voxel(source, tmp_path, mr):
         z = round((group.PlanePositionSequence[0].ImagePositionPatient[2] - 7) / 2)
         referred = group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
         assert volume.stack.slices[z].frame + 1 == referred
+
+
+def test_a_phase_of_a_multi_frame_file_refers_to_its_own_frames_alone(tmp_path, mr):
+    places = [item(PlanePositionSequence=[item(ImagePositionPatient=[5, 6, 7 + 2 * (i % 5)])]) for i in range(10)]
+    for i, place in enumerate(places):
+        place.FrameContentSequence = [item(TemporalPositionIndex=1 + i // 5)]
+    voxels = mr.array[:10, 40:72, 40:64]
+    write_frames(tmp_path / "all.dcm", voxels, range(10), PerFrameFunctionalGroupsSequence=places, **SERIES)
+    for phase in (0, 1):
+        volume = read_frame(tmp_path / "all.dcm", phase, 2)
+        labels = np.full(volume.geometry.shape, 3, np.uint8)
+        write_dicom_segmentation(tmp_path / f"r{phase}.dcm", labels, volume.stack, LABELS, PROVENANCE)
+        groups = dcmread(tmp_path / f"r{phase}.dcm").PerFrameFunctionalGroupsSequence
+        sources = [group.DerivationImageSequence[0].SourceImageSequence for group in groups]
+        assert sorted(one.ReferencedFrameNumber for images in sources for one in images) == [
+            5 * phase + z for z in range(1, 6)
+        ]
 
 
 def test_a_result_without_anything_is_written_too(small, tmp_path):

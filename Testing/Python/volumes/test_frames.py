@@ -209,19 +209,25 @@ def test_phases_of_a_dicom_series_are_frames(phases, tmp_path, jitter):
         read_volume(tmp_path / "s")
 
 
-def test_phases_of_a_multi_frame_file_are_frames(phases, tmp_path):
+@pytest.mark.parametrize("slopes", [None, (1, 2, 0.5)])
+def test_phases_of_a_multi_frame_file_are_frames(phases, tmp_path, slopes):
     frames = []
     for t in range(3):
         for z in range(len(phases[0])):
             position = [item(ImagePositionPatient=[5, 6, 7 + 2 * z])]
             content = [item(TemporalPositionIndex=t + 1)]
             frames.append(item(PlanePositionSequence=position, FrameContentSequence=content))
+            if slopes:
+                scale = item(RescaleSlope=slopes[t], RescaleIntercept=-t, RescaleType="US")
+                frames[-1].PixelValueTransformationSequence = [scale]
     heights = [7 + 2 * z for z in range(len(phases[0]))] * 3
     write_frames(
         tmp_path / "all.dcm", phases.reshape(-1, *phases.shape[2:]), heights, PerFrameFunctionalGroupsSequence=frames
     )
     assert find_frames(tmp_path).names == tuple(f"TemporalPositionIndex {t}" for t in (1, 2, 3))
-    np.testing.assert_array_equal(read_frame(tmp_path, 1, 3).array, phases[1])
+    for t in range(3):
+        expected = phases[t] * slopes[t] - t if slopes else phases[t]
+        np.testing.assert_array_equal(read_frame(tmp_path, t, 3).array, expected)
 
 
 def test_copies_and_places_that_lack_a_phase_are_no_frames(phases, tmp_path):

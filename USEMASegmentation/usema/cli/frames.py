@@ -30,12 +30,14 @@ class Sequence4D:
     Attributes:
         source: the case as if it were one volume.
         names: what tells each frame from the others.
+        step: from one to the next, as :class:`FrameList` has it.
         cases: one a frame.
         together: they become one file in the end.
     """
 
     source: Case
     names: tuple[str, ...]
+    step: float
     cases: tuple[Case, ...]
     together: bool
 
@@ -118,13 +120,7 @@ class Sequence4D:
                     f"Take them from {self.folder}, one by one.",
                 )
         path, overwrite = self.source.output, self.source.overwrite
-        write_label_frames(path, [volume.array for volume in volumes], first, self._step, overwrite)
-
-    @property
-    def _step(self) -> float:
-        """Seconds from frame to frame, where the names are those; else 1."""
-        number, _, unit = self.names[1].partition(" ")
-        return float(number) if unit == "s" else 1.0
+        write_label_frames(path, [volume.array for volume in volumes], first, self.step, overwrite)
 
 
 def split_into_frames(cases: Sequence[Case], output: Target, channels: int) -> tuple[list[Case], list[Sequence4D]]:
@@ -144,7 +140,8 @@ def split_into_frames(cases: Sequence[Case], output: Target, channels: int) -> t
         if found is None:
             split.append(case)
             continue
-        sequence = Sequence4D(case, found.names, _frames(case, found, output.is_file), output.is_file)
+        frames = _frames(case, found, output.is_file)
+        sequence = Sequence4D(case, found.names, found.step, frames, output.is_file)
         sequence.check()
         other = tables.setdefault(sequence.table, case)
         if other is not case:

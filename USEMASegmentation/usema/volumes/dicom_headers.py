@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,8 @@ _TAGS = [
             *TEXTS,
         ),
         *("Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
-        *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "BitsAllocated", *_PHASES, *_GROUPS),
+        *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", *_PHASES, *_GROUPS),
+        *("BitsAllocated", "BitsStored", "HighBit"),
     )
 ]
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
@@ -66,6 +67,8 @@ class Slice:
     decimals: int  # that the spacing was written with
     size: tuple[int, int]  # columns, rows
     rescale: tuple[float, float] | None = None  # slope and intercept of this frame, where frames have their own
+    first_rescale: tuple[float, float] | None = None  # those of the first frame of its file
+    white_first: bool = False  # its least value is to be shown white (MONOCHROME1)
     phase: dict[str, str] = field(default_factory=dict)
 
 
@@ -113,8 +116,10 @@ class DicomFile:
                 f"{self.path} is a multi-frame DICOM file that does not say where its {self.frames} frames lie.",
                 "Give a CT, MR or PET volume; screenshots, ultrasound loops and angiographies are none.",
             )
+        refuse_shifted_bits(self.path, self.header)
         shared = shared[0] if shared else Dataset()
-        return [self._slice(i, shared, frames[i] if i < len(frames) else Dataset()) for i in range(self.frames)]
+        made = [self._slice(i, shared, frames[i] if i < len(frames) else Dataset()) for i in range(self.frames)]
+        return [replace(one, first_rescale=made[0].rescale) for one in made]
 
     def _slice(self, index: int, shared: Dataset, own: Dataset) -> Slice:
         def group(sequence: str) -> Dataset:
@@ -142,6 +147,7 @@ class DicomFile:
             decimals=min(len(text.partition(".")[2].rstrip("0")) for text in texts),
             size=(int(self.header.Columns), int(self.header.Rows)),
             rescale=(float(values.RescaleSlope), float(values.RescaleIntercept)) if own_scale else None,
+            white_first=self.header.get("PhotometricInterpretation") == "MONOCHROME1",
             phase=_phase(self.header) | _frame_phase(own),
         )
 
@@ -249,8 +255,18 @@ def _read(path: Path, file) -> DicomFile:
         fault = f"its transfer syntax is {syntax}, which is not known here"
     else:
         fault = "" if syntax and syntax.is_deflated else _missing_pixels(file, start, length, needed, items)
-    told |= {"colour": samples > 1, "frames": frames, "fault": fault}
+    colour = samples > 1 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+    told |= {"colour": colour, "frames": frames, "fault": fault}
     return DicomFile(**told, localizer="LOCALIZER" in [str(word).upper() for word in dataset.get("ImageType") or ()])
+
+
+def refuse_shifted_bits(path: Path, header: Dataset) -> None:
+    """Raises InputError where the bits of a pixel do not begin at the lowest one: GDCM takes others."""
+    bits, highest = header.get("BitsStored"), header.get("HighBit")
+    if bits is not None and highest is not None and highest != bits - 1:
+        raise InputError(
+            f"{path} stores its {bits} bits up to bit {highest}, which is not read here.", "Export it anew."
+        )
 
 
 def _no_image(kind: UID) -> str:

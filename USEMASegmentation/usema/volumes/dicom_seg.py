@@ -82,6 +82,7 @@ def write_dicom_segmentation(
                 specific_character_set=CHARACTERS,
                 omit_empty_frames=bool(numbers.any()),
             )
+            _refer_to_own_frames(dataset, stack)
             with complete_file(path, (DICOM_SUFFIX,), overwrite) as temporary:
                 dataset.save_as(temporary)
     except (ValueError, TypeError, AttributeError) as error:
@@ -119,6 +120,15 @@ def _aligned(numbers: np.ndarray, stack: Stack, headers: list):
     reference = headers[0].FrameOfReferenceUID
     volume = Volume(numbers, affine, coordinate_system="PATIENT", frame_of_reference_uid=reference)
     return headers if "NumberOfFrames" not in headers[0] else headers[:1], volume
+
+
+def _refer_to_own_frames(dataset, stack: Stack) -> None:
+    """highdicom refers to all frames of one place; in a file of several phases, others were not segmented."""
+    own = {one.frame + 1 for one in stack.slices}
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for derivation in group.get("DerivationImageSequence", ()):
+            images = derivation.SourceImageSequence
+            derivation.SourceImageSequence = [one for one in images if one.get("ReferencedFrameNumber") in {None, *own}]
 
 
 def _descriptions(model_labels: Sequence[ModelLabel], provenance: Mapping[str, str]) -> list:

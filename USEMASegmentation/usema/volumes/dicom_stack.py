@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from .dicom_headers import ORIGINAL_SLICES, Slice
-from .dicom_pixels import read_frames
+from .dicom_pixels import read_slices
 from .file_grid import GIVE_ALL_SLICES
 from .geometry import Geometry
 
@@ -167,7 +167,7 @@ def _without_copies(path: Path, slices: list[Slice], normal: np.ndarray) -> list
 def _same_voxels(one: Slice, other: Slice) -> bool:
     if one.file == other.file and one.frame == other.frame:
         return True
-    return np.array_equal(read_frames(one.file)[one.frame], read_frames(other.file)[other.frame])
+    return np.array_equal(*(read_slices([each])[0] for each in (one, other)))
 
 
 def _check_straight(path: Path, slices: list[Slice], off: np.ndarray, heights: np.ndarray) -> None:

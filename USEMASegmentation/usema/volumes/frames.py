@@ -7,6 +7,7 @@ a sequence, or pynrrd), or DICOM images that lie at the same places and differ i
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,9 +39,12 @@ class FrameList:
 
     Attributes:
         names: what tells each from the others, such as "2.5 s" or "TriggerTime 30"; its number where nothing does.
+        step: how far one is from the next along the fourth dimension, in seconds where NIfTI names a unit of time; 1
+            where there is no such dimension, or it does not say.
     """
 
     names: tuple[str, ...]
+    step: float = 1.0
 
     def __len__(self) -> int:
         return len(self.names)
@@ -53,10 +57,10 @@ def find_frames(path: Path) -> FrameList | None:
         if str(path).lower().endswith(SEGMENTATION_SUFFIXES):
             return None
         with _unsaid():
-            names = list(phases_of(slices_of_series(path))) if is_dicom(path) else _file_names(path)
+            found = FrameList(tuple(phases_of(slices_of_series(path)))) if is_dicom(path) else _of_file(path)
     except (UsemaError, OSError):  # reading it says why
         return None
-    return FrameList(tuple(names)) if len(names) > 1 else None
+    return found if len(found) > 1 else None
 
 
 def read_frame(path: Path, number: int, count: int, *, interpolate_slices: bool = False) -> Volume:
@@ -129,26 +133,29 @@ def _itk_volumes(path: Path) -> Iterator[Volume]:
         yield Volume(np.ascontiguousarray(one), geometry, told=told_of_file(path))
 
 
-def _file_names(path: Path) -> list[str]:
+def _of_file(path: Path) -> FrameList:
     kind = file_format(path)
     if kind == NIFTI:
-        count, step = frames_in_nifti(path)
-        return [str(i + 1) if step is None else f"{round(i * step, 6):g} s" for i in range(count)]
+        count, step, in_seconds = frames_in_nifti(path)
+        names = [f"{round(i * step, 6):g} s" if in_seconds else str(i + 1) for i in range(count)]
+        return FrameList(tuple(names), step or 1.0)
     try:
         with itk_reader(path, IMAGE_IO[kind]) as reader:
             reader.ReadImageInformation()
     except InputError:
-        return []
+        return FrameList(())
     if reader.GetDimension() == 4 and reader.GetNumberOfComponents() == 1:
-        return [str(i + 1) for i in range(reader.GetSize()[3])]
+        step = reader.GetSpacing()[3]
+        names = tuple(str(i + 1) for i in range(reader.GetSize()[3]))
+        return FrameList(names, step if math.isfinite(step) and step > 0 else 1.0)
     axis = NrrdHeader(path).frame_axis if kind != METAIMAGE else None
     if reader.GetDimension() != 3 or axis is None:
-        return []
+        return FrameList(())
     count = reader.GetNumberOfComponents()
     values = _told(reader, f"axis {axis} index values").split()
     unit = _told(reader, f"axis {axis} index unit")
     named = [f"{value} {unit}".strip() for value in values]
-    return named if len(set(named)) == count else [str(i + 1) for i in range(count)]
+    return FrameList(tuple(named if len(set(named)) == count else [str(i + 1) for i in range(count)]))
 
 
 def _told(reader: sitk.ImageFileReader, key: str) -> str:

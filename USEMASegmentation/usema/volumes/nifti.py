@@ -89,20 +89,23 @@ def _size(path: Path, layout: _Layout) -> tuple[int, int, int]:
     return check_dimensions(path, lengths, components)
 
 
-def frames_in_nifti(path: Path) -> tuple[int, float | None]:
-    """How many volumes the fourth dimension holds, and seconds from one to the next where the header says so.
+def frames_in_nifti(path: Path) -> tuple[int, float | None, bool]:
+    """How many volumes the fourth dimension holds, how far one is from the next, and whether that is in seconds.
+
+    Without a unit of time it is the number of the header; None where that is no distance.
 
     Raises:
         InputError: the header is damaged.
     """
     layout = _read_layout(path)
     if len(layout.lengths) < 4 or math.prod(layout.lengths) != math.prod(layout.lengths[:4]):
-        return 1, None
+        return 1, None, False
     header = layout.header
     per_second = None if type(header) is AnalyzeHeader else _PER_SECOND.get(int(header["xyzt_units"]) & 0x38)
     step = float(header["pixdim"][4])
-    known = per_second is not None and math.isfinite(step) and step > 0
-    return layout.lengths[3], step / per_second if known else None
+    if not (math.isfinite(step) and step > 0):
+        return layout.lengths[3], None, False
+    return layout.lengths[3], step / (per_second or 1), per_second is not None
 
 
 def read_nifti_frames(path: Path) -> Iterator[tuple[np.ndarray, Geometry]]:

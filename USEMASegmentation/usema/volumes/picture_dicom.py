@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from ..errors import InputError
-from .dicom_headers import read_header
+from .dicom_headers import read_header, refuse_shifted_bits
 from .dicom_pixels import decoded
 from .file_grid import COPY_AGAIN
 from .geometry import Geometry
@@ -45,11 +45,7 @@ def read_dicom_picture(path: Path, sized: bool = False) -> Picture:
     if own.fault:
         raise InputError(f"{path} is broken: {own.fault}.", COPY_AGAIN)
     header = _header(path)
-    bits, highest = header.get("BitsStored"), header.get("HighBit")
-    if bits is not None and highest is not None and highest != bits - 1:
-        raise InputError(
-            f"{path} stores its {bits} bits up to bit {highest}, which is not read here.", "Export it anew."
-        )
+    refuse_shifted_bits(path, header)
     if own.frames > 1 and _has_places(header):
         raise InputError(
             f"{path} is a volume of {own.frames} slices, and the model is for two-dimensional images.",
