@@ -168,10 +168,10 @@ class Application(TrameApp):
             self.flow.choose_volume(max(opened.volumes, key=lambda one: one.GetImageData().GetNumberOfPoints()).GetID())
         if opened.segmentations:
             self.flow.choose_segmentation(opened.segmentations[-1].GetID())
-        message, *notes = [*(fault.message for fault in opened.faults), *opened.notes, ""]
+        told = [*(fault.message for fault in opened.faults), *opened.notes]
         hint = opened.faults[0].hint if opened.faults else ""
-        notes = [note for note in notes if note]
-        self.show(message=message, hint=hint, failed=bool(opened.faults), notes=notes, detail="")
+        message = told[0] if told else ""
+        self.show(message=message, hint=hint, failed=bool(opened.faults), notes=told[1:], detail="")
 
     def _segmentation_file(self):
         try:

@@ -20,11 +20,11 @@ from usema.errors import InputError, UsemaError
 from usema.volumes.dicom import scan_files, whole_series
 from usema.volumes.dicom_headers import DicomFile
 from usema.volumes.file_grid import COPY_AGAIN
-from usema.volumes.paths import picture_suffix, volume_suffix
+from usema.volumes.paths import picture_suffix, stem_of, volume_suffix
 from usema.volumes.picture_files import load_picture
 from usema.volumes.tree import is_second_of_pair
 
-from .reading import add_file, add_series, are_pictures, is_flat, said_by_the_engine, stem_of, title_of, unique
+from .reading import add_file, add_series, are_pictures, is_flat, said_to_the_page, title_of, unique
 from .scene import SEGMENTATIONS, VOLUMES, nodes_of
 
 ENDING = ".seg.nrrd"
@@ -84,7 +84,7 @@ def open_files(app: SlicerApp, paths: Sequence[Path]) -> Opened:
         raise InputError(f"There is no file in {', '.join(map(str, paths)) or 'what was sent'}.")
     before = {kind: nodes_of(kind) for kind in (VOLUMES, SEGMENTATIONS)}
     faults = []
-    with said_by_the_engine() as notes:
+    with said_to_the_page() as notes:
         for read in _readings(app, files):
             try:
                 read()

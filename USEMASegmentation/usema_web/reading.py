@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import slicer
 import slicer.util
+from usema.cli.streams import said_by_the_engine
 from usema.errors import InputError
 from usema.volumes.dicom import is_small, told_of_series
 from usema.volumes.dicom_headers import DicomFile, Slice
@@ -21,14 +21,14 @@ from usema.volumes.dicom_phases import phases_of
 from usema.volumes.dicom_stack import checked_stack
 from usema.volumes.dicom_straight import straight_voxels
 from usema.volumes.frames import find_frames, read_frame
-from usema.volumes.paths import volume_suffix
+from usema.volumes.paths import stem_of
 from usema.volumes.picture_files import load_picture
 from usema.volumes.volume import Volume, load_volume
+from usema.volumes.writing import index_to_ras
 
 from .scene import VOLUMES
 
 MOST_FRAMES = 20  # that are opened of one file or series: each is a volume of its own
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 log = logging.getLogger(f"usema.{__name__}")  # beside the engine's own words
 
@@ -74,29 +74,22 @@ def add_series(images: Sequence[DicomFile]) -> None:
         _add(f"{name}, {phase}" if phase else name, volume)
 
 
-def stem_of(path: Path) -> str:
-    """A file's name without what tells its kind."""
-    return path.name[: len(path.name) - len(volume_suffix(path))] or path.name
-
-
 def unique(name: str) -> str:
     """A name that nothing in the scene has."""
     return slicer.mrmlScene.GenerateUniqueName(name)
 
 
 @contextmanager
-def said_by_the_engine() -> Iterator[list[str]]:
+def said_to_the_page() -> Iterator[list[str]]:
     """What the engine says of how it reads, as long as the block lasts; the terminal is not told it too."""
     said: list[str] = []
-    handler, logger = logging.Handler(logging.WARNING), logging.getLogger("usema")
-    handler.emit = lambda record: said.append(record.getMessage())
-    logger.addHandler(handler)
+    logger = logging.getLogger("usema")
     before, logger.propagate = logger.propagate, False
     try:
-        yield said
+        with said_by_the_engine(said):
+            yield said
     finally:
         logger.propagate = before
-        logger.removeHandler(handler)
 
 
 def _stacks(name: str, images: Sequence[DicomFile]) -> dict:
@@ -130,7 +123,7 @@ def _tell_of_frames(name: str, count: int) -> None:
 
 def _add(name: str, volume: Volume) -> None:
     node = slicer.mrmlScene.AddNewNodeByClass(VOLUMES[0], unique(name))
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(_RAS_TO_LPS @ volume.geometry.affine))
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(index_to_ras(volume.geometry)))
     slicer.util.updateVolumeFromArray(node, volume.array)
     node.CreateDefaultDisplayNodes()
     if volume.told.modality:

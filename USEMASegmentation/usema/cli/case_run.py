@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -258,20 +256,6 @@ def folders_for(cases: Iterable[Case]) -> Iterator[None]:
         for folder in sorted(missing, key=lambda one: -len(one.parts)):
             with suppress(OSError):  # not empty: it holds a result; or never made
                 folder.rmdir()
-
-
-@contextmanager
-def said_by_the_engine(outcome: Outcome) -> Iterator[None]:
-    """What the engine logs as a warning (of how a file was read, for example) in this thread belongs to the case."""
-    handler, thread = logging.Handler(logging.WARNING), threading.get_ident()
-    handler.addFilter(lambda record: record.thread == thread)
-    handler.emit = lambda record: outcome.warnings.append(record.getMessage())
-    logger = logging.getLogger("usema")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def _far_from_model(case: Case, volumes: list[Volume], engine: Engine) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..volumes.label_pictures import LABEL_PICTURE_SUFFIXES, OBJECT_SUFFIXES, PNG_SUFFIX
-from ..volumes.paths import PICTURE_SUFFIXES, picture_suffix, volume_suffix
+from ..volumes.paths import PICTURE_SUFFIXES, picture_suffix, stem_of, volume_suffix
 from ..volumes.writing import DICOM_SUFFIX, IMAGE_SUFFIXES, RESULT_SUFFIXES, SEGMENTATION_SUFFIX
 from .finding import Found, find, real
 
@@ -195,10 +195,10 @@ def plan_cases(
             paths,
             output.place(_result_name(name, suffix)),
             probabilities and probabilities.place(_volume_name(name)),
-            preview and preview.place(name.with_name(f"{_stem(name)}.png")),
+            preview and preview.place(name.with_name(f"{stem_of(name)}.png")),
             overwrite,
             objects=objects and objects.place(_result_name(name, suffix if suffix in OBJECT_SUFFIXES else None)),
-            table=table and table.place(name.with_name(f"{_stem(name)}.csv")),
+            table=table and table.place(name.with_name(f"{stem_of(name)}.csv")),
         )
         for name, said, (_, paths) in zip(names, shown, grouped, strict=True)
     ]
@@ -217,15 +217,15 @@ def _by_channel(found: Sequence[Found]) -> list[tuple[Found, tuple[Path, ...]]]:
     """CASE_0000, CASE_0001, ... of one folder are the channels of CASE; others are cases by themselves."""
     groups: dict[Path, list[Found]] = {}
     for one in found:
-        groups.setdefault(one.path.with_name(_CHANNEL.sub("", _stem(one.path))), []).append(one)
+        groups.setdefault(one.path.with_name(_CHANNEL.sub("", stem_of(one.path))), []).append(one)
     cases = []
     for group in groups.values():
-        numbers = [match and int(match[1]) for match in (_CHANNEL.search(_stem(one.path)) for one in group)]
+        numbers = [match and int(match[1]) for match in (_CHANNEL.search(stem_of(one.path)) for one in group)]
         if None in numbers or sorted(numbers) != list(range(len(group))):
             cases += [(one, (one.path,)) for one in group]
             continue
         first, *others = (one for _, one in sorted(zip(numbers, group, strict=True), key=lambda pair: pair[0]))
-        name = _CHANNEL.sub("", _stem(first.relative)) + _suffix(first.relative)
+        name = _CHANNEL.sub("", stem_of(first.relative)) + _suffix(first.relative)
         cases.append((replace(first, relative=first.relative.with_name(name)), (first.path, *(o.path for o in others))))
     return cases
 
@@ -266,10 +266,6 @@ def refuse_clashes(cases: Sequence[Case]) -> None:
             seen[place] = case.inputs[0]
 
 
-def _stem(path: Path) -> str:
-    return path.name[: len(path.name) - len(_suffix(path))] or path.name
-
-
 def _suffix(path: Path) -> str:
     return volume_suffix(path) or picture_suffix(path)
 
@@ -293,4 +289,4 @@ def _volume_name(path: Path) -> Path:
 
 def _result_name(path: Path, suffix: str | None = None) -> Path:
     own = _suffix(path)
-    return path.with_name(_stem(path) + (suffix or _WRITTEN.get(own, own) or ".nii.gz"))
+    return path.with_name(stem_of(path) + (suffix or _WRITTEN.get(own, own) or ".nii.gz"))

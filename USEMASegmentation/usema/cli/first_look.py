@@ -24,10 +24,9 @@ NOTE = "A first look by USEMA, until the result is there."  # in the file: it is
 @contextmanager
 def first_look(case: Case, volume: Volume, progress: RunProgress) -> Iterator[Callable[[np.ndarray], None]]:
     """Gives what writes it. It goes in the end, also one that a killed run left."""
-    from ..volumes.writing import result_suffix, write_label_map
+    from ..volumes.writing import result_stem, write_label_map
 
-    name = case.output.name
-    path = case.output.with_name(name[: len(name) - len(result_suffix(case.output) or "")] + _SUFFIX)
+    path = case.output.with_name(result_stem(case.output) + _SUFFIX)
 
     def write(labels: np.ndarray) -> None:
         try:

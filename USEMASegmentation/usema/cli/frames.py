@@ -14,7 +14,7 @@ from ..errors import OutputError
 from ..files import refuse_existing, replace_file
 from ..tables import as_csv, refuse_foreign_table
 from ..volumes.frames import FrameList, find_frames
-from ..volumes.writing import IMAGE_SUFFIXES, result_suffix
+from ..volumes.writing import IMAGE_SUFFIXES, result_stem, result_suffix
 from .cases import Case, Target, refuse_replacing
 from .cohort import Cohort
 from .finding import real
@@ -51,7 +51,7 @@ class Sequence4D:
         """Of the volumes over time."""
         if not self.together:
             return self.folder / _VOLUMES
-        return self.source.output.with_name(f"{_stem(self.source.output)}.{_VOLUMES}")
+        return self.source.output.with_name(f"{result_stem(self.source.output)}.{_VOLUMES}")
 
     def check(self) -> None:
         """Refuse, before the run, what could not be written or put together after it. Raises OutputError."""
@@ -160,8 +160,8 @@ def _frames(case: Case, found: FrameList, together: bool) -> tuple[Case, ...]:
     def place(path: Path | None, number: int) -> Path | None:
         if path is None:
             return None
-        folder = path.with_name(f"{path.name}.frames" if together else _stem(path))
-        return folder / f"frame-{number:0{digits}}{path.name[len(_stem(path)) :]}"
+        folder = path.with_name(f"{path.name}.frames" if together else result_stem(path))
+        return folder / f"frame-{number:0{digits}}{path.name[len(result_stem(path)) :]}"
 
     return tuple(
         replace(
@@ -174,8 +174,3 @@ def _frames(case: Case, found: FrameList, together: bool) -> tuple[Case, ...]:
         )
         for number in range(1, len(found) + 1)
     )
-
-
-def _stem(path: Path) -> str:
-    suffix = result_suffix(path) or path.suffix
-    return path.name[: len(path.name) - len(suffix)] or path.name

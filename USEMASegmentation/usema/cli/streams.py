@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -41,3 +43,17 @@ def prepare_streams() -> None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
+
+
+@contextmanager
+def said_by_the_engine(said: list[str]) -> Iterator[None]:
+    """Puts into a list what the engine logs as a warning (of how a file was read, for example) in this thread."""
+    handler, thread = logging.Handler(logging.WARNING), threading.get_ident()
+    handler.addFilter(lambda record: record.thread == thread)
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("usema")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -10,9 +10,10 @@ import click
 
 from ..errors import Cancelled, UsemaError, printable
 from . import explained, report
-from .case_run import Engine, Outcome, make_folders, predict_case, read_case, said_by_the_engine, write_case
+from .case_run import Engine, Outcome, make_folders, predict_case, read_case, write_case
 from .cases import Case
 from .cohort import BEGUN, DONE, FAILED, Cohort
+from .streams import said_by_the_engine
 
 if TYPE_CHECKING:
     from ..inference.predictor import Segmentation
@@ -49,7 +50,7 @@ class Work:
 
     def read(self) -> None:
         """Raises UsemaError where the case cannot be segmented or written."""
-        with said_by_the_engine(self.outcome):
+        with said_by_the_engine(self.outcome.warnings):
             make_folders(self.case)
             self._volumes = read_case(self.case, self._engine, self.outcome)
 
@@ -61,7 +62,7 @@ class Work:
             self._engine.predictor  # noqa: B018, loads it
         except Exception as error:
             raise NoEngine from error
-        with said_by_the_engine(self.outcome):
+        with said_by_the_engine(self.outcome.warnings):
             self._result = predict_case(self.case, self._volumes, self._engine, self.outcome, self._should_stop)
         del self._volumes[1:]
 
@@ -70,7 +71,7 @@ class Work:
         volume, result = self._volumes.pop(), self._result
         self._result = None
         begun = lambda: self._record(BEGUN)  # noqa: E731
-        with said_by_the_engine(self.outcome):
+        with said_by_the_engine(self.outcome.warnings):
             write_case(self.case, volume, result, self._engine, self.outcome, self._stops_writing, begun)
         self._record(DONE)
 

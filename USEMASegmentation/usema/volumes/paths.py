@@ -55,6 +55,11 @@ def picture_suffix(path: Path) -> str:
     return next((suffix for suffix in PICTURE_SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
+def stem_of(path: Path) -> str:
+    """A file's name without the ending by which it counts as a volume or an image."""
+    return path.name[: len(path.name) - len(volume_suffix(path) or picture_suffix(path))] or path.name
+
+
 @contextmanager
 def readable_by_itk(path: Path) -> Iterator[str]:
     """A name in UTF-8 under which ITK can open ``path``: its own, or a link that lasts as long as the block.

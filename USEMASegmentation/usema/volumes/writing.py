@@ -148,7 +148,7 @@ def write_segmentation(
     }
     for index, label in enumerate(model_labels):
         look = segment_look(label, provenance)
-        written = mask_to_text(label_mask(labels, label.value, boxes), _index_to_ras(geometry))
+        written = mask_to_text(label_mask(labels, label.value, boxes), index_to_ras(geometry))
         tags = {**look.tags, PREFIX + WRITTEN_KEY: written}
         segment = {
             "ID": look.id,
@@ -230,6 +230,11 @@ def result_suffix(path: Path) -> str | None:
     return next((one for one in RESULT_SUFFIXES if path.name.lower().endswith(one)), None)
 
 
+def result_stem(path: Path) -> str:
+    """A name without that ending, or else without any."""
+    return path.name[: len(path.name) - len(result_suffix(path) or path.suffix)] or path.name
+
+
 def _suffix(path: Path, supported: tuple[str, ...]) -> str:
     suffix = next((one for one in (*RESULT_SUFFIXES, *supported) if path.name.lower().endswith(one)), None)
     if suffix not in supported:
@@ -257,9 +262,10 @@ def _extent(geometry: Geometry) -> str:
 
 def _slicer_geometry(geometry: Geometry) -> str:
     """Index-to-RAS matrix and extent, as Slicer's vtkSegmentationConverter serialises a grid."""
-    values = [*map(float, _index_to_ras(geometry).flat), *_extent(geometry).split()]
+    values = [*map(float, index_to_ras(geometry).flat), *_extent(geometry).split()]
     return "".join(f"{value};" for value in values)
 
 
-def _index_to_ras(geometry: Geometry) -> np.ndarray:
+def index_to_ras(geometry: Geometry) -> np.ndarray:
+    """(4, 4) from voxel index (i, j, k) to RAS millimetres."""
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine  # LPS to RAS
