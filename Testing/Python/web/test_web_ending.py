@@ -23,13 +23,25 @@ ENDS = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name
 def test_nothing_stays_when_it_is_ended_by(end, root, tmp_path):
     sample = root / "Resources/Samples/hippocampus_149.nii.gz"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen([*COMMAND, str(sample)], stdout=subprocess.PIPE, text=True, env=environment) as process:
-        port = next(found[1] for line in process.stdout if (found := re.search(r"http://127.0.0.1:(\d+)", line)))
-        assert list(tmp_path.glob("usema-web-*"))
-        process.send_signal(getattr(signal, end))
-        assert process.wait(60) == 128 + getattr(signal, end)
+    command = [*COMMAND, str(sample)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=as_in_a_terminal
+    ) as process:
+        try:
+            port = next(found[1] for line in process.stdout if (found := re.search(r"http://127.0.0.1:(\d+)", line)))
+            assert list(tmp_path.glob("usema-web-*"))
+            process.send_signal(getattr(signal, end))
+            assert process.wait(60) == 128 + getattr(signal, end)
+        finally:
+            process.kill()
     assert not list(tmp_path.glob("usema-web-*"))
     assert not served(int(port))
+
+
+def as_in_a_terminal() -> None:
+    """Tests that run under nohup or behind a shell's `&` ignore some of these, and what they start would, too."""
+    for end in ENDS:
+        signal.signal(getattr(signal, end), signal.SIG_DFL)
 
 
 def served(port: int) -> bool:
