@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import image, item, uid, write_frames, write_series, write_slice
 from pydicom import dcmread
-from pydicom.uid import RLELossless, SecondaryCaptureImageStorage, SegmentationStorage
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, SegmentationStorage
 from usema.errors import InputError
 from usema.resources import sample_volume
 from usema.volumes.dicom_pixels import read_frames
@@ -189,6 +189,42 @@ def test_whichever_value_is_to_be_shown_white_measures_the_same(voxels, tmp_path
             dataset.save_as(path)
     np.testing.assert_array_equal(read_volume(tmp_path / "white").array, 2 * values - 1024)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("padding", "signed", "named"), [(-32768, 1, -32768), (65535, 0, 65535), (-2000, 1, 63536)])
+@pytest.mark.parametrize("implicit", [False, True])
+def test_padding_that_would_drown_the_image_is_background(voxels, tmp_path, padding, signed, named, implicit, caplog):
+    values = voxels.astype(int)
+    values[:, :4] = padding
+    for path in write_series(tmp_path / "padded", values.astype(np.uint16), PixelRepresentation=signed):
+        dataset = dcmread(path)
+        dataset.add_new("PixelPaddingValue", "US" if named > 0 else "SS", named)
+        if implicit:
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        dataset.save_as(path)
+    with caplog.at_level(logging.WARNING):
+        array = read_volume(tmp_path / "padded").array
+    assert f"{values[:, :4].size} voxels (8.2%) hold {padding}" in caplog.text
+    assert not array[:, :4].any()
+    assert np.array_equal(array[:, 4:], voxels[:, 4:])
+
+
+@pytest.mark.parametrize(("padding", "slope"), [(-2000, 1), (0, 1), (-2000, "x")])
+def test_padding_that_does_no_harm_or_was_measured_stays(voxels, tmp_path, padding, slope, caplog):
+    values = voxels.astype(int) * 16 - 1024
+    values[:, :4] = padding
+    fields = {"PixelRepresentation": 1, "RescaleSlope": 1, "RescaleIntercept": 0}
+    for path in write_series(tmp_path / "padded", values.astype(np.uint16), **fields):
+        dataset = dcmread(path)
+        dataset.add_new("PixelPaddingValue", "SS", padding)
+        dataset.save_as(path)
+        if slope == "x":
+            content = path.read_bytes()
+            path.write_bytes(content.replace(b"S\x10DS\x04\x001.0 ", b"S\x10DS\x04\x00x   "))
+            assert path.read_bytes() != content
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(read_volume(tmp_path / "padded").array, values)
+    assert not caplog.text
 
 
 def test_a_palette_of_colours_is_no_intensity(series):

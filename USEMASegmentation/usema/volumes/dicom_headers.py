@@ -16,6 +16,7 @@ from pydicom.filereader import read_partial
 from pydicom.uid import UID
 
 from ..errors import InputError
+from .dicom_padding import padding_of
 from .file_grid import COPY_AGAIN
 from .told import TEXTS
 
@@ -48,7 +49,8 @@ _TAGS = [
         ),
         *("Modality", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"),
         *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", *_PHASES, *_GROUPS),
-        *("BitsAllocated", "BitsStored", "HighBit"),
+        *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+        *("PixelPaddingValue", "PixelPaddingRangeLimit"),
     )
 ]
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # Float, Double Float, and Pixel Data
@@ -69,6 +71,7 @@ class Slice:
     rescale: tuple[float, float] | None = None  # slope and intercept of this frame, where frames have their own
     first_rescale: tuple[float, float] | None = None  # those of the first frame of its file
     white_first: bool = False  # its least value is to be shown white (MONOCHROME1)
+    padding: tuple[float, float] | None = None  # values, rescaled, that stand for what was not measured
     phase: dict[str, str] = field(default_factory=dict)
 
 
@@ -148,6 +151,7 @@ class DicomFile:
             size=(int(self.header.Columns), int(self.header.Rows)),
             rescale=(float(values.RescaleSlope), float(values.RescaleIntercept)) if own_scale else None,
             white_first=self.header.get("PhotometricInterpretation") == "MONOCHROME1",
+            padding=padding_of(self.header, values),
             phase=_phase(self.header) | _frame_phase(own),
         )
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import scipy
 
+from .dicom_padding import fill_padding
 from .dicom_pixels import read_slices
 from .dicom_stack import Stack
+
+log = logging.getLogger(__name__)
 
 
 def straight_voxels(stack: Stack) -> np.ndarray:
     """(z, y, x) on ``stack.geometry``; the slices' own voxels where the stack is straight and whole.
 
-    Moving and making are linear in between; whole numbers stay whole. What a moved slice leaves empty gets the least
-    value of the series, or 0 if that is above it.
+    Padding that would drown the image is background. Moving and making are linear in between; whole numbers stay whole.
+    What a moved slice leaves empty gets the least value of the series, or 0 if that is above it.
 
     Raises:
         InputError: a file cannot be decoded.
     """
     voxels = read_slices(stack.slices)
+    if said := fill_padding(voxels, [one.padding for one in stack.slices]):
+        log.warning("%s: %s", stack.slices[0].file.parent, said)
     if stack.shifts.any():
         voxels = _moved(voxels, stack.shifts, stack.geometry.shape[1:])
     if not stack.weights.any() and len(voxels) == len(stack.between):
