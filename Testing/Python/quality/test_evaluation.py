@@ -273,6 +273,21 @@ def test_a_case_whose_name_is_no_text_has_its_line_in_the_table(folders, labels)
     assert [row["case"] for row in csv.DictReader(table.read_text("utf-8").splitlines())] == ["any?", "any?"]
 
 
+@pytest.mark.parametrize("names", [None, {1: "liver", 2: "aorta"}])
+def test_label_maps_without_any_label_leave_no_empty_table_without_a_word(names, folders):
+    image = sitk.GetImageFromArray(np.zeros((4, 5, 6), np.uint8))
+    for folder in folders:
+        sitk.WriteImage(image, str(folder / "a.nii.gz"))
+    said: list[str] = []
+    evaluate_folders(*folders, names, report=said.append)
+    assert len(said) == 1
+    assert "there is nothing to compare" in said[0]
+    assert ("liver, aorta" in said[0]) == (names is not None)
+    sitk.WriteImage(image + 1, str(folders[1] / "a.nii.gz"))
+    evaluate_folders(*folders, names, report=said.append)
+    assert len(said) == 1
+
+
 @pytest.mark.parametrize("tolerance", [-1.0, math.nan, math.inf])
 def test_an_impossible_tolerance_is_refused(tolerance, folders):
     with pytest.raises(InputError, match=str(tolerance)):

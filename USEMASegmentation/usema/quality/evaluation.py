@@ -73,7 +73,7 @@ def evaluate_folders(
         tolerance_mm: how far apart surfaces may lie (in pictures: in pixels) and still count as the same, for the
             surface Dice: one for all, or by a label's name or value, where "" stands for all others (1 if it is not
             there).
-        report: called with a sentence about what was left out of a comparison.
+        report: called with a sentence about what was left out of a comparison, and where there was nothing to compare.
 
     Raises:
         InputError: a case is in one folder only, or its two files do not lie on one lattice, or a file is no label
@@ -92,6 +92,9 @@ def evaluate_folders(
             tolerance = tolerances.get(key, 1.0)
             metrics = compare_masks(found, truth, spacing, tolerance)
             scores.append(Score(case, label, name, *metrics, tolerance, in_pixels))
+    if all(math.isnan(score.dice) for score in scores):
+        wanted = f"any of the labels {', '.join(labels.values())}" if labels else "any label"
+        report(f"No case has {wanted}, neither in {predictions} nor in {references}: there is nothing to compare.")
     if unknown := tolerances.keys() - used:
         names = ", ".join(sorted({f"{score.name}" for score in scores}))
         raise InputError(f"No case has the label '{sorted(unknown)[0]}' of a tolerance.", f"The labels are: {names}.")
