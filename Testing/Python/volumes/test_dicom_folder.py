@@ -313,6 +313,12 @@ def test_directions_that_span_no_plane_are_refused(voxels, tmp_path):
     assert "span no plane" in message(tmp_path / "flat")
 
 
+@pytest.mark.parametrize("columns", [(0, 0.99, 0), (0.2, 0.98, 0)])
+def test_directions_that_are_no_grid_name_their_series(voxels, tmp_path, columns):
+    write_series(tmp_path / "skew", voxels, ImageOrientationPatient=[1, 0, 0, *columns])
+    assert message(tmp_path / "skew").startswith(f"{tmp_path / 'skew'}: The direction")
+
+
 # Tilted and incomplete stacks
 
 

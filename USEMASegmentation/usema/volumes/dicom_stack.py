@@ -111,7 +111,10 @@ def checked_stack(path: Path, slices: list[Slice], interpolate: bool) -> Stack:
         size = tuple(int(length + more) for length, more in zip(first.size, high - low, strict=True))
         origin = positions[0] + low[0] * spacing_x * rows + low[1] * spacing_y * columns
     direction = np.stack([rows, columns, normal], axis=1)
-    geometry = Geometry((*size, len(between)), (spacing_x, spacing_y, step), origin, direction.ravel())
+    try:
+        geometry = Geometry((*size, len(between)), (spacing_x, spacing_y, step), origin, direction.ravel())
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", error.hint) from error
     return Stack(slices, geometry, shifts, between, weights)
 
 
