@@ -222,10 +222,18 @@ class Flow:
 
     def _ended(self) -> None:
         status = self.logic.status
-        self._say(status.message, status.hint, status.state == "failed", status.detail, status.warnings)
-        if status.segmentation is not None:
-            self.choose_segmentation(status.segmentation.GetID())
-            middle = SliceViews.middleOf(status.segmentation)
+        result = status.segmentation
+        made_of = _volume_of(result) if result is not None else None
+        elsewhere = made_of is not None and made_of is not self.volume
+        notes = [*status.warnings]
+        if elsewhere:  # the person went on to another volume, and may paint there
+            notes.append(f"It is of {made_of.GetName()}: choose {result.GetName()} under Segmentation to see it.")
+        self._say(status.message, status.hint, status.state == "failed", status.detail, notes)
+        if elsewhere:
+            self.look()
+        elif result is not None:
+            self.choose_segmentation(result.GetID())
+            middle = SliceViews.middleOf(result)
             if self.volume is not None and SliceViews.isFirst(self.volume) and middle is not None:
                 self.page.look(middle)  # what was found may lie in no slice that is shown
 

@@ -93,7 +93,8 @@ class Section(FlexContainer):
     def _run(self) -> None:
         VBtn(
             f"{{{{ {word('busy')} ? 'Cancel' : 'Segment' }}}}",
-            click=lambda: self._do(self._flow.segment_or_cancel),
+            # not again for the second half of a double click, which would cancel what the first began
+            click=(self._segment_or_cancel, "[$event.detail]"),
             disabled=(f"!{word('ready')}",),
             color=(f"{word('busy')} ? 'error' : 'primary'",),
             size="large",
@@ -203,6 +204,10 @@ class Section(FlexContainer):
 
     def _trigger(self, function: Callable) -> str:
         return self.server.controller.trigger_name(function)
+
+    def _segment_or_cancel(self, click: int) -> None:
+        if click < 2:
+            self._do(self._flow.segment_or_cancel)
 
     def _download_or_cancel(self) -> None:
         downloading = self._flow.logic.store.busy

@@ -187,7 +187,8 @@ def test_a_download_is_called_as_its_volume_in_any_script(browser, root, tmp_pat
     sample = shutil.copy(root / "Resources/Samples/hippocampus_149.nii.gz", tmp_path / "Müller_海馬.nii.gz")
     browser.open(sample)
     browser.until(lambda: "Müller_海馬" in browser.one(".usema-volume").text)
-    browser.one(".usema-segment").click()
+    # A double click, whose second half would cancel what the first began.
+    webdriver.ActionChains(browser.driver).double_click(browser.one(".usema-segment")).perform()
     browser.until(lambda: "Müller_海馬" in browser.one(".usema-segmentation").text)
     browser.until(lambda: browser.one(".usema-save")).click()
     path = browser.until(lambda: [*browser.downloads.glob("*.seg.nrrd")])[0]

@@ -128,6 +128,21 @@ def test_a_segmentation_made_earlier_comes_back_with_its_volume(flow, head):
     assert flow.page.volume == head.GetID()
 
 
+def test_a_person_who_went_on_to_another_volume_stays_there_and_is_told_of_the_result(flow, head):
+    flow.choose_volume(head.GetID())
+    flow.segment_or_cancel()
+    other = addVolume(np.zeros((8, 9, 10), np.int16), np.eye(4), "Other")
+    flow.choose_volume(other.GetID())
+    finish(flow)
+    assert flow.page.message.startswith("Done in")
+    assert flow.page.displayed[-1] == (other, None)
+    assert (flow.page.volume, flow.page.segmentation) == (other.GetID(), "")
+    (made,) = titles(flow.page.segmentations)
+    assert f"choose {made} under Segmentation" in flow.page.notes[-1]
+    flow.choose_volume(head.GetID())
+    assert flow.page.displayed[-1][1].GetName() == made
+
+
 def test_what_was_painted_by_hand_can_be_downloaded_once_there_is_something(flow, head):
     flow.choose_volume(head.GetID())
     painted = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "By hand")
