@@ -66,7 +66,9 @@ def openPanel(app, monkeypatch, request):
 
     def open_(script: str | None = "none", own: bool = False):
         from USEMASegmentationLib import Logic  # not before the application is there
+        from USEMASegmentationLib.Panel import SecondClick
 
+        monkeypatch.setattr(SecondClick, "SECONDS", 0)  # these click faster than a hand
         command = [sys.executable, str(Path(__file__).with_name("scripted_worker.py")), script] if script else None
         shares = script is None and not own
         make = (lambda *_: request.getfixturevalue("lasting")) if shares else (lambda *_: WorkerClient(command))

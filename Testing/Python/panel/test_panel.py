@@ -230,6 +230,18 @@ def test_segment_becomes_cancel_and_segment_again(app, openPanel):
     assert segmentations() == []
 
 
+def test_a_double_click_segments_where_its_second_half_would_cancel(app, openPanel, monkeypatch):
+    panel = openPanel("waits")
+    monkeypatch.setattr("USEMASegmentationLib.Panel.SecondClick.SECONDS", 60)
+    loadSample(app)
+    ui = panel.ui
+    for _ in range(2):
+        ui.segmentButton.click()
+    assert ui.segmentButton.text == "Cancel"
+    assert panel.logic.status.state in ("starting", "running")
+    waitUntil(lambda: ui.progressBar.value == 1)
+
+
 def test_a_failure_shows_what_to_do_and_the_log_on_demand(app, openPanel):
     panel = openPanel("dies")
     loadSample(app)

@@ -18,6 +18,7 @@ from ..Scene import KeptDelta, KeptMargins
 from ..Scene.ReviewCase import ReviewCase
 from . import LearnTexts, RunTexts, SliceViews
 from .AskedWork import AskedWork, Surroundings
+from .SecondClick import SecondClick
 from .Signals import connect
 
 ROWS = 4  # more are scrolled
@@ -50,6 +51,7 @@ class LearnControls:
         self.changed = changed
         self.task = task
         self.parameters = parameters
+        self.second = SecondClick()
         self.timer = surroundings.newTimer(self.onTimer)
         self._cases: list[ReviewCase] = []
         self._slices: list[Slice] = []
@@ -82,6 +84,7 @@ class LearnControls:
         ui, case, busy = self.ui, self._case, self.task.busy
         self._fill()
         self._showProgress()
+        self.second.update(busy)
         ui.learnProgressBar.visible = busy
         ui.learnButton.text = _("Cancel") if busy else _("Learn")
         delta = None if case is None else case.delta
@@ -153,7 +156,7 @@ class LearnControls:
     def onLearnOrCancel(self, checked: bool = False) -> None:
         with self.guarded():
             if self.task.busy:
-                self.task.cancel()
+                self.second.unless(self.task.cancel)
             elif self._case is not None:
                 self._said, self._node = "", self._case.node
                 way = LEARNED if self.ui.modelLearnsCheckBox.checked else AUTO

@@ -13,6 +13,7 @@ from usema.errors import UsemaError
 from ..Parameters import Readiness, Status
 from . import RunTexts
 from .RunTexts import asHtml
+from .SecondClick import SecondClick
 
 
 class RunSection:
@@ -26,12 +27,14 @@ class RunSection:
     def __init__(self, ui, stopAll: Callable[[], None]):
         self.ui = ui
         self.stopAll = stopAll
+        self.second = SecondClick()
         self.notes: list[str] = []  # what the message says beside
         self.say("")
 
     def update(self, status: Status, busy: bool, readiness: Readiness) -> None:
         """What a click on the button would do, why it cannot, and how far a run is."""
         ui = self.ui
+        self.second.update(busy)
         ui.segmentButton.text = _("Cancel") if busy else _("Segment")
         ui.segmentButton.enabled = readiness.ready and status.state != "cancelling"
         ui.segmentButton.toolTip = asHtml(

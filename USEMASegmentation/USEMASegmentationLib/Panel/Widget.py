@@ -338,7 +338,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
     def onSegmentOrCancel(self, checked: bool = False) -> None:
         with self.runSection.errorsShown():
             if self.logic.busy:
-                self.logic.cancel()
+                self.runSection.second.unless(self.logic.cancel)
             elif self.modelSection.isMissing(self._parameterNode.modelName):
                 self.modelSection.offer(self._parameterNode.modelName, self._subjectNow())
             else:
