@@ -31,6 +31,18 @@ def test_a_ticked_box_segments_every_frame(app, openPanel):
     assert not panel.parameters().allFrames
 
 
+def test_the_panel_follows_the_frame_that_is_shown(app, openPanel):
+    panel = openPanel()
+    ui = panel.ui
+    browser, volume = sequenceOf(loadSample(app))
+    panel._parameterNode.inputVolume = volume
+    assert "1 of 2" in ui.reasonLabel.text
+    for number in (1, 0):
+        browser.SetSelectedItemNumber(number)
+        slicer.modules.sequences.logic().UpdateAllProxyNodes()
+        waitUntil(lambda number=number: f"{number + 1} of 2" in ui.reasonLabel.text, 5)
+
+
 def test_the_bar_tells_the_frame(app):
     from USEMASegmentationLib.Panel import RunTexts  # not before the application is there
     from USEMASegmentationLib.Parameters import Status

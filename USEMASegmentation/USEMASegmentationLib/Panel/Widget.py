@@ -120,7 +120,7 @@ class USEMASegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         self.nextResultSection = NextResultSection(
             self.ui, self.logic, self.onExistingChosen, self._timer(self.updateCorrections)
         )
-        self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState)
+        self.binding = ParameterBinding(self.moduleName, vars(self.ui).values(), self.updateState, self._timer)
         self._endings.callback(self.binding.release)
         self.showModels()
         self._connect()
