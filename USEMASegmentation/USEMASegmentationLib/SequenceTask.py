@@ -219,7 +219,8 @@ class SequenceTask(WorkerTask):
         node = self._shown(run)
         if node is not None:
             message = f"{message} {run.done} of {len(run.todo)} frames were finished: they stay."
-            hint = hint or "To go on, choose the segmentation under Result, and that it is replaced."
+            go = "To go on, choose it under 'Segmentation:', and to replace this model's segments under 'Next result:'."
+            hint = hint or go
         else:
             hint = hint or "Nothing was written."
         self._finishWith(node, state, message, hint, detail, code)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import slicer
@@ -9,6 +12,7 @@ import slicer.util
 from image_models import blobs, write_disc_counter
 from slicer_cases import addVolume, pollUntil, transformNode
 from usema.errors import InputError
+from USEMASegmentationLib import SequenceTask
 from USEMASegmentationLib.Scene.EditMask import tagOf
 from USEMASegmentationLib.Scene.ReviewCase import casesOf
 from USEMASegmentationLib.Scene.SegmentVoxels import arrayOf
@@ -127,6 +131,10 @@ def test_a_cancel_keeps_finished_frames_and_the_next_run_goes_on(logic, sequence
     logic.cancel()
     status = pollUntil(logic, "cancelled")
     assert f"1 of {FRAMES} frames were finished: they stay" in status.message
+    form = (Path(SequenceTask.__file__).parents[1] / "Resources" / "UI" / "USEMASegmentation.ui").read_text("utf-8")
+    labels = re.findall("under '(.+?)'", status.hint)
+    assert len(labels) == 2
+    assert all(f"<string>{one}</string>" in form for one in labels), "so they stand in the panel"
     node = status.segmentation
     results = browser.GetSequenceNode(node)
     assert results.GetNumberOfDataNodes() == 1
