@@ -115,6 +115,31 @@ def test_the_outline_goes_with_reset_another_segment_another_module_and_the_scen
     assert "Segment first" in ui.reviewHintLabel.text
 
 
+def test_the_outline_of_a_slider_that_was_left_moved_comes_back_with_the_panel(reviewed):
+    panel, volume, node = reviewed
+    ui, section = panel.reviewSection.ui, panel.reviewSection.ui.reviewCollapsibleButton
+    ui.thresholdSlider.value = 1.0
+    outlined = voxels(previews()[0], "preview", volume)
+    for leave, enter in (
+        (panel.exit, panel.enter),
+        (lambda: setattr(section, "collapsed", True), lambda: setattr(section, "collapsed", False)),
+    ):
+        leave()
+        assert previews() == []
+        enter()
+        assert ui.thresholdSlider.value == 1.0
+        (preview,) = previews()
+        assert (voxels(preview, "preview", volume) == outlined).all()
+    panel.exit()
+    edited = voxels(node, ANTERIOR, volume).astype(np.uint8)
+    edited[:3, :3, :3] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, node, ANTERIOR, volume)
+    panel.enter()
+    slicer.app.processEvents()
+    assert ui.thresholdSlider.value == 0.0
+    assert previews() == []
+
+
 def test_a_stroke_while_the_outline_is_shown_is_seen(reviewed):
     panel, volume, node = reviewed
     ui = panel.reviewSection.ui

@@ -158,9 +158,10 @@ class ReviewSection:
             self.show(self._node)
 
     def enter(self) -> None:
-        """The module is opened: its keys count, where the section is open."""
+        """The module is opened: its keys count, and its outline is shown, where the section is open."""
         if not self.ui.reviewCollapsibleButton.collapsed:
             self.regions.enter()
+            self.threshold.enter()
 
     def exit(self) -> None:
         """Another module is opened."""

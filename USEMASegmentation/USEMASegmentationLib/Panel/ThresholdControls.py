@@ -74,6 +74,14 @@ class ThresholdControls:
             self._isFilling = False
         self._tell()
 
+    def enter(self) -> None:
+        """The outline of a slider that was left moved comes back: Apply must not do what nobody sees."""
+        with self.errorsShown():
+            self.isUpToDate()  # the slider has gone back where voxels have changed meanwhile
+            case, value = self._chosen()
+            if case is not None and self._steps != case.thresholds.get(value, 0):
+                self._follow()
+
     def hide(self) -> None:
         """Take the outline away, and what has not begun to be applied."""
         self._outlining.giveUp()
