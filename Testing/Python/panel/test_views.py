@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,8 @@ import slicer.util
 from slicer_cases import GRIDS, addVolume, blobs, write
 from USEMASegmentationLib.Panel import SliceViews
 from USEMASegmentationLib.Panel.SurfaceSection import SurfaceSection
+from USEMASegmentationLib.Scene import KeptMargins
+from USEMASegmentationLib.Steps import atOnce
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -99,3 +102,18 @@ def test_what_cannot_be_seen_in_three_dimensions_does_not_count(head, threeD, se
     model.GetDisplayNode().SetVisibility(False)
     section.onToggled(True)
     assert threeD.times == 2
+
+
+def test_the_first_result_for_a_volume_is_shown_on_it_also_where_it_replaced_that_of_another(host, monkeypatch):
+    composite = slicer.mrmlScene.AddNode(slicer.vtkMRMLSliceCompositeNode())
+    show = composite.SetBackgroundVolumeID
+    monkeypatch.setattr(slicer.util, "setSliceViewerLayers", lambda background, fit: show(background.GetID()))
+    first, second = (addVolume(blobs(), GRIDS["oblique"], name) for name in ("first", "second"))
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(first)
+    segment = node.GetSegmentation().GetSegment(node.GetSegmentation().AddEmptySegment("found"))
+    for volume, shown in ((first, first), (second, second), (first, second)):
+        segment.SetTag("USEMA.run", volume.GetName())
+        KeptMargins.commit(volume.GetName(), "", {}, (slice(0, 1),) * 3, node, volume, ExitStack())
+        atOnce(SliceViews.showingOnce(node))
+        assert composite.GetBackgroundVolumeID() == shown.GetID(), "later results leave the views to the user"

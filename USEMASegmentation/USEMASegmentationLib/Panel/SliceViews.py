@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import slicer
 
+from ..Scene import KeptMargins
 from ..Scene.Images import isFlat
-from ..Scene.VolumeBridge import ijkToWorld, referenceVolume
+from ..Scene.VolumeBridge import ijkToWorld
 from ..Steps import NextTurn, Working
 
 # An attribute of the volume, so that it is remembered with the scene. Later results leave the views to the user.
@@ -19,8 +21,8 @@ _PARALLEL = 0.999  # the cosine between a view's normal and an axis of the voxel
 def showingOnce(segmentationNode) -> Working:
     """Brings the first result for a volume into the slice views, a turn for the volume and one for the place; nothing
     where there is none to be seen."""
-    volumeNode = referenceVolume(segmentationNode)
-    if volumeNode is None or not isFirst(volumeNode):
+    volumeNode = next(filter(isFirst, _volumesOf(segmentationNode)), None)
+    if volumeNode is None:
         return
     views, flat = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"), isFlat(volumeNode)
     if flat:  # else an oblique one is a line
@@ -32,6 +34,15 @@ def showingOnce(segmentationNode) -> Working:
     middle = middleOf(segmentationNode)
     if middle is not None:
         slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *middle, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+
+
+def _volumesOf(segmentationNode) -> list:
+    """What its segments were made of, and last what it was first made of: that is another where a result replaced."""
+    found = []
+    for run in (*sorted(KeptMargins.runsOf(segmentationNode)), ""):
+        with suppress(ValueError):
+            found.append(KeptMargins.volumeOf(segmentationNode, run))
+    return found
 
 
 def isFirst(volumeNode) -> bool:
