@@ -343,11 +343,13 @@ def test_a_segmentation_on_another_grid_is_warned_of_where_it_would_be_written_i
 def test_that_the_result_of_another_volume_would_be_replaced_is_warned_of(volume, existing):
     other, target = addVolume(RAMP, ijkToRas(volume), "Next patient"), write(np.ones(SHAPE, np.uint8), volume)
     assert warningsFor(inputVolume=volume, segmentation=target, existing=existing) == []
-    warnings = warningsFor(inputVolume=other, segmentation=target, existing=existing)
     told = f"'{target.GetName()}' was made of another volume, 'Head', whose result is replaced."
-    assert (told in warnings) == (existing == "replace")
+    stays = f"{told} What was corrected in it stays, unless this is to be replaced, too."
+    for overwrites, expected in ((False, stays), (True, told)):
+        options = {"segmentation": target, "existing": existing, "overwriteCorrections": overwrites}
+        assert (expected in warningsFor(inputVolume=other, **options)) == (existing == "replace")
     target.GetSegmentation().RemoveAllSegments()
-    assert told not in warningsFor(inputVolume=other, segmentation=target, existing=existing)
+    assert stays not in warningsFor(inputVolume=other, segmentation=target, existing=existing)
 
 
 def sequence(frames: int):

@@ -193,6 +193,7 @@ def test_that_the_result_of_another_frame_would_be_replaced_is_warned_of(logic, 
     browser, volume = sequence
     options = {"inputVolume": volume, "modelName": "tiny", "segmentation": logic.segment(volume, "tiny")}
     told = "'Heart Hippocampus' was made of another frame, 40, whose result is replaced."
+    told += " What was corrected in it stays, unless this is to be replaced, too."
     assert told not in logic.check(**options).warnings
     browser.SetSelectedItemNumber(2)
     assert told in logic.check(**options).warnings

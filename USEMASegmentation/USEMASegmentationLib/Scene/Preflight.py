@@ -210,10 +210,13 @@ def _lossWarnings(parameters: Parameters, metadata: ModelMetadata) -> list[str]:
         return []
     segmentation, made = target.GetSegmentation(), referenceVolume(target, volume)
     tags = {tagOf(segmentation.GetSegment(one), RUN_KEY) for one in ownSegments(target, metadata).values()}
+    replaced = "whose result is replaced."
+    if not parameters.overwriteCorrections:
+        replaced += " What was corrected in it stays, unless this is to be replaced, too."
     if tags and made is not volume:
-        return [f"'{target.GetName()}' was made of another volume, '{made.GetName()}', whose result is replaced."]
+        return [f"'{target.GetName()}' was made of another volume, '{made.GetName()}', {replaced}"]
     frames = {frameOfRun(target, tag) for tag in tags} - {"", frameValueOf(volume)}
-    return [f"'{target.GetName()}' was made of another frame, {one}, whose result is replaced." for one in frames]
+    return [f"'{target.GetName()}' was made of another frame, {one}, {replaced}" for one in frames]
 
 
 def _sceneWarnings(volumes: Sequence, metadata: ModelMetadata, allFrames: bool) -> list[str]:
