@@ -14,7 +14,7 @@ from usema.store.library import AVAILABLE, UPDATE, KnownModel
 from USEMASegmentationLib.Logic import USEMASegmentationLogic
 from USEMASegmentationLib.Panel import RunTexts, ShelfTexts, SliceViews, StoreTexts
 from USEMASegmentationLib.Parameters import Readiness
-from USEMASegmentationLib.Scene.VolumeBridge import measuresOf
+from USEMASegmentationLib.Scene.VolumeBridge import measuresOf, referenceVolume
 
 from .reviewing import Reviewing
 from .scene import SEGMENTATIONS, VOLUMES, nodes_of
@@ -97,7 +97,8 @@ class Flow:
         segmentations = {one.GetID(): one.GetName() for one in painted}
         self._volume = self._volume if self._volume in volumes else next(reversed(volumes), "")
         if self._segmentation not in segmentations:
-            self._segmentation = next((one.GetID() for one in reversed(painted) if _volume_of(one) is self.volume), "")
+            of_volume = (one.GetID() for one in reversed(painted) if referenceVolume(one) is self.volume)
+            self._segmentation = next(of_volume, "")
         self.page.show(
             volumes=_choices(volumes),
             volume=self._volume,
@@ -141,7 +142,7 @@ class Flow:
     def choose_segmentation(self, identifier: str) -> None:
         """Show a segmentation, on the volume that it was made of."""
         self._segmentation = identifier
-        made_of = _volume_of(self.segmentation) if self.segmentation else None
+        made_of = referenceVolume(self.segmentation)
         if made_of is not None:
             self._volume = made_of.GetID()
         self.look()
@@ -223,7 +224,7 @@ class Flow:
     def _ended(self) -> None:
         status = self.logic.status
         result = status.segmentation
-        made_of = _volume_of(result) if result is not None else None
+        made_of = referenceVolume(result)
         elsewhere = made_of is not None and made_of is not self.volume
         notes = [*status.warnings]
         if elsewhere:  # the person went on to another volume, and may paint there
@@ -284,11 +285,6 @@ class Flow:
             "licence": f"{model.licence.name}, {StoreTexts.describeState(model)}" if model.licence else "",
             "download": f"{'Update' if model.state == UPDATE else 'Download'} ({size})" if offered else "",
         }
-
-
-def _volume_of(segmentation):
-    """The volume that a segmentation was made of, or None."""
-    return segmentation.GetNodeReference(segmentation.GetReferenceImageGeometryReferenceRole())
 
 
 def _choices(titles: dict[str, str]) -> list[dict[str, str]]:
